@@ -1,0 +1,42 @@
+# make run        set up .venv (the first time) and do the whole experiment
+# make run ARGS="--preset quick --data.source shapes"     the same with flags of `visavis run`
+# make test       the whole test suite
+# make check      lint, format, types, import contracts: with `make test`, what CI runs
+# make setup      only set up .venv: once, and again when what it is made of changes
+# make clean      remove .venv and all caches; runs/ stays
+#
+# make run PYTHON=python3.12    with another Python than python3
+
+PYTHON ?= python3
+BIN = .venv/bin
+READY = .venv/.ready
+
+.PHONY: run test check setup clean
+
+run: $(READY)
+	@$(BIN)/visavis run $(ARGS)
+
+test: $(READY)
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(READY)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+setup: $(READY)
+
+$(READY): requirements/lock.txt pyproject.toml
+	@command -v "$(PYTHON)" >/dev/null || { echo "make: no $(PYTHON) here; install Python 3.11 or newer, or say which one: make $(MAKECMDGOALS) PYTHON=/path/to/python3" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: $$("$(PYTHON)" --version 2>&1) is too old; visavis needs 3.11 or newer: make $(MAKECMDGOALS) PYTHON=python3.11" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { echo "make: this Python cannot make a virtual environment; install its venv package (on Debian and Ubuntu: apt install python3-venv)" >&2; exit 1; }
+	@echo "Setting up .venv; the first time this loads about 3 GB and takes a few minutes." >&2
+	"$(PYTHON)" -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r requirements/lock.txt
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
+	@touch $(READY)
+
+clean:
+	rm -rf .venv build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	find src tests -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,107 @@
+"""The LightningModule: loss, metrics, optimiser, schedule."""
+
+from typing import Any
+
+import lightning
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from visavis.config import OptimConfig
+from visavis.errors import VisavisError
+from visavis.loader import EvaluationBatches, TrainingBatches
+from visavis.models import Model
+from visavis.optim import learning_rate_factor, optimizer
+
+Batch = tuple[Float[Tensor, "n 3 32 32"], Int64[Tensor, " n"]]
+Split = tuple[Tensor, Tensor]
+"""uint8 pixels (n, 3, 32, 32) and labels (n,), both on the device."""
+
+
+class Classifier(lightning.LightningModule):
+    """Trains `model` on `training` and watches `validation`; both stay resident on the device.
+
+    Args:
+        compiled: run the training step through torch.compile.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        config: OptimConfig,
+        *,
+        training: Split,
+        validation: Split,
+        seed: int,
+        compiled: bool = False,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.config = config
+        self.seed = seed
+        self._training, self._validation = training, validation
+        # A function, not a module: the state keeps the plain model's names, and validation runs
+        # the plain model, which spares a second compilation.
+        self.training_forward = (
+            torch.compile(model.forward, dynamic=False) if compiled else model.forward
+        )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Training steps in an epoch."""
+        return len(self.train_dataloader())
+
+    def train_dataloader(self) -> TrainingBatches:
+        """This epoch's batches; the Trainer asks anew each epoch."""
+        return TrainingBatches(
+            *self._training, self.config, seed=self.seed, epoch=self.current_epoch
+        )
+
+    def val_dataloader(self) -> EvaluationBatches:
+        """The validation pictures."""
+        return EvaluationBatches(*self._validation)
+
+    def training_step(self, batch: Batch, index: int) -> Float[Tensor, ""]:
+        images, labels = batch
+        logits = self.training_forward(images.contiguous(memory_format=torch.channels_last)).float()
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
+        if index % 20 == 0 and not torch.isfinite(loss):  # not every step: a GPU would wait for it
+            raise self._diverged()
+        correct = (logits.detach().argmax(dim=1) == labels).float().mean()
+        values = {"train/loss": loss.detach(), "train/accuracy": correct}
+        self.log_dict(values, on_step=False, on_epoch=True, batch_size=len(labels))
+        return loss
+
+    def validation_step(self, batch: Batch, index: int) -> None:
+        images, labels = batch
+        logits = self.model(images.contiguous(memory_format=torch.channels_last)).float()
+        values = {
+            "val/loss": F.cross_entropy(logits, labels),
+            "val/accuracy": (logits.argmax(dim=1) == labels).float().mean(),
+        }
+        self.log_dict(values, on_epoch=True, batch_size=len(labels))
+
+    def on_validation_epoch_end(self) -> None:
+        """Stop before a checkpoint of a broken model is written."""
+        if not torch.isfinite(self.trainer.callback_metrics["val/loss"]):
+            raise self._diverged()
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Muon and AdamW under one schedule, stepped every batch."""
+        steps = self.steps_per_epoch * self.config.epochs
+        muon = optimizer(self.model, self.config)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            muon,
+            lambda step: learning_rate_factor(
+                step, steps=steps, warmup_fraction=self.config.warmup_fraction
+            ),
+        )
+        return {"optimizer": muon, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _diverged(self) -> VisavisError:
+        return VisavisError(
+            f"training diverged: the loss is not a number in epoch {self.current_epoch + 1}; "
+            "epochs before it are kept. Lower the learning rates (--cnn.optim.… or --vit.optim.…) "
+            "and use a new --out"
+        )

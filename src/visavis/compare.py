@@ -1,0 +1,267 @@
+"""Both models side by side on the same test pictures.
+
+Reads, in cnn/ and in vit/: data.json, history.jsonl, training.json, predictions.npz,
+evaluation.json, heatmaps.npz, explanations.json. Writes comparison.json.
+
+Whatever the two models' answers decide is taken anew from their logits, picture by picture, so that
+differences are paired.
+"""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from visavis import metrics, runs
+from visavis.errors import CheckpointError
+
+log = logging.getLogger(__name__)
+
+VALIDATION_ACCURACIES = (0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
+"""How fast a model learns is read off where it first reaches these."""
+
+CNN_METHOD = "grad_cam"
+VIT_METHOD = "gradient_attention"
+"""The class-specific maps that stand face to face."""
+
+SHUFFLE_SEED = 0
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a trained, tested and explained model left in its folder."""
+
+    data: dict[str, Any]
+    history: list[dict[str, Any]]
+    training: dict[str, Any]
+    evaluation: dict[str, Any]
+    explanations: dict[str, Any]
+    heatmaps: dict[str, np.ndarray]
+    labels: Int[np.ndarray, " n"]
+    indices: Int[np.ndarray, " n"]
+    predicted: Int[np.ndarray, " n"]
+
+    @property
+    def right(self) -> Bool[np.ndarray, " n"]:
+        """Which test pictures the model names correctly."""
+        return self.predicted == self.labels
+
+    @classmethod
+    def read(cls, folder: Path) -> "Run":
+        """Read a model's run folder."""
+        predictions = runs.read_arrays(folder / runs.PREDICTIONS)
+        return cls(
+            data=runs.read_json(folder / runs.DATA),
+            history=runs.read_history(folder),
+            training=runs.read_json(folder / runs.TRAINING),
+            evaluation=runs.read_json(folder / runs.EVALUATION),
+            explanations=runs.read_json(folder / runs.EXPLANATIONS),
+            heatmaps=runs.read_arrays(folder / runs.HEATMAPS),
+            labels=predictions["labels"],
+            indices=predictions["indices"],
+            predicted=predictions["logits"].argmax(axis=1),
+        )
+
+
+def compare(experiment: Path) -> None:
+    """Write comparison.json.
+
+    Raises:
+        CheckpointError: a stage before this one is missing, or the two models did not learn from
+            and answer for the same pictures.
+    """
+    cnn, vit = Run.read(experiment / "cnn"), Run.read(experiment / "vit")
+    _require_same_protocol(experiment, cnn, vit)
+    classes = len(cnn.data["class_names"])
+    confusions = [metrics.confusion_matrix(r.labels, r.predicted, classes) for r in (cnn, vit)]
+    f1_cnn, f1_vit, f1_difference = metrics.macro_f1_intervals(
+        cnn.labels, cnn.predicted, vit.predicted, classes
+    )
+    mcnemar = metrics.mcnemar(cnn.right, vit.right)
+    runs.write_json(
+        experiment / runs.COMPARISON,
+        {
+            "data": {key: value for key, value in cnn.data.items() if key != "notice"},
+            "test_n": len(cnn.labels),
+            "models": {
+                "cnn": _facts(cnn, confusions[0], f1_cnn),
+                "vit": _facts(vit, confusions[1], f1_vit),
+            },
+            "accuracy_difference": metrics.paired_difference(cnn.right, vit.right),
+            "f1_macro_difference": f1_difference,
+            "mcnemar": {
+                "only_cnn": mcnemar["only_a"],
+                "only_vit": mcnemar["only_b"],
+                "p_value": mcnemar["p_value"],
+            },
+            "overlap": _overlap(cnn, vit),
+            "confusion_difference": (confusions[0] - confusions[1]).tolist(),
+            "convergence": convergence({"cnn": cnn.history, "vit": vit.history}),
+            **_explanations(cnn, vit),
+        },
+    )
+    log.info("compared both models on %d test pictures", len(cnn.labels))
+
+
+def convergence(histories: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Epochs and training seconds until each model first reaches a validation accuracy.
+
+    A model that never reaches it has None; an accuracy that no model reaches is left out.
+    """
+    rows: list[dict[str, Any]] = []
+    for accuracy in VALIDATION_ACCURACIES:
+        row: dict[str, Any] = {"val_accuracy": accuracy}
+        for name, history in histories.items():
+            reached = next((e for e in history if e["val_accuracy"] >= accuracy), None)
+            row[name] = reached and {
+                "epochs": reached["epoch"],
+                "seconds": reached["elapsed_train_seconds"],
+            }
+        if any(row[name] for name in histories):
+            rows.append(row)
+    return rows
+
+
+def _require_same_protocol(experiment: Path, cnn: Run, vit: Run) -> None:
+    """Refuse two runs that cannot be compared fairly, naming the difference."""
+
+    def differ(what: str) -> CheckpointError:
+        return CheckpointError(
+            f"{experiment}: cnn and vit cannot be compared: they have {what}; train both from the "
+            "same data, with the same --data.split-seed and --data.validation-fraction"
+        )
+
+    if cnn.data["fingerprint"] != vit.data["fingerprint"]:
+        raise differ(
+            "different pictures ({} and {}; data fingerprints {:.12} and {:.12})".format(
+                cnn.data["description"],
+                vit.data["description"],
+                cnn.data["fingerprint"],
+                vit.data["fingerprint"],
+            )
+        )
+    if cnn.data["split_fingerprint"] != vit.data["split_fingerprint"]:
+        raise differ(
+            "different splits into training and validation (split seeds {} and {}, validation "
+            "fractions {} and {})".format(
+                cnn.data["split_seed"],
+                vit.data["split_seed"],
+                cnn.data["validation_fraction"],
+                vit.data["validation_fraction"],
+            )
+        )
+    if not np.array_equal(cnn.indices, vit.indices):
+        raise differ(f"different test pictures ({len(cnn.indices)} and {len(vit.indices)})")
+    if not np.array_equal(cnn.labels, vit.labels):
+        raise differ("different labels for the same test pictures")
+
+
+def _facts(
+    run: Run, confusion: Int[np.ndarray, "classes classes"], f1: metrics.Interval
+) -> dict[str, Any]:
+    """One model's column of the comparison."""
+    return {
+        "parameters": run.training["parameters"],
+        "accuracy": metrics.interval(run.right),
+        "f1_macro": f1,
+        "f1_per_class": metrics.f1_per_class(confusion).tolist(),
+        "confusion_matrix": confusion.tolist(),
+        "epochs": run.training["epochs"],
+        "best_epoch": run.training["best_epoch"],
+        "train_seconds": run.training["train_seconds"],
+        "pictures_per_second": run.training["pictures_per_second"],
+        "inference_pictures_per_second": run.evaluation["inference_pictures_per_second"],
+        "best_val_accuracy": run.training["best_val_accuracy"],
+    }
+
+
+def _overlap(cnn: Run, vit: Run) -> dict[str, int]:
+    """Which pictures the models get right together, alone, or not at all."""
+    both_wrong = ~cnn.right & ~vit.right
+    return {
+        "both_right": int((cnn.right & vit.right).sum()),
+        "only_cnn": int((cnn.right & ~vit.right).sum()),
+        "only_vit": int((~cnn.right & vit.right).sum()),
+        "both_wrong": int(both_wrong.sum()),
+        "both_wrong_same_class": int((both_wrong & (cnn.predicted == vit.predicted)).sum()),
+    }
+
+
+def _explanations(cnn: Run, vit: Run) -> dict[str, Any]:
+    """Whether the two models' maps agree, on the sampled pictures that both explain."""
+    a, b = cnn.heatmaps, vit.heatmaps
+    _, rows_a, rows_b = np.intersect1d(a["indices"], b["indices"], return_indices=True)
+    usable = a["in_sample"][rows_a] & b["in_sample"][rows_b]
+    usable &= a["predicted"][rows_a] == b["predicted"][rows_b]
+    rows_a, rows_b = rows_a[usable], rows_b[usable]
+    methods = list(vit.explanations["methods"])
+    pairs = [_similarity(a, b, rows_a, rows_b, method) for method in methods]
+    return {
+        "similarity": {"n": len(rows_a), "pairs": pairs},
+        "face_to_face": _face_to_face(a, b, rows_a, rows_b),
+    }
+
+
+def _similarity(
+    cnn: dict[str, np.ndarray],
+    vit: dict[str, np.ndarray],
+    rows_cnn: Int[np.ndarray, " n"],
+    rows_vit: Int[np.ndarray, " n"],
+    vit_method: str,
+) -> dict[str, Any]:
+    """Agreement of the CNN's Grad-CAM with one of the ViT's maps, and what of it is not layout."""
+    kept = ~(cnn[f"refused_{CNN_METHOD}"][rows_cnn] | vit[f"refused_{vit_method}"][rows_vit])
+    rows_cnn, rows_vit = rows_cnn[kept], rows_vit[kept]
+    maps = cnn[f"map_{CNN_METHOD}"][rows_cnn], vit[f"map_{vit_method}"][rows_vit]
+    agreement = metrics.rank_agreement(*maps)
+    floor: Float[np.ndarray, " n"] = (
+        metrics.shuffled_agreement(*maps, cnn["predicted"][rows_cnn], seed=SHUFFLE_SEED)
+        if len(rows_cnn)
+        else agreement
+    )
+    known = np.isfinite(agreement) & np.isfinite(floor)
+    return {
+        "cnn_method": CNN_METHOD,
+        "vit_method": vit_method,
+        "n": int(known.sum()),
+        "agreement": metrics.interval(agreement[known]),
+        "floor": metrics.interval(floor[known]),
+        "excess": metrics.interval((agreement - floor)[known]),
+    }
+
+
+def _face_to_face(
+    cnn: dict[str, np.ndarray],
+    vit: dict[str, np.ndarray],
+    rows_cnn: Int[np.ndarray, " n"],
+    rows_vit: Int[np.ndarray, " n"],
+) -> dict[str, Any]:
+    """The pictures that both models get right whose two maps agree most, and least."""
+    kept = cnn["predicted"][rows_cnn] == cnn["labels"][rows_cnn]
+    kept &= ~(cnn[f"refused_{CNN_METHOD}"][rows_cnn] | vit[f"refused_{VIT_METHOD}"][rows_vit])
+    rows_cnn, rows_vit = rows_cnn[kept], rows_vit[kept]
+    agreement = metrics.rank_agreement(
+        cnn[f"map_{CNN_METHOD}"][rows_cnn], vit[f"map_{VIT_METHOD}"][rows_vit]
+    )
+
+    def picture(position: int) -> dict[str, Any]:
+        return {
+            "index": int(cnn["indices"][rows_cnn[position]]),
+            "row_cnn": int(rows_cnn[position]),
+            "row_vit": int(rows_vit[position]),
+            "agreement": float(agreement[position]),
+        }
+
+    known = bool(np.isfinite(agreement).any())
+    return {
+        "rule": f"of the {len(rows_cnn)} sampled test pictures that both models name correctly and "
+        "explain, the one whose two maps have the highest rank correlation and the one whose maps "
+        "have the lowest",
+        "cnn_method": CNN_METHOD,
+        "vit_method": VIT_METHOD,
+        "most_alike": picture(int(np.nanargmax(agreement))) if known else None,
+        "least_alike": picture(int(np.nanargmin(agreement))) if known else None,
+    }

@@ -1,0 +1,293 @@
+"""Every setting of an experiment, as frozen dataclasses; their field docs are the flags' help."""
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from visavis.errors import ConfigError
+
+IMAGE_SIDE = 32
+"""Height and width of every picture, pixels."""
+
+NUM_CLASSES = 10
+
+GRID = 8
+"""Explanations are scored on GRID x GRID cells of IMAGE_SIDE / GRID pixels each."""
+
+MODEL_NAMES = ("cnn", "vit")
+
+Source = Literal["auto", "cifar10", "shapes"]
+Preset = Literal["smoke", "quick", "standard"]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which pictures."""
+
+    source: Source = "auto"
+    """cifar10 fails if CIFAR-10 cannot be had; shapes is drawn by visavis itself, needs no file
+    and no network; auto takes cifar10 if it can and shapes otherwise, and says which."""
+    dir: Path | None = None
+    """Folder that holds CIFAR-10: the Python or binary archive, packed or unpacked, or the
+    two-file Parquet layout of the public mirrors. Without it: cache, mirrors, official host."""
+    validation_fraction: float = 0.1
+    """Share of the training pictures held out for validation, the same in every class."""
+    split_seed: int = 0
+    """Seed of the split; kept apart from --seed so that several seeds share one split."""
+
+    def __post_init__(self) -> None:
+        _require(
+            0 < self.validation_fraction <= 0.5,
+            f"--data.validation-fraction {self.validation_fraction}: use more than 0, at most 0.5",
+        )
+        _require(
+            self.dir is None or self.source != "shapes",
+            "--data.dir and --data.source shapes contradict each other: shapes are drawn, not read",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """How a model is trained. Muon updates the hidden weight matrices, AdamW all the rest."""
+
+    epochs: int = 8
+    """Passes over the training pictures."""
+    batch_size: int = 500
+    """Pictures per step."""
+    muon_learning_rate: float = 0.02
+    """Peak learning rate of the hidden weight matrices and filters."""
+    learning_rate: float = 0.002
+    """Peak learning rate of everything else: first layer, biases, norms, positions, head."""
+    momentum: float = 0.95
+    """Share of the past in Muon's running mean of gradients."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay, per unit of learning rate."""
+    warmup_fraction: float = 0.1
+    """Share of the steps in which the learning rate rises from 0; it then falls linearly to 0."""
+    label_smoothing: float = 0.1
+    """Share of the target spread over all classes. Validation and test loss do without."""
+    flip: bool = True
+    """Mirror half of the training pictures, drawn anew each epoch."""
+    shift: int = 2
+    """Move each training picture by up to this many pixels in each direction (reflected edge)."""
+    cutout: int = 0
+    """Side of the square replaced by the mean colour in each training picture, pixels; 0: none."""
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("epochs", 1, 10_000),
+            ("batch_size", 2, 50_000),
+            ("shift", 0, 16),
+            ("cutout", 0, 32),
+        ):
+            value = getattr(self, name)
+            _require(low <= value <= high, f"{_flag(name)} {value}: use {low} to {high}")
+        for name in ("muon_learning_rate", "learning_rate"):
+            _require(
+                0 < getattr(self, name) < 100,
+                f"{_flag(name)} {getattr(self, name)}: use a number above 0 and below 100",
+            )
+        for name in ("momentum", "weight_decay", "warmup_fraction", "label_smoothing"):
+            _require(
+                0 <= getattr(self, name) < 1,
+                f"{_flag(name)} {getattr(self, name)}: use 0 or more, below 1",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CNNConfig:
+    """The CNN: a whitening layer, then three stages of two 3x3 convolutions each."""
+
+    widths: tuple[int, int, int] = (64, 256, 256)
+    """Channels of the three stages."""
+    optim: OptimConfig = field(default_factory=OptimConfig)
+
+    def __post_init__(self) -> None:
+        _require(
+            all(8 <= width <= 4096 for width in self.widths),
+            f"--cnn.widths {' '.join(map(str, self.widths))}: use 8 to 4096 for each stage",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViTConfig:
+    """The Vision Transformer (Dosovitskiy et al. 2021), pre-norm, with a classification token."""
+
+    patch_size: int = 4
+    """Side of the non-overlapping square patches, pixels; divides 32."""
+    width: int = 192
+    """Length of a token; a multiple of --vit.heads."""
+    depth: int = 9
+    """Encoder blocks."""
+    heads: int = 3
+    """Attention heads in each block."""
+    mlp_ratio: float = 2.0
+    """Hidden width of the feed-forward layers, in multiples of --vit.width."""
+    positions: Literal["learned", "sincos"] = "learned"
+    """Positional encoding: learned, or fixed sines and cosines of the row and the column."""
+    optim: OptimConfig = field(default_factory=OptimConfig)
+
+    def __post_init__(self) -> None:
+        _require(
+            self.patch_size in (2, 4, 8, 16),
+            f"--vit.patch-size {self.patch_size} does not divide the image side {IMAGE_SIDE} into "
+            "a usable grid; use 2, 4, 8 or 16",
+        )
+        for name, low, high in (("width", 8, 8192), ("depth", 1, 100), ("heads", 1, 256)):
+            value = getattr(self, name)
+            _require(low <= value <= high, f"--vit.{name} {value}: use {low} to {high}")
+        _require(
+            self.width % self.heads == 0,
+            f"--vit.width {self.width} is not a multiple of --vit.heads {self.heads}",
+        )
+        _require(
+            self.positions == "learned" or self.width % 4 == 0,
+            f"--vit.width {self.width}: --vit.positions sincos needs a multiple of 4",
+        )
+        _require(
+            0 < self.mlp_ratio <= 16, f"--vit.mlp-ratio {self.mlp_ratio}: use above 0, at most 16"
+        )
+
+    @property
+    def grid(self) -> int:
+        """Patches along one side of the picture."""
+        return IMAGE_SIDE // self.patch_size
+
+
+ModelConfig = CNNConfig | ViTConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Where and how the arithmetic runs; not what is learned."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """auto: a GPU if there is one."""
+    precision: Literal["auto", "bf16", "float32"] = "auto"
+    """auto: bf16 where a short probe finds it faster. Weights are float32 in any case."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """torch.compile for the ViT's training step. auto: where a C++ compiler is found and the
+    training is long enough to repay the compilation."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplainConfig:
+    """How much is measured about the explanations."""
+
+    images: int = 500
+    """Test pictures that the scores are measured on, drawn at random."""
+    sweep_images: int = 200
+    """Validation pictures that the CNN's explanation layer is chosen on."""
+    random_orders: int = 10
+    """Random removal orders per picture: the zero point of the deletion and insertion scores."""
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("images", 20, 10_000),
+            ("sweep_images", 10, 5_000),
+            ("random_orders", 1, 100),
+        ):
+            value = getattr(self, name)
+            flag = name.replace("_", "-")
+            _require(low <= value <= high, f"--explain.{flag} {value}: use {low} to {high}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackingConfig:
+    """Weights & Biases."""
+
+    wandb: Literal["auto", "online", "offline", "off"] = "auto"
+    """auto: online if an API key is set, otherwise offline (kept in the run folder)."""
+    project: str = "visavis"
+    """W&B project that the runs are filed under."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """One CNN and one ViT, trained, tested, explained and compared on the same pictures."""
+
+    seed: int = 0
+    """Seed of initialisation, order and augmentation of both models."""
+    data: DataConfig = field(default_factory=DataConfig)
+    cnn: CNNConfig = field(default_factory=CNNConfig)
+    vit: ViTConfig = field(default_factory=ViTConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    explain: ExplainConfig = field(default_factory=ExplainConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.seed < 2**32, f"--seed {self.seed}: use 0 to {2**32 - 1}")
+
+    def model(self, name: str) -> ModelConfig:
+        """The config of the model called `name`, "cnn" or "vit"."""
+        return {"cnn": self.cnn, "vit": self.vit}[name]
+
+
+def preset(name: Preset, source: Literal["cifar10", "shapes"]) -> Experiment:
+    """The settings of a preset for a data source.
+
+    Costs and accuracies below were measured on 2 CPU cores with AVX-512 bf16; docs/benchmarks.md
+    has the tables.
+    """
+    return Experiment()
+
+
+def to_json(config: Any) -> dict[str, Any]:
+    """The config as JSON types; `from_json` reads it back."""
+    return {key: _plain(value) for key, value in dataclasses.asdict(config).items()}
+
+
+def from_json(cls: type[T], values: dict[str, Any]) -> T:
+    """Build a config dataclass from what `to_json` wrote.
+
+    Raises:
+        ConfigError: an unknown or missing key, or a value of the wrong type, with its name.
+    """
+    if not isinstance(values, dict):
+        raise ConfigError(f"{cls.__name__}: expected an object, found {type(values).__name__}")
+    hints = typing.get_type_hints(cls)
+    names = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    if unknown := sorted(set(values) - set(names)):
+        raise ConfigError(f"{cls.__name__}: unknown key {', '.join(unknown)}")
+    if missing := sorted(set(names) - set(values)):
+        raise ConfigError(f"{cls.__name__}: missing key {', '.join(missing)}")
+    return cls(**{n: _typed(f"{cls.__name__}.{n}", hints[n], values[n]) for n in names})
+
+
+def _typed(name: str, hint: Any, value: Any) -> Any:
+    """`value` from JSON as the type `hint`, one of the few kinds that the configs use."""
+    if dataclasses.is_dataclass(hint):
+        return from_json(hint, value)  # type: ignore[arg-type]
+    origin, options = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal and value in options:
+        return value
+    if origin is tuple and isinstance(value, list) and len(value) == len(options):
+        return tuple(_typed(name, kind, item) for kind, item in zip(options, value, strict=True))
+    if origin in (typing.Union, types.UnionType):  # only Path | None
+        return None if value is None else Path(value)
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(hint, type) and type(value) is hint:
+        return value
+    raise ConfigError(f"{name}: {value!r} is not a valid value")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _flag(name: str) -> str:
+    return "--cnn.optim." + name.replace("_", "-") + " (or --vit.optim.…)"
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConfigError(message)

@@ -1,0 +1,120 @@
+"""How the models did, alone (1.2 c, 2.1 c) and side by side (2.3)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from visavis.discussion.numbers import (
+    NAMES,
+    Values,
+    count,
+    decimal,
+    duration,
+    p_value,
+    percent,
+    points,
+    score,
+    share,
+    side,
+)
+
+
+def test_result(model: str, n: int, facts: Values, class_names: Sequence[str]) -> str:
+    """How a model did on the test pictures."""
+    f1 = np.array(facts["f1_per_class"])
+    best, worst = int(f1.argmax()), int(f1.argmin())
+    text = (
+        f"The {NAMES[model]} names {share(facts['accuracy'])} of the {count(n)} test pictures "
+        f"correctly; its macro F1 is {score(facts['f1_macro'], 3)}. "
+        f"It is best at {class_names[best]} (F1 {decimal(f1[best], 3)}) and weakest at "
+        f"{class_names[worst]} (F1 {decimal(f1[worst], 3)})"
+    )
+    mistakes = np.array(facts["confusion_matrix"])
+    np.fill_diagonal(mistakes, 0)
+    if mistakes.any():
+        true, said = divmod(int(mistakes.argmax()), len(mistakes))
+        text += (
+            f"; its most frequent mistake is {class_names[true]} taken for {class_names[said]}, "
+            f"{count(int(mistakes[true, said]))} times"
+        )
+    return text + "."
+
+
+def accuracy(comparison: Values) -> str:
+    """Which model names more pictures correctly."""
+    difference, test = comparison["accuracy_difference"], comparison["mcnemar"]
+    models = comparison["models"]
+    lead = {1: "The CNN names more pictures correctly", -1: "The ViT names more pictures correctly"}
+    return (
+        f"{lead.get(side(difference), 'No difference in accuracy was shown')}: CNN "
+        f"{share(models['cnn']['accuracy'])}, ViT {share(models['vit']['accuracy'])}, a difference "
+        f"(CNN minus ViT) of {points(difference)}; McNemar's test gives "
+        f"{p_value(test['p_value'])}. The difference in macro F1 is "
+        f"{score(comparison['f1_macro_difference'], 3)}."
+    )
+
+
+def overlap(comparison: Values) -> str:
+    """Whether the models fail on the same pictures."""
+    o = comparison["overlap"]
+    text = (
+        f"Of {count(comparison['test_n'])} pictures both models get {count(o['both_right'])} right "
+        f"and {count(o['both_wrong'])} wrong; {count(o['only_cnn'])} only the CNN gets right, "
+        f"{count(o['only_vit'])} only the ViT."
+    )
+    if o["both_wrong"]:
+        same = count(o["both_wrong_same_class"])
+        text += f" Where both fail they name the same class {same} times."
+    return text
+
+
+def confusions(comparison: Values, class_names: Sequence[str]) -> str:
+    """The kind of mistake in which the models differ most."""
+    difference = np.array(comparison["confusion_difference"])
+    np.fill_diagonal(difference, 0)
+    if not difference.any():
+        return "Both models make every kind of mistake equally often."
+    row, column = divmod(int(np.abs(difference).argmax()), len(difference))
+    a, b = (comparison["models"][m]["confusion_matrix"][row][column] for m in ("cnn", "vit"))
+    return (
+        f"The kind of mistake in which they differ most is {class_names[row]} taken for "
+        f"{class_names[column]}: {count(a)} times by the CNN, {count(b)} times by the ViT."
+    )
+
+
+def cost(comparison: Values) -> str:
+    """Parameters and training time."""
+    cnn, vit = comparison["models"]["cnn"], comparison["models"]["vit"]
+    return (
+        f"The CNN has {count(cnn['parameters'])} learnable parameters and trained for "
+        f"{duration(cnn['train_seconds'])} ({cnn['epochs']} epochs, "
+        f"{count(round(cnn['pictures_per_second']))} pictures a second); the ViT has "
+        f"{count(vit['parameters'])} and trained for {duration(vit['train_seconds'])} "
+        f"({vit['epochs']} epochs, {count(round(vit['pictures_per_second']))} pictures a second)."
+    )
+
+
+def convergence(rows: Sequence[Values]) -> str:
+    """How soon the models reach the highest validation accuracy that both reach."""
+    both = [row for row in rows if row["cnn"] and row["vit"]]
+    if not both:
+        return "There is no accuracy of the list that both models reach."
+    row = both[-1]
+    target = percent(row["val_accuracy"], 0)
+    cnn, vit = row["cnn"], row["vit"]
+    faster = "the CNN" if cnn["seconds"] < vit["seconds"] else "the ViT"
+    text = (
+        f"To {target} validation accuracy, the highest of the list that both reach, the CNN takes "
+        f"{_epochs(cnn['epochs'])} and {duration(cnn['seconds'])} of training, the ViT "
+        f"{_epochs(vit['epochs'])} and {duration(vit['seconds'])}: {faster} is there sooner in "
+        "this run."
+    )
+    beyond = rows[-1]
+    if beyond is not row:
+        name = "CNN" if beyond["cnn"] else "ViT"
+        text += f" {percent(beyond['val_accuracy'], 0)} is reached by the {name} alone."
+    return text
+
+
+def _epochs(epochs: int) -> str:
+    return f"{epochs} epoch" + ("s" if epochs != 1 else "")

@@ -1,0 +1,89 @@
+"""Numbers as text, and what their intervals show."""
+
+from collections.abc import Mapping
+from typing import Any
+
+Interval = Mapping[str, float]
+Values = Mapping[str, Any]
+"""The content of one of the JSON files, or a part of it."""
+
+NAMES = {"cnn": "CNN", "vit": "ViT"}
+THIN = "\u202f"
+"""Keeps a number and its unit on one line."""
+
+NOT_AVAILABLE = "not available"
+NONE_SHOWN = "no difference was shown"
+
+
+def count(value: int) -> str:
+    """12,345."""
+    return f"{value:,}"
+
+
+def decimal(value: float, digits: int = 2) -> str:
+    """0.42, with a true minus; what rounds to zero has no sign."""
+    text = f"{value:.{digits}f}"
+    return text.lstrip("-") if float(text) == 0 else text.replace("-", "−")
+
+
+def percent(fraction: float, digits: int = 1) -> str:
+    """A fraction in percent."""
+    return decimal(100 * fraction, digits) + THIN + "%"
+
+
+def score(interval: Interval | None, digits: int = 2) -> str:
+    """0.42 (0.39 to 0.45)."""
+    if interval is None:
+        return NOT_AVAILABLE
+    value, low, high = (decimal(interval[key], digits) for key in ("value", "low", "high"))
+    return f"{value} ({low} to {high})"
+
+
+def share(interval: Interval | None) -> str:
+    """90.3 % (89.7 to 90.9)."""
+    if interval is None:
+        return NOT_AVAILABLE
+    low, high = (decimal(100 * interval[key], 1) for key in ("low", "high"))
+    return f"{percent(interval['value'])} ({low} to {high})"
+
+
+def points(interval: Interval | None) -> str:
+    """A difference of two shares: 9.8 percentage points (9.0 to 10.6)."""
+    if interval is None:
+        return NOT_AVAILABLE
+    value, low, high = (decimal(100 * interval[key], 1) for key in ("value", "low", "high"))
+    return f"{value} percentage points ({low} to {high})"
+
+
+def duration(seconds: float) -> str:
+    """12.3 s, 8 min 8 s, 1 h 5 min."""
+    if seconds < 60:
+        return f"{seconds:.1f}{THIN}s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}{THIN}min {rest}{THIN}s"
+    return f"{minutes // 60}{THIN}h {minutes % 60}{THIN}min"
+
+
+def p_value(value: float) -> str:
+    """P-value as "p = 0.034"; below a thousandth its size says no more."""
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+
+
+def side(interval: Interval | None, reference: float = 0.0) -> int:
+    """1 if the interval lies above `reference`, -1 if below, 0 if neither was shown."""
+    if interval is None:
+        return 0
+    return int(interval["low"] > reference) - int(interval["high"] < reference)
+
+
+def compared(a: Interval | None, b: Interval | None) -> int:
+    """1 if the interval of `a` lies above that of `b`, -1 if below, 0 if neither was shown."""
+    if a is None or b is None:
+        return 0
+    return int(a["low"] > b["high"]) - int(a["high"] < b["low"])
+
+
+def winner(difference: Interval | None) -> str:
+    """Which model a difference (CNN minus ViT) favours, where more is better."""
+    return {1: "CNN", -1: "ViT", 0: "none shown"}[side(difference)]

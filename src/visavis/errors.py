@@ -1,0 +1,31 @@
+"""What can go wrong for a user, one class for each exit code of the command line."""
+
+
+class VisavisError(Exception):
+    """A fault to be told in one sentence: what is wrong, where, and what to do."""
+
+    exit_code = 1
+
+
+class ConfigError(VisavisError, ValueError):
+    """A flag, value or combination that cannot work."""
+
+    exit_code = 2
+
+
+class DataError(VisavisError):
+    """Data that is missing, damaged, or not what it claims to be."""
+
+    exit_code = 3
+
+
+class CheckpointError(VisavisError):
+    """A run folder or weights file that is incomplete, damaged, or of another model."""
+
+    exit_code = 4
+
+
+class EnvironmentFault(VisavisError):
+    """A machine that lacks something: a GPU, a package, disk space, a free run folder."""
+
+    exit_code = 5

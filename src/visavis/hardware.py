@@ -1,0 +1,79 @@
+"""What this machine can do, found by asking it: device, precision, compiler."""
+
+import contextlib
+import functools
+import shutil
+import time
+from typing import Literal
+
+import torch
+
+from visavis.config import TrainConfig
+from visavis.errors import EnvironmentFault
+
+
+def select_device(name: Literal["auto", "cpu", "cuda", "mps"]) -> torch.device:
+    """The device to compute on; auto prefers a GPU.
+
+    Raises:
+        EnvironmentFault: the device asked for by name is not there.
+    """
+    available = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        return torch.device(next(kind for kind, there in available.items() if there))
+    if not available[name]:
+        raise EnvironmentFault(
+            f"--train.device {name}: PyTorch finds no such device here; use --train.device cpu, "
+            "or run `visavis doctor` to see why"
+        )
+    return torch.device(name)
+
+
+def device_name(device: torch.device) -> str:
+    """The name that the maker gave the device."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
+        for line in file:
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return device.type
+
+
+@functools.cache
+def bf16_speedup(side: int = 768) -> float:
+    """How many times faster a bf16 matrix product is than a float32 one, on the CPU."""
+
+    def seconds(dtype: torch.dtype) -> float:
+        matrix = torch.ones(side, side, dtype=dtype)
+        times = []
+        for _ in range(4):
+            start = time.perf_counter()
+            matrix @ matrix
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    return seconds(torch.float32) / seconds(torch.bfloat16)
+
+
+def use_bf16(config: TrainConfig, device: torch.device) -> bool:
+    """Whether the forward and backward pass run in bf16."""
+    if config.precision != "auto":
+        return config.precision == "bf16"
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and bf16_speedup() > 1.3
+
+
+def use_compile(config: TrainConfig, device: torch.device, *, pictures: int) -> bool:
+    """Whether to compile a training that will see `pictures` pictures, repeats included."""
+    if config.compile != "auto":
+        return config.compile == "on"
+    if device.type == "cpu":
+        compiler = shutil.which("g++") or shutil.which("clang++")
+        return compiler is not None and pictures > 20_000
+    return device.type == "cuda" and pictures > 200_000

@@ -1,0 +1,220 @@
+"""Arrays in, numbers out: predictions and maps, with 95 % intervals.
+
+Every interval is a percentile bootstrap over pictures (Efron 1979): the pictures are drawn again
+with replacement, the number is taken anew, and the middle 95 % of those numbers is the interval.
+What is known of one picture stays together in a draw, so differences of two models are paired.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy import stats
+
+RESAMPLES = 2000
+LEVEL = 0.95
+
+Interval = dict[str, float]
+"""{"value", "low", "high"}: the number and its 95 % interval."""
+
+
+def confusion_matrix(
+    labels: Int[np.ndarray, " n"], predicted: Int[np.ndarray, " n"], classes: int
+) -> Int[np.ndarray, "classes classes"]:
+    """How many pictures of the row's class were taken for the column's class."""
+    counts = np.bincount(labels * classes + predicted, minlength=classes * classes)
+    return counts.reshape(classes, classes)
+
+
+def accuracy(confusion: Int[np.ndarray, "classes classes"]) -> float:
+    """Share of pictures on the diagonal."""
+    return float(np.trace(confusion) / confusion.sum())
+
+
+def f1_per_class(
+    confusion: Int[np.ndarray, "*batch classes classes"],
+) -> Float[np.ndarray, "*batch classes"]:
+    """F1 = 2 TP / (2 TP + FP + FN), the harmonic mean of precision and recall.
+
+    0 for a class that is neither present nor predicted, where F1 is undefined.
+    """
+    found, called = confusion.sum(axis=-1), confusion.sum(axis=-2)
+    hits = np.diagonal(confusion, axis1=-2, axis2=-1)
+    return 2 * hits / np.maximum(found + called, 1)
+
+
+def f1_macro(confusion: Int[np.ndarray, "*batch classes classes"]) -> Float[np.ndarray, "*batch"]:
+    """The plain mean of `f1_per_class` over the classes that are present or predicted."""
+    occurs = (confusion.sum(axis=-1) + confusion.sum(axis=-2)) > 0
+    return f1_per_class(confusion).sum(axis=-1) / np.maximum(occurs.sum(axis=-1), 1)
+
+
+def interval(
+    values: Float[np.ndarray, " n"] | Bool[np.ndarray, " n"],
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> Interval | None:
+    """The mean over pictures with its interval.
+
+    NaN stands for "not available" and is left out; None if fewer than two values remain.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    values = values[np.isfinite(values)]
+    if len(values) < 2:
+        return None
+    means = np.concatenate(
+        [values[draw].mean(axis=1) for draw in _draws(len(values), seed, resamples)]
+    )
+    return _interval(values.mean(), means)
+
+
+def ratio_interval(
+    numerators: Float[np.ndarray, " n"],
+    denominators: Float[np.ndarray, " n"],
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    minimum: float = 1e-3,
+) -> Interval | None:
+    """The ratio of the two means over pictures with its interval.
+
+    Not the mean of the ratios: one picture with a denominator near 0 would outweigh all others.
+
+    Args:
+        minimum: None is returned unless the denominators' mean is above this in 97.5 % of the
+            draws, for then the ratio says nothing. Also None for fewer than two pictures.
+    """
+    pairs = np.stack([numerators, denominators], axis=1).astype(np.float64)
+    pairs = pairs[np.isfinite(pairs).all(axis=1)]
+    if len(pairs) < 2:
+        return None
+    means = np.concatenate(
+        [pairs[draw].mean(axis=1) for draw in _draws(len(pairs), seed, resamples)]
+    )
+    if np.quantile(means[:, 1], (1 - LEVEL) / 2) <= minimum:
+        return None
+    top, bottom = pairs.mean(axis=0)
+    return _interval(top / bottom, means[:, 0] / np.maximum(means[:, 1], minimum))
+
+
+def paired_difference(
+    a: Float[np.ndarray, " n"] | Bool[np.ndarray, " n"],
+    b: Float[np.ndarray, " n"] | Bool[np.ndarray, " n"],
+    *,
+    seed: int = 0,
+) -> Interval | None:
+    """Mean of a minus mean of b on the same pictures; `right_a, right_b` gives accuracy."""
+    return interval(np.asarray(a, np.float64) - np.asarray(b, np.float64), seed=seed)
+
+
+def macro_f1_intervals(
+    labels: Int[np.ndarray, " n"],
+    predicted_a: Int[np.ndarray, " n"],
+    predicted_b: Int[np.ndarray, " n"],
+    classes: int,
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> tuple[Interval, Interval, Interval]:
+    """Macro F1 of model a, of model b, and a minus b, on the same draws of pictures.
+
+    A draw of pictures is a multinomial draw of the counts of (label, a's answer, b's answer), which
+    is exact and needs no index per picture.
+    """
+    triples = (labels * classes + predicted_a) * classes + predicted_b
+    counts = np.bincount(triples, minlength=classes**3)
+    drawn = np.random.default_rng(seed).multinomial(len(labels), counts / counts.sum(), resamples)
+    cubes = np.concatenate([counts[None], drawn]).reshape(-1, classes, classes, classes)
+    a, b = f1_macro(cubes.sum(axis=3)), f1_macro(cubes.sum(axis=2))
+    first, second, difference = (_interval(x[0], x[1:]) for x in (a, b, a - b))
+    return first, second, difference
+
+
+def mcnemar(right_a: Bool[np.ndarray, " n"], right_b: Bool[np.ndarray, " n"]) -> dict[str, Any]:
+    """McNemar's exact test that both models are right equally often.
+
+    Returns:
+        {"only_a", "only_b": pictures that one model alone gets right, "p_value": two-sided}; the
+        p-value is 1 where the models never differ.
+
+    Source: McNemar 1947, in the exact binomial form.
+    """
+    only_a, only_b = int((right_a & ~right_b).sum()), int((~right_a & right_b).sum())
+    differing = only_a + only_b
+    p_value = stats.binomtest(only_a, differing, 0.5).pvalue if differing else 1.0
+    return {"only_a": only_a, "only_b": only_b, "p_value": float(p_value)}
+
+
+def rank_agreement(
+    maps_a: Float[np.ndarray, "n ..."], maps_b: Float[np.ndarray, "n ..."]
+) -> Float[np.ndarray, " n"]:
+    """Spearman's rank correlation of each pair of maps; ties share their mean rank.
+
+    Returns:
+        -1 (opposite order) to 1 (same order); NaN where a map is constant, since it ranks nothing.
+    """
+    a, b = (_centred_ranks(maps) for maps in (maps_a, maps_b))
+    scale = np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))
+    with np.errstate(invalid="ignore"):
+        return np.clip((a * b).sum(axis=1) / np.where(scale > 0, scale, np.nan), -1, 1)
+
+
+def same_class_partner(labels: Int[np.ndarray, " n"], seed: int) -> Int[np.ndarray, " n"]:
+    """Another picture of the same class for each picture, each taken once; -1 for a lone one."""
+    generator = np.random.default_rng(seed)
+    partner = np.full(len(labels), -1)
+    for label in np.unique(labels):
+        members = generator.permutation(np.flatnonzero(labels == label))
+        if len(members) > 1:
+            partner[members] = np.roll(members, 1)
+    return partner
+
+
+def shuffled_agreement(
+    maps_a: Float[np.ndarray, "n ..."],
+    maps_b: Float[np.ndarray, "n ..."],
+    labels: Int[np.ndarray, " n"],
+    *,
+    seed: int = 0,
+    rounds: int = 10,
+) -> Float[np.ndarray, " n"]:
+    """The floor of `rank_agreement`: the same maps with b's from another picture of the class.
+
+    What agreement is left after the shuffle comes from the layout that pictures of a class share
+    (objects in the centre, sky above), not from this picture.
+
+    Args:
+        rounds: shuffles to average over.
+
+    Returns:
+        One value per picture; NaN where no other picture of its class is there.
+    """
+    partners = [same_class_partner(labels, seed + i) for i in range(rounds)]
+    values = np.stack([rank_agreement(maps_a, maps_b[p]) for p in partners])
+    # A constant map of one partner should not cost the picture its other rounds.
+    values[np.stack(partners) < 0] = np.nan
+    known = np.isfinite(values)
+    total = np.where(known, values, 0.0).sum(axis=0)
+    return np.where(known.any(axis=0), total / np.maximum(known.sum(axis=0), 1), np.nan)
+
+
+def _centred_ranks(maps: Float[np.ndarray, "n ..."]) -> Float[np.ndarray, "n k"]:
+    """Mean ranks of each map's cells, less their mean."""
+    flat = np.asarray(maps, dtype=np.float64).reshape(len(maps), -1)
+    ranks = stats.rankdata(flat, axis=1)
+    return ranks - ranks.mean(axis=1, keepdims=True)
+
+
+def _draws(n: int, seed: int, resamples: int) -> Iterator[Int[np.ndarray, "draws n"]]:
+    """Indices of `n` pictures drawn with replacement, `resamples` times, in bounded memory."""
+    generator = np.random.default_rng(seed)
+    step = max(1, 1_000_000 // n)
+    for start in range(0, resamples, step):
+        yield generator.integers(0, n, (min(step, resamples - start), n))
+
+
+def _interval(value: float, drawn: Float[np.ndarray, " resamples"]) -> Interval:
+    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return {"value": float(value), "low": float(low), "high": float(high)}

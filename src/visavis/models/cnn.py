@@ -1,0 +1,95 @@
+"""The CNN, from scratch: whitening, then three stages of two 3x3 convolutions, 32 > 16 > 8 > 8.
+
+The last stage keeps the 8 x 8 grid, so that its maps are as fine as the ViT's patches, and the head
+reads the mean over that grid. The shape and the whitening first layer follow the line of fast
+CIFAR-10 networks by Page (2018) and Jordan (2024, arXiv 2404.00498).
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from visavis.config import NUM_CLASSES, CNNConfig
+from visavis.models.normalize import Normalize
+
+WHITENING_CHANNELS = 24
+"""Each of the 12 principal directions of a 2x2 RGB patch, and its negative."""
+
+
+class Stage(nn.Module):
+    """Two 3x3 convolutions with batch norm and GELU; the first halves the grid if `downsample`."""
+
+    def __init__(self, channels_in: int, channels: int, *, downsample: bool) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels_in, channels, 3, padding=1, bias=False)
+        # ceil_mode: the whitening layer leaves 31 pixels, which become 16.
+        self.pool = nn.MaxPool2d(2, ceil_mode=True) if downsample else nn.Identity()
+        self.norm1 = nn.BatchNorm2d(channels, momentum=0.4)
+        self.activation1 = nn.GELU()
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(channels, momentum=0.4)
+        self.activation2 = nn.GELU()
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h2 w2"]:
+        x = self.activation1(self.norm1(self.pool(self.conv1(x))))
+        return self.activation2(self.norm2(self.conv2(x)))
+
+
+class CNN(nn.Module):
+    """Images in [0, 1] to class logits."""
+
+    def __init__(self, config: CNNConfig) -> None:
+        super().__init__()
+        first, second, third = config.widths
+        self.normalize = Normalize()
+        self.whitening = nn.Conv2d(3, WHITENING_CHANNELS, kernel_size=2)
+        self.activation = nn.GELU()
+        self.stages = nn.Sequential(
+            Stage(WHITENING_CHANNELS, first, downsample=True),
+            Stage(first, second, downsample=True),
+            Stage(second, third, downsample=False),
+        )
+        self.head = nn.Linear(third, NUM_CLASSES)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        for stage in self.stages:  # pass what can be passed, so that the first steps see the image
+            for conv in (stage.conv1, stage.conv2):
+                nn.init.dirac_(conv.weight[: conv.in_channels])
+
+    @torch.no_grad()
+    def whiten(self, images: Float[Tensor, "n 3 32 32"], *, epsilon: float = 5e-4) -> None:
+        """Set the first layer's weights so that its outputs over `images` are uncorrelated.
+
+        Args:
+            epsilon: added to the variance of each direction, to spare the faintest ones.
+        """
+        patches = self.normalize(images).unfold(2, 2, 1).unfold(3, 2, 1)  # n 3 31 31 2 2
+        patches = patches.permute(0, 2, 3, 1, 4, 5).reshape(-1, 12)
+        covariance = patches.T @ patches / len(patches)
+        variances, directions = torch.linalg.eigh(covariance)
+        filters = (directions / (variances + epsilon).sqrt()).T.reshape(-1, 3, 2, 2)
+        self.whitening.weight.copy_(torch.cat([filters, -filters]))
+        nn.init.zeros_(self.whitening.bias)
+
+    def features(self, images: Float[Tensor, "n 3 32 32"]) -> Float[Tensor, "n c 8 8"]:
+        """The last stage's output."""
+        return self.stages(self.activation(self.whitening(self.normalize(images))))
+
+    def pool(self, features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c"]:
+        """The mean over the grid."""
+        return features.mean(dim=(2, 3))
+
+    def forward(self, images: Float[Tensor, "n 3 32 32"]) -> Float[Tensor, "n classes"]:
+        return self.head(self.pool(self.features(images)))
+
+
+def parameter_count(config: CNNConfig) -> int:
+    """Learnable parameters in closed form, for stages of a, b, c channels.
+
+    (12 + 1) 24 + 9 (24 a + a^2 + a b + b^2 + b c + c^2) + 4 (a + b + c) + (c + 1) classes.
+    """
+    a, b, c = config.widths
+    whitening = 13 * WHITENING_CHANNELS
+    convolutions = 9 * (WHITENING_CHANNELS * a + a * a + a * b + b * b + b * c + c * c)
+    return whitening + convolutions + 4 * (a + b + c) + (c + 1) * NUM_CLASSES

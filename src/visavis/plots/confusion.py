@@ -1,0 +1,88 @@
+"""Confusion matrices: counts and row shares, and the difference of two models."""
+
+from collections.abc import Sequence
+
+import matplotlib
+import numpy as np
+from jaxtyping import Int
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from visavis.plots.style import (
+    INK,
+    MODEL_COLOURS,
+    MODEL_LABELS,
+    MUTED,
+    PAPER,
+    RULE,
+    STYLE,
+    new_figure,
+)
+
+Counts = Int[np.ndarray, "classes classes"]
+
+
+@matplotlib.rc_context(STYLE)
+def confusion(counts: Counts, class_names: Sequence[str], model: str) -> Figure:
+    """Counts, and below each its share of the row: of all pictures of that true class."""
+    figure, axes = _grid(class_names)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    for (row, column), share in np.ndenumerate(shares):
+        count = counts[row, column]
+        _cell(axes, row, column, MODEL_COLOURS[model], float(share))
+        colour = PAPER if share > 0.5 else INK if count else MUTED
+        axes.text(
+            column,
+            row - 0.14 if count else row,
+            f"{count:,}",
+            color=colour,
+            fontsize=8.5,
+            ha="center",
+            va="center",
+            fontweight="bold" if row == column else "normal",
+        )
+        if count:
+            text = f"{100 * share:.1f}"
+            axes.text(
+                column, row + 0.24, text, color=colour, fontsize=6.5, ha="center", va="center"
+            )
+    axes.set_title(f"{MODEL_LABELS[model]}: counts, and % of the true class")
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def confusion_difference(difference: Counts, class_names: Sequence[str]) -> Figure:
+    """The CNN's counts minus the ViT's, in the colour of the model that has more."""
+    figure, axes = _grid(class_names)
+    largest = max(int(np.abs(difference).max()), 1)
+    for (row, column), value in np.ndenumerate(difference):
+        strength = abs(float(value)) / largest
+        _cell(axes, row, column, MODEL_COLOURS["cnn" if value > 0 else "vit"], strength)
+        colour = PAPER if strength > 0.5 else INK if value else MUTED
+        text = f"{value:+d}".replace("-", "−") if value else "0"
+        axes.text(column, row, text, color=colour, fontsize=8.5, ha="center", va="center")
+    axes.set_title("CNN minus ViT: blue where the CNN has more, orange where the ViT has")
+    return figure
+
+
+def _grid(class_names: Sequence[str]) -> tuple[Figure, Axes]:
+    size = 1.3 + 0.53 * len(class_names)
+    figure, axes = new_figure(size, 0.9 * size)
+    places = range(len(class_names))
+    axes.set_xticks(places, class_names, rotation=40, ha="right", rotation_mode="anchor", color=INK)
+    axes.set_yticks(places, class_names, color=INK)
+    axes.set(xlabel="Predicted class", ylabel="True class")
+    axes.set_xlim(-0.5, len(class_names) - 0.5)
+    axes.set_ylim(len(class_names) - 0.5, -0.5)
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    return figure, axes
+
+
+def _cell(axes: Axes, row: int, column: int, colour: str, strength: float) -> None:
+    """A cell whose colour fades into whatever page is behind it."""
+    corner = (column - 0.48, row - 0.48)
+    axes.add_patch(Rectangle(corner, 0.96, 0.96, facecolor="none", edgecolor=RULE, linewidth=0.5))
+    if strength > 0.004:
+        axes.add_patch(Rectangle(corner, 0.96, 0.96, facecolor=colour, alpha=strength, linewidth=0))

@@ -1,0 +1,90 @@
+"""One look for all charts, and charts as SVG that takes its colours from the page around it."""
+
+import html
+import io
+import re
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# A colour-blind safe pair (Okabe & Ito 2008); each model keeps its colour everywhere.
+CNN = "#0072b2"
+VIT = "#d55e00"
+INK = "#1c2430"
+MUTED = "#5d6876"
+RULE = "#d9dee5"
+PAPER = "#ffffff"
+
+MODEL_COLOURS = {"cnn": CNN, "vit": VIT}
+MODEL_LABELS = {"cnn": "CNN", "vit": "ViT"}
+
+STYLE: Any = {  # matplotlib types its keys as literals
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so that figures look alike everywhere
+    "font.size": 9,
+    "text.color": INK,
+    "text.parse_math": False,  # a class may be called "$"
+    "axes.edgecolor": RULE,
+    "axes.labelcolor": MUTED,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "grid.color": RULE,
+    "grid.linewidth": 0.7,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "lines.linewidth": 1.8,
+    "lines.solid_capstyle": "round",
+    "legend.frameon": False,
+    "figure.dpi": 144,
+    "savefig.dpi": 144,
+    "svg.fonttype": "none",  # text stays text: it can be read aloud, searched, and set in any font
+    "svg.hashsalt": "visavis",  # the same figure gives the same bytes
+}
+
+_PAGE_COLOURS = {
+    CNN: "var(--cnn)",
+    VIT: "var(--vit)",
+    INK: "var(--ink)",
+    MUTED: "var(--muted)",
+    RULE: "var(--rule)",
+    PAPER: "var(--paper)",
+}
+
+
+def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
+    """A figure of one chart, inches. Call within `rc_context(STYLE)`."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def svg(figure: Figure, *, label: str) -> str:
+    """The figure as an `<svg>` element for inlining in HTML.
+
+    Its colours become the page's custom properties (--ink, --cnn, …), so that it follows the page
+    from light to dark, and its text takes the page's font. `label` says what the figure shows, for
+    those who cannot see it.
+    """
+    buffer = io.StringIO()
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r"<style[^>]*>.*?</style>", "", text, flags=re.DOTALL)
+    text = re.sub(r"font: ((?:bold )?)([\d.]+)px [^;\"]+", r"font: \1\2px var(--font)", text)
+    for colour, name in _PAGE_COLOURS.items():
+        text = text.replace(colour, name)
+    width = re.search(r'viewBox="0 0 ([\d.]+)', text)
+    assert width is not None
+    opening = f'<svg role="img" aria-label="{html.escape(label)}" viewBox="0 0 {width[1]}'
+    return re.sub(r'<svg [^>]*viewBox="0 0 [\d.]+', lambda _: opening, text, count=1)

@@ -1,0 +1,126 @@
+"""The main job: train, test and explain both models, compare them, write the report.
+
+Reads and writes what the stages do, and experiment.json. A stage whose last file is there is not
+done again.
+"""
+
+import dataclasses
+import logging
+import time
+from pathlib import Path
+from typing import get_args
+
+import torch
+import torch.nn.functional as F
+
+from visavis import hardware, models, runs, tracking
+from visavis.compare import compare
+from visavis.config import MODEL_NAMES, Experiment, ModelConfig, Preset, preset, to_json
+from visavis.data import Dataset
+from visavis.errors import CheckpointError
+from visavis.evaluate import evaluate
+from visavis.explain import explain
+from visavis.report import report
+from visavis.train import differences, duration, train
+
+log = logging.getLogger(__name__)
+
+COMPILED_SPEEDUP = 1.6
+"""What torch.compile gains for the ViT on a CPU; for the estimate only."""
+
+
+def run(out: Path, experiment: Experiment, preset_name: str, dataset: Dataset) -> Path:
+    """Do every stage that is not done yet and return the report's path.
+
+    Raises:
+        VisavisError: as the stages do; what was finished before stays.
+    """
+    if dataset.notice:
+        log.info("NOTE: %s", dataset.notice)
+    with runs.lock(out):
+        _claim(out, experiment, preset_name, dataset)
+        _tell_duration(out, experiment, preset_name, dataset)
+        for name in MODEL_NAMES:
+            folder = out / name
+            train(folder, experiment, name, dataset)
+            if not (folder / runs.EVALUATION).exists():
+                evaluate(folder, dataset)
+            if not (folder / runs.EXPLANATIONS).exists():
+                log.info("%s: explaining, and measuring the explanations", name)
+                explain(folder, dataset, experiment.explain)
+        compare(out)
+        path = report(out)
+        tracking.log_experiment(experiment.tracking, out)
+        return path
+
+
+def _claim(out: Path, experiment: Experiment, preset_name: str, dataset: Dataset) -> None:
+    """Write experiment.json, or check that the folder is of the same experiment."""
+    path = out / runs.EXPERIMENT
+    wanted = {
+        "preset": preset_name,
+        "experiment": to_json(experiment),
+        "data": {"source": dataset.source, "fingerprint": dataset.fingerprint},
+    }
+    if not path.exists():
+        runs.write_json(path, wanted)
+        return
+    found = runs.read_json(path)
+    decides = ("seed", "cnn", "vit", "explain")  # the rest says where and how, not what
+    same = {key: found.get("experiment", {}).get(key) for key in decides}
+    lines = differences(same, wanted["experiment"]) + differences(
+        {"data": found.get("data")}, wanted
+    )
+    if lines:
+        raise CheckpointError(
+            f"{out} holds an experiment with other settings: {'; '.join(lines)}. "
+            "Use the same settings, or another --out"
+        )
+
+
+def _tell_duration(out: Path, experiment: Experiment, preset_name: str, dataset: Dataset) -> None:
+    """Say how long the trainings will take here, and what the shorter presets would."""
+    pictures = int(len(dataset.train_labels) * (1 - experiment.data.validation_fraction))
+    todo = [name for name in MODEL_NAMES if not (out / name / runs.TRAINING).exists()]
+    if not todo:
+        return
+    device = hardware.select_device(experiment.train.device)
+
+    def seconds(plan: Experiment) -> float:
+        return sum(
+            pictures * plan.model(name).optim.epochs * _seconds_per_picture(name, plan, device)
+            for name in todo
+        )
+
+    message = f"training will take about {duration(seconds(experiment))} on this machine"
+    names: tuple[Preset, ...] = get_args(Preset)
+    shorter = names[: names.index(preset_name)] if preset_name in names else ()  # type: ignore[arg-type]
+    others = []
+    for name in reversed(shorter):
+        plan = dataclasses.replace(preset(name, dataset.source), train=experiment.train)
+        others.append(f"--preset {name} about {duration(seconds(plan))}")
+    log.info("%s%s", message, f" ({', '.join(others)})" if others else "")
+
+
+def _seconds_per_picture(name: str, experiment: Experiment, device: torch.device) -> float:
+    """Training seconds per picture, from a few small steps of a fresh model."""
+    config: ModelConfig = experiment.model(name)
+    with torch.random.fork_rng():
+        model = models.build(config).to(device, memory_format=torch.channels_last).train()
+    images = torch.rand(64, 3, 32, 32, device=device).contiguous(memory_format=torch.channels_last)
+    labels = torch.zeros(64, dtype=torch.int64, device=device)
+    bf16 = hardware.use_bf16(experiment.train, device)
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            logits = model(images)
+        F.cross_entropy(logits.float(), labels).backward()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - start)
+    per_picture = min(times) / len(images)
+    compiled = name == "vit" and hardware.use_compile(
+        experiment.train, device, pictures=100_000
+    )
+    return per_picture / COMPILED_SPEEDUP if compiled else per_picture

@@ -1,0 +1,178 @@
+"""How far a heatmap can be trusted, measured on the grid of 8 x 8 cells.
+
+Deletion removes the cells in the map's order, highest first, and watches the probability of the
+explained class fall; insertion puts them back into an empty picture and watches it rise (Petsiuk,
+Das & Saenko 2018, RISE). A removed cell takes the training pictures' mean colour.
+
+Raw curves do not compare between models, since models differ in confidence and in how they bear
+holes. So each is placed between two curves of the same model on the same picture:
+
+    deletion  = (D(random) - D(map)) / (D(random) - D(oracle))      0: no better than random orders,
+    insertion = (I(map) - I(random)) / (I(oracle) - I(random))      1: as good as the oracle's
+
+The oracle removes cells in the order of how much each one's removal alone lowers the probability.
+It ignores interactions, so more than 1 is possible. D and I are the mean probability over the steps
+of a curve. The 64 cells go in 8 steps of 8; the ends (nothing removed, all removed) are the same
+for every order and cancel, which leaves 7 points. The insertion curve of an order is the deletion
+curve of the reversed order, so one set of random orders serves both.
+
+Over many pictures the score is the mean numerator over the mean denominator
+(`metrics.ratio_interval`): for a picture that the model cannot be talked out of, the denominator is
+near 0, and a mean of such ratios would be a number about those pictures only.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from visavis.config import GRID
+from visavis.metrics import Interval, ratio_interval
+from visavis.models.cnn import CNN
+from visavis.models.vit import ViT
+from visavis.saliency.guard import check_classes, frozen
+from visavis.saliency.placement import CELL_SIDE, Maps, refusals
+
+CELLS = GRID**2
+STEPS = 8
+
+
+def to_cells(maps: Float[Tensor, "*batch g g"]) -> Float[Tensor, "*batch 8 8"]:
+    """Maps of any grid on 8 x 8 cells: the mean over a cell's area, or the value that covers it."""
+    flat = maps.reshape(-1, 1, *maps.shape[-2:])
+    return functional.adaptive_avg_pool2d(flat, GRID).reshape(*maps.shape[:-2], GRID, GRID)
+
+
+def removal_order(maps: Maps, *, seed: int) -> Int[np.ndarray, "n 64"]:
+    """The cells of each map, highest first; ties in random order.
+
+    One draw breaks the ties of a picture: the mean over pictures averages what is left of chance.
+    """
+    chance = np.random.default_rng(seed).random((len(maps), CELLS))
+    return np.lexsort((chance, -maps.reshape(len(maps), CELLS)), axis=-1)
+
+
+def kept_cells(orders: Int[np.ndarray, "n m 64"]) -> Bool[np.ndarray, "n points 8 8"]:
+    """Which cells are left at the inner points of each deletion curve: 56, 48, ... 8 of 64."""
+    rank = np.argsort(orders, axis=-1)[:, :, None]
+    removed = CELLS // STEPS * np.arange(1, STEPS)[:, None]
+    return (rank >= removed).reshape(len(orders), -1, GRID, GRID)
+
+
+def probabilities(
+    model: CNN | ViT,
+    images: Float[Tensor, "n 3 32 32"],
+    classes: Int[Tensor, " n"],
+    kept: Bool[np.ndarray, "n points 8 8"],
+    *,
+    autocast: bool = False,
+) -> Float[np.ndarray, "n points"]:
+    """Probability of each picture's class when only the kept cells of it are left.
+
+    Args:
+        autocast: forward passes in bf16.
+    """
+    check_classes(model, images, classes)
+    n, points = kept.shape[:2]
+    masks = torch.from_numpy(kept).to(images.device).flatten(0, 1)[:, None]
+    rows = torch.arange(n, device=images.device).repeat_interleave(points)
+    hole = model.normalize.mean
+    layout = torch.channels_last if isinstance(model, CNN) else torch.contiguous_format
+    size = 128 if images.device.type == "cpu" else 4096  # the CPU's caches hold little more
+    parts = []
+    with frozen(model), torch.inference_mode():
+        for start in range(0, n * points, size):
+            chosen = rows[start : start + size]
+            mask = masks[start : start + size]
+            mask = mask.repeat_interleave(CELL_SIDE, 2).repeat_interleave(CELL_SIDE, 3)
+            pictures = torch.where(mask, images[chosen], hole).contiguous(memory_format=layout)
+            with torch.autocast(images.device.type, torch.bfloat16, enabled=autocast):
+                logits = model(pictures)
+            answers = logits.float().softmax(dim=1).gather(1, classes[chosen, None])
+            parts.append(answers[:, 0])
+        return torch.cat(parts).cpu().numpy().astype(np.float64).reshape(n, points)
+
+
+@dataclass(frozen=True)
+class Removal:
+    """Mean probability along the curves of each picture: D and I of the module's head."""
+
+    random: Float[np.ndarray, " n"]
+    oracle_deletion: Float[np.ndarray, " n"]
+    oracle_insertion: Float[np.ndarray, " n"]
+    deletion: dict[str, Float[np.ndarray, " n"]]
+    """Of each map, under the name that `measure` was given; NaN where the map was refused."""
+    insertion: dict[str, Float[np.ndarray, " n"]]
+
+    def scores(self, name: str) -> dict[str, Interval | None]:
+        """Normalised deletion and insertion of one kind of map.
+
+        Returns:
+            At most about 1, negative for worse than random; None where the oracle itself is hardly
+            better than random, or no map was scored.
+        """
+        return {
+            "deletion": ratio_interval(
+                self.random - self.deletion[name], self.random - self.oracle_deletion
+            ),
+            "insertion": ratio_interval(
+                self.insertion[name] - self.random, self.oracle_insertion - self.random
+            ),
+        }
+
+
+def measure(
+    model: CNN | ViT,
+    images: Float[Tensor, "n 3 32 32"],
+    classes: Int[Tensor, " n"],
+    maps: dict[str, Maps],
+    *,
+    random_orders: int,
+    seed: int = 0,
+    autocast: bool = False,
+    progress: Callable[[int], object] = lambda _: None,
+) -> Removal:
+    """Remove cells by all of `maps`, by random orders and by the oracle.
+
+    Args:
+        maps: kinds of maps by name, one map for each picture. Maps that `refusals` names get NaN.
+        random_orders: how many per picture.
+        progress: told the number of pictures done since the last call.
+    """
+    generator = np.random.default_rng(seed)
+    chance = generator.permuted(
+        np.broadcast_to(np.arange(CELLS), (len(images), random_orders, CELLS)), axis=-1
+    )
+    alone = np.ones((CELLS, CELLS), dtype=bool)
+    np.fill_diagonal(alone, False)
+    good = {k: np.array([reason is None for reason in refusals(m)]) for k, m in maps.items()}
+    orders = {
+        name: removal_order(np.where(good[name][:, None, None], values, 0.0), seed=seed + 1 + i)
+        for i, (name, values) in enumerate(maps.items())
+    }
+    curves = []
+    for start in range(0, len(images), 25):
+        batch = slice(start, start + 25)
+        n = len(images[batch])
+        single = np.broadcast_to(alone.reshape(CELLS, GRID, GRID), (n, CELLS, GRID, GRID))
+        left = probabilities(model, images[batch], classes[batch], single, autocast=autocast)
+        ranked = [np.argsort(left, axis=1, kind="stable"), *(o[batch] for o in orders.values())]
+        by_map = np.stack(ranked, axis=1)
+        kept = kept_cells(np.concatenate([chance[batch], by_map, by_map[:, :, ::-1]], axis=1))
+        answers = probabilities(model, images[batch], classes[batch], kept, autocast=autocast)
+        curves.append(answers.reshape(n, -1, STEPS - 1).mean(axis=2))
+        progress(n)
+    random, deletion, insertion = np.split(
+        np.concatenate(curves), [random_orders, random_orders + 1 + len(maps)], axis=1
+    )
+    return Removal(
+        random=random.mean(axis=1),
+        oracle_deletion=deletion[:, 0],
+        oracle_insertion=insertion[:, 0],
+        deletion={k: np.where(good[k], deletion[:, 1 + i], np.nan) for i, k in enumerate(maps)},
+        insertion={k: np.where(good[k], insertion[:, 1 + i], np.nan) for i, k in enumerate(maps)},
+    )

@@ -1,0 +1,82 @@
+"""Which test pictures are explained: a random sample for the scores, and some to be shown."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+SHOWN = 8
+"""Pictures of each kind, correct and incorrect, that are shown at most."""
+
+SEED = 0
+"""Fixed, so that both models and all seeds of training share the pictures."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The test pictures to explain, one row each, the sample first."""
+
+    indices: Int[np.ndarray, " n"]
+    labels: Int[np.ndarray, " n"]
+    logits: Float[np.ndarray, "n classes"]
+    sample: int
+    """How many rows the scores are measured on."""
+    gallery: dict[str, Any]
+    """Rows under "correct" and "incorrect", and the rule that chose them."""
+
+    @property
+    def predicted(self) -> Int[np.ndarray, " n"]:
+        """The class with the highest logit."""
+        return self.logits.argmax(axis=1)
+
+    @property
+    def runner_up(self) -> Int[np.ndarray, " n"]:
+        """The class with the highest logit but one."""
+        others = self.logits.copy()
+        others[np.arange(len(others)), self.predicted] = -np.inf
+        return others.argmax(axis=1)
+
+    @property
+    def one_more_class(self) -> Int[np.ndarray, " n"]:
+        """A class drawn from those that are neither predicted nor the runner-up."""
+        chance = np.random.default_rng(SEED).random(self.logits.shape)
+        rows = np.arange(len(chance))
+        chance[rows, self.predicted] = chance[rows, self.runner_up] = -1
+        return chance.argmax(axis=1)
+
+
+def choose_pictures(
+    logits: Float[np.ndarray, "m classes"], labels: Int[np.ndarray, " m"], *, sample: int
+) -> Chosen:
+    """A random sample, and by a fixed rule pictures that the model gets right and wrong."""
+    walk = np.random.default_rng(SEED).permutation(len(labels))
+    right = logits.argmax(axis=1) == labels
+    shown = {
+        "correct": _varied(walk[right[walk]], labels),
+        "incorrect": _varied(walk[~right[walk]], labels),
+    }
+    rows = list(walk[:sample])
+    rows += [i for i in shown["correct"] + shown["incorrect"] if i not in set(rows)]
+    row_of = {index: row for row, index in enumerate(rows)}
+    rule = (
+        "All test pictures are walked through in one random order, the same for both models. Of "
+        "the pictures that the model gets right, and of those that it gets wrong, the first one "
+        f"of each true class is taken, up to {SHOWN}; then the next ones, until there are "
+        f"{SHOWN}."
+    )
+    for kind, found in shown.items():
+        if len(found) < SHOWN:
+            rule += f" There are only {len(found)} {kind} test pictures."
+    indices = np.array(rows)
+    gallery: dict[str, Any] = {k: [row_of[i] for i in found] for k, found in shown.items()}
+    return Chosen(
+        indices, labels[indices], logits[indices], min(sample, len(walk)), gallery | {"rule": rule}
+    )
+
+
+def _varied(walk: Int[np.ndarray, " m"], labels: Int[np.ndarray, " n"]) -> list[int]:
+    """The first picture of each class on the walk, then the next of any, up to SHOWN."""
+    first = np.sort(np.unique(labels[walk], return_index=True)[1])[:SHOWN]
+    rest = np.setdiff1d(np.arange(len(walk)), first)[: SHOWN - len(first)]
+    return walk[np.concatenate([first, rest])].tolist()

@@ -1,0 +1,407 @@
+"""Stage: train one model, and keep the epoch with the lowest validation loss.
+
+Reads the training pictures only. Writes config.json, data.json, split.npz, provenance.json,
+history.jsonl (each epoch), resume.ckpt and best.ckpt (while training), weights.safetensors and, last
+of all, training.json.
+"""
+
+import datetime
+import importlib.metadata
+import logging
+import platform
+import subprocess
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from tqdm import tqdm
+
+from visavis import hardware, models, runs
+from visavis.classifier import Classifier, Split
+from visavis.config import Experiment, ModelConfig, TrainConfig, to_json
+from visavis.data import Dataset, class_counts, split
+from visavis.errors import CheckpointError, EnvironmentFault
+from visavis.loader import to_tensor
+from visavis.tracking import logger as tracker
+
+log = logging.getLogger(__name__)
+
+
+def train(folder: Path, experiment: Experiment, name: str, dataset: Dataset) -> None:
+    """Train the model called `name` in `folder`, or go on where an earlier call was interrupted.
+
+    A finished training is left as it is.
+
+    Raises:
+        CheckpointError: the folder holds a training with other settings or other data.
+        EnvironmentFault: the device is missing, or another process is writing the folder.
+        VisavisError: the loss became NaN or infinite.
+    """
+    with runs.lock(folder):
+        train_indices, validation_indices = split(
+            dataset.train_labels, experiment.data.validation_fraction, experiment.data.split_seed
+        )
+        claim(folder, experiment, name, dataset, train_indices, validation_indices)
+        if (folder / runs.TRAINING).exists():
+            log.info("%s: already trained", name)
+            return
+        device = hardware.select_device(experiment.train.device)
+        _fit(
+            folder,
+            experiment,
+            name,
+            training=_resident(dataset, train_indices, device),
+            validation=_resident(dataset, validation_indices, device),
+            device=device,
+        )
+
+
+def claim(
+    folder: Path,
+    experiment: Experiment,
+    name: str,
+    dataset: Dataset,
+    train_indices: np.ndarray,
+    validation_indices: np.ndarray,
+) -> None:
+    """Write what the training is, or check that the folder already says the same.
+
+    Raises:
+        CheckpointError: it says something else, with what differs.
+    """
+    config = {
+        "model": models.config_to_json(experiment.model(name)),
+        "seed": experiment.seed,
+        "train": to_json(experiment.train),
+        "data": to_json(experiment.data),
+    }
+    data = {
+        "source": dataset.source,
+        "description": dataset.description,
+        "notice": dataset.notice,
+        "fingerprint": dataset.fingerprint,
+        "class_names": list(dataset.class_names),
+        "counts": {
+            "train": class_counts(dataset.train_labels[train_indices]),
+            "validation": class_counts(dataset.train_labels[validation_indices]),
+            "test": class_counts(dataset.test_labels),
+        },
+        "split_seed": experiment.data.split_seed,
+        "validation_fraction": experiment.data.validation_fraction,
+        "split_fingerprint": runs.bytes_sha256(validation_indices.tobytes()),
+    }
+    if (folder / runs.CONFIG).exists() and (folder / runs.DATA).exists():
+        found = runs.read_json(folder / runs.CONFIG)
+        differing = differences({k: found.get(k) for k in ("model", "seed")}, config)
+        found_data = runs.read_json(folder / runs.DATA)
+        keys = ("fingerprint", "split_fingerprint")
+        differing += differences({k: found_data.get(k) for k in keys}, data)
+        if differing:
+            raise CheckpointError(
+                f"{folder} holds a run with other settings: {'; '.join(differing)}. "
+                "Use the same settings, or another --out"
+            )
+        return
+    first = [int(np.flatnonzero(dataset.train_labels == c)[0]) for c in range(10)]
+    runs.write_arrays(
+        folder / runs.SPLIT,
+        train=train_indices,
+        validation=validation_indices,
+        examples=dataset.train_pixels[first],
+    )
+    runs.write_json(folder / runs.DATA, data)
+    runs.write_json(folder / runs.CONFIG, config)
+
+
+def provenance(config: TrainConfig, device: torch.device, *, compiled: bool) -> dict[str, Any]:
+    """Versions, machine and arithmetic, as they are now."""
+    commit = subprocess.run(
+        ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return {
+        "version": importlib.metadata.version("visavis"),
+        "commit": commit.stdout.strip() or None,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "lightning": lightning.__version__,
+        "device": device.type,
+        "device_name": hardware.device_name(device),
+        "threads": torch.get_num_threads(),
+        "precision": "bf16" if hardware.use_bf16(config, device) else "float32",
+        "compiled": compiled,
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Lightning's own writer is not atomic where its temporary folder is another file system."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
+        with runs.replacing(Path(path)) as temporary:
+            torch.save(checkpoint, temporary)
+
+
+class History(Callback):
+    """Writes history.jsonl, keeps the clock, and tells each epoch in a line and a progress bar.
+
+    Training seconds run from an epoch's first batch to its last, the work of the optimiser and the
+    loader included; validation, checkpoints, start-up and compilation are not in them.
+    """
+
+    def __init__(self, folder: Path, name: str, epochs: int) -> None:
+        self.folder, self.name, self.epochs = folder, name, epochs
+        self.rows: list[dict[str, Any]] = []
+
+    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        # An epoch that was told but not checkpointed is trained again.
+        self.rows = runs.read_history(self.folder)[: trainer.current_epoch]
+        steps = int(trainer.num_training_batches)
+        self.bar = tqdm(
+            total=self.epochs * steps,
+            initial=len(self.rows) * steps,
+            desc=f"train {self.name}",
+            unit="step",
+            leave=False,
+            disable=None,  # where stderr is not a terminal
+        )
+
+    def on_train_epoch_start(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule
+    ) -> None:
+        self.started = _now(module.device)
+
+    def on_train_batch_end(self, *arguments: Any) -> None:
+        self.bar.update()
+
+    def on_validation_start(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule
+    ) -> None:
+        self.seconds = _now(module.device) - self.started
+
+    def on_train_epoch_end(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule
+    ) -> None:
+        values = {key: float(value) for key, value in trainer.callback_metrics.items()}
+        elapsed = self.seconds + (self.rows[-1]["elapsed_train_seconds"] if self.rows else 0.0)
+        row = {
+            "epoch": trainer.current_epoch + 1,
+            "train_loss": values["train/loss"],
+            "train_accuracy": values["train/accuracy"],
+            "val_loss": values["val/loss"],
+            "val_accuracy": values["val/accuracy"],
+            "learning_rate": float(trainer.optimizers[0].param_groups[0]["lr"]),
+            "train_seconds": self.seconds,
+            "elapsed_train_seconds": elapsed,
+        }
+        self.rows.append(row)
+        runs.write_history(self.folder, self.rows)
+        left = elapsed / len(self.rows) * (self.epochs - len(self.rows))
+        log.info(
+            "%s: epoch %d of %d, training loss %.3f, validation loss %.3f, validation accuracy "
+            "%.1f %%, %.0f s%s",
+            self.name,
+            row["epoch"],
+            self.epochs,
+            row["train_loss"],
+            row["val_loss"],
+            100 * row["val_accuracy"],
+            self.seconds,
+            f", about {duration(left)} left" if left else "",
+        )
+
+    def teardown(self, trainer: lightning.Trainer, module: Any, stage: str) -> None:
+        if hasattr(self, "bar"):
+            self.bar.close()
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them."""
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+def _fit(
+    folder: Path,
+    experiment: Experiment,
+    name: str,
+    *,
+    training: Split,
+    validation: Split,
+    device: torch.device,
+) -> None:
+    config: ModelConfig = experiment.model(name)
+    pictures = len(training[1])
+    compiled = name == "vit" and hardware.use_compile(
+        experiment.train, device, pictures=pictures * config.optim.epochs
+    )
+    facts = provenance(experiment.train, device, compiled=compiled)
+    runs.write_json(folder / runs.PROVENANCE, facts)
+
+    torch.manual_seed(experiment.seed)
+    model = models.build(config)
+    models.fit_input(model, training[0][:5000].float().cpu() / 255)
+    model = model.to(device, memory_format=torch.channels_last)
+
+    def classifier(*, compiled: bool) -> Classifier:
+        return Classifier(
+            model,
+            config.optim,
+            training=training,
+            validation=validation,
+            seed=experiment.seed,
+            compiled=compiled,
+        )
+
+    module = classifier(compiled=compiled)
+    bf16 = facts["precision"] == "bf16"
+    if compiled:
+        log.info("%s: compiling the training step", name)
+    try:
+        _warm_up(module, bf16=bf16, device=device)
+    except Exception as error:
+        if not compiled:
+            raise
+        log.info("%s: torch.compile failed, going on without: %s", name, type(error).__name__)
+        module, facts["compiled"] = classifier(compiled=False), False
+
+    history = History(folder, name, config.optim.epochs)
+    wandb_logger: Logger | None = tracker(
+        experiment.tracking, folder=folder.parent, name=name, group=folder.parent.name
+    )
+    trainer = lightning.Trainer(
+        accelerator="gpu" if device.type == "cuda" else device.type,
+        devices=1,
+        precision="bf16-mixed" if bf16 else "32-true",
+        max_epochs=config.optim.epochs,
+        plugins=[AtomicCheckpointIO()],
+        callbacks=[history, *_checkpoints(folder)],
+        logger=wandb_logger or False,
+        log_every_n_steps=20,
+        reload_dataloaders_every_n_epochs=1,
+        num_sanity_val_steps=0,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    resume = folder / runs.RESUME
+    resumed = resume.exists()
+    if resumed:
+        log.info("%s: going on from %s", name, resume)
+    _run(trainer, module, resume if resumed else None)
+
+    best_state = torch.load(folder / runs.BEST, map_location="cpu", weights_only=True)["state_dict"]
+    model.load_state_dict({key.removeprefix("model."): value for key, value in best_state.items()})
+    models.save(model, folder / runs.WEIGHTS)
+    best = min(history.rows, key=lambda row: row["val_loss"])
+    seconds = history.rows[-1]["elapsed_train_seconds"]
+    seen = module.steps_per_epoch * module.train_dataloader().batch_size * len(history.rows)
+    runs.write_json(
+        folder / runs.PROVENANCE,
+        {**facts, "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")},
+    )
+    runs.write_json(
+        folder / runs.TRAINING,
+        {
+            "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+            "epochs": len(history.rows),
+            "best_epoch": best["epoch"],
+            "best_val_loss": best["val_loss"],
+            "best_val_accuracy": best["val_accuracy"],
+            "train_seconds": seconds,
+            "pictures": pictures,
+            "pictures_per_second": seen / seconds,
+            "weights_sha256": runs.file_sha256(folder / runs.WEIGHTS),
+            "resumed": resumed,
+        },
+    )
+    for leftover in (runs.RESUME, runs.BEST):
+        (folder / leftover).unlink(missing_ok=True)
+
+
+def _run(trainer: lightning.Trainer, module: Classifier, resume: Path | None) -> None:
+    """Fit, with Lightning's habits undone: its exit on Ctrl-C, and tips that do not apply."""
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*exists and is not empty.*")
+            warnings.filterwarnings("ignore", ".*treespec.*", category=FutureWarning)
+            trainer.fit(module, ckpt_path=resume, weights_only=True)
+    except SystemExit:
+        if trainer.interrupted:
+            raise KeyboardInterrupt from None
+        raise
+    except (torch.cuda.OutOfMemoryError, MemoryError):
+        raise EnvironmentFault(
+            f"not enough memory for a batch of {module.config.batch_size} pictures; lower "
+            "--cnn.optim.batch-size or --vit.optim.batch-size"
+        ) from None
+    except Exception as error:
+        if resume is not None and module.trainer.current_epoch == 0 and _unreadable(resume):
+            raise CheckpointError(
+                f"{resume} is damaged ({type(error).__name__}); delete it to train from the start"
+            ) from error
+        raise
+
+
+def _unreadable(resume: Path) -> bool:
+    try:
+        torch.load(resume, map_location="cpu", weights_only=True)
+    except Exception:  # unpickling has no exception of its own
+        return True
+    return False
+
+
+def _checkpoints(folder: Path) -> list[ModelCheckpoint]:
+    common: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False}
+    best = ModelCheckpoint(
+        filename=Path(runs.BEST).stem, monitor="val/loss", mode="min", save_weights_only=True, **common
+    )
+    last = ModelCheckpoint(
+        filename=Path(runs.RESUME).stem, monitor=None, save_on_train_epoch_end=True, **common
+    )
+    return [best, last]
+
+
+def _resident(dataset: Dataset, indices: np.ndarray, device: torch.device) -> Split:
+    pixels = to_tensor(dataset.train_pixels[indices]).to(device)
+    return pixels, torch.from_numpy(dataset.train_labels[indices]).to(device)
+
+
+def _warm_up(module: Classifier, *, bf16: bool, device: torch.device) -> None:
+    """One step whose effects are undone, so that compilation and first calls are not timed."""
+    model = module.model.train()
+    state = {key: value.clone() for key, value in model.state_dict().items()}
+    images, _ = next(iter(module.train_dataloader()))
+    images = images.contiguous(memory_format=torch.channels_last)
+    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        module.training_forward(images).float().square().mean().backward()
+    model.zero_grad(set_to_none=True)
+    model.load_state_dict(state)
+
+
+def _now(device: torch.device) -> float:
+    """A clock that waits for the work that was handed to the device."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def differences(found: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> list[str]:
+    """What `wanted` asks for and `found` has otherwise, for the keys of `found`."""
+    lines = []
+    for key, value in found.items():
+        other = wanted.get(key)
+        if isinstance(value, dict) and isinstance(other, dict):
+            lines += differences(value, other, f"{prefix}{key}.")
+        elif value != other:
+            lines.append(f"{prefix}{key} is {value} there and {other} here")
+    return lines

@@ -1,0 +1,69 @@
+import dataclasses
+
+import pytest
+
+from visavis.config import CNNConfig, DataConfig, Experiment, OptimConfig, ViTConfig
+from visavis.config import from_json, preset, to_json
+from visavis.errors import ConfigError
+
+
+@pytest.mark.parametrize("name", ["smoke", "quick", "standard"])
+@pytest.mark.parametrize("source", ["cifar10", "shapes"])
+def test_every_preset_survives_json(name, source):
+    experiment = preset(name, source)
+    assert from_json(Experiment, to_json(experiment)) == experiment
+
+
+def test_presets_get_longer():
+    def cost(name):
+        plan = preset(name, "cifar10")
+        return plan.cnn.optim.epochs, plan.vit.optim.epochs
+
+    assert cost("smoke") < cost("quick") < cost("standard")
+
+
+@pytest.mark.parametrize(
+    ("change", "names"),
+    [
+        ({"extra": 1}, "extra"),
+        ({"seed": "0"}, "seed"),
+        ({"seed": True}, "seed"),
+        ({"train": {"device": "tpu", "precision": "auto", "compile": "auto"}}, "device"),
+        ({"cnn": {**to_json(CNNConfig()), "widths": [64, 256]}}, "widths"),
+        ({"cnn": 3}, "CNNConfig"),
+    ],
+)
+def test_a_config_file_with_something_wrong_names_it(change, names):
+    with pytest.raises(ConfigError, match=names):
+        from_json(Experiment, {**to_json(Experiment()), **change})
+
+
+def test_a_missing_key_is_named():
+    values = to_json(Experiment())
+    del values["vit"]["depth"]
+    with pytest.raises(ConfigError, match="depth"):
+        from_json(Experiment, values)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: ViTConfig(patch_size=5), "--vit.patch-size 5 does not divide"),
+        (lambda: ViTConfig(width=100, heads=3), "not a multiple"),
+        (lambda: ViTConfig(width=66, heads=3, positions="sincos"), "multiple of 4"),
+        (lambda: OptimConfig(learning_rate=-1.0), "learning-rate -1"),
+        (lambda: OptimConfig(learning_rate=float("nan")), "learning-rate nan"),
+        (lambda: OptimConfig(epochs=0), "epochs 0"),
+        (lambda: CNNConfig(widths=(64, 0, 64)), "--cnn.widths 64 0 64"),
+        (lambda: Experiment(seed=-1), "--seed -1"),
+        (lambda: DataConfig(validation_fraction=0.0), "validation-fraction"),
+    ],
+)
+def test_values_that_cannot_work_are_refused_with_flag_and_value(build, message):
+    with pytest.raises(ConfigError, match=message):
+        build()
+
+
+def test_configs_cannot_be_changed_by_accident():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Experiment().seed = 1

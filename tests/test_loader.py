@@ -1,0 +1,86 @@
+import numpy as np
+import torch
+
+from visavis.config import OptimConfig
+from visavis.loader import EvaluationBatches, TrainingBatches, augment, to_images
+
+PLAIN = OptimConfig(batch_size=7, flip=False, shift=0)
+
+
+def numbered(n):
+    """Pictures whose first pixel says which they are."""
+    pixels = torch.randint(0, 256, (n, 3, 32, 32), dtype=torch.uint8)
+    pixels[:, 0, 0, 0] = torch.arange(n)
+    return pixels, torch.arange(n)
+
+
+def test_images_are_channels_first_in_zero_to_one():
+    pixels = np.zeros((2, 32, 32, 3), dtype=np.uint8)
+    pixels[1, 5, 6, 2] = 255
+    images = to_images(pixels)
+    assert images.shape == (2, 3, 32, 32)
+    assert images[1, 2, 5, 6] == 1
+    assert images.sum() == 1
+
+
+def test_an_epoch_sees_each_picture_at_most_once_and_leaves_out_less_than_a_batch():
+    pixels, labels = numbered(50)
+    batches = list(TrainingBatches(pixels, labels, PLAIN, seed=0, epoch=0))
+    seen = torch.cat([batch_labels for _, batch_labels in batches])
+    assert len(batches) == 7
+    assert len(seen) == len(seen.unique()) == 49
+    images = torch.cat([images for images, _ in batches])
+    assert torch.equal(images, pixels[seen].float() / 255)  # each with its own label
+
+
+def test_an_epoch_repeats_from_seed_and_number_alone():
+    pixels, labels = numbered(50)
+    config = OptimConfig(batch_size=7, cutout=8)
+
+    def epoch(seed, number):
+        return torch.cat(
+            [x for x, _ in TrainingBatches(pixels, labels, config, seed=seed, epoch=number)]
+        )
+
+    assert torch.equal(epoch(0, 3), epoch(0, 3))
+    assert not torch.equal(epoch(0, 3), epoch(0, 4))
+    assert not torch.equal(epoch(0, 3), epoch(1, 3))
+
+
+def test_evaluation_sees_each_picture_exactly_once_in_order():
+    pixels, labels = numbered(50)
+    seen = [y for _, y in EvaluationBatches(pixels, labels, batch_size=7)]
+    assert torch.equal(torch.cat(seen), labels)
+
+
+def test_flip_mirrors_about_half_and_nothing_else():
+    pixels, _ = numbered(200)
+    flipped = augment(pixels, OptimConfig(flip=True, shift=0), torch.Generator().manual_seed(0))
+    same = (flipped == pixels).flatten(1).all(dim=1)
+    mirrored = (flipped == pixels.flip(3)).flatten(1).all(dim=1)
+    assert (same | mirrored).all()
+    assert 70 < mirrored.sum() < 130
+
+
+def test_shift_moves_every_way_and_reflects_at_the_edge():
+    pixels = torch.zeros(300, 3, 32, 32, dtype=torch.uint8)
+    pixels[:, :, 16, 16] = 255
+    moved = augment(pixels, OptimConfig(flip=False, shift=2), torch.Generator().manual_seed(0))
+    places = {tuple(place) for place in moved[:, 0].nonzero()[:, 1:].tolist()}
+    assert places == {(row, column) for row in range(14, 19) for column in range(14, 19)}
+    edge = torch.arange(32, dtype=torch.uint8).expand(300, 3, 32, 32)
+    moved = augment(edge, OptimConfig(flip=False, shift=2), torch.Generator().manual_seed(0))
+    assert {tuple(row[:3]) for row in moved[:, 0, 0].tolist()} == {
+        (2, 1, 0), (1, 0, 1), (0, 1, 2), (1, 2, 3), (2, 3, 4)
+    }  # fmt: skip
+
+
+def test_cutout_removes_one_square():
+    pixels = torch.zeros(50, 3, 32, 32, dtype=torch.uint8)
+    pixels[:, :, ::2] = 255
+    config = OptimConfig(flip=False, shift=0, cutout=8)
+    cut = augment(pixels, config, torch.Generator().manual_seed(0)) != pixels
+    for hole in cut[:, 0]:
+        rows, columns = hole.nonzero().T
+        assert hole.sum() == len(rows.unique()) * len(columns.unique())
+        assert 1 <= len(columns.unique()) <= 8

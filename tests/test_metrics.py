@@ -1,0 +1,169 @@
+import numpy as np
+import pytest
+from scipy import stats
+from torch import from_numpy
+from torchmetrics.functional.classification import multiclass_f1_score
+
+from visavis import metrics
+
+LABELS = np.array([0, 0, 0, 0, 0, 0, 1, 1, 2, 2])
+PREDICTED = np.array([0, 0, 0, 0, 0, 1, 1, 0, 2, 1])
+
+
+def contains(interval, value):
+    return interval["low"] <= value <= interval["high"]
+
+
+def test_confusion_matrix_has_true_classes_in_rows():
+    confusion = metrics.confusion_matrix(LABELS, PREDICTED, 3)
+    assert confusion.tolist() == [[5, 1, 0], [1, 1, 0], [0, 1, 1]]
+    assert metrics.accuracy(confusion) == 0.7
+
+
+def test_f1_by_hand_and_macro_is_not_accuracy_on_unbalanced_classes():
+    confusion = metrics.confusion_matrix(LABELS, PREDICTED, 3)
+    f1 = [2 * 5 / 12, 2 * 1 / 5, 2 * 1 / 3]
+    np.testing.assert_allclose(metrics.f1_per_class(confusion), f1)
+    assert metrics.f1_macro(confusion) == pytest.approx(np.mean(f1))
+    assert metrics.f1_macro(confusion) != pytest.approx(metrics.accuracy(confusion))
+
+
+def test_f1_macro_equals_torchmetrics():
+    generator = np.random.default_rng(0)
+    labels, predicted = generator.integers(0, 10, (2, 300))
+    expected = multiclass_f1_score(
+        from_numpy(predicted), from_numpy(labels), num_classes=10, average="macro"
+    )
+    confusion = metrics.confusion_matrix(labels, predicted, 10)
+    assert metrics.f1_macro(confusion) == pytest.approx(float(expected))
+
+
+def test_a_class_that_does_not_occur_has_f1_zero_and_no_part_in_the_mean():
+    confusion = metrics.confusion_matrix(LABELS, PREDICTED, 4)
+    assert metrics.f1_per_class(confusion)[3] == 0
+    smaller = metrics.confusion_matrix(LABELS, PREDICTED, 3)
+    assert metrics.f1_macro(confusion) == metrics.f1_macro(smaller)
+
+
+def test_interval_is_that_of_the_normal_approximation_on_many_values():
+    values = np.random.default_rng(1).normal(3, 2, 2000)
+    found = metrics.interval(values)
+    error = values.std() / np.sqrt(len(values))
+    assert found["value"] == pytest.approx(values.mean())
+    assert found["low"] == pytest.approx(values.mean() - 1.96 * error, abs=0.01)
+    assert found["high"] == pytest.approx(values.mean() + 1.96 * error, abs=0.01)
+
+
+def test_intervals_cover_the_truth_about_as_often_as_they_say():
+    generator = np.random.default_rng(2)
+    samples = generator.exponential(1, (200, 100))
+    found = [metrics.interval(x, seed=i, resamples=400) for i, x in enumerate(samples)]
+    assert 0.88 < np.mean([contains(x, 1) for x in found]) < 0.99
+
+
+def test_interval_is_seeded_and_leaves_out_what_is_not_available():
+    values = np.array([1.0, 2.0, np.nan, 4.0])
+    assert metrics.interval(values) == metrics.interval(values[[0, 1, 3]])
+    assert metrics.interval(np.array([1.0, np.nan])) is None
+    assert metrics.interval(np.array([])) is None
+
+
+def test_ratio_is_of_means_so_that_one_small_denominator_does_not_rule():
+    denominators = np.append(np.ones(99), 1e-9)
+    numerators = np.append(np.full(99, 0.5), 1.0)
+    assert metrics.ratio_interval(numerators, denominators)["value"] == pytest.approx(0.51, abs=0.01)
+
+
+def test_ratio_over_nothing_is_not_available():
+    numerators = np.ones(50)
+    assert metrics.ratio_interval(numerators, np.zeros(50)) is None
+    noise = np.random.default_rng(3).normal(0, 1, 50)
+    assert metrics.ratio_interval(numerators, noise - noise.mean() + 0.01) is None
+
+
+def test_paired_difference_is_narrower_than_the_two_intervals():
+    generator = np.random.default_rng(4)
+    common = generator.normal(0, 1, 500)
+    a, b = common + 0.1, common + generator.normal(0, 0.01, 500)
+    difference = metrics.paired_difference(a, b)
+    assert contains(difference, 0.1)
+    assert difference["high"] - difference["low"] < 0.01
+    assert metrics.interval(a)["high"] - metrics.interval(a)["low"] > 0.1
+
+
+def test_macro_f1_intervals_agree_with_drawing_pictures_one_by_one():
+    generator = np.random.default_rng(5)
+    labels = generator.integers(0, 4, 400)
+    a = np.where(generator.random(400) < 0.8, labels, generator.integers(0, 4, 400))
+    b = np.where(generator.random(400) < 0.6, labels, generator.integers(0, 4, 400))
+    found = metrics.macro_f1_intervals(labels, a, b, 4)
+    drawn = []
+    for _ in range(500):
+        rows = generator.integers(0, 400, 400)
+        f1 = [
+            metrics.f1_macro(metrics.confusion_matrix(labels[rows], x[rows], 4)) for x in (a, b)
+        ]
+        drawn.append([*f1, f1[0] - f1[1]])
+    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+    for interval, expected_low, expected_high in zip(found, low, high, strict=True):
+        assert interval["low"] == pytest.approx(expected_low, abs=0.015)
+        assert interval["high"] == pytest.approx(expected_high, abs=0.015)
+    assert found[2]["value"] == pytest.approx(found[0]["value"] - found[1]["value"])
+
+
+def test_mcnemar_by_hand():
+    right_a = np.array([1, 1, 1, 1, 1, 1, 0, 0], dtype=bool)
+    right_b = np.array([1, 0, 0, 0, 0, 0, 1, 0], dtype=bool)
+    # 5 against 1: twice the chance of at most 1 head in 6 throws.
+    assert metrics.mcnemar(right_a, right_b) == {
+        "only_a": 5,
+        "only_b": 1,
+        "p_value": pytest.approx(2 * 7 / 64),
+    }
+    assert metrics.mcnemar(right_a, right_a)["p_value"] == 1
+
+
+def test_rank_agreement_equals_scipys_with_ties():
+    a, b = np.random.default_rng(6).integers(0, 5, (2, 20, 8, 8)).astype(np.float32)
+    expected = [stats.spearmanr(x.ravel(), y.ravel()).statistic for x, y in zip(a, b, strict=True)]
+    np.testing.assert_allclose(metrics.rank_agreement(a, b), expected)
+
+
+def test_rank_agreement_of_the_same_of_the_opposite_and_of_nothing():
+    maps = np.random.default_rng(7).random((3, 8, 8))
+    np.testing.assert_allclose(metrics.rank_agreement(maps, maps**3), 1)
+    np.testing.assert_allclose(metrics.rank_agreement(maps, -maps), -1)
+    assert np.isnan(metrics.rank_agreement(maps, np.zeros_like(maps))).all()
+
+
+def test_unrelated_maps_agree_by_chance_only():
+    a, b = np.random.default_rng(8).random((2, 500, 8, 8))
+    assert contains(metrics.interval(metrics.rank_agreement(a, b)), 0)
+
+
+def test_partners_are_others_of_the_same_class_each_taken_once():
+    labels = np.random.default_rng(9).integers(0, 10, 200)
+    partner = metrics.same_class_partner(labels, seed=0)
+    assert (labels[partner] == labels).all()
+    assert (partner != np.arange(200)).all()
+    assert sorted(partner) == list(range(200))
+    assert metrics.same_class_partner(np.array([0, 1, 1]), seed=0).tolist() == [-1, 2, 1]
+
+
+def test_a_shared_centre_is_all_floor_and_no_excess():
+    generator = np.random.default_rng(10)
+    rows = np.linspace(-1, 1, 8)
+    centre = np.exp(-2 * (rows[:, None] ** 2 + rows**2))
+    a, b = centre + generator.normal(0, 0.2, (2, 400, 8, 8))
+    labels = generator.integers(0, 10, 400)
+    agreement = metrics.rank_agreement(a, b)
+    floor = metrics.shuffled_agreement(a, b, labels)
+    assert agreement.mean() > 0.3
+    assert contains(metrics.interval(agreement - floor), 0)
+
+
+def test_a_lone_picture_of_its_class_has_no_floor():
+    maps = np.random.default_rng(11).random((3, 8, 8))
+    floor = metrics.shuffled_agreement(maps, maps, np.array([0, 1, 1]))
+    assert np.isnan(floor[0])
+    assert np.isfinite(floor[1:]).all()

@@ -1,0 +1,185 @@
+import dataclasses
+import json
+import struct
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from visavis import models
+from visavis.config import CNNConfig, ViTConfig
+from visavis.errors import CheckpointError
+from visavis.models.vit import Block, SelfAttention, sincos_positions
+
+SMALL_CNN = CNNConfig(widths=(8, 16, 16))
+SMALL_VIT = ViTConfig(width=32, depth=3, heads=4)
+
+
+def test_attention_equals_torchs():
+    torch.manual_seed(0)
+    attention = SelfAttention(24, 3)
+    tokens = torch.randn(2, 7, 24)
+    q, k, v = attention.query_key_value(tokens).view(2, 7, 3, 3, 8).permute(2, 0, 3, 1, 4)
+    expected = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(2, 7, 24)
+    torch.testing.assert_close(attention(tokens), attention.output(expected))
+
+
+def test_block_equals_torchs_pre_norm_encoder_layer():
+    torch.manual_seed(0)
+    block = Block(24, 3, 48)
+    for parameter in block.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    layer = nn.TransformerEncoderLayer(
+        24, 3, 48, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+    )
+    ours = block.state_dict()
+    names = {
+        "attention.query_key_value": "self_attn.in_proj_",
+        "attention.output": "self_attn.out_proj.",
+        "feed_forward.expand": "linear1.",
+        "feed_forward.contract": "linear2.",
+        "norm1": "norm1.",
+        "norm2": "norm2.",
+    }
+    layer.load_state_dict(
+        {
+            theirs + kind: ours[f"{name}.{kind}"]
+            for name, theirs in names.items()
+            for kind in ("weight", "bias")
+        }
+    )
+    tokens = torch.randn(2, 9, 24)
+    torch.testing.assert_close(block(tokens), layer(tokens), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        CNNConfig(),
+        SMALL_CNN,
+        ViTConfig(),
+        dataclasses.replace(SMALL_VIT, positions="sincos"),
+        dataclasses.replace(SMALL_VIT, patch_size=8, mlp_ratio=3.5),
+    ],
+)
+def test_parameter_count_equals_the_closed_form(config):
+    model = models.build(config)
+    assert sum(p.numel() for p in model.parameters()) == models.parameter_count(config)
+
+
+def test_the_counts_written_out_by_hand():
+    # 13 * 24 + 9 (24*8 + 8*8 + 8*16 + 16*16 + 16*16 + 16*16) + 4 * 40 + 17 * 10
+    assert models.parameter_count(SMALL_CNN) == 312 + 10_368 + 160 + 170
+    # patches 49*32, class 32, positions 65*32, 3 blocks (4*1024 + 2*32*64 + 9*32 + 64), 64, 33*10
+    assert models.parameter_count(SMALL_VIT) == 1568 + 32 + 2080 + 3 * 8544 + 64 + 330
+
+
+def test_explanation_grids_are_8_by_8():
+    images = torch.rand(2, 3, 32, 32)
+    assert models.build(SMALL_CNN).features(images).shape == (2, 16, 8, 8)
+    assert models.build(SMALL_VIT).features(images).shape == (2, 1 + 8 * 8, 32)
+
+
+def test_patch_tokens_read_their_own_patch_and_no_other():
+    embedding = models.build(SMALL_VIT).patch_embedding
+    images = torch.zeros(1, 3, 32, 32)
+    before = embedding(images)
+    images[:, :, 8:12, 20:24] = 1  # row 2, column 5 of the grid
+    changed = (embedding(images) != before).any(dim=2).squeeze(0)
+    assert changed.nonzero().tolist() == [[2 * 8 + 5]]
+
+
+def test_sincos_positions_tell_all_places_apart_and_rows_from_columns():
+    positions = sincos_positions(8, 32)[0]
+    assert (positions[0] == 0).all()
+    distances = torch.cdist(positions[1:], positions[1:]) + 10 * torch.eye(64)
+    assert distances.min() > 0.1
+    grid = positions[1:].view(8, 8, 32)
+    assert torch.equal(grid[3, 0, :16], grid[3, 7, :16])  # first half: the row
+    assert torch.equal(grid[0, 3, 16:], grid[7, 3, 16:])  # second half: the column
+
+
+def test_blocks_differ_at_initialisation():
+    torch.manual_seed(0)
+    first, second, _ = models.build(SMALL_VIT).blocks
+    a, b = first.attention.query_key_value.weight, second.attention.query_key_value.weight
+    assert (a - b).abs().mean() > 0.01
+
+
+def test_whitening_makes_the_first_layer_uncorrelated():
+    torch.manual_seed(0)
+    smooth = F.avg_pool2d(torch.rand(200, 3, 36, 36), 5, stride=1)  # neighbours alike
+    model = models.build(SMALL_CNN)
+    models.fit_input(model, smooth)
+    assert smooth.mean().item() == pytest.approx(model.normalize.mean.mean().item(), abs=1e-6)
+    outputs = model.whitening(model.normalize(smooth))[:, :12].transpose(0, 1).flatten(1)
+    correlation = torch.corrcoef(outputs)
+    assert (correlation - torch.eye(12)).abs().max() < 0.05
+
+
+@pytest.mark.parametrize("config", [SMALL_CNN, SMALL_VIT])
+def test_saved_and_loaded_models_agree_and_loading_draws_nothing(tmp_path, config):
+    torch.manual_seed(1)
+    model = models.build(config).eval()
+    nn.init.normal_(model.head.weight)
+    images = torch.rand(4, 3, 32, 32)
+    models.save(model, tmp_path / "weights.safetensors")
+    state = torch.get_rng_state()
+    loaded = models.load(config, tmp_path / "weights.safetensors")
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(loaded(images), model(images))
+    assert models.config_from_json(models.config_to_json(config)) == config
+
+
+@pytest.fixture
+def weights(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    models.save(models.build(SMALL_CNN), path)
+    return path
+
+
+def test_weights_of_another_shape_name_what_differs(weights):
+    with pytest.raises(CheckpointError, match=r"stages\.0\.conv1\.weight"):
+        models.load(CNNConfig(widths=(16, 16, 16)), weights)
+
+
+def test_truncated_weights_are_refused(weights):
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(CheckpointError, match="damaged"):
+        models.load(SMALL_CNN, weights)
+
+
+@pytest.mark.parametrize(
+    "start", [b"", b"\x10", struct.pack("<Q", 2**60), struct.pack("<Q", 50) + b"x" * 60]
+)
+def test_a_file_that_is_no_weights_file_is_refused(weights, start):
+    weights.write_bytes(start)
+    with pytest.raises(CheckpointError, match="damaged"):
+        models.load(SMALL_CNN, weights)
+
+
+def test_overlapping_tensors_are_refused(weights):
+    content = weights.read_bytes()
+    size = struct.unpack("<Q", content[:8])[0]
+    header = json.loads(content[8 : 8 + size])
+    tensors = sorted(key for key in header if key != "__metadata__")
+    header[tensors[1]]["data_offsets"] = header[tensors[0]]["data_offsets"]
+    text = json.dumps(header).encode()
+    weights.write_bytes(struct.pack("<Q", len(text)) + text + content[8 + size :])
+    with pytest.raises(CheckpointError):
+        models.load(SMALL_CNN, weights)
+
+
+def test_nan_weights_are_refused(weights):
+    model = models.build(SMALL_CNN)
+    nn.init.constant_(model.head.bias, float("nan"))
+    models.save(model, weights)
+    with pytest.raises(CheckpointError, match=r"NaN or infinity in head\.bias"):
+        models.load(SMALL_CNN, weights)
+
+
+@pytest.mark.parametrize("values", [{}, {"kind": "resnet"}, {"kind": "cnn", "depth": 3}])
+def test_a_config_that_describes_no_model_is_refused(values):
+    with pytest.raises(CheckpointError, match=r"config\.json"):
+        models.config_from_json(values)

@@ -1,0 +1,77 @@
+import pytest
+import torch
+from torch import nn
+
+from visavis import models
+from visavis.config import CNNConfig, OptimConfig, ViTConfig
+from visavis.optim import MuonAdamW, learning_rate_factor, optimizer, orthogonalize
+
+
+@pytest.mark.parametrize("shape", [(16, 48), (48, 16), (20, 20)])
+def test_orthogonalize_keeps_directions_and_evens_singular_values(shape):
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    result = orthogonalize(matrix)
+    u, _, v = torch.linalg.svd(matrix, full_matrices=False)
+    values = (u.T @ result @ v.T).diagonal()  # in the singular directions of the input
+    assert values.min() > 0.6
+    assert values.max() < 1.3
+
+
+def test_adamw_equals_torchs():
+    torch.manual_seed(0)
+    ours, theirs = nn.Parameter(torch.randn(5, 4)), None
+    theirs = nn.Parameter(ours.detach().clone())
+    group = {"params": [ours], "muon": False, "lr": 0.01, "weight_decay": 0.1}
+    a = MuonAdamW([group])
+    b = torch.optim.AdamW([theirs], lr=0.01, weight_decay=0.1, betas=(0.9, 0.99), eps=1e-8)
+    for _ in range(5):
+        gradient = torch.randn(5, 4)
+        ours.grad, theirs.grad = gradient.clone(), gradient.clone()
+        a.step()
+        b.step()
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_muon_lowers_a_loss_whatever_the_gradients_scale():
+    def after(scale):
+        torch.manual_seed(0)
+        layer = nn.Linear(8, 8, bias=False)
+        x, y = torch.randn(64, 8), torch.randn(64, 8)
+        muon = MuonAdamW(
+            [{"params": [layer.weight], "muon": True, "lr": 0.02, "weight_decay": 0.0, "momentum": 0.9}]
+        )
+        losses = []
+        for _ in range(30):
+            loss = (layer(x) - y).square().mean()
+            losses.append(loss.item())
+            (scale * loss).backward()
+            muon.step()
+            muon.zero_grad()
+        return losses
+
+    small, large = after(1e-3), after(1e3)
+    assert small[-1] < 0.8 * small[0]
+    assert small[-1] == pytest.approx(large[-1], rel=0.05)
+
+
+@pytest.mark.parametrize("config", [CNNConfig(widths=(8, 8, 8)), ViTConfig(width=16, heads=2)])
+def test_each_parameter_is_in_one_group_and_only_hidden_matrices_are_muons(config):
+    model = models.build(config)
+    groups = optimizer(model, OptimConfig()).param_groups
+    assert sum(len(g["params"]) for g in groups) == len(list(model.parameters()))
+    names = {id(p): name for name, p in model.named_parameters()}
+    muon = {names[id(p)] for g in groups if g["muon"] for p in g["params"]}
+    assert muon
+    assert all(name.endswith("weight") and "norm" not in name for name in muon)
+    assert not muon & {"head.weight", "whitening.weight", "patch_embedding.projection.weight"}
+    undecayed = {names[id(p)] for g in groups if not g["weight_decay"] for p in g["params"]}
+    assert all("norm" in n or n.endswith(("bias", "class_token", "positions")) for n in undecayed)
+
+
+def test_learning_rate_rises_then_falls_to_zero():
+    factors = [learning_rate_factor(s, steps=100, warmup_fraction=0.2) for s in range(101)]
+    assert factors[0] < 0.06
+    assert max(factors) == pytest.approx(1, abs=0.05)
+    assert factors.index(max(factors)) in (19, 20, 21)
+    assert factors[100] == 0
+    assert all(0 < f <= 1 for f in factors[:100])

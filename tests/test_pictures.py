@@ -1,0 +1,162 @@
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from visavis.errors import DataError
+from visavis.pictures import read_picture
+
+HALVES = np.zeros((64, 64, 3), np.uint8)
+HALVES[:, :32] = (200, 40, 90)
+HALVES[:, 32:] = (10, 160, 220)
+
+
+def saved(image, kind="PNG", **options):
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "tolerance"),
+    [
+        ("PNG", {}, 0),
+        ("BMP", {}, 0),
+        ("TIFF", {}, 0),
+        ("GIF", {}, 2),
+        ("WEBP", {"lossless": True}, 0),
+        ("JPEG", {"quality": 95, "subsampling": 0}, 6),
+    ],
+)
+def test_each_format_gives_its_pixels(tmp_path, kind, options, tolerance):
+    path = tmp_path / "picture"
+    path.write_bytes(saved(Image.fromarray(HALVES), kind, **options))
+    pixels = read_picture(path)
+    assert pixels.shape == (32, 32, 3) and pixels.dtype == np.uint8
+    expected = HALVES[::2, ::2].astype(int)
+    assert np.abs(pixels[:, 2:14] - expected[:, 2:14]).max() <= tolerance
+    assert np.abs(pixels[:, 18:30] - expected[:, 18:30]).max() <= tolerance
+
+
+def test_the_middle_square_is_taken_and_each_pixel_is_the_mean_of_its_area():
+    wide = np.zeros((64, 128, 3), np.uint8)
+    wide[:, :32] = wide[:, 96:] = 255  # outside the middle square
+    wide[::2, 32:96] = 100
+    assert np.array_equal(read_picture(saved(Image.fromarray(wide))), np.full((32, 32, 3), 50))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 2_000), (31, 33), (32, 32), (1_000, 700)])
+def test_any_size_becomes_32(size):
+    pixels = read_picture(saved(Image.new("RGB", size, (12, 34, 56))))
+    assert np.array_equal(np.unique(pixels.reshape(-1, 3), axis=0), [[12, 34, 56]])
+
+
+def test_exif_rotation():
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown turned a quarter clockwise: its left side is the top
+    pixels = read_picture(saved(Image.fromarray(HALVES), "PNG", exif=exif.tobytes()))
+    assert np.array_equal(pixels[4, 16], HALVES[0, 0])
+    assert np.array_equal(pixels[28, 16], HALVES[0, 63])
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparency_is_laid_over_white(mode):
+    image = Image.new("RGBA", (64, 64), (0, 0, 0, 0))
+    image.paste((40, 40, 40, 255), (0, 0, 32, 64))
+    options = {}
+    if mode == "P":
+        image = image.convert("RGB").quantize(4)
+        options["transparency"] = image.getpixel((60, 5))
+        image.putpalette([40, 40, 40, 0, 0, 0] if image.getpixel((5, 5)) == 0 else [0] * 3 + [40] * 3)
+    elif mode == "LA":
+        image = image.convert("LA")
+    pixels = read_picture(saved(image, "PNG", **options))
+    assert pixels[5, 5].tolist() == [40, 40, 40]
+    assert pixels[5, 28].tolist() == [255, 255, 255]
+
+
+def test_sixteen_bits_become_eight():
+    steps = np.repeat(np.linspace(0, 65_535, 32).astype(np.uint16)[None], 32, axis=0)
+    pixels = read_picture(saved(Image.fromarray(steps)))
+    assert pixels[0, 0, 0] == 0 and pixels[0, 31, 0] == 255
+    assert np.abs(pixels[0, :, 0] - steps[0] / 257).max() <= 1
+    floats = Image.fromarray(np.linspace(-3, 5, 32 * 32, dtype=np.float32).reshape(32, 32))
+    pixels = read_picture(saved(floats, "TIFF"))
+    assert pixels[0, 0, 0] == 0 and pixels[31, 31, 0] == 255
+
+
+def test_cmyk_becomes_rgb():
+    pixels = read_picture(saved(Image.new("CMYK", (40, 40), (0, 255, 255, 0)), "TIFF"))
+    assert np.array_equal(pixels[0, 0], [255, 0, 0])
+    jpeg = read_picture(saved(Image.new("CMYK", (40, 40), (0, 255, 255, 0)), "JPEG", quality=95))
+    assert np.abs(jpeg[0, 0].astype(int) - [255, 0, 0]).max() < 12
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "TIFF", "PNG"])
+def test_of_several_frames_the_first(kind):
+    frames = [Image.new("RGB", (40, 40), colour) for colour in ("red", "blue", "green")]
+    options = {"lossless": True} if kind == "WEBP" else {}
+    content = saved(frames[0], kind, save_all=True, append_images=frames[1:], **options)
+    assert np.abs(read_picture(content)[9, 9].astype(int) - [255, 0, 0]).max() < 3
+
+
+def png_of_size(width, height):
+    """A PNG whose header promises much and that holds nearly nothing."""
+
+    def chunk(kind, data):
+        crc = struct.pack(">I", zlib.crc32(kind + data))
+        return struct.pack(">I", len(data)) + kind + data + crc
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    body = chunk(b"IDAT", zlib.compress(bytes(1_000)))
+    return b"\x89PNG\r\n\x1a\n" + header + body + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("size", [(50_000, 50_000), (100_000, 1), (1, 100_000), (10_000, 10_000)])
+def test_a_bomb_is_refused_before_it_is_decoded(size, monkeypatch):
+    monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("it was decoded"))
+    with pytest.raises(DataError, match="bomb.png has more than|bomb.png has .* pixels"):
+        read_picture(png_of_size(*size), name="bomb.png")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"hello, this is a text",
+        b'<svg xmlns="http://www.w3.org/2000/svg" width="8" height="8"/>',
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n",
+        b"SIMPLE  =                    T" + bytes(2_880),
+        saved(Image.new("RGB", (40, 40)), "ICO"),
+    ],
+    ids=["empty", "text", "svg", "eps", "fits", "ico"],
+)
+def test_what_is_no_picture_or_of_another_format_is_refused(tmp_path, content):
+    path = tmp_path / "holiday.png"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"holiday\.png is not a picture that visavis reads"):
+        read_picture(path)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP"])
+@pytest.mark.parametrize("share", [0.5, 0.9])
+def test_a_picture_that_is_cut_off_is_refused(kind, share):
+    noise = np.random.default_rng(0).integers(0, 256, (80, 80, 3), np.uint8)
+    content = saved(Image.fromarray(noise), kind)
+    with pytest.raises(DataError, match=r"cut\.off is"):
+        read_picture(content[: int(len(content) * share)], name="cut.off")
+
+
+def test_a_picture_with_something_behind_it_is_just_the_picture():
+    content = saved(Image.fromarray(HALVES)) + b"PK\x03\x04 <script>alert(1)</script>"
+    assert np.array_equal(read_picture(content), HALVES[::2, ::2])
+
+
+def test_a_path_that_is_no_file(tmp_path):
+    with pytest.raises(DataError, match=r"no file .*nowhere\.png"):
+        read_picture(tmp_path / "nowhere.png")
+    with pytest.raises(DataError, match="is not a file"):
+        read_picture(tmp_path)
