@@ -211,7 +211,7 @@ def _explanations(
     places = _places(pixels, None if masks is None else masks[indices])
     methods = {"grad_cam": ("Grad-CAM", True)} if name == "cnn" else VIT_METHODS
     for number, (method, (_, class_specific)) in enumerate(methods.items()):
-        maps = places * (1 + 0.3 * number) + rng.gamma(1.0, 0.12, places.shape)
+        maps = places * (1 + 0.3 * number) + rng.gamma(1.0, 0.04, places.shape)
         arrays[f"map_{method}"] = maps.astype(np.float32)
         arrays[f"refused_{method}"] = np.zeros(len(indices), bool)
         if class_specific:
@@ -260,7 +260,7 @@ def _explanations(
             },
             "mask_chance": None if masks is None else interval(0.16, 0.005),
             "centre_chance": 0.25,
-            "gallery": {**rows, "rule": "the first of each kind in the order of the test set"},
+            "gallery": {**rows, "rule": "the first of each kind in the order of the test set."},
             "seconds": 41.0,
         },
     )
@@ -272,7 +272,7 @@ def _places(pixels: np.ndarray, masks: np.ndarray | None) -> np.ndarray:
         return masks.reshape(-1, 8, 4, 8, 4).mean((2, 4))
     away = np.abs(pixels - pixels.mean((1, 2), keepdims=True)).mean(3)
     cells = away.reshape(-1, 8, 4, 8, 4).mean((2, 4))
-    return cells / cells.max((1, 2), keepdims=True)
+    return (cells / cells.max((1, 2), keepdims=True)) ** 2
 
 
 def _sweep() -> dict[str, Any]:
@@ -290,5 +290,6 @@ def _sweep() -> dict[str, Any]:
             }
             for layer, grid, deletion in layers
         ],
-        "reason": "stages.2 has the highest normalised deletion score of the layers on 8 x 8 cells",
+        "reason": "stages.2 has the highest normalised deletion score, 0.41 (0.38 to 0.44), of "
+        "the 2 layers whose maps have at least 8 × 8 cells. Measured on 200 validation pictures.",
     }

@@ -71,7 +71,9 @@ def test_interval_is_seeded_and_leaves_out_what_is_not_available():
 def test_ratio_is_of_means_so_that_one_small_denominator_does_not_rule():
     denominators = np.append(np.ones(99), 1e-9)
     numerators = np.append(np.full(99, 0.5), 1.0)
-    assert metrics.ratio_interval(numerators, denominators)["value"] == pytest.approx(0.51, abs=0.01)
+    assert metrics.ratio_interval(numerators, denominators)["value"] == pytest.approx(
+        0.51, abs=0.01
+    )
 
 
 def test_ratio_over_nothing_is_not_available():
@@ -100,9 +102,7 @@ def test_macro_f1_intervals_agree_with_drawing_pictures_one_by_one():
     drawn = []
     for _ in range(500):
         rows = generator.integers(0, 400, 400)
-        f1 = [
-            metrics.f1_macro(metrics.confusion_matrix(labels[rows], x[rows], 4)) for x in (a, b)
-        ]
+        f1 = [metrics.f1_macro(metrics.confusion_matrix(labels[rows], x[rows], 4)) for x in (a, b)]
         drawn.append([*f1, f1[0] - f1[1]])
     low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
     for interval, expected_low, expected_high in zip(found, low, high, strict=True):

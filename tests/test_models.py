@@ -183,3 +183,16 @@ def test_nan_weights_are_refused(weights):
 def test_a_config_that_describes_no_model_is_refused(values):
     with pytest.raises(CheckpointError, match=r"config\.json"):
         models.config_from_json(values)
+
+
+def test_the_patch_embedding_starts_from_whitened_patches():
+    torch.manual_seed(0)
+    smooth = F.avg_pool2d(torch.rand(400, 3, 36, 36), 5, stride=1)
+    model = models.build(dataclasses.replace(SMALL_VIT, width=64))
+    models.fit_input(model, smooth)
+    tokens = model.patch_embedding(model.normalize(smooth)).flatten(0, 1)
+    strengths = torch.linalg.svdvals(tokens.T @ tokens / len(tokens))
+    # 48 directions of a patch in 64 channels: alike where there is signal, none in the rest
+    assert strengths[0] < 1.1
+    assert strengths[24] > 0.5
+    assert strengths[48] < 1e-3

@@ -38,7 +38,15 @@ def test_muon_lowers_a_loss_whatever_the_gradients_scale():
         layer = nn.Linear(8, 8, bias=False)
         x, y = torch.randn(64, 8), torch.randn(64, 8)
         muon = MuonAdamW(
-            [{"params": [layer.weight], "muon": True, "lr": 0.02, "weight_decay": 0.0, "momentum": 0.9}]
+            [
+                {
+                    "params": [layer.weight],
+                    "muon": True,
+                    "lr": 0.02,
+                    "weight_decay": 0.0,
+                    "momentum": 0.9,
+                }
+            ]
         )
         losses = []
         for _ in range(30):

@@ -35,7 +35,7 @@ def test_each_format_gives_its_pixels(tmp_path, kind, options, tolerance):
     path = tmp_path / "picture"
     path.write_bytes(saved(Image.fromarray(HALVES), kind, **options))
     pixels = read_picture(path)
-    assert pixels.shape == (32, 32, 3) and pixels.dtype == np.uint8
+    assert (pixels.dtype, pixels.shape) == (np.uint8, (32, 32, 3))
     expected = HALVES[::2, ::2].astype(int)
     assert np.abs(pixels[:, 2:14] - expected[:, 2:14]).max() <= tolerance
     assert np.abs(pixels[:, 18:30] - expected[:, 18:30]).max() <= tolerance
@@ -66,14 +66,13 @@ def test_exif_rotation():
 def test_transparency_is_laid_over_white(mode):
     image = Image.new("RGBA", (64, 64), (0, 0, 0, 0))
     image.paste((40, 40, 40, 255), (0, 0, 32, 64))
-    options = {}
+    content = saved(image.convert("LA") if mode == "LA" else image)
     if mode == "P":
-        image = image.convert("RGB").quantize(4)
-        options["transparency"] = image.getpixel((60, 5))
-        image.putpalette([40, 40, 40, 0, 0, 0] if image.getpixel((5, 5)) == 0 else [0] * 3 + [40] * 3)
-    elif mode == "LA":
-        image = image.convert("LA")
-    pixels = read_picture(saved(image, "PNG", **options))
+        palette = Image.new("P", (64, 64), 1)
+        palette.putpalette([40, 40, 40, 0, 0, 0])
+        palette.paste(0, (0, 0, 32, 64))
+        content = saved(palette, transparency=1)
+    pixels = read_picture(content)
     assert pixels[5, 5].tolist() == [40, 40, 40]
     assert pixels[5, 28].tolist() == [255, 255, 255]
 
@@ -81,11 +80,11 @@ def test_transparency_is_laid_over_white(mode):
 def test_sixteen_bits_become_eight():
     steps = np.repeat(np.linspace(0, 65_535, 32).astype(np.uint16)[None], 32, axis=0)
     pixels = read_picture(saved(Image.fromarray(steps)))
-    assert pixels[0, 0, 0] == 0 and pixels[0, 31, 0] == 255
+    assert pixels[0, [0, 31], 0].tolist() == [0, 255]
     assert np.abs(pixels[0, :, 0] - steps[0] / 257).max() <= 1
     floats = Image.fromarray(np.linspace(-3, 5, 32 * 32, dtype=np.float32).reshape(32, 32))
     pixels = read_picture(saved(floats, "TIFF"))
-    assert pixels[0, 0, 0] == 0 and pixels[31, 31, 0] == 255
+    assert pixels[[0, 31], [0, 31], 0].tolist() == [0, 255]
 
 
 def test_cmyk_becomes_rgb():
@@ -118,7 +117,7 @@ def png_of_size(width, height):
 @pytest.mark.parametrize("size", [(50_000, 50_000), (100_000, 1), (1, 100_000), (10_000, 10_000)])
 def test_a_bomb_is_refused_before_it_is_decoded(size, monkeypatch):
     monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("it was decoded"))
-    with pytest.raises(DataError, match="bomb.png has more than|bomb.png has .* pixels"):
+    with pytest.raises(DataError, match=r"bomb\.png has (more than|.* pixels)"):
         read_picture(png_of_size(*size), name="bomb.png")
 
 

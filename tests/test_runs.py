@@ -14,9 +14,14 @@ from visavis.errors import CheckpointError, EnvironmentFault
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
     path = tmp_path / "a.json"
     runs.write_json(path, {"value": 1})
-    with pytest.raises(RuntimeError), runs.replacing(path) as temporary:
-        temporary.write_text("half of i")
-        raise RuntimeError("killed")
+
+    def interrupted():
+        with runs.replacing(path) as temporary:
+            temporary.write_text("half of i")
+            raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        interrupted()
     assert runs.read_json(path) == {"value": 1}
     assert list(tmp_path.iterdir()) == [path]
 

@@ -19,8 +19,9 @@ def test_same_seed_same_bytes_and_another_seed_others(drawn):
 
 def test_types_and_balance(drawn):
     pixels, labels, masks = drawn
-    assert pixels.dtype == np.uint8 and pixels.shape == (1_200, 32, 32, 3)
-    assert labels.dtype == np.int64 and masks.dtype == bool and masks.shape == (1_200, 32, 32)
+    assert (pixels.dtype, pixels.shape) == (np.uint8, (1_200, 32, 32, 3))
+    assert (labels.dtype, labels.shape) == (np.int64, (1_200,))
+    assert (masks.dtype, masks.shape) == (bool, (1_200, 32, 32))
     assert np.bincount(labels).tolist() == [120] * 10
     assert len(shapes.CLASS_NAMES) == 10
 
@@ -34,24 +35,28 @@ def test_shapes_vary_in_size_and_place_and_lie_inside(drawn):
     _, _, masks = drawn
     rows = np.flatnonzero(masks.any(axis=(0, 2)))
     columns = np.flatnonzero(masks.any(axis=(0, 1)))
-    assert rows[0] <= 1 and rows[-1] >= 30 and columns[0] <= 1 and columns[-1] >= 30
+    assert max(rows[0], columns[0]) <= 1  # they come near every edge
+    assert min(rows[-1], columns[-1]) >= 30
     area = masks.mean(axis=(1, 2))
-    assert area.min() > 0.03 and area.max() < 0.4 and area.max() > 4 * area.min()
+    assert 0.03 < area.min() < 0.06
+    assert 0.2 < area.max() < 0.4
 
 
 def test_what_the_mask_covers_stands_out_from_its_surroundings(drawn):
     pixels, _, masks = drawn
-    brightness = pixels.mean(axis=3)
-    inside = np.array([p[m].mean() for p, m in zip(brightness, masks, strict=True)])
-    outside = np.array([p[~m].mean() for p, m in zip(brightness, masks, strict=True)])
-    assert np.mean(np.abs(inside - outside) > 25) > 0.95
-    # The mask is the shape and not a box around it: inside it, the colour is one.
-    spread = np.array([p[m].std(axis=0).mean() for p, m in zip(pixels, masks, strict=True)])
-    assert np.median(spread) < 30
+    inside, outside = _mean_colours(pixels, masks), _mean_colours(pixels, ~masks)
+    assert np.abs(inside - outside).max(axis=1).min() > 45
+    # The mask is the shape and not a box around it: inside it there is one colour.
+    spread = [p[m].std(axis=0).mean() for p, m in zip(pixels, masks, strict=True)]
+    assert np.median(spread) < 20
+
+
+def _mean_colours(pixels, masks):
+    return np.array([p[m].mean(axis=0) for p, m in zip(pixels, masks, strict=True)])
 
 
 def test_mirroring_and_a_small_tilt_keep_the_class_apart(drawn):
-    """Two classes never look alike: centred and scaled masks of a class resemble each other most."""
+    """Brought to one place and size, the masks of a class resemble each other most."""
     _, labels, masks = drawn
     prints = np.array([_fingerprint(mask) for mask in masks])
     means = np.array([prints[labels == label].mean(axis=0) for label in range(10)])
@@ -72,25 +77,24 @@ def _fingerprint(mask):
 
 def test_colours_place_and_background_do_not_tell_the_class(drawn):
     pixels, labels, masks = drawn
-    inside = np.array([p[m].mean(axis=0) for p, m in zip(pixels, masks, strict=True)])
-    outside = np.array([p[~m].mean(axis=0) for p, m in zip(pixels, masks, strict=True)])
+    inside, outside = _mean_colours(pixels, masks), _mean_colours(pixels, ~masks)
     place = np.array([np.argwhere(m).mean(axis=0) for m in masks])
-    for what in (inside, outside, place):
+    for what, slack in ((inside, 0), (outside, 0), (place, 1)):  # no outline is quite centred
         of_classes = np.array([what[labels == label].mean(axis=0) for label in range(10)])
         error = what.std(axis=0) / np.sqrt(120)
-        assert np.all(np.abs(of_classes - what.mean(axis=0)) < 4.5 * error)
+        assert np.all(np.abs(of_classes - what.mean(axis=0)) < 4.5 * error + slack)
 
 
 def test_a_linear_classifier_stays_far_below_60_percent():
     """Ridge regression on pixels, the strongest of several penalties taken in its favour."""
-    pixels, labels, _ = shapes.draw(3_000, seed=7)
-    images = pixels.reshape(3_000, -1).astype(np.float32) / 255 - 0.5
-    train, test = images[:2_400], images[2_400:]
-    targets = np.eye(10, dtype=np.float32)[labels[:2_400]] - 0.1
+    pixels, labels, _ = shapes.draw(1_500, seed=7)
+    images = pixels.reshape(1_500, -1).astype(np.float32) / 255 - 0.5
+    train, test = images[:1_100], images[1_100:]
+    targets = np.eye(10, dtype=np.float32)[labels[:1_100]] - 0.1
     kernel = train @ train.T
     accuracies = []
     for penalty in (1e1, 1e3, 1e5):
-        weights = np.linalg.solve(kernel + penalty * np.eye(2_400, dtype=np.float32), targets)
+        weights = np.linalg.solve(kernel + penalty * np.eye(1_100, dtype=np.float32), targets)
         predicted = (test @ train.T @ weights).argmax(axis=1)
-        accuracies.append(np.mean(predicted == labels[2_400:]))
+        accuracies.append(np.mean(predicted == labels[1_100:]))
     assert max(accuracies) < 0.4

@@ -87,7 +87,7 @@ class Classifier(lightning.LightningModule):
         if not torch.isfinite(self.trainer.callback_metrics["val/loss"]):
             raise self._diverged()
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         """Muon and AdamW under one schedule, stepped every batch."""
         steps = self.steps_per_epoch * self.config.epochs
         muon = optimizer(self.model, self.config)

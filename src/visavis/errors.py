@@ -25,7 +25,7 @@ class CheckpointError(VisavisError):
     exit_code = 4
 
 
-class EnvironmentFault(VisavisError):
+class EnvironmentFault(VisavisError):  # noqa: N818 - EnvironmentError is Python's own
     """A machine that lacks something: a GPU, a package, disk space, a free run folder."""
 
     exit_code = 5

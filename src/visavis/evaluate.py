@@ -28,12 +28,12 @@ def evaluate(folder: Path, dataset: Dataset) -> None:
         CheckpointError: the training has not finished, its weights were altered since, or it was
             trained on other data.
     """
+    check_data(folder, dataset)
     with runs.lock(folder):
         config = runs.read_json(folder / runs.CONFIG)
-        check_data(folder, dataset)
         model = load_trained(folder)
         device = hardware.select_device(from_json(TrainConfig, config["train"]).device)
-        model = model.to(device, memory_format=torch.channels_last)
+        model = hardware.place(model, device)
         labels = torch.from_numpy(dataset.test_labels)
         batches = EvaluationBatches(to_tensor(dataset.test_pixels), labels)
 

@@ -168,7 +168,7 @@ class Explained:
     """For the predicted class."""
     true: Maps | None = None
     """For the true class; None for a class-agnostic method, as is the next."""
-    others: tuple[Maps, Maps] | None = None
+    others: list[Float[np.ndarray, "sample 8 8"]] | None = None
     """For the runner-up and one more class, of the sample only."""
 
     @property
@@ -186,7 +186,7 @@ def _explained(
     total = len(images) + specific * (2 * chosen.sample + len(wrong))
     with _bar(total, saliency.METHODS[method].label) as bar:
 
-        def maps(rows: slice | np.ndarray, classes: Int[np.ndarray, " n"]) -> Maps:
+        def maps(rows: slice | np.ndarray, classes: np.ndarray) -> np.ndarray:
             asked = torch.from_numpy(classes[rows]).to(images.device)
             parts = [np.empty((0, GRID, GRID), dtype=np.float32)]
             for pictures, c in zip(images[rows].split(BATCH), asked.split(BATCH), strict=True):
@@ -202,7 +202,7 @@ def _explained(
         if len(wrong):
             true[wrong] = maps(wrong, chosen.labels)
         sample = slice(chosen.sample)
-        others = maps(sample, chosen.runner_up), maps(sample, chosen.one_more_class)
+        others = [maps(sample, classes) for classes in (chosen.runner_up, chosen.one_more_class)]
         return Explained(predicted, true, others)
 
 
@@ -260,7 +260,7 @@ def _findings(
         reasons = Counter(reason for reason in found.refusals[sample] if reason is not None)
         values = None
         if found.others is not None:
-            values = placement.class_sensitivity(found.maps[sample], list(found.others))
+            values = placement.class_sensitivity(found.maps[sample], found.others)
         method = saliency.METHODS[name]
         for reason, count in reasons.items():
             logger.info("%s: %d maps are not scored: %s.", method.label, count, reason)

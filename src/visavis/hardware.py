@@ -10,6 +10,7 @@ import torch
 
 from visavis.config import TrainConfig
 from visavis.errors import EnvironmentFault
+from visavis.models import Model
 
 
 def select_device(name: Literal["auto", "cpu", "cuda", "mps"]) -> torch.device:
@@ -42,6 +43,13 @@ def device_name(device: torch.device) -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return device.type
+
+
+def place(model: Model, device: torch.device) -> Model:
+    """The model on the device, its filters laid out channels-last, which CPUs and GPUs prefer."""
+    model.to(device)
+    model.to(memory_format=torch.channels_last)
+    return model
 
 
 @functools.cache

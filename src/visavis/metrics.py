@@ -5,6 +5,7 @@ with replacement, the number is taken anew, and the middle 95 % of those numbers
 What is known of one picture stays together in a draw, so differences of two models are paired.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -39,15 +40,13 @@ def f1_per_class(
 
     0 for a class that is neither present nor predicted, where F1 is undefined.
     """
-    found, called = confusion.sum(axis=-1), confusion.sum(axis=-2)
     hits = np.diagonal(confusion, axis1=-2, axis2=-1)
-    return 2 * hits / np.maximum(found + called, 1)
+    return 2 * hits / np.maximum(_present_and_predicted(confusion), 1)
 
 
-def f1_macro(confusion: Int[np.ndarray, "*batch classes classes"]) -> Float[np.ndarray, "*batch"]:
+def f1_macro(confusion: Int[np.ndarray, "classes classes"]) -> float:
     """The plain mean of `f1_per_class` over the classes that are present or predicted."""
-    occurs = (confusion.sum(axis=-1) + confusion.sum(axis=-2)) > 0
-    return f1_per_class(confusion).sum(axis=-1) / np.maximum(occurs.sum(axis=-1), 1)
+    return float(_f1_macros(confusion[None])[0])
 
 
 def interval(
@@ -127,7 +126,7 @@ def macro_f1_intervals(
     counts = np.bincount(triples, minlength=classes**3)
     drawn = np.random.default_rng(seed).multinomial(len(labels), counts / counts.sum(), resamples)
     cubes = np.concatenate([counts[None], drawn]).reshape(-1, classes, classes, classes)
-    a, b = f1_macro(cubes.sum(axis=3)), f1_macro(cubes.sum(axis=2))
+    a, b = _f1_macros(cubes.sum(axis=3)), _f1_macros(cubes.sum(axis=2))
     first, second, difference = (_interval(x[0], x[1:]) for x in (a, b, a - b))
     return first, second, difference
 
@@ -200,9 +199,20 @@ def shuffled_agreement(
     return np.where(known.any(axis=0), total / np.maximum(known.sum(axis=0), 1), np.nan)
 
 
+def _present_and_predicted(
+    confusion: Int[np.ndarray, "*batch classes classes"],
+) -> Int[np.ndarray, "*batch classes"]:
+    return confusion.sum(axis=-1) + confusion.sum(axis=-2)
+
+
+def _f1_macros(confusions: Int[np.ndarray, "n classes classes"]) -> Float[np.ndarray, " n"]:
+    occurring = (_present_and_predicted(confusions) > 0).sum(axis=-1)
+    return f1_per_class(confusions).sum(axis=-1) / np.maximum(occurring, 1)
+
+
 def _centred_ranks(maps: Float[np.ndarray, "n ..."]) -> Float[np.ndarray, "n k"]:
     """Mean ranks of each map's cells, less their mean."""
-    flat = np.asarray(maps, dtype=np.float64).reshape(len(maps), -1)
+    flat = np.asarray(maps, dtype=np.float64).reshape(len(maps), math.prod(maps.shape[1:]))
     ranks = stats.rankdata(flat, axis=1)
     return ranks - ranks.mean(axis=1, keepdims=True)
 

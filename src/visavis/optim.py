@@ -41,8 +41,8 @@ class MuonAdamW(torch.optim.Optimizer):
         super().__init__(groups, {"betas": (0.9, 0.99), "epsilon": 1e-8})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> Any:  # type: ignore[override]
-        """One update from the gradients in `.grad`; Lightning passes the closure that makes them."""
+    def step(self, closure: Any = None) -> Any:
+        """One update from the gradients; Lightning passes the closure that makes them."""
         with torch.enable_grad():
             loss = closure() if closure is not None else None
         for group in self.param_groups:

@@ -88,7 +88,7 @@ def read_picture(source: Path | bytes, name: str | None = None) -> UInt8[np.ndar
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(source), formats=FORMATS) as image:
                 _check_size(name, *image.size)
-                return np.asarray(_scaled(_square(_eight_bits(ImageOps.exif_transpose(image)))))
+                return np.array(_scaled(_square(_eight_bits(ImageOps.exif_transpose(image)))))
     except DataError:
         raise
     except UnidentifiedImageError:

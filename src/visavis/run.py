@@ -20,7 +20,7 @@ from visavis.data import Dataset
 from visavis.errors import CheckpointError
 from visavis.evaluate import evaluate
 from visavis.explain import explain
-from visavis.report import report
+from visavis.report import figures, report
 from visavis.train import differences, duration, train
 
 log = logging.getLogger(__name__)
@@ -40,6 +40,7 @@ def run(out: Path, experiment: Experiment, preset_name: str, dataset: Dataset) -
     with runs.lock(out):
         _claim(out, experiment, preset_name, dataset)
         _tell_duration(out, experiment, preset_name, dataset)
+        device = hardware.select_device(experiment.train.device)
         for name in MODEL_NAMES:
             folder = out / name
             train(folder, experiment, name, dataset)
@@ -47,10 +48,20 @@ def run(out: Path, experiment: Experiment, preset_name: str, dataset: Dataset) -
                 evaluate(folder, dataset)
             if not (folder / runs.EXPLANATIONS).exists():
                 log.info("%s: explaining, and measuring the explanations", name)
-                explain(folder, dataset, experiment.explain)
+                explain(
+                    folder,
+                    dataset,
+                    experiment.explain,
+                    device=device,
+                    autocast=hardware.use_bf16(experiment.train, device),
+                )
         compare(out)
+        first_time = not (out / runs.REPORT).exists()
         path = report(out)
-        tracking.log_experiment(experiment.tracking, out)
+        if first_time:
+            tracking.log_experiment(
+                experiment.tracking, folder=out, group=out.name, figures=figures(out)
+            )
         return path
 
 
@@ -67,10 +78,9 @@ def _claim(out: Path, experiment: Experiment, preset_name: str, dataset: Dataset
         return
     found = runs.read_json(path)
     decides = ("seed", "cnn", "vit", "explain")  # the rest says where and how, not what
-    same = {key: found.get("experiment", {}).get(key) for key in decides}
-    lines = differences(same, wanted["experiment"]) + differences(
-        {"data": found.get("data")}, wanted
-    )
+    settings = found.get("experiment", {})
+    lines = differences({key: settings.get(key) for key in decides}, to_json(experiment))
+    lines += differences({"data": found.get("data")}, wanted)
     if lines:
         raise CheckpointError(
             f"{out} holds an experiment with other settings: {'; '.join(lines)}. "
@@ -94,7 +104,7 @@ def _tell_duration(out: Path, experiment: Experiment, preset_name: str, dataset:
 
     message = f"training will take about {duration(seconds(experiment))} on this machine"
     names: tuple[Preset, ...] = get_args(Preset)
-    shorter = names[: names.index(preset_name)] if preset_name in names else ()  # type: ignore[arg-type]
+    shorter = names[: names.index(preset_name)] if preset_name in names else ()
     others = []
     for name in reversed(shorter):
         plan = dataclasses.replace(preset(name, dataset.source), train=experiment.train)
@@ -106,7 +116,7 @@ def _seconds_per_picture(name: str, experiment: Experiment, device: torch.device
     """Training seconds per picture, from a few small steps of a fresh model."""
     config: ModelConfig = experiment.model(name)
     with torch.random.fork_rng():
-        model = models.build(config).to(device, memory_format=torch.channels_last).train()
+        model = hardware.place(models.build(config), device).train()
     images = torch.rand(64, 3, 32, 32, device=device).contiguous(memory_format=torch.channels_last)
     labels = torch.zeros(64, dtype=torch.int64, device=device)
     bf16 = hardware.use_bf16(experiment.train, device)
@@ -115,12 +125,10 @@ def _seconds_per_picture(name: str, experiment: Experiment, device: torch.device
         start = time.perf_counter()
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             logits = model(images)
-        F.cross_entropy(logits.float(), labels).backward()
+        torch.autograd.backward(F.cross_entropy(logits.float(), labels))
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         times.append(time.perf_counter() - start)
     per_picture = min(times) / len(images)
-    compiled = name == "vit" and hardware.use_compile(
-        experiment.train, device, pictures=100_000
-    )
+    compiled = name == "vit" and hardware.use_compile(experiment.train, device, pictures=100_000)
     return per_picture / COMPILED_SPEEDUP if compiled else per_picture

@@ -99,7 +99,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def write_arrays(path: Path, **arrays: np.ndarray) -> None:
     """Write a compressed .npz."""
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type] # its allow_pickle is a bool
     write_bytes(path, buffer.getvalue())
 
 
@@ -110,7 +110,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         CheckpointError: missing or damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return dict(archive)
     except FileNotFoundError:
         raise CheckpointError(

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64, UInt8
+from jaxtyping import Bool, Float, Float32, Int64, UInt8
 from numpy.random import Generator
 
 from visavis.config import IMAGE_SIDE
@@ -61,8 +61,9 @@ def _plus(x: Plane, y: Plane) -> Plane:
 
 
 def _moon(x: Plane, y: Plane) -> Plane:
-    bite = np.float32(0.78) - _length(x - np.float32(0.58), y)
-    return np.maximum(_length(x, y) - np.float32(0.98), bite)
+    x = x - np.float32(0.25)  # so that its middle lies where that of the others lies
+    bite = np.float32(0.69) - _length(x - np.float32(0.5), y)
+    return np.maximum(_length(x, y) - np.float32(0.86), bite)
 
 
 def _heart(x: Plane, y: Plane) -> Plane:
@@ -117,7 +118,7 @@ _OUTLINES: dict[str, Callable[[Plane, Plane], Plane]] = {
 
 CLASS_NAMES = tuple(_OUTLINES)
 
-TILT_DEGREES = 20
+TILT_DEGREES = 20.0
 """Shapes are turned by up to this much either way: no square becomes a diamond."""
 
 SIZE = (6.5, 10.5)
@@ -144,19 +145,18 @@ def _colours(generator: Generator, n: int, *, vivid: float) -> Float32[np.ndarra
     return grey + (colours - grey) * np.float32(vivid)
 
 
-def _luma(colours: Float32[np.ndarray, "*n 3"]) -> Float32[np.ndarray, "*n"]:
-    weights = (np.float32(0.299), np.float32(0.587), np.float32(0.114))
-    return sum(colours[..., i] * weights[i] for i in range(3))  # type: ignore[return-value]
+def _luma(colours: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n"]:
+    red, green, blue = colours[..., 0], colours[..., 1], colours[..., 2]
+    return 0.299 * red + 0.587 * green + 0.114 * blue
 
 
-def _contrasting(
-    generator: Generator, ground: Float32[np.ndarray, "n 3"]
-) -> Float32[np.ndarray, "n 3"]:
-    """For each ground the first of eight random colours that stands out from it, or the best."""
-    n, tries = len(ground), 8
+def _contrasting(generator: Generator, canvas: Canvas) -> Float32[np.ndarray, "n 3"]:
+    """For each picture the first of some random colours that stands out from it, or the best."""
+    n, tries = len(canvas), 12
     candidates = _colours(generator, n * tries, vivid=1.0).reshape(n, tries, 3)
-    contrast = np.abs(_luma(candidates) - _luma(ground)[:, None])
-    choice = np.minimum(contrast, np.float32(0.36)).argmax(1)  # ties go to the first
+    surroundings = canvas.mean(axis=(1, 2), dtype=np.float64)
+    contrast = np.abs(_luma(candidates) - _luma(surroundings)[:, None])
+    choice = np.minimum(contrast, 0.36).argmax(1)  # ties go to the first
     return candidates[np.arange(n), choice]
 
 
@@ -181,7 +181,8 @@ def _enlarge(coarse: Float32[np.ndarray, "n 9 9 1"]) -> Float32[np.ndarray, "n 3
 
 def _blob(generator: Generator, n: int) -> Plane:
     """A soft spot without an outline."""
-    x, y, radius = (_uniform(generator, (n, 1, 1), *r) for r in ((0, 32), (0, 32), (4, 9)))
+    x, y = (_uniform(generator, (n, 1, 1), 0.0, 32.0) for _ in range(2))
+    radius = _uniform(generator, (n, 1, 1), 4.0, 9.0)
     squared = ((_column - x) ** 2 + (_row - y) ** 2) / (radius * radius)
     fade = np.maximum(1 - squared, 0)
     return fade * fade * _uniform(generator, (n, 1, 1), 0.3, 0.7)
@@ -189,9 +190,9 @@ def _blob(generator: Generator, n: int) -> Plane:
 
 def _stroke(generator: Generator, n: int) -> Plane:
     """A thin straight line of 4 to 12 pixels."""
-    x, y = (_uniform(generator, (n, 1, 1), 0, 32) for _ in range(2))
-    cos, sin = _directions(_uniform(generator, (n,), 0, 360))
-    half_length = _uniform(generator, (n, 1, 1), 2, 6)
+    x, y = (_uniform(generator, (n, 1, 1), 0.0, 32.0) for _ in range(2))
+    cos, sin = _directions(_uniform(generator, (n,), 0.0, 360.0))
+    half_length = _uniform(generator, (n, 1, 1), 2.0, 6.0)
     half_width = _uniform(generator, (n, 1, 1), 0.3, 0.7)
     along = np.abs((_column - x) * cos + (_row - y) * sin)
     across = np.abs((_row - y) * cos - (_column - x) * sin)
@@ -240,7 +241,7 @@ def _draw_chunk(
     for _ in range(5):
         _paint(canvas, _stroke(generator, n), _colours(generator, n, vivid=1.0))
     coverage = _shape(generator, labels)
-    _paint(canvas, coverage, _contrasting(generator, ground))
+    _paint(canvas, coverage, _contrasting(generator, canvas))
     canvas += _uniform(generator, (*canvas.shape[:3], 1), -0.04, 0.04)  # grain
     canvas += _uniform(generator, canvas.shape, -0.025, 0.025)
     pixels = (np.clip(canvas, 0, 1) * 255 + np.float32(0.5)).astype(np.uint8)

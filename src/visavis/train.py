@@ -1,8 +1,8 @@
 """Stage: train one model, and keep the epoch with the lowest validation loss.
 
 Reads the training pictures only. Writes config.json, data.json, split.npz, provenance.json,
-history.jsonl (each epoch), resume.ckpt and best.ckpt (while training), weights.safetensors and, last
-of all, training.json.
+history.jsonl (each epoch), resume.ckpt and best.ckpt (while training), weights.safetensors and,
+last of all, training.json.
 """
 
 import datetime
@@ -251,7 +251,7 @@ def _fit(
     torch.manual_seed(experiment.seed)
     model = models.build(config)
     models.fit_input(model, training[0][:5000].float().cpu() / 255)
-    model = model.to(device, memory_format=torch.channels_last)
+    model = hardware.place(model, device)
 
     def classifier(*, compiled: bool) -> Classifier:
         return Classifier(
@@ -330,6 +330,7 @@ def _fit(
 
 def _run(trainer: lightning.Trainer, module: Classifier, resume: Path | None) -> None:
     """Fit, with Lightning's habits undone: its exit on Ctrl-C, and tips that do not apply."""
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*exists and is not empty.*")
@@ -362,13 +363,12 @@ def _unreadable(resume: Path) -> bool:
 
 def _checkpoints(folder: Path) -> list[ModelCheckpoint]:
     common: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False}
-    best = ModelCheckpoint(
-        filename=Path(runs.BEST).stem, monitor="val/loss", mode="min", save_weights_only=True, **common
-    )
-    last = ModelCheckpoint(
-        filename=Path(runs.RESUME).stem, monitor=None, save_on_train_epoch_end=True, **common
-    )
-    return [best, last]
+    best, last = Path(runs.BEST).stem, Path(runs.RESUME).stem
+    lowest: dict[str, Any] = {"monitor": "val/loss", "mode": "min", "save_weights_only": True}
+    return [
+        ModelCheckpoint(filename=best, **lowest, **common),
+        ModelCheckpoint(filename=last, save_on_train_epoch_end=True, **common),
+    ]
 
 
 def _resident(dataset: Dataset, indices: np.ndarray, device: torch.device) -> Split:
@@ -383,7 +383,8 @@ def _warm_up(module: Classifier, *, bf16: bool, device: torch.device) -> None:
     images, _ = next(iter(module.train_dataloader()))
     images = images.contiguous(memory_format=torch.channels_last)
     with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-        module.training_forward(images).float().square().mean().backward()
+        loss = module.training_forward(images).float().square().mean()
+    torch.autograd.backward(loss)
     model.zero_grad(set_to_none=True)
     model.load_state_dict(state)
 

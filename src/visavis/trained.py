@@ -1,11 +1,78 @@
-"""A trained model in its run folder: loaded, and checked against what the folder says of it."""
+"""A trained model from its run folder: checked, loaded, and ready to predict and to explain."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from visavis import models, runs
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+
+from visavis import models, runs, saliency
 from visavis.data import Dataset
 from visavis.errors import CheckpointError
+from visavis.loader import to_images
 from visavis.models import Model
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model with what its run folder says of it."""
+
+    name: str
+    """ "cnn" or "vit"."""
+    model: Model = field(repr=False)
+    class_names: tuple[str, ...]
+    layer: str | None
+    """Grad-CAM's layer: the one that the explain stage chose, or None before it has run."""
+
+    def predict(self, pixels: UInt8[np.ndarray, "n 32 32 3"]) -> Float[np.ndarray, "n classes"]:
+        """Probability of each class for each picture."""
+        with torch.inference_mode():
+            return self.model(to_images(pixels)).softmax(dim=1).numpy()
+
+    def explain(
+        self,
+        pixels: UInt8[np.ndarray, "n 32 32 3"],
+        classes: Int[np.ndarray, " n"] | None = None,
+        *,
+        method: str | None = None,
+    ) -> Float[np.ndarray, "n g g"]:
+        """Raw heatmaps: higher means more evidence; the scale differs between methods.
+
+        Args:
+            classes: the class asked about for each picture; the predicted one if None.
+            method: a key of `saliency.METHODS`; the model's class-specific default if None.
+
+        Raises:
+            ValueError: a method that does not fit the model, or a class out of range.
+        """
+        method = method or saliency.DEFAULT_METHOD[self.name]
+        classes = self.predict(pixels).argmax(axis=1) if classes is None else classes
+        heatmaps = saliency.explain(
+            self.model,
+            to_images(pixels),
+            torch.as_tensor(classes),
+            method,
+            layer=self.layer if method == "grad_cam" else None,
+        )
+        return heatmaps.numpy()
+
+
+def load(folder: Path | str) -> Trained:
+    """Load a trained model from its run folder, such as runs/first/cnn.
+
+    Raises:
+        CheckpointError: the training has not finished, or its files are damaged or altered.
+    """
+    folder = Path(folder)
+    model = load_trained(folder)
+    explained = (folder / runs.EXPLANATIONS).exists()
+    return Trained(
+        name=saliency.kind_of(model),
+        model=model,
+        class_names=tuple(runs.read_json(folder / runs.DATA)["class_names"]),
+        layer=runs.read_json(folder / runs.EXPLANATIONS)["layer"] if explained else None,
+    )
 
 
 def load_trained(folder: Path) -> Model:

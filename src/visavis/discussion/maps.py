@@ -1,13 +1,17 @@
 """What the explanations are worth (1.3, 2.2), and whether those of the two models agree."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from visavis.discussion.numbers import (
+    MAPS,
     NAMES,
     NONE_SHOWN,
+    Interval,
     Values,
+    capital,
     compared,
     count,
+    decimal,
     percent,
     score,
     share,
@@ -15,33 +19,16 @@ from visavis.discussion.numbers import (
 )
 
 
-def layer_choice(sweep: Values) -> str:
-    """Whether the chosen layer's maps were shown to be better than those of the others."""
-    chosen = next(row for row in sweep["rows"] if row["chosen"])
-    text = (
-        f"Its normalised deletion score is {score(chosen['deletion'])}, measured on "
-        f"{count(sweep['n'])} {sweep['split']} pictures"
-    )
-    others = [
-        f"{verdict} {row['layer']}, {score(row['deletion'])}"
-        for row in sweep["rows"]
-        if row is not chosen
-        for verdict in [_ranked(compared(chosen["deletion"], row["deletion"]))]
-    ]
-    return text + (": " + "; ".join(others) if others else "") + "."
-
-
 def meaningful(explanations: Values, method: str) -> list[str]:
-    """Are the highlighted regions meaningful? A verdict, then each number behind it."""
+    """Are the highlighted regions meaningful? The verdict, then each number behind it."""
     values, baselines = explanations["methods"][method], explanations["baselines"]
-    label, scores = values["label"], values["scores"]
+    label, scores = MAPS[method], values["scores"]
     model = NAMES[explanations["model"]]
     deletion = scores["deletion"]
-    simple = {key: baselines[key] for key in ("centre", "edges")}
     unbeaten = [
-        row["label"].lower()
-        for row in simple.values()
-        if compared(deletion, row["scores"]["deletion"]) < 1
+        key
+        for key in ("centre", "edges")
+        if compared(deletion, baselines[key]["scores"]["deletion"]) < 1
     ]
     if deletion is None:
         verdict = f"For {label} no deletion score could be taken, so nothing was shown."
@@ -55,40 +42,40 @@ def meaningful(explanations: Values, method: str) -> list[str]:
     elif unbeaten:
         verdict = (
             f"The {model} depends on what {label} highlights more than on random places, but that "
-            f"it is a better guide than {' or '.join(unbeaten)} was not shown."
+            f"it is a better guide than the picture's {' or '.join(unbeaten)} was not shown."
         )
     else:
         verdict = (
             f"The {model} depends on what {label} highlights more than on random places, on the "
-            "picture's centre or on its edges: so far the highlighted regions are meaningful."
+            "picture's centre or on its edges: by this measure the highlighted regions are "
+            "meaningful."
         )
-    sentences = [verdict, *_faithfulness(label, scores, baselines, count(explanations["n"]))]
-    sentences += _places(scores, explanations)
+    sentences = [verdict, *_faithfulness(scores, baselines), *_places(scores, explanations)]
     if values["refused"]:
         sentences.append(
-            f"{count(values['refused'])} maps held no evidence (flat or not finite); they are in "
-            "no score."
+            f"{count(values['refused'])} of the {count(explanations['n'])} maps held no evidence "
+            "(flat or not finite); they are in no score."
         )
     return sentences
 
 
-def _faithfulness(label: str, scores: Values, baselines: Values, n: str) -> list[str]:
+def _faithfulness(scores: Values, baselines: Values) -> list[str]:
+    acts = {
+        "deletion": "Deletion: blanking the highest cells first changes the answer",
+        "insertion": "Insertion: showing only the highest cells first restores the answer",
+    }
     sentences = []
-    for key, act in (("deletion", "Blanking"), ("insertion", "Showing only")):
-        value = scores[key]
-        if value is None:
+    for key, act in acts.items():
+        if (value := scores[key]) is None:
             continue
-        effect = {1: "changes the answer more than", -1: "changes the answer less than"}.get(
-            side(value), "was not shown to change the answer more than"
-        )
-        rest = ", ".join(
-            f"{baselines[b]['label'].lower()} {score(baselines[b]['scores'][key])}"
-            for b in ("centre", "edges")
+        effect = {1: "sooner than a random order", -1: "later than a random order"}
+        rest = " and ".join(
+            f"{MAPS[name]} {score(baselines[name]['scores'][key])}" for name in ("centre", "edges")
         )
         sentences.append(
-            f"{act} the cells that {label} ranks highest {effect} doing so in random order: "
-            f"normalised {key} score {score(value)} on {n} pictures, where random order gives 0; "
-            f"for comparison {rest}."
+            f"{act} {effect.get(side(value), 'no sooner than a random order, as far as was shown')}"
+            f", with a score of {score(value)}, where 0 is random and 1 the model's own best "
+            f"single cells; {rest}."
         )
     return sentences
 
@@ -96,61 +83,93 @@ def _faithfulness(label: str, scores: Values, baselines: Values, n: str) -> list
 def _places(scores: Values, explanations: Values) -> list[str]:
     """Where the map lies, and whether it depends on the class."""
     sentences = []
-    centre, even = scores["centre_share"], explanations["centre_chance"]
-    lean = {1: "it leans to the centre", -1: "it leans away from the centre"}.get(
-        side(centre, even), "no leaning was shown"
-    )
-    sentences.append(
-        f"{share(centre)} of the map lies in the picture's central quarter, where an even map has "
-        f"{percent(even)}: {lean}."
-    )
     mask, chance = scores["mask_share"], explanations["mask_chance"]
     if mask is not None and chance is not None:
-        hit = {1: "more than chance", -1: "less than chance"}.get(
-            compared(mask, chance), "no difference from chance was shown"
-        )
+        hit = {1: "more than chance", -1: "less than chance"}
         sentences.append(
-            f"{share(mask)} of the map lies on the pixels that decide the class, which cover "
-            f"{share(chance)} of the picture: {hit}."
+            f"Place: {share(mask)} of the map lies on the pixels that decide the class, which "
+            f"cover {share(chance)} of the picture: "
+            f"{hit.get(compared(mask, chance), 'no difference from chance was shown')}."
+        )
+    centre, even = scores["centre_share"], explanations["centre_chance"]
+    if centre is not None:
+        lean = {1: "it leans to the centre", -1: "it leans away from the centre"}
+        sentences.append(
+            f"Centre: {share(centre)} of the map lies in the picture's central quarter, where an "
+            f"even map has {percent(even)}: {lean.get(side(centre, even), 'no leaning was shown')}."
         )
     if (sensitivity := scores["class_sensitivity"]) is not None:
+        found = "another class gives another map" if side(sensitivity) > 0 else "was not shown"
         sentences.append(
-            f"Asked about another class, it gives another map: class sensitivity "
-            f"{score(sensitivity)}, where 0 is the same map for every class and 1 an unrelated one."
-            if side(sensitivity) > 0
-            else f"That the map depends on the class was not shown: class sensitivity "
-            f"{score(sensitivity)}."
+            f"Class sensitivity: {found}, {score(sensitivity)}, where 0 is the same map for every "
+            "class and 1 an unrelated one."
         )
     return sentences
 
 
-def attention_methods(explanations: Values) -> list[str]:
-    """How the ViT's own maps differ among themselves."""
-    methods = explanations["methods"]
-    agnostic = [m["label"] for m in methods.values() if not m["class_specific"]]
-    specific = [m["label"] for m in methods.values() if m["class_specific"]]
-    sentences = [
-        f"{_listed(agnostic)} are class-agnostic: one map per picture, whichever class is asked "
-        f"about, so they show what the model reads, not why it chose this class. "
-        f"{_listed(specific)} are made for the predicted class."
-    ]
-    known = {
-        key: m["scores"]["deletion"]
-        for key, m in methods.items()
-        if m["scores"]["deletion"] is not None
+def mistakes(model: str, facts: Values) -> str:
+    """How sure a model is of its mistakes, and whether it then looks elsewhere.
+
+    `facts` is the model's part of comparison.json's `mistakes`.
+    """
+    right, wrong, place = facts["right_confidence"], facts["wrong_confidence"], facts["same_place"]
+    sure = {1: "is less sure when it is wrong", -1: "is more sure when it is wrong"}
+    text = (
+        f"The {NAMES[model]} {sure[compared(right, wrong)]}"
+        if compared(right, wrong)
+        else f"That the {NAMES[model]} is less sure when it is wrong was not shown"
+    )
+    text += f": its mean confidence is {share(right)} when right and {share(wrong)} when wrong."
+    if place is None:
+        return text
+    found = {
+        1: "it reads the wrong class from partly the same places",
+        -1: "it reads the wrong class from other places than those of the true one",
     }
-    if len(known) > 1:
-        best = max(known, key=lambda key: known[key]["value"])
-        rest = [
-            f"{methods[key]['label']} {score(value)} ({_ranked(compared(known[best], value))} it)"
-            for key, value in known.items()
-            if key != best
-        ]
-        sentences.append(
-            f"By deletion the most faithful of them is {methods[best]['label']} with "
-            f"{score(known[best])}; {'; '.join(rest)}."
-        )
-    return sentences
+    return (
+        f"{text} On the {count(facts['n'])} sampled pictures that it gets wrong, its maps for the "
+        f"class that it named and for the true class have a rank correlation of {score(place)}: "
+        f"{found.get(side(place), 'no relation of the two was shown')}."
+    )
+
+
+def agnostic(explanations: Values) -> str:
+    """Which maps know no class."""
+    methods = explanations["methods"]
+    unaware = [MAPS[key] for key, method in methods.items() if not method["class_specific"]]
+    aware = [MAPS[key] for key, method in methods.items() if method["class_specific"]]
+    return (
+        f"{_with_verb(unaware)} class-agnostic: one map per picture, whichever class is asked "
+        "about, so it shows what the model reads, not why it chose this class. "
+        f"{_with_verb(aware)} made for the predicted class."
+    )
+
+
+def attention_methods(explanations: Values) -> str:
+    """Which of the ViT's own maps is the most faithful."""
+    known = {
+        MAPS[key]: method["scores"]["deletion"]
+        for key, method in explanations["methods"].items()
+        if method["scores"]["deletion"] is not None
+    }
+    if not known:
+        return "For none of the ViT's maps could a deletion score be taken."
+    best = max(known, key=lambda name: known[name]["value"])
+    return (
+        f"Among the ViT's maps {best} has the highest deletion score, {score(known[best])}. "
+        + _against(known, best)
+    ).strip()
+
+
+def _against(scores: Mapping[str, Interval], best: str) -> str:
+    """Which of the other scores the best one was shown to exceed."""
+    others = {name: f"{name}, {score(scores[name])}" for name in scores if name != best}
+    shown = [t for name, t in others.items() if compared(scores[best], scores[name]) == 1]
+    rest = [t for name, t in others.items() if compared(scores[best], scores[name]) != 1]
+    text = f"That is above {'; '.join(shown)}." if shown else ""
+    if rest:
+        text += f" No difference was shown to {'; '.join(rest)}."
+    return text.strip()
 
 
 def between_models(cnn: Values, vit: Values, comparison: Values) -> list[str]:
@@ -165,16 +184,30 @@ def between_models(cnn: Values, vit: Values, comparison: Values) -> list[str]:
             continue
         better = {1: "the CNN's map is more faithful", -1: "the ViT's map is more faithful"}
         sentences.append(
-            f"Normalised {key}: CNN, {a['label']} {score(x)}; ViT, {b['label']} {score(y)}: "
-            f"{better.get(compared(x, y), NONE_SHOWN)}."
+            f"Normalised {key} of the CNN's {MAPS[pair['cnn_method']]} is {score(x)}, of the ViT's "
+            f"{MAPS[pair['vit_method']]} {score(y)}: {better.get(compared(x, y), NONE_SHOWN)}."
         )
     x, y = a["scores"]["centre_share"], b["scores"]["centre_share"]
     lies = {1: "the CNN's lies more in the centre", -1: "the ViT's lies more in the centre"}
     sentences.append(
-        f"Share of the map in the central quarter: CNN {share(x)}, ViT {share(y)}: "
+        f"In the central quarter lie {share(x)} of the CNN's map and {share(y)} of the ViT's: "
         f"{lies.get(compared(x, y), NONE_SHOWN)}."
     )
     return [*sentences, look_alike(comparison)]
+
+
+def side_by_side(pair: Values, names: Mapping[str, str]) -> list[str]:
+    """The two pictures of 2.2 c, `names` giving the class of each; `pair` is `face_to_face`."""
+    kinds = {"most_alike": "agree most", "least_alike": "agree least"}
+    found = [
+        f"The maps {said} on test picture {pair[kind]['index']}, {names[kind]}: rank correlation "
+        f"{decimal(pair[kind]['agreement'])}."
+        for kind, said in kinds.items()
+        if pair[kind]
+    ]
+    if not found:
+        return ["There is no sampled test picture that both models get right and both explain."]
+    return [" ".join(found), f"They were chosen by rule: {pair['rule']}."]
 
 
 def look_alike(comparison: Values) -> str:
@@ -198,9 +231,7 @@ def look_alike(comparison: Values) -> str:
     )
 
 
-def _ranked(order: int) -> str:
-    return {1: "above", -1: "below"}.get(order, "no difference shown to")
-
-
-def _listed(names: Sequence[str]) -> str:
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+def _with_verb(names: Sequence[str]) -> str:
+    """At the start of a sentence: "A is", "A and B are"."""
+    listed = " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+    return f"{capital(listed)} {'are' if len(names) > 1 else 'is'}"

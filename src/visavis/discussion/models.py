@@ -19,6 +19,30 @@ from visavis.discussion.numbers import (
 )
 
 
+def class_balance(data: Values) -> str:
+    """How the pictures are spread over splits and classes."""
+    parts = []
+    names = {"train": "training"}
+    for split, counts in data["counts"].items():
+        low, high = min(counts), max(counts)
+        each = count(low) if low == high else f"{count(low)} to {count(high)}"
+        total = count(sum(counts))
+        parts.append(f"{total} {names.get(split, split)} pictures, {each} of each class")
+    return f"{'; '.join(parts)}."
+
+
+def training(model: str, facts: Values) -> str:
+    """How long a model was trained, and which epoch was kept."""
+    return (
+        f"The {NAMES[model]} was trained for {epochs(facts['epochs'])}, which took "
+        f"{duration(facts['train_seconds'])} ({count(round(facts['pictures_per_second']))} "
+        f"pictures a second). Its validation loss was lowest after epoch {facts['best_epoch']}, at "
+        f"{decimal(facts['best_val_loss'], 3)} with a validation accuracy of "
+        f"{percent(facts['best_val_accuracy'])}: the weights of that epoch are the ones tested and "
+        "explained."
+    )
+
+
 def test_result(model: str, n: int, facts: Values, class_names: Sequence[str]) -> str:
     """How a model did on the test pictures."""
     f1 = np.array(facts["f1_per_class"])
@@ -87,26 +111,30 @@ def cost(comparison: Values) -> str:
     cnn, vit = comparison["models"]["cnn"], comparison["models"]["vit"]
     return (
         f"The CNN has {count(cnn['parameters'])} learnable parameters and trained for "
-        f"{duration(cnn['train_seconds'])} ({cnn['epochs']} epochs, "
+        f"{duration(cnn['train_seconds'])} ({epochs(cnn['epochs'])}, "
         f"{count(round(cnn['pictures_per_second']))} pictures a second); the ViT has "
         f"{count(vit['parameters'])} and trained for {duration(vit['train_seconds'])} "
-        f"({vit['epochs']} epochs, {count(round(vit['pictures_per_second']))} pictures a second)."
+        f"({epochs(vit['epochs'])}, {count(round(vit['pictures_per_second']))} pictures a second)."
     )
 
 
 def convergence(rows: Sequence[Values]) -> str:
     """How soon the models reach the highest validation accuracy that both reach."""
     both = [row for row in rows if row["cnn"] and row["vit"]]
+    if not rows:
+        return "Neither model reaches the lowest of the accuracies looked at."
     if not both:
-        return "There is no accuracy of the list that both models reach."
+        highest = percent(rows[-1]["val_accuracy"], 0)
+        name = "CNN" if rows[-1]["cnn"] else "ViT"
+        return f"Of the accuracies looked at, only the {name} reaches any, up to {highest}."
     row = both[-1]
     target = percent(row["val_accuracy"], 0)
     cnn, vit = row["cnn"], row["vit"]
     faster = "the CNN" if cnn["seconds"] < vit["seconds"] else "the ViT"
     text = (
-        f"To {target} validation accuracy, the highest of the list that both reach, the CNN takes "
-        f"{_epochs(cnn['epochs'])} and {duration(cnn['seconds'])} of training, the ViT "
-        f"{_epochs(vit['epochs'])} and {duration(vit['seconds'])}: {faster} is there sooner in "
+        f"To {target} validation accuracy, the highest that both reach, the CNN takes "
+        f"{epochs(cnn['epochs'])} and {duration(cnn['seconds'])} of training, the ViT "
+        f"{epochs(vit['epochs'])} and {duration(vit['seconds'])}: {faster} is there sooner in "
         "this run."
     )
     beyond = rows[-1]
@@ -116,5 +144,6 @@ def convergence(rows: Sequence[Values]) -> str:
     return text
 
 
-def _epochs(epochs: int) -> str:
-    return f"{epochs} epoch" + ("s" if epochs != 1 else "")
+def epochs(number: int) -> str:
+    """1 epoch, 2 epochs."""
+    return f"{number} epoch" + ("s" if number != 1 else "")

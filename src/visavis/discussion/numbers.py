@@ -11,6 +11,17 @@ NAMES = {"cnn": "CNN", "vit": "ViT"}
 THIN = "\u202f"
 """Keeps a number and its unit on one line."""
 
+MAPS = {
+    "grad_cam": "Grad-CAM",
+    "gradient_attention": "gradient-weighted attention",
+    "attention": "the last block's attention",
+    "rollout": "attention rollout",
+    "random": "a random map",
+    "centre": "the centre map",
+    "edges": "the edge map",
+}
+"""Methods and baselines within a sentence."""
+
 NOT_AVAILABLE = "not available"
 NONE_SHOWN = "no difference was shown"
 
@@ -57,7 +68,7 @@ def points(interval: Interval | None) -> str:
 
 def duration(seconds: float) -> str:
     """12.3 s, 8 min 8 s, 1 h 5 min."""
-    if seconds < 60:
+    if round(seconds, 1) < 60:
         return f"{seconds:.1f}{THIN}s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
@@ -68,6 +79,11 @@ def duration(seconds: float) -> str:
 def p_value(value: float) -> str:
     """P-value as "p = 0.034"; below a thousandth its size says no more."""
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+
+
+def capital(text: str) -> str:
+    """With a capital first letter; the others stay."""
+    return text[:1].upper() + text[1:]
 
 
 def side(interval: Interval | None, reference: float = 0.0) -> int:
@@ -82,8 +98,3 @@ def compared(a: Interval | None, b: Interval | None) -> int:
     if a is None or b is None:
         return 0
     return int(a["low"] > b["high"]) - int(a["high"] < b["low"])
-
-
-def winner(difference: Interval | None) -> str:
-    """Which model a difference (CNN minus ViT) favours, where more is better."""
-    return {1: "CNN", -1: "ViT", 0: "none shown"}[side(difference)]

@@ -30,15 +30,14 @@ def build(config: ModelConfig) -> Model:
 
 
 def fit_input(model: Model, images: Float[Tensor, "n 3 32 32"]) -> None:
-    """Fit what depends on the training pictures alone: normalisation and the CNN's whitening."""
+    """Fit the normalisation and start the first layer from a whitening of training pictures."""
     model.normalize.mean.copy_(images.mean(dim=(0, 2, 3), keepdim=True))
     model.normalize.std.copy_(images.std(dim=(0, 2, 3), keepdim=True))
-    if isinstance(model, CNN):
-        model.whiten(images)
+    model.whiten(images)
 
 
 def name_of(config: ModelConfig) -> str:
-    """ "cnn" or "vit"."""
+    """The architecture's name, "cnn" or "vit"."""
     return "cnn" if isinstance(config, CNNConfig) else "vit"
 
 
@@ -91,7 +90,9 @@ def load(config: ModelConfig, path: Path) -> Model:
     expected = {key: (value.shape, value.dtype) for key, value in model.state_dict().items()}
     found = {key: (value.shape, value.dtype) for key, value in tensors.items()}
     if expected != found:
-        differing = sorted(k for k in expected.keys() | found.keys() if expected.get(k) != found.get(k))
+        differing = sorted(
+            k for k in expected.keys() | found.keys() if expected.get(k) != found.get(k)
+        )
         raise CheckpointError(
             f"{path} does not fit config.json: {', '.join(differing[:5])}"
             + (f" and {len(differing) - 5} more differ" if len(differing) > 5 else " differ")

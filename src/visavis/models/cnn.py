@@ -5,12 +5,15 @@ reads the mean over that grid. The shape and the whitening first layer follow th
 CIFAR-10 networks by Page (2018) and Jordan (2024, arXiv 2404.00498).
 """
 
+from typing import cast
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from visavis.config import NUM_CLASSES, CNNConfig
 from visavis.models.normalize import Normalize
+from visavis.models.whitening import whitening_filters
 
 WHITENING_CHANNELS = 24
 """Each of the 12 principal directions of a 2x2 RGB patch, and its negative."""
@@ -53,24 +56,17 @@ class CNN(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        for stage in self.stages:  # pass what can be passed, so that the first steps see the image
+        # Pass on what can be passed on, so that the first steps see the image.
+        for stage in cast(list[Stage], self.stages):
             for conv in (stage.conv1, stage.conv2):
                 nn.init.dirac_(conv.weight[: conv.in_channels])
 
     @torch.no_grad()
-    def whiten(self, images: Float[Tensor, "n 3 32 32"], *, epsilon: float = 5e-4) -> None:
-        """Set the first layer's weights so that its outputs over `images` are uncorrelated.
-
-        Args:
-            epsilon: added to the variance of each direction, to spare the faintest ones.
-        """
-        patches = self.normalize(images).unfold(2, 2, 1).unfold(3, 2, 1)  # n 3 31 31 2 2
-        patches = patches.permute(0, 2, 3, 1, 4, 5).reshape(-1, 12)
-        covariance = patches.T @ patches / len(patches)
-        variances, directions = torch.linalg.eigh(covariance)
-        filters = (directions / (variances + epsilon).sqrt()).T.reshape(-1, 3, 2, 2)
+    def whiten(self, images: Float[Tensor, "n 3 32 32"]) -> None:
+        """Start the first layer from the whitening of `images`: each direction and its negative."""
+        filters = whitening_filters(self.normalize(images), 2, stride=1, epsilon=5e-4)
         self.whitening.weight.copy_(torch.cat([filters, -filters]))
-        nn.init.zeros_(self.whitening.bias)
+        nn.init.zeros_(cast(Tensor, self.whitening.bias))
 
     def features(self, images: Float[Tensor, "n 3 32 32"]) -> Float[Tensor, "n c 8 8"]:
         """The last stage's output."""

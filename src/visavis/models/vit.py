@@ -6,6 +6,7 @@ forward pass needs a flag for that. On CPU this is also faster than the fused ke
 """
 
 import math
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from visavis.config import NUM_CLASSES, ViTConfig
 from visavis.models.normalize import Normalize
+from visavis.models.whitening import whitening_filters
 
 
 class SelfAttention(nn.Module):
@@ -82,10 +84,11 @@ class ViT(nn.Module):
         self.normalize = Normalize()
         self.patch_embedding = PatchEmbedding(config.patch_size, width)
         self.class_token = nn.Parameter(torch.zeros(1, 1, width))
-        if config.positions == "learned":
-            self.positions = nn.Parameter(torch.empty(1, 1 + grid**2, width))
+        fixed = sincos_positions(grid, width)
+        if config.positions == "learned":  # from the fixed ones on, so that neighbours start alike
+            self.positions = nn.Parameter(fixed)
         else:
-            self.register_buffer("positions", sincos_positions(grid, width), persistent=False)
+            self.register_buffer("positions", fixed, persistent=False)
         self.blocks = nn.Sequential(
             *(
                 Block(width, config.heads, int(width * config.mlp_ratio))
@@ -101,13 +104,23 @@ class ViT(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=module.in_features**-0.5)
                 nn.init.zeros_(module.bias)
-        for block in self.blocks:  # each block starts as the identity, so that depth costs nothing
+        for block in cast(
+            list[Block], self.blocks
+        ):  # each block starts as the identity, so that depth costs nothing
             nn.init.zeros_(block.attention.output.weight)
             nn.init.zeros_(block.feed_forward.contract.weight)
         nn.init.zeros_(self.head.weight)
         nn.init.trunc_normal_(self.class_token, std=0.02)
-        if isinstance(self.positions, nn.Parameter):
-            nn.init.trunc_normal_(self.positions, std=0.02)
+
+    @torch.no_grad()
+    def whiten(self, images: Float[Tensor, "n 3 32 32"]) -> None:
+        """Start the patch embedding from the whitening of `images`, in random directions."""
+        projection = self.patch_embedding.projection
+        size = projection.kernel_size[0]
+        filters = whitening_filters(self.normalize(images), size, stride=size, epsilon=1e-2)
+        mixing = nn.init.orthogonal_(torch.empty(len(projection.weight), len(filters)))
+        projection.weight.copy_(torch.einsum("wd,dcij->wcij", mixing, filters))
+        nn.init.zeros_(cast(Tensor, projection.bias))
 
     def features(self, images: Float[Tensor, "n 3 32 32"]) -> Float[Tensor, "n t width"]:
         """Tokens after the last block; token 0 is the class token."""
@@ -131,7 +144,8 @@ def sincos_positions(grid: int, width: int) -> Float[Tensor, "1 t width"]:
     Source: Vaswani et al. 2017, section 3.5, in the two-dimensional form of Chen, Xie & He 2021
     (MoCo v3, arXiv 2104.02057).
     """
-    frequencies = 10_000.0 ** -(torch.arange(width // 4) / (width // 4))
+    quarter = width // 4
+    frequencies = 10_000.0 ** -(torch.arange(quarter) / quarter)
     angles = torch.arange(grid)[:, None] * frequencies
     along = torch.cat([angles.sin(), angles.cos()], dim=1)  # grid x width/2
     rows = along[:, None].expand(grid, grid, -1)

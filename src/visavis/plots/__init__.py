@@ -1,36 +1,41 @@
 """Arrays in, figures out: charts, and grids of pictures with their heatmaps. No torch, no files."""
 
 from visavis.plots.charts import (
-    accuracy_curve,
+    Score,
     class_counts,
     f1_per_class,
     layer_sweep,
-    loss_curve,
     overlap,
     scores,
     similarity,
-    wall_clock,
 )
 from visavis.plots.confusion import confusion, confusion_difference
-from visavis.plots.pictures import (
-    Cell,
-    Group,
+from visavis.plots.curves import accuracy_curve, loss_curve, wall_clock
+from visavis.plots.galleries import (
     attention_gallery,
     attention_heads,
     class_examples,
     face_to_face,
     grad_cam_detail,
     grad_cam_gallery,
+    short_label,
+)
+from visavis.plots.pictures import (
+    Cell,
+    Group,
     heat_gradient,
     heat_picture,
     overlay,
     picture_figure,
 )
-from visavis.plots.style import svg
+from visavis.plots.style import BASELINE_COLOUR, MODEL_COLOURS, svg
 
 __all__ = [
+    "BASELINE_COLOUR",
+    "MODEL_COLOURS",
     "Cell",
     "Group",
+    "Score",
     "accuracy_curve",
     "attention_gallery",
     "attention_heads",
@@ -50,6 +55,7 @@ __all__ = [
     "overlay",
     "picture_figure",
     "scores",
+    "short_label",
     "similarity",
     "svg",
     "wall_clock",

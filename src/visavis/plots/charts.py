@@ -1,4 +1,4 @@
-"""Charts: curves, counts, scores with their intervals."""
+"""Charts of counts, and of scores with their intervals."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -7,7 +7,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from visavis.plots.style import (
     INK,
@@ -17,14 +17,11 @@ from visavis.plots.style import (
     PAPER,
     RULE,
     STYLE,
+    WIDTH,
     new_figure,
 )
 
-History = Sequence[Mapping[str, Any]]
 Interval = Mapping[str, float]
-
-WIDTH = 4.8
-"""Inches: fills a phone with its text still readable, and half of a page."""
 
 
 class Score(NamedTuple):
@@ -43,50 +40,14 @@ def class_counts(counts: Sequence[int], class_names: Sequence[str], title: str) 
     places = range(len(counts))
     axes.barh(places, counts, height=0.66, color=MUTED, alpha=0.75)
     for place, count in zip(places, counts, strict=True):
-        axes.text(count, place, f" {count:,}", va="center", fontsize=8.5, color=INK)
-    axes.set(xlim=(0, max(*counts, 1) * 1.22), title=f"{title}: {sum(counts):,}")
+        _count(axes, count, place)
+    axes.set(xlim=(0, max(*counts, 1) * 1.22))
+    _title(figure, f"{title}: {sum(counts):,} pictures")
     _name_rows(axes, class_names)
     axes.grid(visible=False)
     axes.xaxis.set_visible(False)
     axes.spines["bottom"].set_visible(False)
-    return figure
-
-
-@matplotlib.rc_context(STYLE)
-def loss_curve(history: History, best_epoch: int, model: str) -> Figure:
-    """Training and validation loss by epoch, the epoch of the lowest validation loss marked."""
-    return _training_curve(history, best_epoch, model, "loss", "Loss (cross-entropy)")
-
-
-@matplotlib.rc_context(STYLE)
-def accuracy_curve(history: History, best_epoch: int, model: str) -> Figure:
-    """Training and validation accuracy by epoch, the epoch of the lowest validation loss marked."""
-    figure = _training_curve(history, best_epoch, model, "accuracy", "Accuracy")
-    figure.axes[0].yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    return figure
-
-
-@matplotlib.rc_context(STYLE)
-def wall_clock(histories: Mapping[str, History]) -> Figure:
-    """Validation accuracy of all models against the seconds spent on training."""
-    figure, axes = new_figure(1.3 * WIDTH, 3.3)
-    longest = max(history[-1]["elapsed_train_seconds"] for history in histories.values())
-    unit, name = (60, "minutes") if longest > 180 else (1, "seconds")
-    for model, history in histories.items():
-        times = [epoch["elapsed_train_seconds"] / unit for epoch in history]
-        values = [epoch["val_accuracy"] for epoch in history]
-        axes.plot(
-            times,
-            values,
-            "o-",
-            markersize=4,
-            color=MODEL_COLOURS[model],
-            label=MODEL_LABELS[model],
-        )
-    axes.set(xlabel=f"Training time, {name}", title="Validation accuracy by training time")
-    axes.set_xlim(left=0)
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axes.legend(loc="lower right")
+    figure.set_label(f"Bar chart: pictures of each class in the {title.lower()} split")
     return figure
 
 
@@ -99,11 +60,12 @@ def f1_per_class(f1: Mapping[str, Sequence[float]], class_names: Sequence[str]) 
     axes.hlines(places, values.min(axis=0), values.max(axis=0), color=RULE, linewidth=3)
     for model, row in f1.items():
         axes.plot(row, places, "o", color=MODEL_COLOURS[model], label=MODEL_LABELS[model])
-    axes.set_title("F1 of each class")
+    _title(figure, "F1 of each class")
     axes.grid(visible=True, axis="x")
     axes.grid(visible=False, axis="y")
     _name_rows(axes, class_names)
-    figure.legend(loc="outside upper right", ncols=len(f1))
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(f1), borderaxespad=0)
+    figure.set_label("Dot chart: F1 of each class for both models")
     return figure
 
 
@@ -114,7 +76,7 @@ def overlap(counts: Mapping[str, int]) -> Figure:
     Args:
         counts: `both_right`, `only_cnn`, `only_vit`, `both_wrong`, `both_wrong_same_class`.
     """
-    figure, axes = new_figure(1.3 * WIDTH, 1.9)
+    figure, axes = new_figure(WIDTH, 1.7)
     apart = counts["both_wrong"] - counts["both_wrong_same_class"]
     bars = [
         ("Both right", counts["both_right"], MUTED, 0.35),
@@ -126,20 +88,23 @@ def overlap(counts: Mapping[str, int]) -> Figure:
     total = sum(count for _, count, _, _ in bars)
     for row, (_, count, colour, alpha) in enumerate(bars):
         axes.barh(row, count, height=0.66, color=colour, alpha=alpha)
-        axes.text(count, row, f" {count:,}", va="center", fontsize=8.5)
+        _count(axes, count, row)
     axes.set_xlim(0, max(total, 1))
     _name_rows(axes, [label for label, *_ in bars])
     axes.grid(visible=False)
     axes.xaxis.set_visible(False)
     axes.spines["bottom"].set_visible(False)
+    figure.set_label("Bar chart: " + "; ".join(f"{label} {count:,}" for label, count, *_ in bars))
     return figure
 
 
 @matplotlib.rc_context(STYLE)
-def scores(rows: Sequence[Score], title: str, *, chance: float | None = None) -> Figure:
+def scores(
+    rows: Sequence[Score], title: str, *, chance: float | None = None, share: bool = False
+) -> Figure:
     """A score of several maps, dots with 95 % intervals; a line at what chance gives.
 
-    A row without a score says "not available".
+    A row without a score says "not available". A `share` is shown in percent, from 0.
     """
     figure, axes = new_figure(WIDTH, 0.75 + 0.29 * len(rows))
     for place, row in enumerate(rows):
@@ -159,17 +124,24 @@ def scores(rows: Sequence[Score], title: str, *, chance: float | None = None) ->
     if chance is not None:
         axes.axvline(chance, color=MUTED, linewidth=1, linestyle=(0, (3, 3)), zorder=1)
     axes.margins(x=0.08)
-    axes.set_title(title)
+    axes.update_datalim([(0, 0)], updatey=False)
+    if share:
+        axes.set_xlim(left=0)
+        axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    _title(figure, title)
     axes.grid(visible=True, axis="x")
     axes.grid(visible=False, axis="y")
     _name_rows(axes, [row.label for row in rows])
+    known = [f"{row.label} {row.interval['value']:.2f}" for row in rows if row.interval]
+    figure.set_label(f"Dot chart with 95 % intervals, {title}: {'; '.join(known)}")
     return figure
 
 
 @matplotlib.rc_context(STYLE)
 def layer_sweep(rows: Sequence[Mapping[str, Any]], colour: str = MODEL_COLOURS["cnn"]) -> Figure:
     """Deletion and insertion score of the maps from each layer; the chosen layer is filled."""
-    figure, axes = new_figure(1.3 * WIDTH, 1.0 + 0.42 * len(rows))
+    figure, axes = new_figure(WIDTH, 1.0 + 0.36 * len(rows))
     for place, row in enumerate(rows):
         for score, offset, marker in (("deletion", -0.14, "o"), ("insertion", 0.14, "s")):
             if row[score] is not None:
@@ -179,19 +151,20 @@ def layer_sweep(rows: Sequence[Mapping[str, Any]], colour: str = MODEL_COLOURS["
         axes.plot([], [], marker, color=colour, markerfacecolor=PAPER, label=label)
     axes.plot([], [], "D", color=colour, label="chosen layer: filled")
     axes.axvline(0, color=MUTED, linewidth=1, linestyle=(0, (3, 3)), zorder=1)
-    axes.set_xlabel("Normalised score: 0 random order, 1 the model's own best single cells")
+    axes.set_xlabel("Normalised: 0 random order, 1 best single cells")
     axes.grid(visible=True, axis="x")
     axes.grid(visible=False, axis="y")
     axes.margins(x=0.08)
     _name_rows(axes, [f"{row['layer']}, {row['grid'][0]} × {row['grid'][1]}" for row in rows])
     figure.legend(loc="outside upper left", ncols=3)
+    figure.set_label("Dot chart: deletion and insertion score of each layer, with 95 % intervals")
     return figure
 
 
 @matplotlib.rc_context(STYLE)
 def similarity(pairs: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> Figure:
     """Agreement of the CNN's map with each ViT map, above its floor from shuffled pictures."""
-    figure, axes = new_figure(1.3 * WIDTH, 1.05 + 0.42 * len(pairs))
+    figure, axes = new_figure(WIDTH, 1.05 + 0.36 * len(pairs))
     for place, pair in enumerate(pairs):
         if pair["agreement"] is None:
             continue
@@ -208,34 +181,14 @@ def similarity(pairs: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> Fig
     axes.margins(x=0.08)
     _name_rows(axes, labels)
     figure.legend(loc="outside upper left", ncols=2)
-    return figure
-
-
-def _training_curve(
-    history: History, best_epoch: int, model: str, metric: str, title: str
-) -> Figure:
-    figure, axes = new_figure(WIDTH, 3.1)
-    epochs = [row["epoch"] for row in history]
-    validation = [row[f"val_{metric}"] for row in history]
-    training = [row[f"train_{metric}"] for row in history]
-    colour = MODEL_COLOURS[model]
-    axes.plot(epochs, training, color=MUTED, linestyle=(0, (4, 2)), label="training")
-    axes.plot(epochs, validation, color=colour, label="validation")
-    best = validation[epochs.index(best_epoch)]
-    axes.axvline(best_epoch, color=colour, linewidth=1, linestyle=(0, (1, 2)), zorder=1)
-    axes.plot([best_epoch], [best], "o", color=colour, markersize=7, markeredgecolor=PAPER)
-    axes.plot([], [], "o", color=colour, label=f"tested: epoch {best_epoch}")
-    axes.set(xlabel="Epoch", title=f"{MODEL_LABELS[model]}: {title}")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axes.legend(loc="best")
+    figure.set_label("Dot chart: agreement of the CNN's map with each of the ViT's, and its floor")
     return figure
 
 
 def _dot(
     axes: Axes,
     interval: Interval,
-    place: float,
+    place: int | float,
     colour: str,
     *,
     face: str | None = None,
@@ -251,6 +204,24 @@ def _dot(
         markersize=6,
         markerfacecolor=face or colour,
     )
+
+
+def _count(axes: Axes, count: int, place: int | float) -> None:
+    """A count at the end of its bar."""
+    axes.annotate(
+        f"{count:,}",
+        (count, place),
+        xytext=(4, 0),
+        textcoords="offset points",
+        va="center",
+        fontsize=8.5,
+        color=INK,
+    )
+
+
+def _title(figure: Figure, text: str) -> None:
+    """A title from the left edge of the figure: beside long row names the axes have no room."""
+    figure.suptitle(text, x=0.01, ha="left", fontsize=10, fontweight="bold")
 
 
 def _name_rows(axes: Axes, names: Sequence[str]) -> None:

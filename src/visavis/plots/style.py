@@ -17,6 +17,10 @@ MUTED = "#5d6876"
 RULE = "#d9dee5"
 PAPER = "#ffffff"
 
+WIDTH = 4.8
+"""Of a chart, inches: fills a phone with its text still readable, and half of a page."""
+
+BASELINE_COLOUR = MUTED
 MODEL_COLOURS = {"cnn": CNN, "vit": VIT}
 MODEL_LABELS = {"cnn": "CNN", "vit": "ViT"}
 
@@ -67,24 +71,27 @@ def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, figure.add_subplot()
 
 
-def svg(figure: Figure, *, label: str) -> str:
+def svg(figure: Figure) -> str:
     """The figure as an `<svg>` element for inlining in HTML.
 
     Its colours become the page's custom properties (--ink, --cnn, …), so that it follows the page
-    from light to dark, and its text takes the page's font. `label` says what the figure shows, for
-    those who cannot see it.
+    from light to dark, and its text takes the page's font. The figure's own label says what it
+    shows, for those who cannot see it.
     """
     buffer = io.StringIO()
-    with matplotlib.rc_context(STYLE):
+    said = str(figure.get_label())
+    # Ids grow from the salt: one per figure keeps them apart in a page that holds several.
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": said}):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r"<style[^>]*>.*?</style>", "", text, flags=re.DOTALL)
     text = re.sub(r"font: ((?:bold )?)([\d.]+)px [^;\"]+", r"font: \1\2px var(--font)", text)
+    text = re.sub(r'<g id="[^"]*"', "<g", text)  # would not be unique in the page
     for colour, name in _PAGE_COLOURS.items():
         text = text.replace(colour, name)
     width = re.search(r'viewBox="0 0 ([\d.]+)', text)
     assert width is not None
-    opening = f'<svg role="img" aria-label="{html.escape(label)}" viewBox="0 0 {width[1]}'
+    opening = f'<svg role="img" aria-label="{html.escape(said)}" viewBox="0 0 {width[1]}'
     return re.sub(r'<svg [^>]*viewBox="0 0 [\d.]+', lambda _: opening, text, count=1)

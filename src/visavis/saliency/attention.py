@@ -76,7 +76,7 @@ def gradient_attention(
         with _recorded(model) as seen:
             logits = model(inputs)
         weights = _all_blocks(model, seen)
-        gradients = torch.autograd.grad(logits.gather(1, classes[:, None]).sum(), weights)
+        gradients = torch.autograd.grad(logits.gather(1, classes.clone()[:, None]).sum(), weights)
     relevance = torch.eye(weights[0].shape[-1], device=images.device).repeat(len(images), 1, 1)
     for weight, gradient in zip(weights, gradients, strict=True):
         spoken_for = (gradient * weight.detach()).clamp(min=0).mean(dim=1)
@@ -89,10 +89,10 @@ def _recorded(model: ViT) -> Iterator[list[tuple[int, Tensor]]]:
     """Collect (block, softmax output) of the forward passes inside; hooks never outlive it."""
     seen: list[tuple[int, Tensor]] = []
     hooks = [
-        block.attention.softmax.register_forward_hook(
+        model.get_submodule(f"blocks.{index}.attention.softmax").register_forward_hook(
             lambda _module, _inputs, output, index=index: seen.append((index, output))
         )
-        for index, block in enumerate(model.blocks)
+        for index in range(len(model.blocks))
     ]
     try:
         yield seen

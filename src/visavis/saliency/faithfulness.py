@@ -147,8 +147,7 @@ def measure(
     chance = generator.permuted(
         np.broadcast_to(np.arange(CELLS), (len(images), random_orders, CELLS)), axis=-1
     )
-    alone = np.ones((CELLS, CELLS), dtype=bool)
-    np.fill_diagonal(alone, False)
+    alone = ~np.eye(CELLS, dtype=bool).reshape(1, CELLS, GRID, GRID)
     good = {k: np.array([reason is None for reason in refusals(m)]) for k, m in maps.items()}
     orders = {
         name: removal_order(np.where(good[name][:, None, None], values, 0.0), seed=seed + 1 + i)
@@ -158,7 +157,7 @@ def measure(
     for start in range(0, len(images), 25):
         batch = slice(start, start + 25)
         n = len(images[batch])
-        single = np.broadcast_to(alone.reshape(CELLS, GRID, GRID), (n, CELLS, GRID, GRID))
+        single = np.repeat(alone, n, axis=0)
         left = probabilities(model, images[batch], classes[batch], single, autocast=autocast)
         ranked = [np.argsort(left, axis=1, kind="stable"), *(o[batch] for o in orders.values())]
         by_map = np.stack(ranked, axis=1)

@@ -57,11 +57,13 @@ def grad_cam(
         return tokens[:, 1:].transpose(1, 2).unflatten(2, (model.grid, model.grid))
 
     reshape = to_grid if isinstance(model, ViT) else None
+    if isinstance(model, CNN):  # the CPU's convolutions are twice as fast that way
+        images = images.contiguous(memory_format=torch.channels_last)
     with frozen(model), gradients_of(images) as inputs:
         cam = GradCAM(model, [target], reshape_transform=reshape)
         try:
             logits = cam.activations_and_grads(inputs)
-            logits.gather(1, classes[:, None]).sum().backward()
+            logits.gather(1, classes.clone()[:, None]).sum().backward()
             activations = cam.activations_and_grads.activations
             gradients = cam.activations_and_grads.gradients
             if len(activations) != 1 or len(gradients) != 1 or activations[0].ndim != 4:
@@ -74,7 +76,7 @@ def grad_cam(
     return torch.from_numpy(maps).float().clamp(min=0).to(images.device)
 
 
-def _submodule(model: nn.Module, name: str) -> nn.Module:
+def _submodule(model: CNN | ViT, name: str) -> nn.Module:
     try:
         return model.get_submodule(name)
     except AttributeError:

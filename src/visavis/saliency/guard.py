@@ -7,6 +7,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from visavis.models.cnn import CNN
+from visavis.models.vit import ViT
+
 
 @contextlib.contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
@@ -44,7 +47,7 @@ def gradients_of(images: Float[Tensor, "n 3 h w"]) -> Iterator[Float[Tensor, "n 
         yield images.clone().detach().requires_grad_()
 
 
-def check_classes(model: nn.Module, images: Tensor, classes: Int[Tensor, " k"]) -> None:
+def check_classes(model: CNN | ViT, images: Tensor, classes: Int[Tensor, " k"]) -> None:
     """One class in range for each picture.
 
     Raises:

@@ -14,20 +14,16 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from scipy.special import softmax
 
 from visavis import metrics, runs
+from visavis.compare import maps
 from visavis.errors import CheckpointError
 
 log = logging.getLogger(__name__)
 
 VALIDATION_ACCURACIES = (0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
 """How fast a model learns is read off where it first reaches these."""
-
-CNN_METHOD = "grad_cam"
-VIT_METHOD = "gradient_attention"
-"""The class-specific maps that stand face to face."""
-
-SHUFFLE_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -43,6 +39,7 @@ class Run:
     labels: Int[np.ndarray, " n"]
     indices: Int[np.ndarray, " n"]
     predicted: Int[np.ndarray, " n"]
+    confidence: Float[np.ndarray, " n"]
 
     @property
     def right(self) -> Bool[np.ndarray, " n"]:
@@ -53,6 +50,7 @@ class Run:
     def read(cls, folder: Path) -> "Run":
         """Read a model's run folder."""
         predictions = runs.read_arrays(folder / runs.PREDICTIONS)
+        probabilities = softmax(predictions["logits"].astype(np.float64), axis=1)
         return cls(
             data=runs.read_json(folder / runs.DATA),
             history=runs.read_history(folder),
@@ -63,6 +61,7 @@ class Run:
             labels=predictions["labels"],
             indices=predictions["indices"],
             predicted=predictions["logits"].argmax(axis=1),
+            confidence=probabilities.max(axis=1),
         )
 
 
@@ -80,6 +79,7 @@ def compare(experiment: Path) -> None:
     f1_cnn, f1_vit, f1_difference = metrics.macro_f1_intervals(
         cnn.labels, cnn.predicted, vit.predicted, classes
     )
+    rows = maps.common_rows(cnn.heatmaps, vit.heatmaps)
     mcnemar = metrics.mcnemar(cnn.right, vit.right)
     runs.write_json(
         experiment / runs.COMPARISON,
@@ -100,7 +100,18 @@ def compare(experiment: Path) -> None:
             "overlap": _overlap(cnn, vit),
             "confusion_difference": (confusions[0] - confusions[1]).tolist(),
             "convergence": convergence({"cnn": cnn.history, "vit": vit.history}),
-            **_explanations(cnn, vit),
+            "mistakes": {
+                "cnn": _mistakes(cnn, maps.CNN_METHOD),
+                "vit": _mistakes(vit, maps.VIT_METHOD),
+            },
+            "similarity": {
+                "n": len(rows[0]),
+                "pairs": [
+                    maps.similarity(cnn.heatmaps, vit.heatmaps, *rows, method)
+                    for method in vit.explanations["methods"]
+                ],
+            },
+            "face_to_face": maps.face_to_face(cnn.heatmaps, vit.heatmaps, *rows),
         },
     )
     log.info("compared both models on %d test pictures", len(cnn.labels))
@@ -190,78 +201,13 @@ def _overlap(cnn: Run, vit: Run) -> dict[str, int]:
     }
 
 
-def _explanations(cnn: Run, vit: Run) -> dict[str, Any]:
-    """Whether the two models' maps agree, on the sampled pictures that both explain."""
-    a, b = cnn.heatmaps, vit.heatmaps
-    _, rows_a, rows_b = np.intersect1d(a["indices"], b["indices"], return_indices=True)
-    usable = a["in_sample"][rows_a] & b["in_sample"][rows_b]
-    usable &= a["predicted"][rows_a] == b["predicted"][rows_b]
-    rows_a, rows_b = rows_a[usable], rows_b[usable]
-    methods = list(vit.explanations["methods"])
-    pairs = [_similarity(a, b, rows_a, rows_b, method) for method in methods]
+def _mistakes(run: Run, method: str) -> dict[str, Any]:
+    """How sure a model is when it is right and when it is wrong, and where it then looks."""
+    same_place = maps.same_place(run.heatmaps, method)
     return {
-        "similarity": {"n": len(rows_a), "pairs": pairs},
-        "face_to_face": _face_to_face(a, b, rows_a, rows_b),
-    }
-
-
-def _similarity(
-    cnn: dict[str, np.ndarray],
-    vit: dict[str, np.ndarray],
-    rows_cnn: Int[np.ndarray, " n"],
-    rows_vit: Int[np.ndarray, " n"],
-    vit_method: str,
-) -> dict[str, Any]:
-    """Agreement of the CNN's Grad-CAM with one of the ViT's maps, and what of it is not layout."""
-    kept = ~(cnn[f"refused_{CNN_METHOD}"][rows_cnn] | vit[f"refused_{vit_method}"][rows_vit])
-    rows_cnn, rows_vit = rows_cnn[kept], rows_vit[kept]
-    maps = cnn[f"map_{CNN_METHOD}"][rows_cnn], vit[f"map_{vit_method}"][rows_vit]
-    agreement = metrics.rank_agreement(*maps)
-    floor: Float[np.ndarray, " n"] = (
-        metrics.shuffled_agreement(*maps, cnn["predicted"][rows_cnn], seed=SHUFFLE_SEED)
-        if len(rows_cnn)
-        else agreement
-    )
-    known = np.isfinite(agreement) & np.isfinite(floor)
-    return {
-        "cnn_method": CNN_METHOD,
-        "vit_method": vit_method,
-        "n": int(known.sum()),
-        "agreement": metrics.interval(agreement[known]),
-        "floor": metrics.interval(floor[known]),
-        "excess": metrics.interval((agreement - floor)[known]),
-    }
-
-
-def _face_to_face(
-    cnn: dict[str, np.ndarray],
-    vit: dict[str, np.ndarray],
-    rows_cnn: Int[np.ndarray, " n"],
-    rows_vit: Int[np.ndarray, " n"],
-) -> dict[str, Any]:
-    """The pictures that both models get right whose two maps agree most, and least."""
-    kept = cnn["predicted"][rows_cnn] == cnn["labels"][rows_cnn]
-    kept &= ~(cnn[f"refused_{CNN_METHOD}"][rows_cnn] | vit[f"refused_{VIT_METHOD}"][rows_vit])
-    rows_cnn, rows_vit = rows_cnn[kept], rows_vit[kept]
-    agreement = metrics.rank_agreement(
-        cnn[f"map_{CNN_METHOD}"][rows_cnn], vit[f"map_{VIT_METHOD}"][rows_vit]
-    )
-
-    def picture(position: int) -> dict[str, Any]:
-        return {
-            "index": int(cnn["indices"][rows_cnn[position]]),
-            "row_cnn": int(rows_cnn[position]),
-            "row_vit": int(rows_vit[position]),
-            "agreement": float(agreement[position]),
-        }
-
-    known = bool(np.isfinite(agreement).any())
-    return {
-        "rule": f"of the {len(rows_cnn)} sampled test pictures that both models name correctly and "
-        "explain, the one whose two maps have the highest rank correlation and the one whose maps "
-        "have the lowest",
-        "cnn_method": CNN_METHOD,
-        "vit_method": VIT_METHOD,
-        "most_alike": picture(int(np.nanargmax(agreement))) if known else None,
-        "least_alike": picture(int(np.nanargmin(agreement))) if known else None,
+        "method": method,
+        "right_confidence": metrics.interval(run.confidence[run.right]),
+        "wrong_confidence": metrics.interval(run.confidence[~run.right]),
+        "n": int(np.isfinite(same_place).sum()),
+        "same_place": metrics.interval(same_place),
     }

@@ -1,0 +1,257 @@
+"""The commands: each reads its flags, calls its stage, and yields what is to be printed.
+
+Stages, and with them torch, are imported where they are called: `--help` does without.
+"""
+
+import dataclasses
+import json
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+
+import tyro
+
+from visavis import config, faults, runs
+from visavis.arguments import (
+    Compare,
+    Data,
+    Doctor,
+    Evaluate,
+    Explain,
+    Fetch,
+    Predict,
+    Report,
+    Run,
+    TrainCNN,
+    TrainViT,
+)
+from visavis.config import DataConfig, Experiment, ExplainConfig, Preset, TrainConfig
+from visavis.errors import CheckpointError, ConfigError, DataError
+from visavis.parsing import parse, peek
+
+if TYPE_CHECKING:
+    from visavis.data import Dataset
+
+log = logging.getLogger(__name__)
+
+Arguments = Sequence[str]
+Source = Literal["cifar10", "shapes"]
+T = TypeVar("T")
+
+
+def run(arguments: Arguments) -> Iterator[str]:
+    """`visavis run`."""
+
+    def parsed(source: Source) -> Run:
+        name = _preset(arguments)
+        default = Run(preset=name, experiment=config.preset(name, source))
+        return parse(Run, arguments, prog="visavis run", default=default)
+
+    command, dataset = _with_pictures(arguments, parsed, lambda given: given.experiment.data)
+    out = command.out or Path("runs") / f"{command.preset}-{dataset.source}"
+    from visavis import results
+    from visavis.run import run as run_stages
+
+    path = run_stages(out, command.experiment, command.preset, dataset)
+    yield results.compared(out)
+    yield f"next: visavis predict {out} PICTURE    to show both models a picture of your own"
+    yield str(path)
+
+
+def train(name: Literal["cnn", "vit"], arguments: Arguments) -> Iterator[str]:
+    """`visavis train cnn` and `visavis train vit`."""
+    kind: type[TrainCNN | TrainViT] = TrainCNN if name == "cnn" else TrainViT
+    shared = [f.name for f in dataclasses.fields(kind) if f.name in Experiment.__annotations__]
+
+    def parsed(source: Source) -> Any:
+        preset = _preset(arguments)
+        settings = config.preset(preset, source)
+        chosen = {key: getattr(settings, key) for key in shared}
+        default = kind(out=tyro.MISSING, preset=preset, **chosen)
+        return parse(kind, arguments, prog=f"visavis train {name}", default=default)
+
+    command, dataset = _with_pictures(arguments, parsed, lambda given: given.data)
+    experiment = dataclasses.replace(
+        config.preset(command.preset, dataset.source),
+        **{key: getattr(command, key) for key in shared},
+    )
+    from visavis import results
+    from visavis.train import train as train_stage
+
+    _tell(dataset)
+    train_stage(command.out, experiment, name, dataset)
+    yield results.trained(command.out)
+    yield f"next: visavis evaluate {command.out}"
+
+
+def evaluate(arguments: Arguments) -> Iterator[str]:
+    """`visavis evaluate`."""
+    folder = parse(Evaluate, arguments, prog="visavis evaluate").folder
+    default = Evaluate(folder=folder, data=_data_of(folder))
+    command = parse(Evaluate, arguments, prog="visavis evaluate", default=default)
+    from visavis import data, results
+    from visavis.evaluate import evaluate as evaluate_stage
+
+    dataset = data.resolve(command.data)
+    _tell(dataset)
+    evaluate_stage(folder, dataset)
+    yield results.evaluated(folder)
+    yield f"next: visavis explain {folder}"
+
+
+def explain(arguments: Arguments) -> Iterator[str]:
+    """`visavis explain`."""
+    folder = parse(Explain, arguments, prog="visavis explain").folder
+    default = Explain(folder=folder, data=_data_of(folder), explain=_explain_of(folder))
+    command = parse(Explain, arguments, prog="visavis explain", default=default)
+    from visavis import data, hardware, results
+    from visavis.explain import explain as explain_stage
+
+    dataset = data.resolve(command.data)
+    _tell(dataset)
+    trained_with = config.from_json(TrainConfig, runs.read_json(folder / runs.CONFIG)["train"])
+    device = hardware.select_device(trained_with.device)
+    explain_stage(
+        folder,
+        dataset,
+        command.explain,
+        device=device,
+        autocast=hardware.use_bf16(trained_with, device),
+    )
+    yield results.explained(folder)
+    yield f"next, when both models are explained: visavis compare {folder.parent}"
+
+
+def compare(arguments: Arguments) -> Iterator[str]:
+    """`visavis compare`."""
+    folder = parse(Compare, arguments, prog="visavis compare").experiment
+    from visavis import results
+    from visavis.compare import compare as compare_stage
+
+    compare_stage(folder)
+    yield results.compared(folder)
+    yield f"next: visavis report {folder}"
+
+
+def report(arguments: Arguments) -> Iterator[str]:
+    """`visavis report`."""
+    folder = parse(Report, arguments, prog="visavis report").experiment
+    from visavis.report import report as report_stage
+
+    yield str(report_stage(folder))
+
+
+def predict(arguments: Arguments) -> Iterator[str]:
+    """`visavis predict`."""
+    command = parse(Predict, arguments, prog="visavis predict")
+    if not command.images:
+        raise ConfigError("name at least one picture: visavis predict EXPERIMENT IMAGE…")
+    from visavis import results
+    from visavis.predict import predict as predict_stage
+
+    answers = predict_stage(command.experiment, command.images, out=command.out)
+    yield json.dumps(answers, indent=2) if command.json else results.predicted(answers)
+    if bad := [answer["error"] for answer in answers if "error" in answer]:
+        raise DataError("; ".join(bad))
+
+
+def doctor(arguments: Arguments) -> Iterator[str]:
+    """`visavis doctor`."""
+    command = parse(Doctor, arguments, prog="visavis doctor")
+    from visavis import results
+    from visavis.doctor import doctor as examine
+
+    checks = [dataclasses.asdict(check) for check in examine()]
+    yield json.dumps(checks, indent=2) if command.json else results.checked(checks)
+    if any(check["status"] == "fail" for check in checks):
+        raise SystemExit(faults.ENVIRONMENT)
+
+
+def data_info(arguments: Arguments) -> Iterator[str]:
+    """`visavis data info`."""
+    command = parse(Data, arguments, prog="visavis data info")
+    from visavis import data, results
+
+    yield results.pictures(data.info(data.resolve(command.data)))
+
+
+def data_fetch(arguments: Arguments) -> Iterator[str]:
+    """`visavis data fetch`."""
+    parse(Fetch, arguments, prog="visavis data fetch")
+    from visavis import download
+
+    yield str(download.fetch())
+
+
+def data_verify(arguments: Arguments) -> Iterator[str]:
+    """`visavis data verify`."""
+    command = parse(Data, arguments, prog="visavis data verify")
+    from visavis import data
+
+    dataset = data.resolve(command.data)
+    _tell(dataset)
+    yield f"{dataset.description}: read without fault"
+    yield "\n".join(data.verify(dataset)) or "nothing repeated, plain, or unevenly distributed"
+
+
+COMMANDS: dict[str, Callable[[Arguments], Iterator[str]]] = {
+    "run": run,
+    "data info": data_info,
+    "data fetch": data_fetch,
+    "data verify": data_verify,
+    "train cnn": lambda arguments: train("cnn", arguments),
+    "train vit": lambda arguments: train("vit", arguments),
+    "evaluate": evaluate,
+    "explain": explain,
+    "compare": compare,
+    "report": report,
+    "predict": predict,
+    "doctor": doctor,
+}
+
+
+def _preset(arguments: Arguments) -> Preset:
+    """The preset asked for; a wrong name is told later, when everything is parsed."""
+    name = peek(arguments, "--preset")
+    return next((known for known in get_args(Preset) if known == name), "standard")
+
+
+def _with_pictures(
+    arguments: Arguments, parsed: Callable[[Source], T], data_of: Callable[[T], DataConfig]
+) -> tuple[T, "Dataset"]:
+    """The settings and the pictures. A preset depends on the pictures, known once they are there.
+
+    So the command line is read for CIFAR-10 first, and again if it comes to shapes.
+    """
+    wanted: Source = "shapes" if peek(arguments, "--data.source") == "shapes" else "cifar10"
+    command = parsed(wanted)
+    from visavis import data
+
+    dataset = data.resolve(data_of(command))
+    return command if dataset.source == wanted else parsed(dataset.source), dataset
+
+
+def _tell(dataset: "Dataset") -> None:
+    if dataset.notice:
+        log.info("NOTE: %s", dataset.notice)
+
+
+def _data_of(folder: Path) -> DataConfig:
+    """Where the pictures of a model's run folder came from."""
+    if (folder / "cnn").is_dir() or (folder / "vit").is_dir():
+        raise ConfigError(f"{folder} holds an experiment; name a model in it: {folder}/cnn")
+    if not folder.is_dir():
+        raise CheckpointError(f"there is no run folder {folder}")
+    written = config.from_json(DataConfig, runs.read_json(folder / runs.CONFIG)["data"])
+    if written.source != "auto":
+        return written
+    return dataclasses.replace(written, source=runs.read_json(folder / runs.DATA)["source"])
+
+
+def _explain_of(folder: Path) -> ExplainConfig:
+    """What the experiment around a run folder says, or the standard."""
+    path = folder.absolute().parent / runs.EXPERIMENT
+    if not path.exists():
+        return ExplainConfig()
+    return config.from_json(Experiment, runs.read_json(path)["experiment"]).explain

@@ -1,0 +1,97 @@
+"""Whether the two models' maps agree, and where a model looks when it is wrong."""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from visavis import metrics
+
+CNN_METHOD = "grad_cam"
+VIT_METHOD = "gradient_attention"
+"""The class-specific maps that stand face to face."""
+
+SHUFFLE_SEED = 0
+
+Arrays = dict[str, np.ndarray]
+"""The content of heatmaps.npz."""
+Rows = Int[np.ndarray, " n"]
+
+
+def common_rows(cnn: Arrays, vit: Arrays) -> tuple[Rows, Rows]:
+    """Where in each file the sampled pictures stand that both models put in the same class."""
+    _, rows_cnn, rows_vit = np.intersect1d(cnn["indices"], vit["indices"], return_indices=True)
+    usable = cnn["in_sample"][rows_cnn] & vit["in_sample"][rows_vit]
+    usable &= cnn["predicted"][rows_cnn] == vit["predicted"][rows_vit]
+    return rows_cnn[usable], rows_vit[usable]
+
+
+def same_place(maps: Arrays, method: str) -> Float[np.ndarray, " n"]:
+    """Rank correlation of the map for the class that the model named and that for the true one.
+
+    One value for each sampled picture that the model gets wrong; NaN where a map ranks nothing.
+    """
+    rows = maps["in_sample"] & (maps["predicted"] != maps["labels"]) & ~maps[f"refused_{method}"]
+    return metrics.rank_agreement(maps[f"map_{method}"][rows], maps[f"map_{method}_true"][rows])
+
+
+def similarity(
+    cnn: Arrays,
+    vit: Arrays,
+    rows_cnn: Rows,
+    rows_vit: Rows,
+    vit_method: str,
+) -> dict[str, Any]:
+    """Agreement of the CNN's Grad-CAM with one of the ViT's maps, and what of it is not layout."""
+    kept = ~(cnn[f"refused_{CNN_METHOD}"][rows_cnn] | vit[f"refused_{vit_method}"][rows_vit])
+    rows_cnn, rows_vit = rows_cnn[kept], rows_vit[kept]
+    maps = cnn[f"map_{CNN_METHOD}"][rows_cnn], vit[f"map_{vit_method}"][rows_vit]
+    agreement = metrics.rank_agreement(*maps)
+    floor: Float[np.ndarray, " n"] = (
+        metrics.shuffled_agreement(*maps, cnn["predicted"][rows_cnn], seed=SHUFFLE_SEED)
+        if len(rows_cnn)
+        else agreement
+    )
+    known = np.isfinite(agreement) & np.isfinite(floor)
+    return {
+        "cnn_method": CNN_METHOD,
+        "vit_method": vit_method,
+        "n": int(known.sum()),
+        "agreement": metrics.interval(agreement[known]),
+        "floor": metrics.interval(floor[known]),
+        "excess": metrics.interval((agreement - floor)[known]),
+    }
+
+
+def face_to_face(
+    cnn: Arrays,
+    vit: Arrays,
+    rows_cnn: Rows,
+    rows_vit: Rows,
+) -> dict[str, Any]:
+    """The pictures that both models get right whose two maps agree most, and least."""
+    kept = cnn["predicted"][rows_cnn] == cnn["labels"][rows_cnn]
+    kept &= ~(cnn[f"refused_{CNN_METHOD}"][rows_cnn] | vit[f"refused_{VIT_METHOD}"][rows_vit])
+    rows_cnn, rows_vit = rows_cnn[kept], rows_vit[kept]
+    agreement = metrics.rank_agreement(
+        cnn[f"map_{CNN_METHOD}"][rows_cnn], vit[f"map_{VIT_METHOD}"][rows_vit]
+    )
+
+    def picture(position: int) -> dict[str, Any]:
+        return {
+            "index": int(cnn["indices"][rows_cnn[position]]),
+            "row_cnn": int(rows_cnn[position]),
+            "row_vit": int(rows_vit[position]),
+            "agreement": float(agreement[position]),
+        }
+
+    known = bool(np.isfinite(agreement).any())
+    return {
+        "rule": f"of the {len(rows_cnn)} sampled test pictures that both models name correctly and "
+        "explain, the one whose two maps have the highest rank correlation and the one whose maps "
+        "have the lowest",
+        "cnn_method": CNN_METHOD,
+        "vit_method": VIT_METHOD,
+        "most_alike": picture(int(np.nanargmax(agreement))) if known else None,
+        "least_alike": picture(int(np.nanargmin(agreement))) if known else None,
+    }

@@ -1,0 +1,94 @@
+"""What is told, and which exit code is given, when something goes wrong or the run is stopped."""
+
+import contextlib
+import errno
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+from visavis.errors import VisavisError
+
+BUG = 1
+ENVIRONMENT = 5
+
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+class Stopped(BaseException):
+    """A signal asked for an end. Not an Exception, so that nothing on the way takes it for one."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.exit_code = 128 + number
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[None]:
+    """End in good order on Ctrl-C or SIGTERM: what is being written is finished or undone.
+
+    A second signal ends at once.
+    """
+    received: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if received:
+            os._exit(128 + number)
+        received.append(number)
+        raise Stopped(number)
+
+    before: dict[int, Any] = {n: signal.signal(n, stop) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def told(error: BaseException) -> tuple[str, int]:
+    """One sentence about `error`, and the exit code."""
+    if isinstance(error, VisavisError):
+        return str(error), error.exit_code
+    if isinstance(error, Stopped):
+        return "stopped; the same command goes on from the last finished epoch", error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        return told(Stopped(signal.SIGINT))
+    if _out_of_memory(error):
+        return (
+            "not enough memory; use smaller batches with --cnn.optim.batch-size and "
+            "--vit.optim.batch-size, or close other programs",
+            ENVIRONMENT,
+        )
+    if isinstance(error, OSError) and error.errno in (*NO_SPACE, *NO_ACCESS):
+        return _disk(error), ENVIRONMENT
+    if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("visavis"):
+        return f"the package {error.name} is missing; pip install visavis brings it", ENVIRONMENT
+    if "torchvision::nms" in str(error):
+        return (
+            "torch and torchvision are of different releases; `visavis doctor` says what to do",
+            ENVIRONMENT,
+        )
+    what = " ".join(f"{type(error).__name__}: {error}".split())
+    return f"this is a bug in visavis ({what}); run again with --debug to see where", BUG
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """Python, CUDA and torch's CPU allocator each say it in their own way."""
+    names = {cls.__name__ for cls in type(error).__mro__}
+    return bool(names & {"MemoryError", "OutOfMemoryError"}) or (
+        isinstance(error, RuntimeError) and "allocate memory" in str(error)
+    )
+
+
+def _disk(error: OSError) -> str:
+    place = error.filename or "a file"
+    if error.errno in NO_ACCESS:
+        return f"no permission for {place}; use another folder, or change its owner"
+    message = f"the disk is full, so {place} could not be written"
+    with contextlib.suppress(OSError):
+        folder = os.path.dirname(os.path.abspath(error.filename or ""))
+        message += f" ({shutil.disk_usage(folder).free / 1e6:.0f} MB free)"
+    return message + "; make room and run the same command again"

@@ -1,0 +1,109 @@
+"""One self-contained HTML page that answers every question of the assignment.
+
+Reads all that `train`, `evaluate`, `explain` and `compare` wrote; writes report.html. It holds no
+numbers of its own: what it prints stands in the JSON files, formatted.
+"""
+
+import base64
+import io
+import logging
+from pathlib import Path
+
+import jinja2
+import numpy as np
+from jaxtyping import UInt8
+from markupsafe import Markup
+from matplotlib.figure import Figure
+from PIL import Image
+
+from visavis import discussion, plots, runs
+from visavis.discussion import numbers
+from visavis.report.drawings import SCORES, charts, galleries
+from visavis.report.material import Material
+from visavis.report.recipe import command, settings
+
+log = logging.getLogger(__name__)
+
+
+def report(experiment: Path) -> Path:
+    """Write report.html and return its path.
+
+    Raises:
+        CheckpointError: a stage before this one has not finished.
+    """
+    path = experiment / runs.REPORT
+    runs.write_bytes(path, render(Material.read(experiment)).encode())
+    log.info("wrote %s", path)
+    return path
+
+
+def figures(experiment: Path) -> dict[str, Figure]:
+    """All figures of the report, by name: for a tracker or a notebook."""
+    material = Material.read(experiment)
+    pictures = {name: plots.picture_figure(groups) for name, groups in galleries(material).items()}
+    return {**charts(material), **pictures}
+
+
+def render(material: Material) -> str:
+    """The page as HTML."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("visavis"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    for function in (
+        numbers.count,
+        numbers.decimal,
+        numbers.percent,
+        numbers.score,
+        numbers.share,
+        numbers.points,
+        numbers.duration,
+        numbers.side,
+        numbers.compared,
+        numbers.p_value,
+        numbers.capital,
+        png,
+    ):
+        environment.filters[function.__name__] = function
+    return environment.get_template("report.html.j2").render(
+        experiment=material.experiment,
+        data=material.cnn.data,
+        comparison=material.comparison,
+        cnn=material.cnn,
+        vit=material.vit,
+        models=material.models,
+        class_names=material.class_names,
+        charts={name: Markup(plots.svg(figure)) for name, figure in charts(material).items()},
+        galleries=galleries(material),
+        gradient=plots.heat_gradient(),
+        findings=discussion.findings(
+            material.cnn.explanations, material.vit.explanations, material.comparison
+        ),
+        say_models=discussion.models,
+        say_maps=discussion.maps,
+        face_names=_face_names(material),
+        command=command(material.experiment),
+        settings=settings(model.config["model"] for model in material.models.values()),
+        scores=SCORES,
+    )
+
+
+def _face_names(material: Material) -> dict[str, str]:
+    """The true class of the pictures that stand face to face."""
+    pair = material.comparison["face_to_face"]
+    labels = material.cnn.heatmaps["labels"]
+    return {
+        kind: material.class_names[labels[pair[kind]["row_cnn"]]]
+        for kind in ("most_alike", "least_alike")
+        if pair[kind]
+    }
+
+
+def png(pixels: UInt8[np.ndarray, "h w 3"]) -> str:
+    """A picture as a data address."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "png")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

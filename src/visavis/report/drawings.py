@@ -1,0 +1,100 @@
+"""The report's figures: what is drawn, from which numbers."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from visavis import plots
+from visavis.discussion import numbers
+from visavis.plots import Group, Score
+from visavis.report.material import Material, Model
+
+SPLITS = {"train": "Training", "validation": "Validation", "test": "Test"}
+SCORES = {
+    "deletion": "Normalised deletion",
+    "insertion": "Normalised insertion",
+    "centre_share": "Share of the map in the central quarter",
+    "class_sensitivity": "Class sensitivity",
+    "mask_share": "Share of the map on the deciding pixels",
+}
+
+
+def charts(material: Material) -> dict[str, Figure]:
+    """The figures that show numbers."""
+    comparison, names = material.comparison, material.class_names
+    drawn = {
+        f"class_counts_{split}": plots.class_counts(counts, names, SPLITS[split])
+        for split, counts in comparison["data"]["counts"].items()
+    }
+    for name, model in material.models.items():
+        best = model.training["best_epoch"]
+        matrix = np.array(comparison["models"][name]["confusion_matrix"])
+        drawn[f"{name}_loss"] = plots.loss_curve(model.history, best, name)
+        drawn[f"{name}_accuracy"] = plots.accuracy_curve(model.history, best, name)
+        drawn[f"{name}_confusion"] = plots.confusion(matrix, names, name)
+        drawn |= _score_charts(model)
+    drawn["wall_clock"] = plots.wall_clock({n: m.history for n, m in material.models.items()})
+    drawn["f1_per_class"] = plots.f1_per_class(
+        {name: comparison["models"][name]["f1_per_class"] for name in material.models}, names
+    )
+    difference = np.array(comparison["confusion_difference"])
+    drawn["confusion_difference"] = plots.confusion_difference(difference, names)
+    drawn["overlap"] = plots.overlap(comparison["overlap"])
+    drawn["layer_sweep"] = plots.layer_sweep(material.cnn.explanations["layer_sweep"]["rows"])
+    pairs = comparison["similarity"]["pairs"]
+    methods = material.vit.explanations["methods"]
+    labels = [_row_label(pair["vit_method"], methods[pair["vit_method"]]) for pair in pairs]
+    drawn["similarity"] = plots.similarity(pairs, labels)
+    return drawn
+
+
+def galleries(material: Material) -> dict[str, list[Group]]:
+    """The figures that show pictures and their heatmaps."""
+    cnn, vit, names = material.cnn, material.vit, material.class_names
+    pair, methods = material.comparison["face_to_face"], vit.explanations["methods"]
+    found = pair["most_alike"]
+    one = found["row_vit"] if found else 0
+    return {
+        "class_examples": plots.class_examples(cnn.examples, names),
+        "grad_cam_gallery": plots.grad_cam_gallery(cnn.heatmaps, cnn.gallery, names),
+        "grad_cam_detail": plots.grad_cam_detail(cnn.heatmaps, cnn.gallery, names),
+        "attention_gallery": plots.attention_gallery(vit.heatmaps, vit.gallery, names, methods),
+        "attention_heads": plots.attention_heads(vit.heatmaps, one, names),
+        "face_to_face": plots.face_to_face(cnn.heatmaps, vit.heatmaps, pair, names, methods),
+    }
+
+
+def _row_label(name: str, method: Mapping[str, Any]) -> str:
+    """A method's name in a chart, with a star if it is class-agnostic."""
+    return numbers.capital(plots.short_label(name)) + ("" if method["class_specific"] else " *")
+
+
+def _score_charts(model: Model) -> dict[str, Figure]:
+    """Each score of a model's maps beside the maps that need no model."""
+    explanations = model.explanations
+    chance = {"deletion": 0.0, "insertion": 0.0, "centre_share": explanations["centre_chance"]}
+    if explanations["mask_chance"]:
+        chance["mask_share"] = explanations["mask_chance"]["value"]
+    drawn = {}
+    for key, title in SCORES.items():
+        rows = [
+            Score(
+                _row_label(name, method),
+                method["scores"][key],
+                plots.MODEL_COLOURS[model.name],
+            )
+            for name, method in explanations["methods"].items()
+            if key != "class_sensitivity" or method["class_specific"]
+        ]
+        rows += [
+            Score(baseline["label"], baseline["scores"][key], plots.BASELINE_COLOUR)
+            for baseline in explanations["baselines"].values()
+            if key in baseline["scores"]
+        ]
+        if len([row for row in rows if row.interval]) > 1:
+            drawn[f"{model.name}_{key}"] = plots.scores(
+                rows, title, chance=chance.get(key), share=key.endswith("_share")
+            )
+    return drawn

@@ -1,0 +1,82 @@
+"""Everything that a report is made of, read from an experiment folder."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from visavis import runs
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """The files of one model's run folder."""
+
+    name: str
+    config: dict[str, Any]
+    provenance: dict[str, Any]
+    data: dict[str, Any]
+    history: list[dict[str, Any]]
+    training: dict[str, Any]
+    evaluation: dict[str, Any]
+    explanations: dict[str, Any]
+    heatmaps: dict[str, np.ndarray]
+    examples: UInt8[np.ndarray, "classes 32 32 3"]
+
+    @classmethod
+    def read(cls, folder: Path) -> "Model":
+        """Read a model's run folder."""
+        return cls(
+            name=folder.name,
+            config=runs.read_json(folder / runs.CONFIG),
+            provenance=runs.read_json(folder / runs.PROVENANCE),
+            data=runs.read_json(folder / runs.DATA),
+            history=runs.read_history(folder),
+            training=runs.read_json(folder / runs.TRAINING),
+            evaluation=runs.read_json(folder / runs.EVALUATION),
+            explanations=runs.read_json(folder / runs.EXPLANATIONS),
+            heatmaps=runs.read_arrays(folder / runs.HEATMAPS),
+            examples=runs.read_arrays(folder / runs.SPLIT)["examples"],
+        )
+
+    @property
+    def main(self) -> dict[str, Any]:
+        """The method that is shown where there is room for one."""
+        return self.explanations["methods"][self.explanations["default_method"]]
+
+    @property
+    def gallery(self) -> dict[str, Any]:
+        """Rows of `heatmaps` that are shown as pictures."""
+        return self.explanations["gallery"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Material:
+    """Everything that a report is made of."""
+
+    experiment: dict[str, Any]
+    cnn: Model
+    vit: Model
+    comparison: dict[str, Any]
+
+    @classmethod
+    def read(cls, experiment: Path) -> "Material":
+        """Read an experiment folder whose comparison is done."""
+        return cls(
+            experiment=runs.read_json(experiment / runs.EXPERIMENT),
+            cnn=Model.read(experiment / "cnn"),
+            vit=Model.read(experiment / "vit"),
+            comparison=runs.read_json(experiment / runs.COMPARISON),
+        )
+
+    @property
+    def models(self) -> dict[str, Model]:
+        """Both models by name."""
+        return {"cnn": self.cnn, "vit": self.vit}
+
+    @property
+    def class_names(self) -> list[str]:
+        """What the classes are called, in the order of their numbers."""
+        return self.comparison["data"]["class_names"]

@@ -1,0 +1,52 @@
+"""How an experiment was made: its command and its settings."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from visavis import config
+from visavis.errors import ConfigError
+
+
+def command(experiment: Mapping[str, Any]) -> str:
+    """The command that makes this experiment again.
+
+    A data folder is called DIR: where it lay is nobody's business. What the tracker was told
+    changes no number and is left out.
+    """
+    source = experiment["data"]["source"]
+    words = ["visavis run", f"--preset {experiment['preset']}", f"--data.source {source}"]
+    try:
+        usual = config.to_json(config.preset(experiment["preset"], source))
+    except (ConfigError, KeyError):
+        usual = {}
+    for flag, value in _leaves(experiment["experiment"]):
+        if flag.startswith("tracking.") or flag == "data.source" or value is None:
+            continue
+        if flag == "seed" or dict(_leaves(usual)).get(flag) != value:
+            words.append(f"--{flag.replace('_', '-')} {_argument(flag, value)}")
+    return " ".join(words)
+
+
+def settings(models: Iterable[Mapping[str, Any]]) -> list[tuple[str, Any, Any]]:
+    """What each model and its training were set to: name, CNN, ViT; None where there is no such.
+
+    `models` are the `model` parts of both config.json.
+    """
+    tables = [dict(_leaves(model)) for model in models]
+    keys = [key for key in dict.fromkeys([*tables[0], *tables[1]]) if key != "kind"]
+    return [(key, tables[0].get(key), tables[1].get(key)) for key in keys]
+
+
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Nested settings as dotted names."""
+    found: list[tuple[str, Any]] = []
+    for key, value in values.items():
+        nested = isinstance(value, dict)
+        found += _leaves(value, f"{prefix}{key}.") if nested else [(prefix + key, value)]
+    return found
+
+
+def _argument(flag: str, value: Any) -> str:
+    if flag == "data.dir":
+        return "DIR"
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)

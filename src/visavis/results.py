@@ -1,0 +1,147 @@
+"""What a finished stage says in the terminal: short tables, from the stage's own files."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from visavis import runs
+from visavis.discussion.numbers import (
+    NAMES,
+    THIN,
+    count,
+    duration,
+    p_value,
+    percent,
+    points,
+    score,
+    share,
+)
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Columns aligned, the first to the left and the others to the right."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if i else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    return "\n".join(lines).replace(THIN, " ")
+
+
+def trained(folder: Path) -> str:
+    """A finished training."""
+    facts = runs.read_json(folder / runs.TRAINING)
+    return table(
+        [
+            ["parameters", count(facts["parameters"])],
+            ["epochs", count(facts["epochs"])],
+            ["best epoch", count(facts["best_epoch"])],
+            ["validation accuracy there", percent(facts["best_val_accuracy"])],
+            ["training time", duration(facts["train_seconds"])],
+        ]
+    )
+
+
+def evaluated(folder: Path) -> str:
+    """A tested model."""
+    facts = runs.read_json(folder / runs.EVALUATION)
+    rows = [
+        ["test pictures", count(facts["n"])],
+        ["accuracy", percent(facts["accuracy"], 2)],
+        ["F1, mean of classes", percent(facts["f1_macro"], 2)],
+    ]
+    for name, f1 in zip(facts["class_names"], facts["f1_per_class"], strict=True):
+        rows.append([f"F1 {name}", percent(f1)])
+    return table(rows)
+
+
+def explained(folder: Path) -> str:
+    """An explained model: how far each method's maps beat a random order."""
+    facts = runs.read_json(folder / runs.EXPLANATIONS)
+    rows = [[f"on {count(facts['n'])} test pictures", "deletion", "insertion", "in the centre"]]
+    for entry in (*facts["methods"].values(), *facts["baselines"].values()):
+        scores: Mapping[str, Any] = entry["scores"]
+        cells = (score(scores.get("deletion")), score(scores.get("insertion")))
+        rows.append([entry["label"], *cells, share(scores.get("centre_share"))])
+    chosen = f"\nGrad-CAM looks at {facts['layer']}" if facts.get("layer") else ""
+    return (
+        table(rows)
+        + "\n(with 95 % intervals; 0: no better than random orders, 1: as good as the oracle)"
+        + chosen
+    )
+
+
+def compared(experiment: Path) -> str:
+    """Both models side by side."""
+    facts = runs.read_json(experiment / runs.COMPARISON)
+    models: Mapping[str, Any] = facts["models"]
+
+    def row(label: str, key: str, text: Any) -> list[str]:
+        return [label, *(text(models[name][key]) for name in NAMES)]
+
+    lines = table(
+        [
+            ["", *NAMES.values()],
+            row("test accuracy (95 %)", "accuracy", share),
+            row("test F1, mean of classes (95 %)", "f1_macro", share),
+            row("parameters", "parameters", count),
+            row("training time", "train_seconds", duration),
+            row("epochs", "epochs", count),
+        ]
+    )
+    difference, mcnemar = facts["accuracy_difference"], facts["mcnemar"]
+    return (
+        f"{lines}\naccuracy, CNN minus ViT: {points(difference)}, "
+        f"McNemar {p_value(mcnemar['p_value'])}, on {count(facts['test_n'])} test pictures"
+    ).replace(THIN, " ")
+
+
+def pictures(facts: Mapping[str, Any]) -> str:
+    """What `data.info` says."""
+    counts: Mapping[str, list[int]] = facts["counts"]
+    rows = [["", *counts]]
+    rows += [
+        [name, *(count(numbers[i]) for numbers in counts.values())]
+        for i, name in enumerate(facts["class_names"])
+    ]
+    rows.append(["together", *(count(sum(numbers)) for numbers in counts.values())])
+    mean, std = (" ".join(map(str, facts[f"channel_{key}"])) for key in ("mean", "std"))
+    lines = [
+        facts["description"],
+        *([facts["notice"]] if facts["notice"] else []),
+        table(rows),
+        f"mean of red, green, blue: {mean}; standard deviation: {std}",
+        f"fingerprint {facts['fingerprint']}",
+    ]
+    return "\n".join(lines)
+
+
+def predicted(answers: Sequence[Mapping[str, Any]]) -> str:
+    """What models see in pictures."""
+    blocks = []
+    for answer in answers:
+        if "error" in answer:
+            blocks.append(f"{answer['image']}\n  {answer['error']}")
+            continue
+        rows = [
+            [f"  {NAMES[name]}"]
+            + [f"{guess['class']} {percent(guess['confidence'])}" for guess in found["top"]]
+            for name, found in answer["models"].items()
+        ]
+        overlays = [f"  {m['overlay']}" for m in answer["models"].values() if "overlay" in m]
+        blocks.append("\n".join([answer["image"], table(rows), *overlays]))
+    return "\n".join(blocks)
+
+
+def checked(checks: Sequence[Mapping[str, Any]]) -> str:
+    """What `doctor` found; what is not in order comes with what to do."""
+    width = max(len(check["name"]) for check in checks)
+    lines = []
+    for check in checks:
+        lines.append(f"{check['status']:4}  {check['name']:{width}}  {check['found']}")
+        if check["advice"]:
+            lines.append(f"{'':{width + 8}}{check['advice']}")
+    return "\n".join(lines)

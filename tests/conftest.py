@@ -1,0 +1,37 @@
+"""Every test runs with array shapes checked, without the network, and away from the user's files."""
+
+import os
+import socket
+
+import pytest
+from jaxtyping import install_import_hook
+
+# Before anything of visavis is imported: shapes and types in signatures are checked when called.
+install_import_hook("visavis", "beartype.beartype")
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+@pytest.fixture(autouse=True)
+def _at_home(tmp_path_factory, monkeypatch):
+    """No key, no cache and no settings of whoever runs the tests; what a subprocess sees, too."""
+    home = tmp_path_factory.mktemp("home")
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
+    monkeypatch.setenv("NETRC", str(home / "netrc"))
+    monkeypatch.setenv("MPLCONFIGDIR", str(home / "matplotlib"))
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch):
+    """A test that reaches out fails at once, instead of passing where the network happens to be."""
+    connect = socket.socket.connect
+
+    def guarded(self, address):
+        if self.family != socket.AF_UNIX and address[0] not in LOOPBACK:
+            raise OSError(f"a test tried to connect to {address[0]}")
+        return connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)

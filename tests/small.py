@@ -1,0 +1,52 @@
+"""A data set and an experiment small enough to train in a second."""
+
+import dataclasses
+import functools
+
+from visavis import shapes
+from visavis.config import (
+    CNNConfig,
+    Experiment,
+    ExplainConfig,
+    OptimConfig,
+    TrackingConfig,
+    TrainConfig,
+    ViTConfig,
+)
+from visavis.data import Dataset
+
+OPTIM = OptimConfig(epochs=2, batch_size=50)
+
+
+@functools.cache
+def dataset(*, train: int = 200, test: int = 60, seed: int = 0) -> Dataset:
+    """Few built-in shapes."""
+    pixels, labels, _ = shapes.draw(train, seed)
+    test_pixels, test_labels, masks = shapes.draw(test, seed + 1000)
+    return Dataset(
+        source="shapes",
+        description="built-in shapes",
+        class_names=shapes.CLASS_NAMES,
+        train_pixels=pixels,
+        train_labels=labels,
+        test_pixels=test_pixels,
+        test_labels=test_labels,
+        test_masks=masks,
+        notice=None,
+    )
+
+
+def experiment(*, cnn: OptimConfig = OPTIM, vit: OptimConfig = OPTIM) -> Experiment:
+    """Two tiny models, on the CPU in float32, untracked."""
+    return Experiment(
+        cnn=CNNConfig(widths=(8, 8, 16), optim=cnn),
+        vit=ViTConfig(width=16, depth=2, heads=2, optim=vit),
+        train=TrainConfig(device="cpu", precision="float32", compile="off"),
+        explain=ExplainConfig(images=20, sweep_images=10, random_orders=2),
+        tracking=TrackingConfig(wandb="off"),
+    )
+
+
+def with_data(config: Experiment, **changes: object) -> Experiment:
+    """The experiment with other data settings."""
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, **changes))

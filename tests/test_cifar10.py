@@ -1,0 +1,295 @@
+"""The layouts of CIFAR-10, made small: 20 training and 5 test pictures."""
+
+import io
+import os
+import pickle
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+from pyarrow import parquet
+
+from visavis import cifar10
+from visavis.errors import DataError
+from visavis.runs import file_sha256
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    monkeypatch.setattr(cifar10, "TRAIN", 20)
+    monkeypatch.setattr(cifar10, "TEST", 5)
+
+
+@pytest.fixture(scope="module")
+def batches():
+    """Five training batches of 4 and a test batch of 5: pixels (n, 32, 32, 3) and labels."""
+    generator = np.random.default_rng(0)
+    return [
+        (generator.integers(0, 256, (n, 32, 32, 3), np.uint8), generator.integers(0, 10, n))
+        for n in (4, 4, 4, 4, 4, 5)
+    ]
+
+
+def rows(pixels):
+    return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)).reshape(len(pixels), -1)
+
+
+def binary(pixels, labels):
+    return np.concatenate([labels.astype(np.uint8)[:, None], rows(pixels)], axis=1).tobytes()
+
+
+def pickled(data, labels):
+    return pickle.dumps({b"batch_label": b"x", b"data": data, b"labels": labels}, protocol=4)
+
+
+def python(pixels, labels):
+    return pickled(rows(pixels), labels.tolist())
+
+
+def write_batches(folder, batches, encode, ending=""):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, batch in zip(cifar10.BATCHES, batches, strict=True):
+        (folder / (name + ending)).write_bytes(encode(*batch))
+
+
+def write_parquet(folder, batches, kind="PNG"):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, part in ((cifar10.TRAIN_PARQUET, batches[:5]), (cifar10.TEST_PARQUET, batches[5:])):
+        files = []
+        for picture in np.concatenate([pixels for pixels, _ in part]):
+            buffer = io.BytesIO()
+            Image.fromarray(picture).save(buffer, kind)
+            files.append({"bytes": buffer.getvalue(), "path": None})
+        labels = np.concatenate([labels for _, labels in part])
+        parquet.write_table(pa.table({"img": files, "label": labels}), folder / name)
+
+
+def write_archive(path, members):
+    with tarfile.open(path, "w:gz") as tar:
+        for name, content in members:
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+
+
+def admit(monkeypatch, path):
+    """Let the archive pass for the published one."""
+    monkeypatch.setitem(cifar10.SHA256, path.name, file_sha256(path))
+
+
+def check(read, batches):
+    assert np.array_equal(read.train_pixels, np.concatenate([p for p, _ in batches[:5]]))
+    assert np.array_equal(read.train_labels, np.concatenate([n for _, n in batches[:5]]))
+    assert np.array_equal(read.test_pixels, batches[5][0])
+    assert np.array_equal(read.test_labels, batches[5][1])
+    assert read.train_labels.dtype == read.test_labels.dtype == np.int64
+
+
+@pytest.mark.parametrize("inside", ["cifar-10-batches-bin", "."])
+def test_unpacked_binary(tmp_path, batches, inside):
+    write_batches(tmp_path / inside, batches, binary, ".bin")
+    check(cifar10.read(tmp_path), batches)
+
+
+@pytest.mark.parametrize("inside", ["cifar-10-batches-py", "."])
+def test_unpacked_python(tmp_path, batches, inside):
+    write_batches(tmp_path / inside, batches, python)
+    check(cifar10.read(tmp_path), batches)
+
+
+def test_python_2_pickle_as_published(batches):
+    """The published batches are protocol 2 pickles by Python 2, whose strings are bytes."""
+    pixels, labels = batches[0]
+    data = rows(pixels)
+    old = (
+        b"\x80\x02}(U\x04datacnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b"
+        b"\x87R(K\x01K\x04M\x00\x0c\x86cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R(K\x03U\x01|NNNJ\xff\xff"
+        b"\xff\xffJ\xff\xff\xff\xffK\x00tb\x89T"
+        + len(data.tobytes()).to_bytes(4, "little")
+        + data.tobytes()
+        + b"tbU\x06labels]("
+        + b"".join(b"K" + bytes([label]) for label in labels)
+        + b"eu."
+    )
+    read_pixels, read_labels = cifar10.python_batch(Path("x"), old, 4)
+    assert np.array_equal(read_pixels, pixels)
+    assert np.array_equal(read_labels, labels)
+
+
+@pytest.mark.parametrize("inside", ["plain_text", "."])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_parquet(tmp_path, batches, inside, kind):
+    write_parquet(tmp_path / inside, batches, kind)
+    read = cifar10.read(tmp_path)
+    assert read.is_jpeg == (kind == "JPEG")
+    if kind == "PNG":
+        check(read, batches)
+    else:
+        assert np.array_equal(read.test_labels, batches[5][1])
+        assert np.abs(read.test_pixels.mean() - batches[5][0].mean()) < 5
+
+
+@pytest.mark.parametrize(
+    ("name", "inside", "encode", "ending"),
+    [
+        ("cifar-10-binary.tar.gz", "cifar-10-batches-bin", binary, ".bin"),
+        ("cifar-10-python.tar.gz", "cifar-10-batches-py", python, ""),
+    ],
+)
+def test_archive_is_read_by_member_name_and_nothing_is_written(
+    tmp_path, monkeypatch, batches, name, inside, encode, ending
+):
+    members = [
+        (f"{inside}/{batch_name}{ending}", encode(*batch))
+        for batch_name, batch in zip(cifar10.BATCHES, batches, strict=True)
+    ]
+    strange = [("../outside", b"x"), (f"/tmp/{inside}/test_batch{ending}", b"x"), ("other", b"y")]
+    folder = tmp_path / "data"
+    folder.mkdir()
+    write_archive(folder / name, strange + members + [(f"{inside}/huge", bytes(10**6))])
+    admit(monkeypatch, folder / name)
+    check(cifar10.read(folder), batches)
+    assert os.listdir(tmp_path) == ["data"]
+    assert os.listdir(folder) == [name]
+
+
+def test_archive_with_another_hash_is_not_opened(tmp_path, monkeypatch, batches):
+    monkeypatch.setattr(tarfile, "open", lambda *args: pytest.fail("it was opened"))
+    path = tmp_path / cifar10.PYTHON_ARCHIVE
+    for content in (b"", b"<html>Too many requests</html>", os.urandom(1_000)):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=r"cifar-10-python\.tar\.gz is damaged or not the"):
+            cifar10.read(tmp_path)
+
+
+def test_archive_whose_members_are_links_or_too_large(tmp_path, monkeypatch, batches):
+    path = tmp_path / cifar10.BINARY_ARCHIVE
+    with tarfile.open(path, "w:gz") as tar:
+        for name in cifar10.BATCHES:
+            member = tarfile.TarInfo(f"{cifar10.BINARY_FOLDER}/{name}.bin")
+            if name == "test_batch":
+                member.size = 1_000_000
+                tar.addfile(member, io.BytesIO(bytes(member.size)))
+            else:
+                member.type, member.linkname = tarfile.SYMTYPE, "/etc/hostname"
+                tar.addfile(member)
+    admit(monkeypatch, path)
+    with pytest.raises(DataError, match=r"lacks data_batch_1\.bin, .*test_batch\.bin"):
+        cifar10.read(tmp_path)
+
+
+class Hostile:
+    def __init__(self, canary):
+        self.canary = canary
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.canary),)
+
+
+def test_hostile_pickle_is_refused_before_it_runs(tmp_path, batches):
+    folder = tmp_path / cifar10.PYTHON_FOLDER
+    write_batches(folder, batches, python)
+    canary = tmp_path / "canary"
+    for protocol in (0, 2, 4):
+        content = pickle.dumps({0: Hostile(canary)}, protocol=protocol)
+        (folder / "data_batch_3").write_bytes(content)
+        with pytest.raises(DataError, match=r"data_batch_3 is refused: .*mkdir"):
+            cifar10.read(tmp_path)
+        assert not canary.exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x80\x04garbage",
+        pickle.dumps([1, 2]),
+        pickled([[0] * 3072] * 4, [0] * 4),
+        pickled(np.zeros((4, 3072)), [0] * 4),
+        pickled(np.zeros((3, 3072), np.uint8), [0] * 3),
+        pickled(np.zeros((4, 3072), np.uint8), [0] * 3),
+        pickled(np.zeros((4, 3072), np.uint8), [[0], [1, 2]]),
+        pickled(np.zeros((4, 3072), np.uint8), [0.5] * 4),
+        bytes(100_000),
+    ],
+)
+def test_damaged_python_batch_names_the_file(tmp_path, batches, content):
+    write_batches(tmp_path, batches, python)
+    (tmp_path / "data_batch_2").write_bytes(content)
+    with pytest.raises(DataError, match="data_batch_2"):
+        cifar10.read(tmp_path)
+
+
+def test_truncated_binary_batch_and_missing_batch(tmp_path, batches):
+    write_batches(tmp_path, batches, binary, ".bin")
+    path = tmp_path / "data_batch_4.bin"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(DataError, match=r"data_batch_4\.bin has 12291 bytes, not 12292"):
+        cifar10.read(tmp_path)
+    path.unlink()
+    with pytest.raises(DataError, match=r"data_batch_4\.bin is missing"):
+        cifar10.read(tmp_path)
+
+
+@pytest.mark.parametrize("layout", ["binary", "python", "parquet"])
+def test_label_out_of_range_names_file_and_picture(tmp_path, batches, layout):
+    wrong = [(pixels, labels.copy()) for pixels, labels in batches]
+    wrong[5][1][3] = 10
+    if layout == "parquet":
+        write_parquet(tmp_path, wrong)
+    else:
+        encode, ending = (binary, ".bin") if layout == "binary" else (python, "")
+        write_batches(tmp_path, wrong, encode, ending)
+    with pytest.raises(DataError, match=r"test[-_].*: picture 3 has label 10, allowed are 0 to 9"):
+        cifar10.read(tmp_path)
+
+
+def test_parquet_with_a_picture_that_cannot_be_used(tmp_path, batches):
+    write_parquet(tmp_path, batches)
+    path = tmp_path / cifar10.TEST_PARQUET
+    good = parquet.read_table(path).to_pylist()
+    bmp, large = io.BytesIO(), io.BytesIO()
+    Image.new("RGB", (32, 32)).save(bmp, "BMP")
+    Image.new("RGB", (33, 32)).save(large, "PNG")
+    for data in (None, b"", good[2]["img"]["bytes"][:500], bmp.getvalue(), large.getvalue()):
+        rows = [dict(row) for row in good]
+        rows[2] = {"img": {"bytes": data, "path": None}, "label": 0}
+        parquet.write_table(pa.Table.from_pylist(rows), path)
+        with pytest.raises(DataError, match=r"test-00000-of-00001\.parquet: picture 2 "):
+            cifar10.read(tmp_path)
+
+
+def test_parquet_that_is_not_what_it_is_called(tmp_path, batches):
+    write_parquet(tmp_path, batches)
+    path = tmp_path / cifar10.TEST_PARQUET
+    whole = path.read_bytes()
+    tables = (
+        pa.table({"picture": [1] * 5, "label": [1] * 5}),
+        pa.table({"img": [1] * 5, "label": [1] * 5}),
+        pa.table({"img": [{"bytes": b""}] * 5}),
+        pa.table({"img": [{"bytes": b""}] * 4, "label": [1] * 4}),
+    )
+    for write in (
+        *(lambda table=table: parquet.write_table(table, path) for table in tables),
+        lambda: path.write_bytes(whole[: len(whole) // 2]),
+        lambda: path.write_bytes(b""),
+        path.unlink,
+    ):
+        write()
+        with pytest.raises(DataError, match=r"test-00000-of-00001\.parquet"):
+            cifar10.read(tmp_path)
+
+
+def test_folder_without_cifar10_says_what_was_looked_for(tmp_path):
+    with pytest.raises(DataError, match="does not exist; give the folder"):
+        cifar10.read(tmp_path / "none")
+    with pytest.raises(DataError, match=r"binary\.tar\.gz.*plain_text.*; found nothing"):
+        cifar10.read(tmp_path)
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(DataError, match=r"found notes\.txt"):
+        cifar10.read(tmp_path)
+    with pytest.raises(DataError, match="is a file; give the folder"):
+        cifar10.read(tmp_path / "notes.txt")

@@ -1,0 +1,194 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fake_runs import write_experiment
+from visavis import runs
+from visavis.compare import compare, convergence
+from visavis.errors import CheckpointError
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_experiment(tmp_path_factory.mktemp("experiment"), sample=120)
+
+
+@pytest.fixture(scope="module")
+def comparison(experiment: Path) -> dict[str, Any]:
+    compare(experiment)
+    return runs.read_json(experiment / runs.COMPARISON)
+
+
+def change(path: Path, **values: Any) -> None:
+    runs.write_json(path, {**runs.read_json(path), **values})
+
+
+def change_maps(folder: Path, **arrays: np.ndarray) -> None:
+    runs.write_arrays(
+        folder / runs.HEATMAPS, **{**runs.read_arrays(folder / runs.HEATMAPS), **arrays}
+    )
+
+
+def pair_of(experiment: Path, method: str) -> dict[str, Any]:
+    compare(experiment)
+    pairs = runs.read_json(experiment / runs.COMPARISON)["similarity"]["pairs"]
+    return next(pair for pair in pairs if pair["vit_method"] == method)
+
+
+def test_agrees_with_each_models_own_test(experiment: Path, comparison: dict[str, Any]) -> None:
+    for name in ("cnn", "vit"):
+        evaluation = runs.read_json(experiment / name / runs.EVALUATION)
+        facts = comparison["models"][name]
+        assert facts["accuracy"]["value"] == pytest.approx(evaluation["accuracy"])
+        assert facts["f1_macro"]["value"] == pytest.approx(evaluation["f1_macro"])
+        assert facts["confusion_matrix"] == evaluation["confusion_matrix"]
+    assert "notice" not in comparison["data"]
+
+
+def test_counts_add_up(comparison: dict[str, Any]) -> None:
+    o, models = comparison["overlap"], comparison["models"]
+    n = comparison["test_n"]
+    assert o["both_right"] + o["only_cnn"] + o["only_vit"] + o["both_wrong"] == n
+    assert (o["both_right"] + o["only_cnn"]) / n == pytest.approx(
+        models["cnn"]["accuracy"]["value"]
+    )
+    assert 0 < o["both_wrong_same_class"] < o["both_wrong"]
+    assert comparison["mcnemar"]["only_cnn"] == o["only_cnn"]
+    assert comparison["mcnemar"]["only_vit"] == o["only_vit"]
+    assert np.sum(comparison["confusion_difference"]) == 0
+    assert np.trace(comparison["confusion_difference"]) == o["only_cnn"] - o["only_vit"]
+
+
+def test_the_better_model_is_found(comparison: dict[str, Any]) -> None:
+    assert comparison["accuracy_difference"]["low"] > 0
+    assert comparison["f1_macro_difference"]["low"] > 0
+    assert comparison["mcnemar"]["p_value"] < 0.01
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("fingerprint", "different pictures"),
+        ("split_fingerprint", "different splits"),
+    ],
+)
+def test_refuses_another_protocol(tmp_path: Path, key: str, message: str) -> None:
+    write_experiment(tmp_path)
+    change(tmp_path / "vit" / runs.DATA, **{key: "0" * 64})
+    with pytest.raises(CheckpointError, match=message):
+        compare(tmp_path)
+    assert not (tmp_path / runs.COMPARISON).exists()
+
+
+def test_refuses_other_test_pictures(tmp_path: Path) -> None:
+    write_experiment(tmp_path)
+    path = tmp_path / "vit" / runs.PREDICTIONS
+    runs.write_arrays(path, **{k: v[:-1] for k, v in runs.read_arrays(path).items()})
+    with pytest.raises(CheckpointError, match="different test pictures"):
+        compare(tmp_path)
+
+
+def test_says_which_stage_is_missing(tmp_path: Path) -> None:
+    write_experiment(tmp_path)
+    (tmp_path / "vit" / runs.HEATMAPS).unlink()
+    with pytest.raises(CheckpointError, match=r"vit.*heatmaps"):
+        compare(tmp_path)
+
+
+def test_convergence_has_not_reached_as_a_value() -> None:
+    def history(*accuracies: float) -> list[dict[str, Any]]:
+        return [
+            {"epoch": e, "val_accuracy": a, "elapsed_train_seconds": 10.0 * e}
+            for e, a in enumerate(accuracies, 1)
+        ]
+
+    rows = convergence({"cnn": history(0.4, 0.75, 0.65), "vit": history(0.2, 0.35)})
+    assert rows == [
+        {
+            "val_accuracy": 0.3,
+            "cnn": {"epochs": 1, "seconds": 10.0},
+            "vit": {"epochs": 2, "seconds": 20.0},
+        },
+        {"val_accuracy": 0.5, "cnn": {"epochs": 2, "seconds": 20.0}, "vit": None},
+        {"val_accuracy": 0.6, "cnn": {"epochs": 2, "seconds": 20.0}, "vit": None},
+        {"val_accuracy": 0.7, "cnn": {"epochs": 2, "seconds": 20.0}, "vit": None},
+    ]
+
+
+def test_similarity_of_the_same_maps_is_one(tmp_path: Path) -> None:
+    write_experiment(tmp_path, sample=120)
+    cnn = runs.read_arrays(tmp_path / "cnn" / runs.HEATMAPS)
+    vit = runs.read_arrays(tmp_path / "vit" / runs.HEATMAPS)
+    maps = np.random.default_rng(0).random((400, 8, 8)).astype(np.float32)
+    change_maps(tmp_path / "cnn", map_grad_cam=maps[cnn["indices"]])
+    change_maps(tmp_path / "vit", map_rollout=maps[vit["indices"]])
+    pair = pair_of(tmp_path, "rollout")
+    assert pair["agreement"]["value"] == pytest.approx(1)
+    assert pair["floor"]["low"] < 0 < pair["floor"]["high"]
+    assert pair["excess"]["low"] > 0.8
+
+
+def test_maps_that_share_only_a_centre_have_no_excess(tmp_path: Path) -> None:
+    write_experiment(tmp_path, sample=200, accuracy={"cnn": 0.99, "vit": 0.99})
+    distance = np.hypot(*np.meshgrid(np.arange(8) - 3.5, np.arange(8) - 3.5))
+    for name, method in (("cnn", "map_grad_cam"), ("vit", "map_rollout")):
+        n = len(runs.read_arrays(tmp_path / name / runs.HEATMAPS)["indices"])
+        noise = np.random.default_rng(len(name + method)).normal(0, 1, (n, 8, 8))
+        change_maps(tmp_path / name, **{method: (noise - distance).astype(np.float32)})
+    pair = pair_of(tmp_path, "rollout")
+    assert pair["agreement"]["low"] > 0.3
+    assert pair["floor"]["low"] > 0.3
+    assert pair["excess"]["low"] < 0 < pair["excess"]["high"]
+
+
+def test_face_to_face_finds_the_planted_pair_and_skips_refused_maps(tmp_path: Path) -> None:
+    write_experiment(tmp_path, sample=120, gallery=0)
+    n = len(runs.read_arrays(tmp_path / "cnn" / runs.HEATMAPS)["indices"])
+    rng = np.random.default_rng(0)
+    cnn, vit = rng.random((2, n, 8, 8)).astype(np.float32)
+    found = [runs.read_arrays(tmp_path / model / runs.HEATMAPS) for model in ("cnn", "vit")]
+    right = [maps["predicted"] == maps["labels"] for maps in found]
+    refused_row, alike, unlike = np.flatnonzero(right[0] & right[1])[:3]
+    vit[refused_row], vit[alike], vit[unlike] = cnn[refused_row], cnn[alike], -cnn[unlike]
+    wrong = np.flatnonzero(~right[0])[0]
+    vit[wrong] = cnn[wrong]
+    refused = np.arange(n) == refused_row
+    change_maps(tmp_path / "cnn", map_grad_cam=cnn)
+    change_maps(tmp_path / "vit", map_gradient_attention=vit, refused_gradient_attention=refused)
+    compare(tmp_path)
+    pair = runs.read_json(tmp_path / runs.COMPARISON)["face_to_face"]
+    assert pair["most_alike"]["row_cnn"] == pair["most_alike"]["row_vit"] == alike
+    assert pair["most_alike"]["agreement"] == pytest.approx(1)
+    assert pair["least_alike"]["row_cnn"] == unlike
+
+
+def test_pictures_are_matched_by_index_not_by_row(tmp_path: Path) -> None:
+    write_experiment(tmp_path, sample=120)
+    before = pair_of(tmp_path, "rollout")
+    arrays = runs.read_arrays(tmp_path / "vit" / runs.HEATMAPS)
+    turned = {key: value[::-1] for key, value in arrays.items()}
+    runs.write_arrays(tmp_path / "vit" / runs.HEATMAPS, **turned)
+    assert pair_of(tmp_path, "rollout") == before
+
+
+def test_nothing_in_common_gives_no_number(tmp_path: Path) -> None:
+    write_experiment(tmp_path, accuracy={"cnn": 1.0, "vit": 0.0})
+    compare(tmp_path)
+    comparison = runs.read_json(tmp_path / runs.COMPARISON)
+    assert comparison["similarity"]["n"] == 0
+    assert comparison["similarity"]["pairs"][0]["agreement"] is None
+    assert comparison["face_to_face"]["most_alike"] is None
+    assert comparison["mistakes"]["cnn"]["same_place"] is None
+    assert comparison["mistakes"]["vit"]["n"] > 0
+
+
+def test_a_model_that_reads_the_wrong_class_elsewhere(tmp_path: Path) -> None:
+    write_experiment(tmp_path, sample=120, accuracy={"cnn": 0.5, "vit": 0.5})
+    maps = runs.read_arrays(tmp_path / "cnn" / runs.HEATMAPS)["map_grad_cam"]
+    change_maps(tmp_path / "cnn", map_grad_cam_true=-maps)
+    compare(tmp_path)
+    mistakes = runs.read_json(tmp_path / runs.COMPARISON)["mistakes"]
+    assert mistakes["cnn"]["same_place"]["value"] == pytest.approx(-1)
+    assert mistakes["vit"]["same_place"]["value"] == pytest.approx(1)

@@ -1,0 +1,151 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from visavis import cifar10, data, download, shapes
+from visavis.config import DataConfig
+from visavis.errors import DataError, EnvironmentFault
+
+
+@pytest.fixture(autouse=True)
+def few_shapes(monkeypatch):
+    monkeypatch.setattr(shapes, "TRAIN", 200)
+    monkeypatch.setattr(shapes, "TEST", 100)
+
+
+@pytest.fixture
+def drawn():
+    return data.resolve(DataConfig(source="shapes"))
+
+
+def as_cifar10(dataset, **changes):
+    pictures = cifar10.Pictures(
+        layout="Parquet files",
+        train_pixels=dataset.train_pixels,
+        train_labels=dataset.train_labels,
+        test_pixels=dataset.test_pixels,
+        test_labels=dataset.test_labels,
+    )
+    return dataclasses.replace(pictures, **changes)
+
+
+def unreachable():
+    raise DataError("CIFAR-10 could not be downloaded. host: it does not answer.")
+
+
+def test_shapes_need_neither_file_nor_network(monkeypatch, drawn):
+    monkeypatch.setattr(download, "fetch", lambda: pytest.fail("it went to the network"))
+    again = data.resolve(DataConfig(source="shapes"))
+    assert again.source == "shapes"
+    assert again.notice is None
+    assert again.fingerprint == drawn.fingerprint
+    assert again.test_masks.shape == (100, 32, 32)
+    # The test pictures are other ones.
+    train = {picture.tobytes() for picture in again.train_pixels}
+    assert not any(picture.tobytes() in train for picture in again.test_pixels)
+
+
+def test_auto_takes_cifar10_if_it_can_be_had(tmp_path, monkeypatch, drawn):
+    monkeypatch.setattr(download, "fetch", lambda: tmp_path)
+    monkeypatch.setattr(cifar10, "read", lambda folder: as_cifar10(drawn))
+    dataset = data.resolve(DataConfig(source="auto"))
+    assert dataset.source == "cifar10"
+    assert dataset.notice is None
+    assert dataset.class_names[0] == "airplane"
+
+
+@pytest.mark.parametrize("error", [DataError("all hosts are down"), EnvironmentFault("disk full")])
+def test_auto_falls_back_to_shapes_and_says_why(monkeypatch, error):
+    def fetch():
+        raise error
+
+    monkeypatch.setattr(download, "fetch", fetch)
+    dataset = data.resolve(DataConfig(source="auto"))
+    assert dataset.source == "shapes"
+    assert "built-in shapes" in dataset.notice
+    assert str(error) in dataset.notice
+    with pytest.raises(type(error), match=str(error)):
+        data.resolve(DataConfig(source="cifar10"))
+
+
+def test_a_folder_that_was_given_is_never_replaced_by_something_else(tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "fetch", lambda: pytest.fail("it went to the network"))
+    for source in ("auto", "cifar10"):
+        with pytest.raises(DataError, match="no CIFAR-10 in"):
+            data.resolve(DataConfig(source=source, dir=tmp_path))
+
+
+def test_jpeg_pictures_are_called_so_and_no_folder_is_named(tmp_path, monkeypatch, drawn):
+    monkeypatch.setattr(cifar10, "read", lambda folder: as_cifar10(drawn, is_jpeg=True))
+    dataset = data.resolve(DataConfig(dir=tmp_path))
+    assert dataset.description == "CIFAR-10, JPEG copy (Parquet files)"
+    assert "cannot be compared with published ones" in dataset.notice
+    assert str(tmp_path) not in json.dumps(data.info(dataset))
+
+
+def test_fingerprint_sees_every_pixel_and_label_and_nothing_else(drawn):
+    original = drawn.fingerprint
+    assert len(original) == 64
+    assert dataclasses.replace(drawn, description="elsewhere", notice="x").fingerprint == original
+    for name in ("train_pixels", "train_labels", "test_pixels", "test_labels"):
+        changed = getattr(drawn, name).copy()
+        changed.flat[-1] ^= 1
+        assert dataclasses.replace(drawn, **{name: changed}).fingerprint != original
+    moved = np.roll(drawn.train_pixels, 1, axis=0)
+    assert dataclasses.replace(drawn, train_pixels=moved).fingerprint != original
+
+
+def test_split_is_stratified_whole_and_seeded():
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(10), 50))
+    train, validation = data.split(labels, 0.1, seed=3)
+    assert train.dtype == validation.dtype == np.int32
+    assert np.array_equal(np.sort(np.concatenate([train, validation])), np.arange(500))
+    assert np.all(np.diff(train) > 0)
+    assert np.all(np.diff(validation) > 0)
+    assert data.class_counts(labels[validation]) == [5] * 10
+    assert data.class_counts(labels[train]) == [45] * 10
+    assert np.array_equal(data.split(labels, 0.1, seed=3)[1], validation)
+    assert not np.array_equal(data.split(labels, 0.1, seed=4)[1], validation)
+
+
+def test_split_of_uneven_classes_keeps_their_shares():
+    labels = np.repeat(np.arange(10), [20, 40, 60, 80, 100, 20, 40, 60, 80, 100])
+    _, validation = data.split(labels, 0.25, seed=0)
+    assert data.class_counts(labels[validation]) == [5, 10, 15, 20, 25] * 2
+
+
+def test_split_refuses_a_class_that_is_too_small():
+    with pytest.raises(DataError, match="class 9 has 2 training pictures"):
+        data.split(np.repeat(np.arange(10), [20] * 9 + [2]), 0.1, seed=0)
+
+
+def test_info_is_json_and_right(drawn):
+    info = json.loads(json.dumps(data.info(drawn)))
+    assert info["counts"] == {"train": [20] * 10, "test": [10] * 10}
+    scaled = drawn.train_pixels / 255
+    assert info["channel_mean"] == pytest.approx(scaled.mean(axis=(0, 1, 2)), abs=1e-4)
+    assert info["channel_std"] == pytest.approx(scaled.std(axis=(0, 1, 2)), abs=1e-4)
+    assert info["evidence_masks"] is True
+
+
+def test_verify_finds_nothing_wrong_with_the_shapes(drawn):
+    assert data.verify(drawn) == []
+
+
+def test_verify_names_each_fault_and_its_place(drawn):
+    train, labels, test = (
+        array.copy() for array in (drawn.train_pixels, drawn.train_labels, drawn.test_pixels)
+    )
+    train[7] = 90
+    test[4] = train[11]
+    train[33] = train[30]
+    labels[33] = (labels[30] + 1) % 10
+    broken = dataclasses.replace(drawn, train_pixels=train, train_labels=labels, test_pixels=test)
+    text = "\n".join(data.verify(broken))
+    assert "1 training pictures have one colour only: 7." in text
+    assert "1 test pictures are also training pictures: test 4 = training 11." in text
+    assert "1 training pictures repeat an earlier one, 1 of them under another" in text
+    assert "label: 33 = 30." in text
+    assert "The training classes are not equally large: " in text

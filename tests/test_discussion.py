@@ -1,0 +1,316 @@
+import copy
+from typing import Any
+
+import pytest
+
+from visavis import discussion
+from visavis.discussion import maps, models, numbers
+
+NAMES = ("cat", "dog", "ship")
+
+
+def interval(value: float, half: float = 0.01) -> dict[str, float]:
+    return {"value": value, "low": value - half, "high": value + half}
+
+
+def facts(accuracy: float) -> dict[str, Any]:
+    return {
+        "parameters": 1_234_567,
+        "accuracy": interval(accuracy),
+        "f1_macro": interval(accuracy - 0.001),
+        "f1_per_class": [0.71, 0.82, 0.93],
+        "confusion_matrix": [[70, 20, 10], [13, 87, 0], [0, 1, 99]],
+        "epochs": 8,
+        "best_epoch": 7,
+        "train_seconds": 488.0,
+        "pictures_per_second": 737.7,
+        "best_val_accuracy": 0.861,
+    }
+
+
+def explanations(model: str, deletion: float, **changes: Any) -> dict[str, Any]:
+    def scores(value: float) -> dict[str, Any]:
+        return {
+            "deletion": interval(value),
+            "insertion": interval(value - 0.02),
+            "centre_share": interval(0.35),
+            "class_sensitivity": interval(0.8),
+            "mask_share": None,
+        }
+
+    method = {"class_specific": True, "refused": 0, "scores": scores(deletion) | changes}
+    unaware = {"class_specific": False, "refused": 0, "scores": scores(0.1)}
+    return {
+        "model": model,
+        "n": 500,
+        "default_method": "grad_cam" if model == "cnn" else "gradient_attention",
+        "methods": (
+            {"grad_cam": method}
+            if model == "cnn"
+            else {"gradient_attention": method, "rollout": unaware}
+        ),
+        "baselines": {
+            "random": {"scores": scores(0.0)},
+            "centre": {"scores": scores(0.2)},
+            "edges": {"scores": scores(0.12)},
+        },
+        "centre_chance": 0.25,
+        "mask_chance": None,
+    }
+
+
+@pytest.fixture
+def comparison() -> dict[str, Any]:
+    return {
+        "test_n": 10_000,
+        "models": {"cnn": facts(0.9), "vit": facts(0.8)},
+        "accuracy_difference": interval(0.1),
+        "f1_macro_difference": interval(0.1),
+        "mcnemar": {"only_cnn": 1500, "only_vit": 500, "p_value": 1e-9},
+        "overlap": {
+            "both_right": 7500,
+            "only_cnn": 1500,
+            "only_vit": 500,
+            "both_wrong": 500,
+            "both_wrong_same_class": 123,
+        },
+        "confusion_difference": [[5, -7, 2], [0, 0, 0], [0, 0, 0]],
+        "convergence": [
+            {
+                "val_accuracy": 0.7,
+                "cnn": {"epochs": 1, "seconds": 61.0},
+                "vit": {"epochs": 6, "seconds": 888.0},
+            },
+            {"val_accuracy": 0.85, "cnn": {"epochs": 5, "seconds": 305.0}, "vit": None},
+        ],
+        "similarity": {
+            "n": 374,
+            "pairs": [
+                {
+                    "vit_method": "gradient_attention",
+                    "n": 370,
+                    "agreement": interval(0.45),
+                    "floor": interval(0.13),
+                    "excess": interval(0.32),
+                }
+            ],
+        },
+        "face_to_face": {"cnn_method": "grad_cam", "vit_method": "gradient_attention"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0.00"),
+        (-0.001, "0.00"),
+        (-0.125, "−0.12"),
+        (0.456, "0.46"),
+    ],
+)
+def test_decimals(value: float, text: str) -> None:
+    assert numbers.decimal(value) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (12.34, "12.3 s"),
+        (59.97, "1 min 0 s"),
+        (488.0, "8 min 8 s"),
+        (3599.6, "1 h 0 min"),
+        (3900.0, "1 h 5 min"),
+    ],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert numbers.duration(seconds).replace(numbers.THIN, " ") == text
+
+
+def test_percent_and_points() -> None:
+    assert numbers.share(interval(0.903)) == f"90.3{numbers.THIN}% (89.3 to 91.3)"
+    assert numbers.points(interval(-0.05)) == "−5.0 percentage points (−6.0 to −4.0)"
+    assert numbers.share(None) == numbers.points(None) == numbers.score(None) == "not available"
+
+
+def test_an_interval_that_touches_the_reference_shows_nothing() -> None:
+    assert numbers.side({"value": 0.1, "low": 0.0, "high": 0.2}) == 0
+    assert numbers.side(interval(0.1)) == 1
+    assert numbers.side(interval(-0.1)) == -1
+    assert numbers.side(None) == 0
+    assert numbers.compared(interval(0.3), interval(0.315)) == 0
+    assert numbers.compared(interval(0.3), interval(0.35)) == -1
+    assert numbers.compared(None, interval(0.35)) == 0
+
+
+@pytest.mark.parametrize(
+    ("difference", "said"),
+    [
+        (0.1, "The CNN names more pictures correctly"),
+        (-0.1, "The ViT names more pictures correctly"),
+        (0.005, "No difference in accuracy was shown"),
+    ],
+)
+def test_accuracy_follows_the_interval(
+    comparison: dict[str, Any], difference: float, said: str
+) -> None:
+    comparison["accuracy_difference"] = interval(difference)
+    assert models.accuracy(comparison).startswith(said)
+
+
+def test_the_most_frequent_mistake_is_named() -> None:
+    text = models.test_result("cnn", 10_000, facts(0.9), NAMES)
+    assert "cat taken for dog, 20 times" in text
+    assert "best at ship (F1 0.930) and weakest at cat (F1 0.710)" in text
+    perfect = facts(1.0) | {"confusion_matrix": [[100, 0, 0], [0, 100, 0], [0, 0, 100]]}
+    assert "mistake" not in models.test_result("cnn", 300, perfect, NAMES)
+
+
+def test_the_mistake_that_differs_most_comes_with_both_counts(comparison: dict[str, Any]) -> None:
+    comparison["models"]["vit"]["confusion_matrix"][0][1] = 27
+    text = models.confusions(comparison, NAMES)
+    assert "cat taken for dog: 20 times by the CNN, 27 times by the ViT" in text
+
+
+def test_convergence_names_the_faster_and_what_one_alone_reaches(
+    comparison: dict[str, Any],
+) -> None:
+    text = models.convergence(comparison["convergence"]).replace(numbers.THIN, " ")
+    assert "To 70 % validation accuracy" in text
+    assert "the CNN takes 1 epoch and 1 min 1 s of training, the ViT 6 epochs" in text
+    assert "the CNN is there sooner" in text
+    assert "85 % is reached by the CNN alone" in text
+    alone = models.convergence(comparison["convergence"][1:]).replace(numbers.THIN, " ")
+    assert alone == "Of the accuracies looked at, only the CNN reaches any, up to 85 %."
+    assert "Neither" in models.convergence([])
+
+
+@pytest.mark.parametrize(
+    ("deletion", "said"),
+    [
+        (0.4, "highlighted regions are meaningful"),
+        (0.195, "better guide than the picture's centre was not shown"),
+        (0.11, "better guide than the picture's centre or edges was not shown"),
+        (0.005, "was not shown"),
+        (-0.2, "less than on random places"),
+    ],
+)
+def test_the_verdict_on_the_maps_needs_random_centre_and_edges(deletion: float, said: str) -> None:
+    verdict = maps.meaningful(explanations("cnn", deletion), "grad_cam")[0]
+    assert verdict.endswith(f"{said}.")
+    assert ("meaningful" in verdict) == (deletion == 0.4)
+
+
+def test_without_a_deletion_score_there_is_no_verdict() -> None:
+    values = explanations("cnn", 0.4, insertion=None, class_sensitivity=None)
+    values["methods"]["grad_cam"]["scores"]["deletion"] = None
+    sentences = maps.meaningful(values, "grad_cam")
+    assert "nothing was shown" in sentences[0]
+    assert not any(s.startswith(("Deletion", "Insertion", "Class")) for s in sentences)
+
+
+def test_shares_are_told_against_chance() -> None:
+    values = explanations("cnn", 0.4, mask_share=interval(0.3), centre_share=interval(0.2))
+    values["mask_chance"] = interval(0.16)
+    text = " ".join(maps.meaningful(values, "grad_cam"))
+    assert "more than chance" in text
+    assert "leans away from the centre" in text
+    values["methods"]["grad_cam"]["scores"] |= {
+        "mask_share": interval(0.17),
+        "centre_share": interval(0.255),
+    }
+    text = " ".join(maps.meaningful(values, "grad_cam"))
+    assert "no difference from chance was shown" in text
+    assert "no leaning was shown" in text
+
+
+def test_refused_maps_are_counted() -> None:
+    values = explanations("cnn", 0.4)
+    values["methods"]["grad_cam"]["refused"] = 12
+    assert "12 of the 500 maps held no evidence" in maps.meaningful(values, "grad_cam")[-1]
+
+
+def test_class_agnostic_methods_are_named_as_such() -> None:
+    text = maps.agnostic(explanations("vit", 0.4))
+    assert text.startswith("Attention rollout is class-agnostic")
+    assert "Gradient-weighted attention is made for the predicted class" in text
+
+
+def test_the_best_of_the_vits_maps_beats_only_what_it_was_shown_to_beat() -> None:
+    values = explanations("vit", 0.4)
+    assert "has the highest deletion score, 0.40" in maps.attention_methods(values)
+    assert "That is above attention rollout, 0.10" in maps.attention_methods(values)
+    values["methods"]["rollout"]["scores"]["deletion"] = interval(0.39)
+    assert "No difference was shown to attention rollout" in maps.attention_methods(values)
+    assert "above" not in maps.attention_methods(values)
+
+
+@pytest.mark.parametrize(
+    ("vit", "said"),
+    [(0.2, "CNN's map is more faithful"), (0.6, "ViT's map is more faithful"), (0.41, "no diff")],
+)
+def test_between_models_has_no_favourite(comparison: dict[str, Any], vit: float, said: str) -> None:
+    sentences = maps.between_models(explanations("cnn", 0.4), explanations("vit", vit), comparison)
+    assert said in sentences[0]
+    assert "no difference was shown" in sentences[2]
+
+
+@pytest.mark.parametrize(
+    ("excess", "said"),
+    [
+        (0.3, "partly the same places"),
+        (0.005, "beyond the layout that a class shares was not shown"),
+        (-0.3, "less than the class's layout"),
+    ],
+)
+def test_looking_alike_needs_an_excess(
+    comparison: dict[str, Any], excess: float, said: str
+) -> None:
+    comparison["similarity"]["pairs"][0]["excess"] = interval(excess)
+    assert said in maps.look_alike(comparison)
+
+
+def test_too_few_common_pictures_give_no_similarity(comparison: dict[str, Any]) -> None:
+    comparison["similarity"]["pairs"][0] |= {"agreement": None, "floor": None, "excess": None}
+    assert maps.look_alike(comparison).startswith("Too few")
+
+
+def test_mistakes_follow_the_intervals() -> None:
+    values = {
+        "right_confidence": interval(0.9),
+        "wrong_confidence": interval(0.6),
+        "n": 50,
+        "same_place": interval(0.4),
+    }
+    text = maps.mistakes("vit", values)
+    assert text.startswith("The ViT is less sure when it is wrong")
+    assert "partly the same places" in text
+    values |= {"wrong_confidence": interval(0.905), "same_place": None}
+    text = maps.mistakes("vit", values)
+    assert text.startswith("That the ViT is less sure when it is wrong was not shown")
+    assert "rank correlation" not in text
+
+
+def test_swapping_the_models_swaps_the_findings(comparison: dict[str, Any]) -> None:
+    def swapped(text: str) -> str:
+        return text.replace("CNN", "?").replace("ViT", "CNN").replace("?", "ViT")
+
+    other = copy.deepcopy(comparison)
+    other["models"] = {"cnn": comparison["models"]["vit"], "vit": comparison["models"]["cnn"]}
+    other["accuracy_difference"] = interval(-0.1)
+    for row in other["convergence"]:
+        row["cnn"], row["vit"] = row["vit"], row["cnn"]
+    assert (
+        swapped(models.accuracy(other)).split(":")[0] == models.accuracy(comparison).split(":")[0]
+    )
+    sooner = "the CNN is there sooner"
+    assert sooner in models.convergence(comparison["convergence"])
+    assert sooner in swapped(models.convergence(other["convergence"]))
+
+
+def test_findings_speak_of_both_models(comparison: dict[str, Any]) -> None:
+    sentences = discussion.findings(
+        explanations("cnn", 0.4), explanations("vit", 0.005), comparison
+    )
+    assert len(sentences) == 5
+    assert "regions are meaningful" in sentences[3]
+    assert "That the ViT depends" in sentences[3]

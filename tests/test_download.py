@@ -1,0 +1,337 @@
+"""Downloads from hosts that misbehave, played by small servers on this machine."""
+
+import hashlib
+import http.server
+import socket
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from visavis import download, transfer
+from visavis.download import Source
+from visavis.errors import DataError, EnvironmentFault
+from visavis.transfer import File
+
+CONTENT = np.random.default_rng(0).bytes(400_000)
+FILE = File("cifar.bin", len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
+HALF = len(CONTENT) // 2
+
+
+class Host(http.server.ThreadingHTTPServer):
+    """Serves one file in the way that `behave(handler, start)` says; notes what it was asked."""
+
+    daemon_threads = True
+
+    def __init__(self, behave):
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.behave, self.asked = behave, []
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server_address[1]}/cifar.bin"
+
+    def source(self, file=FILE):
+        return Source(((self.url, file),))
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    def do_HEAD(self):
+        self.send_response(200)
+        self.end_headers()
+
+    def do_GET(self):
+        wanted = self.headers.get("Range", "bytes=0-")
+        start = int(wanted.removeprefix("bytes=").removesuffix("-"))
+        self.server.asked.append(start)
+        self.server.behave(self, start)
+
+    def head(self, status, length, kind="application/gzip"):
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        if length is not None:
+            self.send_header("Content-Length", str(length))
+        self.end_headers()
+
+    def log_message(self, *args):
+        pass
+
+
+def good(handler, start):
+    handler.head(206 if start else 200, len(CONTENT) - start)
+    handler.wfile.write(CONTENT[start:])
+
+
+def dropping(upto):
+    """Ends the connection early, once."""
+
+    def behave(handler, start):
+        handler.head(206 if start else 200, len(CONTENT) - start)
+        first = len(handler.server.asked) == 1
+        handler.wfile.write(CONTENT[start : upto if first else None])
+
+    return behave
+
+
+def without_range(handler, start):
+    handler.head(200, len(CONTENT))
+    handler.wfile.write(CONTENT)
+
+
+def another_file(handler, start):
+    handler.head(206 if start else 200, len(CONTENT) - start)
+    handler.wfile.write(bytes(len(CONTENT) - start))
+
+
+def web_page(handler, start):
+    handler.head(200, 30, "text/html; charset=utf-8")
+    handler.wfile.write(b"<html>Too many requests</html>")
+
+
+def plain_error_page(handler, start):
+    handler.head(200, 30, "application/gzip")
+    handler.wfile.write(b"<html>Too many requests</html>")
+
+
+def nothing(handler, start):
+    handler.head(200, None)
+
+
+def forbidden(handler, start):
+    handler.send_error(403)
+
+
+def dripping(handler, start):
+    handler.head(206 if start else 200, len(CONTENT) - start)
+    try:
+        for at in range(start, len(CONTENT), 500):
+            handler.wfile.write(CONTENT[at : at + 500])
+            time.sleep(0.02)
+    except OSError:
+        pass  # the other side went away
+
+
+def stalling(handler, start):
+    handler.head(206 if start else 200, len(CONTENT) - start)
+    time.sleep(1.2)
+
+
+@pytest.fixture
+def host():
+    hosts = []
+
+    def start(behave):
+        hosts.append(Host(behave))
+        return hosts[-1]
+
+    yield start
+    for each in hosts:
+        each.shutdown()
+        each.server_close()
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path / "visavis"
+
+
+@pytest.fixture
+def fetch(cache, monkeypatch):
+    def run(*sources):
+        monkeypatch.setattr(download, "SOURCES", sources)
+        return download.fetch()
+
+    return run
+
+
+def visible(cache):
+    return sorted(path.name for path in cache.iterdir() if not path.name.startswith("."))
+
+
+def test_a_file_is_fetched_once(host, fetch, cache):
+    one = host(good)
+    assert fetch(one.source()) == cache
+    assert (cache / FILE.name).read_bytes() == CONTENT
+    assert visible(cache) == [FILE.name]
+    one.shutdown()
+    assert fetch(one.source()) == cache
+    assert one.asked == [0]
+
+
+def test_a_connection_that_drops_at_80_percent_is_gone_on_with(host, fetch, cache):
+    at = len(CONTENT) * 8 // 10
+    one = host(dropping(at))
+    fetch(one.source())
+    assert one.asked == [0, at]
+    assert (cache / FILE.name).read_bytes() == CONTENT
+
+
+def test_a_part_left_by_an_earlier_run_is_gone_on_with_from_another_host(host, fetch, cache):
+    cache.mkdir()
+    (cache / "cifar.bin.part").write_bytes(CONTENT[:HALF])
+    one = host(good)
+    fetch(one.source())
+    assert one.asked == [HALF]
+    assert visible(cache) == [FILE.name]
+
+
+def test_a_host_that_cannot_resume_sends_all_again(host, fetch, cache):
+    cache.mkdir()
+    (cache / "cifar.bin.part").write_bytes(CONTENT[:HALF])
+    fetch(host(without_range).source())
+    assert (cache / FILE.name).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("left", [b"x" * HALF, b"x" * len(CONTENT), b"x" * (len(CONTENT) + 5)])
+def test_a_damaged_part_does_not_spoil_a_good_host(host, fetch, cache, left):
+    cache.mkdir()
+    (cache / "cifar.bin.part").write_bytes(left)
+    fetch(host(good).source())
+    assert (cache / FILE.name).read_bytes() == CONTENT
+    assert visible(cache) == [FILE.name]
+
+
+@pytest.mark.parametrize(
+    ("behave", "why"),
+    [
+        (another_file, "not the published file"),
+        (web_page, "a web page instead of the file"),
+        (plain_error_page, "announced 30 bytes instead of 400000"),
+        (nothing, "ended at 0 of 400000 bytes"),
+        (forbidden, "answers 403 Forbidden"),
+    ],
+)
+def test_a_bad_host_leaves_nothing_and_the_next_is_tried(host, fetch, cache, behave, why):
+    bad = host(behave)
+    with pytest.raises(DataError, match=why):
+        fetch(bad.source())
+    assert not (cache / FILE.name).exists()
+    assert download.cached() is None
+    fetch(bad.source(), host(good).source())
+    assert (cache / FILE.name).read_bytes() == CONTENT
+
+
+def test_a_slow_host_is_left_for_the_next_which_goes_on(host, fetch, cache, monkeypatch):
+    monkeypatch.setattr(transfer, "WATCH_SECONDS", 0.2)
+    slow, quick = host(dripping), host(good)
+    began = time.monotonic()
+    fetch(slow.source(), quick.source())
+    assert time.monotonic() - began < 8
+    assert quick.asked[0] > 0
+    assert (cache / FILE.name).read_bytes() == CONTENT
+
+
+def test_if_all_are_slow_the_fastest_is_waited_for(host, fetch, cache, monkeypatch):
+    monkeypatch.setattr(transfer, "WATCH_SECONDS", 0.05)
+    monkeypatch.setattr(transfer, "LEAST_SPEED", 10**12)
+    crawling, steady = host(dripping), host(dripping_faster)
+    fetch(crawling.source(), steady.source())
+    assert len(steady.asked) == 2
+    assert len(crawling.asked) == 1
+    assert (cache / FILE.name).read_bytes() == CONTENT
+
+
+def dripping_faster(handler, start):
+    handler.head(206 if start else 200, len(CONTENT) - start)
+    try:
+        for at in range(start, len(CONTENT), 20_000):
+            handler.wfile.write(CONTENT[at : at + 20_000])
+            time.sleep(0.02)
+    except OSError:
+        pass
+
+
+def test_a_host_that_stalls_is_not_waited_for_for_ever(host, fetch, cache, monkeypatch):
+    monkeypatch.setattr(transfer, "STALL_SECONDS", 0.3)
+    fetch(host(stalling).source(), host(good).source())
+    assert (cache / FILE.name).read_bytes() == CONTENT
+
+
+def test_all_attempts_are_told(host, fetch):
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
+        gone = Source(((f"http://127.0.0.1:{closed.getsockname()[1]}/x", FILE),))
+        nameless = Source((("http://no.such.host.invalid/x", FILE),))
+        with pytest.raises(DataError) as caught:
+            fetch(gone, nameless, host(forbidden).source(), host(web_page).source())
+    message = str(caught.value)
+    for part in ("refused", "no.such.host.invalid", "403", "web page", "--data.dir"):
+        assert part in message
+
+
+def test_no_network_is_found_out_soon_even_if_names_hang(fetch, monkeypatch):
+    def hang(*args, **options):
+        time.sleep(3)
+        raise socket.gaierror("never")
+
+    monkeypatch.setattr(download, "PROBE_SECONDS", 0.3)
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    sources = [Source(((f"http://mirror{i}.invalid/x", FILE),)) for i in range(5)]
+    began = time.monotonic()
+    with pytest.raises(DataError, match=r"mirror0\.invalid, .*mirror4\.invalid: it does not ans"):
+        fetch(*sources)
+    assert time.monotonic() - began < 2
+
+
+def test_a_file_that_changed_in_the_cache_is_fetched_again(host, fetch, cache):
+    one = host(good)
+    fetch(one.source())
+    content = bytearray(CONTENT)
+    content[77] ^= 1
+    (cache / FILE.name).write_bytes(content)
+    fetch(one.source())
+    assert (cache / FILE.name).read_bytes() == CONTENT
+
+
+def test_a_source_of_two_files_counts_only_when_both_are_there(host, fetch, cache):
+    other = np.random.default_rng(1).bytes(1_000)
+    second = File("second.bin", len(other), hashlib.sha256(other).hexdigest())
+
+    def serve_second(handler, start):
+        handler.head(200, len(other))
+        handler.wfile.write(other)
+
+    first, last = host(good), host(forbidden)
+    pair = Source(((first.url, FILE), (last.url, second)))
+    with pytest.raises(DataError, match="403"):
+        fetch(pair)
+    assert download.cached() is None
+    last.behave = serve_second
+    fetch(pair)
+    assert visible(cache) == [FILE.name, "second.bin"]
+    assert first.asked == [0]
+
+
+def test_a_full_disk_is_said_before_it_is_full(host, fetch, cache, monkeypatch):
+    usage = type("Usage", (), {"free": 100_000})
+    monkeypatch.setattr(transfer.shutil, "disk_usage", lambda folder: usage)
+    with pytest.raises(EnvironmentFault, match="0 MB free"):
+        fetch(host(good).source())
+
+
+def test_a_cache_that_cannot_be_made_is_told(tmp_path, host, fetch, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(EnvironmentFault, match="cannot write"):
+        fetch(host(good).source())
+
+
+def test_cache_folder_without_home(monkeypatch):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", "/somewhere")
+    assert str(download.cache_folder()) == "/somewhere/.cache/visavis"
+    monkeypatch.delenv("HOME")
+    assert download.cache_folder().is_absolute()
+
+
+def test_sources_end_with_the_official_host_and_are_all_encrypted():
+    assert download.SOURCES[-1].host == "www.cs.toronto.edu"
+    for source in download.SOURCES:
+        for url, file in source.files:
+            assert url.startswith("https://")
+            assert len(file.sha256) == 64

@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+from safetensors.torch import load_file, save_file
+
+from small import dataset, experiment
+from visavis import runs
+from visavis.errors import CheckpointError
+from visavis.evaluate import evaluate
+from visavis.train import train
+
+
+@pytest.fixture(scope="module")
+def tested(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run") / "cnn"
+    train(folder, experiment(), "cnn", dataset())
+    evaluate(folder, dataset())
+    return folder
+
+
+def test_every_test_picture_is_seen_exactly_once_and_the_scores_follow_from_the_logits(tested):
+    data = dataset()
+    stored = runs.read_arrays(tested / runs.PREDICTIONS)
+    evaluation = runs.read_json(tested / runs.EVALUATION)
+    np.testing.assert_array_equal(stored["indices"], np.arange(len(data.test_labels)))
+    np.testing.assert_array_equal(stored["labels"], data.test_labels)
+    predicted = stored["logits"].argmax(axis=1)
+    matrix = np.zeros((10, 10), int)
+    for label, guess in zip(data.test_labels, predicted, strict=True):
+        matrix[label, guess] += 1
+    assert evaluation["confusion_matrix"] == matrix.tolist()
+    assert evaluation["n"] == matrix.sum() == len(data.test_labels)
+    assert evaluation["accuracy"] == pytest.approx((predicted == data.test_labels).mean())
+    assert evaluation["f1_macro"] == pytest.approx(np.mean(evaluation["f1_per_class"]))
+
+
+def test_altered_weights_are_refused(tested):
+    path = tested / runs.WEIGHTS
+    original = path.read_bytes()
+    tensors = load_file(path)
+    tensors["head.bias"] += 1
+    try:
+        save_file(tensors, path)
+        with pytest.raises(CheckpointError, match="not the file that the training wrote"):
+            evaluate(tested, dataset())
+    finally:
+        path.write_bytes(original)
+
+
+def test_other_pictures_are_refused(tested):
+    with pytest.raises(CheckpointError, match="was trained on built-in shapes"):
+        evaluate(tested, dataset(seed=5))
+
+
+def test_a_folder_without_a_finished_training_is_refused_and_not_made(tmp_path):
+    with pytest.raises(CheckpointError, match="is missing"):
+        evaluate(tmp_path / "cnn", dataset())
+    assert not (tmp_path / "cnn").exists()

@@ -1,0 +1,224 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import tiny
+from visavis import models, runs, saliency
+from visavis.config import ExplainConfig
+from visavis.data import Dataset
+from visavis.errors import CheckpointError
+from visavis.explain import explain
+from visavis.loader import to_images
+from visavis.saliency.faithfulness import to_cells
+from visavis.saliency.selection import choose_pictures
+
+CONFIG = ExplainConfig(images=20, sweep_images=10, random_orders=2)
+SCORES = {"deletion", "insertion", "centre_share", "mask_share"}
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    generator = np.random.default_rng(0)
+    return Dataset(
+        source="shapes",
+        description="noise",
+        class_names=tuple("abcdefghij"),
+        train_pixels=generator.integers(0, 256, (40, 32, 32, 3), dtype=np.uint8),
+        train_labels=np.arange(40) % 10,
+        test_pixels=generator.integers(0, 256, (60, 32, 32, 3), dtype=np.uint8),
+        test_labels=np.arange(60) % 10,
+        test_masks=generator.random((60, 32, 32)) < 0.2,
+    )
+
+
+def run_folder(folder, model, dataset, *, right=0.5):
+    """A folder as training and evaluation leave it, with answers that are right so often."""
+    config = tiny.CNN_CONFIG if saliency.kind_of(model) == "cnn" else tiny.VIT_CONFIG
+    runs.write_json(folder / runs.CONFIG, {"model": models.config_to_json(config)})
+    models.save(model, folder / runs.WEIGHTS)
+    runs.write_arrays(
+        folder / runs.SPLIT,
+        train=np.arange(20, dtype=np.int32),
+        validation=np.arange(20, 40, dtype=np.int32),
+    )
+    generator = np.random.default_rng(1)
+    logits = generator.normal(0, 1, (60, 10)).astype(np.float32)
+    answers = np.where(generator.random(60) < right, dataset.test_labels, logits.argmax(axis=1))
+    logits[np.arange(60), answers] += 5
+    runs.write_arrays(
+        folder / runs.PREDICTIONS,
+        logits=logits,
+        labels=dataset.test_labels,
+        indices=np.arange(60, dtype=np.int32),
+    )
+    return folder
+
+
+@pytest.fixture(scope="module", params=["cnn", "vit"])
+def explained(request, tmp_path_factory, dataset):
+    """An explained folder with its model, what it says, and its arrays."""
+    model = tiny.model(request.param)
+    folder = run_folder(tmp_path_factory.mktemp(request.param), model, dataset)
+    explain(folder, dataset, CONFIG)
+    return (
+        model,
+        runs.read_json(folder / runs.EXPLANATIONS),
+        runs.read_arrays(folder / runs.HEATMAPS),
+    )
+
+
+def test_every_method_of_the_model_is_scored_beside_the_same_baselines(explained):
+    model, said, _ = explained
+    assert said["model"] == saliency.kind_of(model)
+    assert said["n"] == 20
+    assert list(said["methods"]) == saliency.methods_for(model)
+    assert said["default_method"] in said["methods"]
+    for name, method in said["methods"].items():
+        assert method["label"] == saliency.METHODS[name].label
+        assert method["scores"].keys() == SCORES | {"class_sensitivity"}
+        specific = saliency.METHODS[name].class_specific
+        assert (method["scores"]["class_sensitivity"] is not None) == specific
+        assert method["scores"]["centre_share"].keys() == {"value", "low", "high"}
+        assert method["refused"] == sum(method["refused_because"].values())
+    assert said["baselines"].keys() == {"random", "centre", "edges"}
+    for baseline in said["baselines"].values():
+        assert baseline["scores"].keys() == SCORES
+    assert said["mask_chance"]["value"] == pytest.approx(0.2, abs=0.01)
+    assert said["centre_chance"] == 0.25
+
+
+def test_the_layer_is_swept_for_the_cnn_alone(explained):
+    model, said, _ = explained
+    if saliency.kind_of(model) == "vit":
+        assert said["layer_sweep"] is None
+        assert said["layer"] == "blocks.1.norm1"
+    else:
+        sweep = said["layer_sweep"]
+        assert (sweep["split"], sweep["n"]) == ("validation", 10)
+        assert [row["layer"] for row in sweep["rows"] if row["chosen"]] == [said["layer"]]
+        assert said["layer"] in sweep["reason"]
+
+
+def test_maps_are_those_of_the_predicted_and_of_the_true_class(explained, dataset):
+    model, said, arrays = explained
+    pixels = dataset.test_pixels[arrays["indices"]]
+    np.testing.assert_array_equal(arrays["images"], pixels)
+    np.testing.assert_array_equal(arrays["labels"], dataset.test_labels[arrays["indices"]])
+    images = to_images(pixels)
+    for method in saliency.methods_for(model):
+        for name, classes in (("", "predicted"), ("_true", "labels")):
+            if name and not saliency.METHODS[method].class_specific:
+                assert f"map_{method}{name}" not in arrays
+                continue
+            expected = saliency.explain(
+                model,
+                images,
+                torch.from_numpy(arrays[classes]),
+                method,
+                layer=said["layer"] if method == "grad_cam" else None,
+            )
+            found = arrays[f"map_{method}{name}"]
+            assert found.dtype == np.float32
+            np.testing.assert_allclose(found, to_cells(expected), atol=1e-6, rtol=1e-3)
+        refused = [not heatmap.any() for heatmap in arrays[f"map_{method}"]]
+        assert arrays[f"refused_{method}"].tolist() == refused
+    if saliency.kind_of(model) == "vit":
+        heads = arrays["attention_heads"]
+        assert heads.shape == (len(images), 2, 2, 8, 8)
+        np.testing.assert_allclose(
+            heads[:, -1].astype(np.float32).mean(axis=1), arrays["map_attention"], rtol=1e-2
+        )
+
+
+def test_sample_and_gallery_rows(explained):
+    _, said, arrays = explained
+    assert arrays["in_sample"].tolist() == [True] * 20 + [False] * (len(arrays["labels"]) - 20)
+    right = arrays["predicted"] == arrays["labels"]
+    for kind, truth in (("correct", True), ("incorrect", False)):
+        rows = said["gallery"][kind]
+        assert len(set(rows)) == 8
+        assert (right[rows] == truth).all()
+        assert len(set(arrays["labels"][rows])) == 8
+    assert len(set(arrays["indices"])) == len(arrays["indices"])
+    assert (arrays["runner_up"] != arrays["predicted"]).all()
+    assert ((arrays["confidence"] > 0.1) & (arrays["confidence"] <= 1)).all()
+
+
+def test_both_models_and_a_second_run_have_the_same_sample(tmp_path, dataset):
+    found = []
+    for i, kind in enumerate(("cnn", "cnn", "vit")):
+        folder = run_folder(tmp_path / str(i), tiny.model(kind), dataset, right=0.2 + 0.3 * i)
+        if i == 1:  # the same run again
+            folder = tmp_path / "0"
+        explain(folder, dataset, CONFIG)
+        arrays = runs.read_arrays(folder / runs.HEATMAPS)
+        said = runs.read_json(folder / runs.EXPLANATIONS) | {"seconds": 0}
+        found.append((arrays["indices"][:20].tolist(), json.dumps(said)))
+    assert found[0] == found[1]
+    assert found[0][0] == found[2][0]
+
+
+def test_a_model_that_says_the_same_to_everything_gives_refusals_and_no_numbers(tmp_path, dataset):
+    """A fresh ViT: its head is zero, so no map has any evidence."""
+    folder = run_folder(tmp_path, models.build(tiny.VIT_CONFIG), dataset)
+    explain(folder, dataset, CONFIG)
+    said = runs.read_json(folder / runs.EXPLANATIONS)
+    for name in ("grad_cam", "gradient_attention"):
+        method = said["methods"][name]
+        assert (method["refused"], method["refused_because"]) == (20, {"zero everywhere": 20})
+        assert set(method["scores"].values()) == {None}
+    edges = said["baselines"]["edges"]["scores"]
+    assert edges["deletion"] is edges["insertion"] is None
+    assert edges["centre_share"] is not None
+
+
+def test_predictions_or_a_split_of_other_pictures_are_refused(tmp_path, dataset):
+    folder = run_folder(tmp_path, tiny.model("cnn"), dataset)
+    stored = runs.read_arrays(folder / runs.PREDICTIONS)
+    for change in (
+        {"labels": stored["labels"][::-1]},
+        {"logits": stored["logits"][:30]},
+        {"logits": stored["logits"] * np.float32(np.nan)},
+    ):
+        runs.write_arrays(folder / runs.PREDICTIONS, **(stored | change))
+        with pytest.raises(CheckpointError, match="one prediction for each test picture of shapes"):
+            explain(folder, dataset, CONFIG)
+    runs.write_arrays(folder / runs.PREDICTIONS, **stored)
+    runs.write_arrays(folder / runs.SPLIT, validation=np.arange(100, dtype=np.int32))
+    with pytest.raises(CheckpointError, match="names no validation pictures"):
+        explain(folder, dataset, CONFIG)
+    (folder / runs.PREDICTIONS).unlink()
+    with pytest.raises(CheckpointError, match="is missing"):
+        explain(folder, dataset, CONFIG)
+    assert not (folder / runs.EXPLANATIONS).exists()
+
+
+def test_the_gallery_is_varied_first_and_then_filled_and_says_what_it_lacks():
+    labels = np.repeat(np.arange(3), 100)
+    logits = np.eye(3)[labels]
+    wrong = np.array([5, 105, 106, 107])
+    logits[wrong] = np.eye(3)[(labels[wrong] + 1) % 3]
+    chosen = choose_pictures(logits, labels, sample=50)
+    correct, incorrect = chosen.gallery["correct"], chosen.gallery["incorrect"]
+    assert len(correct) == 8
+    assert set(chosen.labels[correct[:3]]) == {0, 1, 2}
+    assert sorted(chosen.indices[incorrect]) == wrong.tolist()
+    assert set(chosen.labels[incorrect[:2]]) == {0, 1}
+    assert "only 4 incorrect" in chosen.gallery["rule"]
+    assert "correct test" not in chosen.gallery["rule"].replace("incorrect", "")
+    assert chosen.sample == 50
+    everything = choose_pictures(logits, labels, sample=10_000)
+    assert everything.sample == len(everything.indices) == 300
+
+
+def test_other_classes_are_neither_the_predicted_one_nor_each_other():
+    logits = np.random.default_rng(0).normal(0, 1, (200, 10))
+    chosen = choose_pictures(logits, np.arange(200) % 10, sample=200)
+    three = np.stack([chosen.predicted, chosen.runner_up, chosen.one_more_class], axis=1)
+    assert all(len(set(row)) == 3 for row in three)
+    assert (
+        np.sort(chosen.logits, axis=1)[:, -2] == chosen.logits[np.arange(200), chosen.runner_up]
+    ).all()
+    assert len(set(chosen.one_more_class)) == 10

@@ -1,0 +1,268 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import avg_pool2d
+
+import tiny
+from visavis.metrics import interval
+from visavis.models.cnn import CNN
+from visavis.models.normalize import Normalize
+from visavis.saliency import layers, placement
+from visavis.saliency.faithfulness import (
+    kept_cells,
+    measure,
+    probabilities,
+    removal_order,
+    to_cells,
+)
+
+
+class Linear(CNN):
+    """Class 1's logit is a weighted sum of the cells' brightness: the truth is known."""
+
+    def __init__(self, *, weight=1.0, seed=0):
+        nn.Module.__init__(self)
+        self.normalize = Normalize()
+        self.head = nn.Linear(64, 2)
+        cells = torch.rand(64, generator=torch.Generator().manual_seed(seed)) * weight
+        with torch.no_grad():
+            self.head.weight.copy_(torch.stack([torch.zeros(64), cells]))
+            self.head.bias.copy_(torch.tensor([0.0, 0.0]))
+
+    def forward(self, images):
+        return self.head(avg_pool2d((images - self.normalize.mean).mean(dim=1), 4).flatten(1))
+
+    def truth(self, images):
+        """What each cell adds to class 1's logit."""
+        cells = avg_pool2d((images - self.normalize.mean).mean(dim=1), 4)
+        return (cells * self.head.weight[1].view(8, 8)).detach().numpy()
+
+
+def bright(n):
+    """Pictures of cells with different brightness, all above the mean colour."""
+    cells = 0.5 + 0.5 * torch.rand(n, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    return cells.repeat_interleave(4, 2).repeat_interleave(4, 3).repeat(1, 3, 1, 1)
+
+
+def test_on_a_linear_model_the_truth_scores_one_its_opposite_below_zero_and_chance_zero():
+    model, images = Linear(), bright(150)
+    truth = model.truth(images)
+    maps = {
+        "truth": truth,
+        "other scale": 1000 * truth**3,
+        "opposite": -truth,
+        "random": placement.random_maps(150, seed=5),
+        "zero": np.zeros_like(truth),
+    }
+    removal = measure(model, images, torch.ones(150, dtype=torch.int64), maps, random_orders=10)
+    for name in ("truth", "other scale"):
+        for score in removal.scores(name).values():
+            assert score == pytest.approx({"value": 1, "low": 1, "high": 1}, abs=1e-4)
+    for score in removal.scores("opposite").values():
+        assert score["high"] < -0.2
+    for score in removal.scores("random").values():
+        assert score["low"] < 0 < score["high"]
+        assert score["high"] - score["low"] < 0.2
+    assert removal.scores("zero") == {"deletion": None, "insertion": None}
+
+
+def test_curves_equal_removing_cell_after_cell_by_hand():
+    model, images = Linear(), bright(2)
+    maps = np.random.default_rng(0).random((2, 8, 8))
+    classes = torch.tensor([1, 0])
+    removal = measure(model, images, classes, {"map": maps}, random_orders=1)
+    for i in range(2):
+        order = np.argsort(-maps[i].ravel())
+        falls, rises = [], []
+        for step in range(1, 8):
+            hole, island = images[i].clone(), torch.full_like(images[i], 0.5)
+            for cell in order[: 8 * step]:
+                where = (
+                    slice(None),
+                    slice(cell // 8 * 4, cell // 8 * 4 + 4),
+                    slice(cell % 8 * 4, cell % 8 * 4 + 4),
+                )
+                hole[where] = 0.5
+                island[where] = images[i][where]
+            falls.append(model(hole[None]).softmax(dim=1)[0, classes[i]].item())
+            rises.append(model(island[None]).softmax(dim=1)[0, classes[i]].item())
+        assert removal.deletion["map"][i] == pytest.approx(np.mean(falls), abs=1e-6)
+        assert removal.insertion["map"][i] == pytest.approx(np.mean(rises), abs=1e-6)
+
+
+def test_a_removed_cell_takes_the_mean_colour_and_the_others_stay():
+    class Watching(Linear):
+        def forward(self, images):
+            self.seen = images
+            return super().forward(images)
+
+    model, images = Watching(), tiny.images(1)
+    model.normalize.mean.copy_(torch.tensor([0.1, 0.2, 0.3]).view(1, 3, 1, 1))
+    kept = np.ones((1, 1, 8, 8), dtype=bool)
+    kept[0, 0, 2, 5] = False
+    probabilities(model, images, torch.tensor([0]), kept)
+    hole = model.seen[0, :, 8:12, 20:24]
+    torch.testing.assert_close(hole.mean(dim=(1, 2)), torch.tensor([0.1, 0.2, 0.3]))
+    expected = images.clone()
+    expected[:, :, 8:12, 20:24] = hole
+    torch.testing.assert_close(model.seen, expected)
+
+
+def test_ties_are_removed_in_exact_counts_and_in_random_order():
+    maps = np.zeros((200, 8, 8))
+    maps[:, 0, :5] = [5, 4, 3, 2, 1]
+    orders = removal_order(maps, seed=0)
+    assert (orders[:, :5] == np.arange(5)).all()
+    assert (np.sort(orders, axis=1) == np.arange(64)).all()
+    assert abs(orders[:, 5:].mean(axis=0) - 34).max() < 6  # no cell comes early more often
+    kept = kept_cells(orders[:, None])
+    assert (kept.sum(axis=(2, 3)) == [56, 48, 40, 32, 24, 16, 8]).all()
+    assert not kept[:, 0, 0, :5].any()
+    assert (removal_order(maps, seed=0) == orders).all()
+    assert (removal_order(maps, seed=1) != orders).any()
+
+
+def test_a_model_that_cannot_be_talked_out_of_its_answer_has_no_score():
+    model, images = Linear(weight=0.0), bright(20)
+    maps = {"map": placement.random_maps(20, seed=0)}
+    removal = measure(model, images, torch.ones(20, dtype=torch.int64), maps, random_orders=3)
+    assert removal.scores("map") == {"deletion": None, "insertion": None}
+
+
+def test_one_refused_map_is_left_out_and_the_others_count():
+    model, images = Linear(), bright(30)
+    maps = model.truth(images)
+    maps[3], maps[4, 0, 0] = 0.25, np.nan
+    removal = measure(
+        model, images, torch.ones(30, dtype=torch.int64), {"m": maps}, random_orders=2
+    )
+    assert np.flatnonzero(np.isnan(removal.deletion["m"])).tolist() == [3, 4]
+    assert removal.scores("m")["deletion"]["value"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("kind", ["cnn", "vit"])
+def test_measuring_leaves_the_model_alone_and_bf16_changes_little(kind):
+    model, images = tiny.model(kind).train(), tiny.images(30)
+    classes = torch.arange(30) % 10
+    kept = np.random.default_rng(0).random((30, 9, 8, 8)) < 0.5
+    exact = probabilities(model, images, classes, kept)
+    np.testing.assert_allclose(
+        probabilities(model, images[:1], classes[:1], kept[:1]), exact[:1], rtol=1e-4
+    )
+    rough = probabilities(model, images, classes, kept, autocast=True)
+    assert 0 < abs(rough - exact).max() < 0.05
+    assert model.training
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert tiny.hooks(model) == 0
+
+
+def test_maps_of_other_grids_come_to_eight_by_eight_by_area():
+    fine = torch.arange(256.0).view(1, 16, 16)
+    assert to_cells(fine)[0, 0, 0] == (0 + 1 + 16 + 17) / 4
+    coarse = torch.arange(16.0).view(1, 4, 4)
+    assert torch.equal(to_cells(coarse), coarse.repeat_interleave(2, 1).repeat_interleave(2, 2))
+    many = torch.rand(3, 2, 8, 8)
+    assert torch.equal(to_cells(many), many)
+
+
+def test_maps_that_say_nothing_are_refused_with_a_reason_whatever_their_scale():
+    good = np.random.default_rng(0).random((8, 8)).astype(np.float32)
+    maps = np.stack([good, 1e-9 * good, 0 * good, 0 * good + 0.3, 1 + 1e-8 * good, good])
+    maps[5, 0, 0] = np.inf
+    assert placement.refusals(maps) == [
+        None,
+        None,
+        "zero everywhere",
+        "the same everywhere",
+        "the same everywhere",
+        "not finite",
+    ]
+
+
+def test_share_inside_against_its_chance():
+    inside = placement.centre(500)
+    uniform = np.ones((1, 8, 8))
+    assert placement.share_inside(uniform, inside[:1]) == [0.25]
+    assert placement.share_inside(inside[:1], inside[:1]) == [1]
+    share = interval(placement.share_inside(placement.random_maps(500, seed=0), inside))
+    assert share["low"] < 0.25 < share["high"]
+    assert np.isnan(placement.share_inside(-uniform, inside[:1])).all()
+    signed = np.where(inside[:1] > 0, 1.0, -5.0)
+    assert placement.share_inside(signed, inside[:1]) == [1]
+
+
+def test_share_inside_a_mask_counts_cells_by_the_part_that_is_covered():
+    mask = np.zeros((1, 32, 32), dtype=bool)
+    mask[0, :4, :2] = True  # half of the first cell
+    cells = placement.cell_means(mask)
+    assert cells[0, 0, 0] == 0.5
+    assert cells.sum() == 0.5
+    spot = np.zeros((1, 8, 8))
+    spot[0, 0, 0] = 3
+    assert placement.share_inside(spot, cells) == [0.5]
+
+
+def test_class_sensitivity_from_none_to_full():
+    maps, other = np.random.default_rng(0).random((2, 300, 8, 8))
+    np.testing.assert_allclose(placement.class_sensitivity(maps, [maps, 2 * maps]), 0, atol=1e-12)
+    np.testing.assert_allclose(placement.class_sensitivity(maps, [-maps]), 1)
+    np.testing.assert_allclose(placement.class_sensitivity(maps, [maps, -maps]), 0.5)
+    assert placement.class_sensitivity(maps, [other]).mean() > 0.9
+    zero = np.zeros_like(maps)
+    np.testing.assert_allclose(placement.class_sensitivity(maps, [-maps, zero]), 1)
+    assert np.isnan(placement.class_sensitivity(maps, [zero])).all()
+    assert np.isnan(placement.class_sensitivity(zero, [maps])).all()
+
+
+def test_baselines_are_what_they_are_called():
+    picture = np.zeros((1, 3, 32, 32))
+    picture[..., 16:] = 1
+    edges = placement.edge_maps(picture)
+    assert (edges[0, :, 3:5] > 0).all()
+    assert edges[0].sum() == edges[0, :, 3:5].sum()
+    centred = placement.centre_maps(1)
+    assert placement.share_inside(centred, placement.centre(1))[0] == pytest.approx(0.51, abs=0.02)
+
+
+def row(layer, side, value, width=0.05):
+    score = {"value": value, "low": value - width, "high": value + width}
+    return {"layer": layer, "grid": [side, side], "deletion": score, "insertion": None}
+
+
+def test_the_layer_with_the_highest_deletion_score_is_chosen_if_its_map_is_fine_enough():
+    rows = [row("early", 16, 0.3), row("late", 8, 0.6), row("too coarse", 4, 0.9)]
+    chosen, reason = layers.choose(rows, fallback="late")
+    assert chosen == "late"
+    assert "0.60 [0.55, 0.65]" in reason
+    assert "overlap" not in reason
+
+
+def test_a_choice_that_was_close_says_so():
+    rows = [row("early", 16, 0.55), row("late", 8, 0.6), row("first", 16, 0.2)]
+    chosen, reason = layers.choose(rows, fallback="late")
+    assert chosen == "late"
+    assert "overlaps with that of early (0.55 [0.50, 0.60])" in reason
+    assert "no difference" in reason
+    assert "first" not in reason
+
+
+def test_without_scores_the_last_layer_is_taken_and_it_says_why():
+    chosen, reason = layers.choose([row("early", 16, 0.5) | {"deletion": None}], fallback="last")
+    assert chosen == "last"
+    assert "No layer could be scored" in reason
+
+
+def test_the_sweep_scores_each_layer_of_the_cnn_on_its_own_grid():
+    found = layers.sweep(tiny.model("cnn"), tiny.images(12), random_orders=2)
+    grids = {row["layer"]: row["grid"] for row in found["rows"]}
+    assert grids == {
+        "stages.0.conv1": [31, 31],
+        "stages.0": [16, 16],
+        "stages.1.conv1": [16, 16],
+        "stages.1": [8, 8],
+        "stages.2.conv1": [8, 8],
+        "stages.2": [8, 8],
+    }
+    assert sum(row["chosen"] for row in found["rows"]) == 1
+    assert "12 validation pictures" in found["reason"]

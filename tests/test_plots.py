@@ -1,0 +1,167 @@
+import re
+
+import numpy as np
+import pytest
+
+from visavis import plots
+
+NAMES = ("cat", "dog", "<script>")
+CELL = 32 // 8
+
+
+def hot(row: int, column: int) -> np.ndarray:
+    heatmap = np.zeros((8, 8), np.float32)
+    heatmap[row, column] = 3.0
+    return heatmap
+
+
+def lightness(pixels: np.ndarray) -> np.ndarray:
+    return pixels.astype(float).sum(axis=2)
+
+
+@pytest.fixture
+def image() -> np.ndarray:
+    return np.random.default_rng(0).integers(90, 110, (32, 32, 3), dtype=np.uint8)
+
+
+def test_overlay_is_lightest_over_the_hottest_cell(image: np.ndarray) -> None:
+    laid = plots.overlay(image, hot(1, 6), scale=4)
+    assert laid.shape == (128, 128, 3)
+    assert laid.dtype == np.uint8
+    row, column = np.unravel_index(lightness(laid).argmax(), (128, 128))
+    assert (row // (4 * CELL), column // (4 * CELL)) == (1, 6)
+
+
+def test_overlay_does_not_mirror_or_transpose(image: np.ndarray) -> None:
+    laid = lightness(plots.overlay(image, hot(7, 0)))
+    assert laid[-32:, :32].mean() > 1.5 * laid[:32, -32:].mean()
+
+
+def test_overlay_leaves_only_the_maps_colour(image: np.ndarray) -> None:
+    image[..., 0] = 255
+    without_heat = plots.overlay(image, hot(0, 0), opacity=0.0)
+    assert np.ptp(without_heat, axis=2).max() == 0
+
+
+@pytest.mark.parametrize("value", [0.0, 5.0, -2.0, np.nan])
+def test_a_map_without_evidence_is_dark_everywhere(image: np.ndarray, value: float) -> None:
+    heat = plots.heat_picture(np.full((8, 8), value))
+    assert len(np.unique(heat.reshape(-1, 3), axis=0)) == 1
+    assert heat.max() < 10
+    assert plots.overlay(image, np.full((8, 8), value)).max() < 100
+
+
+def test_evidence_against_a_class_counts_as_none() -> None:
+    heatmap = hot(2, 2)
+    heatmap[5, 5] = -9
+    assert np.array_equal(plots.heat_picture(heatmap), plots.heat_picture(hot(2, 2)))
+
+
+def test_svg_takes_its_colours_from_the_page_and_is_reproducible() -> None:
+    matrix = np.array([[5, 1, 0], [0, 7, 0], [2, 0, 3]])
+    svg, again = (plots.svg(plots.confusion(matrix, NAMES, "cnn")) for _ in range(2))
+    assert svg == again
+    assert "var(--cnn)" in svg
+    assert "var(--ink)" in svg
+    assert not re.findall(r"#[0-9a-f]{6}", svg)
+    assert 'role="img"' in svg
+    assert "http://" not in re.sub(r'xmlns(:xlink)?="[^"]*"', "", svg)
+
+
+def test_class_names_are_escaped_and_stand_on_both_axes() -> None:
+    svg = plots.svg(plots.confusion(np.eye(3, dtype=int), NAMES, "vit"))
+    assert "<script>" not in svg
+    assert svg.count("&lt;script&gt;") == 2
+
+
+def test_a_class_called_like_a_formula_is_drawn() -> None:
+    svg = plots.svg(plots.class_counts([1, 2, 3], ("$a^b$", "$", "_{"), "Training"))
+    assert "$a^b$" in svg
+
+
+def test_confusion_shows_counts_and_shares_of_the_row() -> None:
+    svg = plots.svg(plots.confusion(np.array([[30, 10], [0, 0]]), ("a", "b"), "cnn"))
+    for text in ("30", "75.0", "10", "25.0"):
+        assert f">{text}</text>" in svg
+
+
+def test_confusion_difference_names_who_has_more() -> None:
+    figure = plots.confusion_difference(np.array([[4, -4], [0, 0]]), ("a", "b"))
+    svg = plots.svg(figure)
+    assert ">+4</text>" in svg
+    assert ">−4</text>" in svg
+    assert "var(--cnn)" in svg
+    assert "var(--vit)" in svg
+
+
+def test_a_score_that_is_missing_says_so() -> None:
+    rows = [
+        plots.Score("here", {"value": 0.1, "low": 0.0, "high": 0.2}, plots.MODEL_COLOURS["cnn"]),
+        plots.Score("gone", None, plots.BASELINE_COLOUR),
+    ]
+    assert "not available" in plots.svg(plots.scores(rows, "A score"))
+
+
+def test_curves_of_a_single_epoch() -> None:
+    epoch = {
+        "epoch": 1,
+        "train_loss": 2.0,
+        "val_loss": 2.1,
+        "train_accuracy": 0.2,
+        "val_accuracy": 0.1,
+        "elapsed_train_seconds": 4.0,
+    }
+    for figure in (
+        plots.loss_curve([epoch], 1, "cnn"),
+        plots.accuracy_curve([epoch], 1, "vit"),
+        plots.wall_clock({"cnn": [epoch], "vit": [epoch]}),
+    ):
+        assert "<svg" in plots.svg(figure)
+
+
+def test_the_tested_epoch_is_marked_where_the_validation_loss_is() -> None:
+    history = [
+        {"epoch": e, "train_loss": 1 / e, "val_loss": loss}
+        for e, loss in enumerate((2.0, 0.5, 0.9), 1)
+    ]
+    axes = plots.loss_curve(history, 2, "cnn").axes[0]
+    assert any(
+        list(line.get_xdata()) == [2] and list(line.get_ydata()) == [0.5] for line in axes.lines
+    )
+
+
+def test_picture_figure_of_a_model_that_is_never_wrong(image: np.ndarray) -> None:
+    heatmaps = {
+        "images": image[None],
+        "labels": np.array([1]),
+        "predicted": np.array([1]),
+        "confidence": np.array([0.875]),
+        "indices": np.array([17]),
+        "map_grad_cam": hot(0, 0)[None],
+        "refused_grad_cam": np.array([False]),
+    }
+    groups = plots.grad_cam_gallery(heatmaps, {"correct": [0], "incorrect": []}, NAMES)
+    picture, laid = groups[0].rows[0]
+    assert "true: dog" in picture.caption
+    assert picture.caption[1].startswith("said: dog, 88")
+    assert laid.alt == "Grad-CAM for dog: highest in the upper left"
+    assert plots.picture_figure(groups).axes
+
+    heatmaps["refused_grad_cam"] = np.array([True])
+    refused = plots.grad_cam_gallery(heatmaps, {"correct": [0], "incorrect": []}, NAMES)
+    assert refused[0].rows[0][1].caption == ("no evidence",)
+
+
+def test_of_many_blocks_evenly_spaced_ones_are_shown_and_the_last() -> None:
+    heatmaps = {
+        "images": np.zeros((1, 32, 32, 3), np.uint8),
+        "labels": np.array([0]),
+        "predicted": np.array([0]),
+        "confidence": np.array([1.0]),
+        "indices": np.array([0]),
+        "attention_heads": np.random.default_rng(0).random((1, 30, 9, 8, 8)).astype(np.float16),
+    }
+    _, maps = plots.attention_heads(heatmaps, 0, NAMES, max_blocks=5, max_heads=2)
+    assert [name for name, _ in maps.headings] == [f"block {b}" for b in (1, 8, 15, 23, 30)]
+    assert maps.row_labels == ("mean", "head 1", "head 2")
+    assert {len(row) for row in maps.rows} == {5}

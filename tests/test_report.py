@@ -1,0 +1,264 @@
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from fake_runs import write_experiment
+from visavis import runs
+from visavis.compare import compare
+from visavis.config import preset, to_json
+from visavis.discussion import numbers
+from visavis.errors import CheckpointError
+from visavis.report import figures, report
+from visavis.report.recipe import command
+
+ITEMS = [
+    f"q-{section}-{letter}"
+    for section, letters in {
+        "1-1": "ab",
+        "1-2": "abc",
+        "1-3": "abc",
+        "2-1": "abc",
+        "2-2": "abc",
+        "2-3": "a",
+    }.items()
+    for letter in letters
+]
+
+
+class Page(HTMLParser):
+    """What the tests ask of a page: its tags, and the text of answers and tables."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.said: list[str] = []
+        self._depth = 0
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attributes)))
+        if tag in ("td", "li", "dd", "p"):
+            self._depth += 1
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in ("td", "li", "dd", "p"):
+            self._depth -= 1
+
+    def handle_data(self, data: str) -> None:
+        if self._depth > 0:
+            self.said.append(data)
+
+    def values(self, attribute: str) -> list[str]:
+        return [v for _, attributes in self.tags if (v := attributes.get(attribute))]
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("experiment")
+    write_experiment(folder, sample=120, gallery=8, notice="these are not the usual pictures")
+    compare(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def html(experiment: Path) -> str:
+    return report(experiment).read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def page(html: str) -> Page:
+    return Page(html)
+
+
+def test_is_one_small_file_that_asks_for_nothing(html: str, page: Page) -> None:
+    assert len(html.encode()) < 5_000_000
+    asked = [*page.values("src"), *page.values("href"), *page.values("xlink:href")]
+    assert asked
+    assert all(address.startswith(("data:", "#")) for address in asked)
+    assert not re.search(r"@import|url\((?!#)", html)
+    names = {tag for tag, _ in page.tags}
+    assert not names & {"script", "iframe", "object", "embed"}
+    assert "default-src 'none'" in html
+
+
+def test_answers_every_item_and_links_to_each(page: Page) -> None:
+    ids = page.values("id")
+    links = {address[1:] for address in page.values("href") if address.startswith("#")}
+    for item in ITEMS:
+        assert item in ids
+        assert item in links
+    assert links <= set(ids)
+    assert len(ids) == len(set(ids))
+
+
+def test_every_picture_says_what_it_shows(page: Page) -> None:
+    pictures = [attributes for tag, attributes in page.tags if tag == "img"]
+    assert len(pictures) > 100
+    assert all(attributes.get("alt") for attributes in pictures)
+    charts = [attributes for tag, attributes in page.tags if tag == "svg"]
+    assert len(charts) > 15
+    assert all(attributes.get("aria-label") for attributes in charts)
+
+
+def test_every_number_stands_in_the_json_files(experiment: Path, page: Page) -> None:
+    """Each decimal number of a sentence or table is a stored one, formatted."""
+    stored = _numbers(
+        [json.loads(path.read_text()) for path in experiment.rglob("*.json")]
+        + [runs.read_history(experiment / name) for name in ("cnn", "vit")]
+    )
+    allowed = {
+        text
+        for number in stored
+        for text in (
+            *(numbers.decimal(number, digits) for digits in (2, 3)),
+            *(numbers.decimal(100 * number, digits) for digits in (0, 1)),
+            f"{number:.1f}",
+            f"{number:,.0f}",
+            str(number),
+        )
+    }
+    allowed |= {text.lstrip("−") for text in allowed}
+    said = " ".join(page.said).replace(numbers.THIN, " ")
+    printed = re.findall(r"(?<![\w.])\d[\d,]*\.\d+(?![\w.])|\d{1,3}(?:,\d{3})+", said)
+    assert len(printed) > 150
+    assert [text for text in printed if text not in allowed and text != "45,000"] == []
+
+
+def _numbers(value: Any) -> set[float]:
+    if isinstance(value, dict):
+        return _numbers(list(value.values()))
+    if isinstance(value, list):
+        found: set[float] = set().union(*map(_numbers, value))
+        if value and all(type(item) is int for item in value):
+            found.add(float(sum(value)))  # the size of a split is that of its classes
+        return found
+    return {float(value)} if isinstance(value, int | float) else set()
+
+
+def test_the_headline_is_the_comparison(experiment: Path, html: str) -> None:
+    models = runs.read_json(experiment / runs.COMPARISON)["models"]
+    table = html[html.index('class="headline"') : html.index("</table>")]
+    for facts in models.values():
+        assert numbers.percent(facts["accuracy"]["value"]) in table
+        assert numbers.decimal(facts["f1_macro"]["value"], 3) in table
+        assert numbers.count(facts["parameters"]) in table
+        assert numbers.duration(facts["train_seconds"]) in table
+    assert '<b class="cnn">CNN ahead</b>' in table
+
+
+def test_no_winner_where_the_interval_includes_none(tmp_path: Path) -> None:
+    write_experiment(tmp_path, accuracy={"cnn": 0.8, "vit": 0.8})
+    compare(tmp_path)
+    comparison = runs.read_json(tmp_path / runs.COMPARISON)
+    assert numbers.side(comparison["accuracy_difference"]) == 0
+    html = report(tmp_path).read_text(encoding="utf-8")
+    assert "No difference in accuracy was shown" in html
+    assert "<b>no difference shown</b>" in html
+
+
+def test_class_agnostic_maps_are_tagged(html: str) -> None:
+    heads = re.findall(r'<div class="head">(.*?)</div>', html)
+    unaware = [head for head in heads if "attention, last block" in head or "rollout" in head]
+    assert len(unaware) == 6
+    assert all('<span class="tag">class-agnostic</span>' in head for head in unaware)
+    aware = [head for head in heads if "gradient attention" in head or "Grad-CAM" in head]
+    assert aware
+    assert not any("class-agnostic" in head for head in aware)
+
+
+def test_the_notice_stands_at_the_top(html: str, tmp_path: Path) -> None:
+    assert html.index("these are not the usual pictures") < html.index("<main>")
+    compare(write_experiment(tmp_path))
+    assert "Please note" not in report(tmp_path).read_text(encoding="utf-8")
+
+
+def test_names_from_outside_are_escaped(tmp_path: Path) -> None:
+    canary = "<script>alert(1)</script>"
+    names = (canary, '"><img src=x onerror=alert(1)>', *"cdefghij")
+    write_experiment(tmp_path, class_names=names, description=canary, notice=canary)
+    compare(tmp_path)
+    html = report(tmp_path).read_text(encoding="utf-8")
+    assert "<script" not in html
+    assert "<img src=x" not in html
+    assert not any("onerror" in attributes for _, attributes in Page(html).tags)
+
+
+def test_two_models_that_are_never_right_together(tmp_path: Path) -> None:
+    write_experiment(tmp_path, accuracy={"cnn": 1.0, "vit": 0.0})
+    compare(tmp_path)
+    html = report(tmp_path).read_text(encoding="utf-8")
+    assert "There is no sampled test picture that both models get right" in html
+    assert "There is none." in html
+    assert "not reached" in html
+
+
+def test_maps_without_evidence_and_without_scores(tmp_path: Path) -> None:
+    write_experiment(tmp_path)
+    path = tmp_path / "cnn" / runs.HEATMAPS
+    arrays = runs.read_arrays(path)
+    arrays["map_grad_cam"] = np.zeros_like(arrays["map_grad_cam"])
+    arrays["refused_grad_cam"] = np.ones_like(arrays["refused_grad_cam"])
+    runs.write_arrays(path, **arrays)
+    path = tmp_path / "cnn" / runs.EXPLANATIONS
+    values = runs.read_json(path)
+    for scored in (*values["methods"].values(), *values["baselines"].values()):
+        scored["scores"] = dict.fromkeys(scored["scores"])
+    for row in values["layer_sweep"]["rows"]:
+        row |= {"deletion": None, "insertion": None}
+    runs.write_json(path, values)
+    compare(tmp_path)
+    html = report(tmp_path).read_text(encoding="utf-8")
+    assert "Grad-CAM for disc: no evidence" in html
+    assert "nothing was shown" in html
+    assert "Too few pictures" in html
+
+
+def test_says_which_stage_is_missing(tmp_path: Path) -> None:
+    write_experiment(tmp_path)
+    with pytest.raises(CheckpointError, match=runs.COMPARISON):
+        report(tmp_path)
+    assert not (tmp_path / runs.REPORT).exists()
+
+
+def test_the_same_files_give_the_same_report(experiment: Path, html: str) -> None:
+    assert report(experiment).read_text(encoding="utf-8") == html
+
+
+def test_figures_are_those_of_the_report(experiment: Path) -> None:
+    drawn = figures(experiment)
+    assert {"cnn_loss", "vit_confusion", "wall_clock", "grad_cam_gallery", "face_to_face"} <= set(
+        drawn
+    )
+    assert all(isinstance(figure, Figure) for figure in drawn.values())
+
+
+def test_needs_no_torch() -> None:
+    code = (
+        "import sys, visavis.report, visavis.compare; "
+        "print([m for m in ('torch', 'lightning', 'wandb', 'matplotlib.pyplot') "
+        "if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_command_holds_what_differs_from_the_preset_and_no_path() -> None:
+    settings = to_json(preset("quick", "cifar10"))
+    settings["seed"] = 7
+    settings["cnn"]["widths"] = [8, 16, 32]
+    settings["vit"]["optim"]["batch_size"] = 123
+    settings["data"] |= {"dir": "/home/someone/cifar", "source": "auto"}
+    settings["tracking"]["project"] = "secret"
+    made = {"preset": "quick", "experiment": settings, "data": {"source": "cifar10"}}
+    assert command(made) == (
+        "visavis run --preset quick --data.source cifar10 --seed 7 --data.dir DIR "
+        "--cnn.widths 8 16 32 --vit.optim.batch-size 123"
+    )

@@ -1,0 +1,185 @@
+import dataclasses
+import os
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from small import dataset, experiment
+from visavis import models, runs
+from visavis.classifier import Classifier
+from visavis.config import OptimConfig
+from visavis.data import split
+from visavis.errors import CheckpointError, VisavisError
+from visavis.evaluate import evaluate
+from visavis.loader import to_images
+from visavis.train import train
+from visavis.trained import load_trained
+
+
+def weights(folder):
+    return load_trained(folder).state_dict()
+
+
+def same(a, b):
+    return all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_the_epoch_with_the_lowest_validation_loss_is_the_one_shipped_and_tested(
+    tmp_path, monkeypatch
+):
+    step = Classifier.training_step
+
+    def worse_after_the_first_epoch(self, batch, index):
+        loss = step(self, batch, index)
+        return loss if self.current_epoch == 0 else -loss
+
+    monkeypatch.setattr(Classifier, "training_step", worse_after_the_first_epoch)
+    data, config = dataset(), experiment(cnn=OptimConfig(epochs=3, batch_size=50))
+    train(tmp_path, config, "cnn", data)
+    losses = [row["val_loss"] for row in runs.read_history(tmp_path)]
+    assert losses[0] < min(losses[1:]), "this run was to get worse"
+    assert runs.read_json(tmp_path / runs.TRAINING)["best_epoch"] == 1
+
+    _, validation = split(data.train_labels, config.data.validation_fraction, 0)
+    model = load_trained(tmp_path)
+    with torch.no_grad():
+        logits = model(to_images(data.train_pixels[validation]))
+    shipped = F.cross_entropy(logits, torch.from_numpy(data.train_labels[validation])).item()
+    assert shipped == pytest.approx(losses[0], rel=1e-4)
+    assert shipped != pytest.approx(losses[-1], rel=1e-3)
+
+    evaluate(tmp_path, data)
+    with torch.no_grad():
+        expected = model(to_images(data.test_pixels)).numpy()
+    stored = runs.read_arrays(tmp_path / runs.PREDICTIONS)["logits"]
+    np.testing.assert_allclose(stored, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["cnn", "vit"])
+def test_interrupted_and_resumed_equals_uninterrupted(tmp_path, monkeypatch, name):
+    data, config = dataset(), experiment()
+    train(tmp_path / "whole", config, name, data)
+
+    step = Classifier.training_step
+
+    def interrupted(self, batch, index):
+        if self.current_epoch == 1 and index == 1:
+            raise KeyboardInterrupt
+        return step(self, batch, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Classifier, "training_step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "parts", config, name, data)
+    assert not (tmp_path / "parts" / runs.WEIGHTS).exists()
+    assert [row["epoch"] for row in runs.read_history(tmp_path / "parts")] == [1]
+
+    train(tmp_path / "parts", config, name, data)
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+
+    def learned(folder):
+        rows = runs.read_history(tmp_path / folder)
+        return [{k: v for k, v in row.items() if "seconds" not in k} for row in rows]
+
+    assert learned("parts") == learned("whole")
+    assert runs.read_json(tmp_path / "parts" / runs.TRAINING)["resumed"]
+    left = {path.name for path in (tmp_path / "parts").iterdir()}
+    assert not left & {runs.RESUME, runs.BEST}
+
+
+def test_seeds_repeat_and_differ(tmp_path):
+    data, config = dataset(), experiment()
+    other = dataclasses.replace(config, seed=1)
+    train(tmp_path / "a", config, "vit", data)
+    train(tmp_path / "b", config, "vit", data)
+    train(tmp_path / "c", other, "vit", data)
+    assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
+    assert not same(weights(tmp_path / "a"), weights(tmp_path / "c"))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished")
+    train(folder, experiment(), "cnn", dataset())
+    return folder
+
+
+def test_what_a_run_says_of_itself(finished):
+    config, data = experiment(), dataset()
+    training = runs.read_json(finished / runs.TRAINING)
+    history = runs.read_history(finished)
+    assert training["parameters"] == models.parameter_count(config.cnn)
+    assert training["train_seconds"] == history[-1]["elapsed_train_seconds"]
+    assert sum(r["train_seconds"] for r in history) == pytest.approx(training["train_seconds"])
+    assert history[0]["learning_rate"] > history[-1]["learning_rate"]
+    described = runs.read_json(finished / runs.DATA)
+    assert described["fingerprint"] == data.fingerprint
+    indices = runs.read_arrays(finished / runs.SPLIT)
+    assert not set(indices["train"]) & set(indices["validation"])
+    assert sum(described["counts"]["train"]) == len(indices["train"])
+
+
+def test_a_finished_training_is_not_done_again(finished):
+    before = (finished / runs.WEIGHTS).stat().st_mtime_ns
+    train(finished, experiment(), "cnn", dataset())
+    assert (finished / runs.WEIGHTS).stat().st_mtime_ns == before
+
+
+def test_other_settings_or_data_are_refused_with_what_differs(finished):
+    with pytest.raises(CheckpointError, match=r"epochs is 2 there and 3 here"):
+        train(finished, experiment(cnn=OptimConfig(epochs=3, batch_size=50)), "cnn", dataset())
+    with pytest.raises(CheckpointError, match="fingerprint"):
+        train(finished, experiment(), "cnn", dataset(seed=9))
+    config = experiment()
+    other = dataclasses.replace(config.data, split_seed=5)
+    with pytest.raises(CheckpointError, match="split_fingerprint"):
+        train(finished, dataclasses.replace(config, data=other), "cnn", dataset())
+
+
+def test_a_loss_that_is_not_a_number_stops_the_training_in_one_sentence(tmp_path, monkeypatch):
+    step = Classifier.training_step
+
+    def broken(self, batch, index):
+        images, labels = batch
+        return step(self, (images * float("nan"), labels), index)
+
+    monkeypatch.setattr(Classifier, "training_step", broken)
+    with pytest.raises(
+        VisavisError, match="training diverged: the loss is not a number in epoch 1"
+    ):
+        train(tmp_path, experiment(), "cnn", dataset())
+    assert not (tmp_path / runs.WEIGHTS).exists()
+    assert not (tmp_path / runs.RESUME).exists()
+
+
+class Hostile:
+    def __init__(self, canary):
+        self.canary = canary
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.canary),)
+
+
+@pytest.mark.parametrize("content", ["hostile", "truncated"])
+def test_a_resume_file_that_is_not_ours_is_refused_and_runs_no_code(tmp_path, monkeypatch, content):
+    step = Classifier.training_step
+
+    def interrupted(self, batch, index):
+        if self.current_epoch == 1:
+            raise KeyboardInterrupt
+        return step(self, batch, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Classifier, "training_step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "run", experiment(), "cnn", dataset())
+    resume = tmp_path / "run" / runs.RESUME
+    if content == "hostile":
+        torch.save(Hostile(tmp_path / "canary"), resume)
+    else:
+        resume.write_bytes(resume.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match=r"resume\.ckpt is damaged"):
+        train(tmp_path / "run", experiment(), "cnn", dataset())
+    assert not (tmp_path / "canary").exists()

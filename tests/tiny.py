@@ -1,0 +1,73 @@
+"""Small models and tasks that several tests share."""
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from visavis import models
+from visavis.config import CNNConfig, ViTConfig
+
+CNN_CONFIG = CNNConfig(widths=(8, 16, 16))
+VIT_CONFIG = ViTConfig(width=16, depth=2, heads=2)
+
+
+def model(kind, *, seed=0):
+    """A model with random weights everywhere, in evaluation mode.
+
+    A fresh ViT answers the same to everything, since its head starts at zero.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    built = models.build(CNN_CONFIG if kind == "cnn" else VIT_CONFIG)
+    with torch.no_grad():
+        for parameter in built.parameters():
+            scale = max(parameter[0].numel(), 1) ** -0.5
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale)
+    return built.eval()
+
+
+def images(n=4, *, seed=0):
+    return torch.rand(n, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
+
+
+def hooks(module):
+    """How many hooks hang on a model."""
+    return sum(
+        len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks)
+        for m in module.modules()
+    )
+
+
+def planted(n, *, seed=0):
+    """Noise, and in the pictures of class 1 a red square of 8 x 8 pixels somewhere.
+
+    Returns:
+        Images, labels, and masks (n, 8, 8) of the four cells that the square covers.
+    """
+    generator = np.random.default_rng(seed)
+    pictures = generator.uniform(0.3, 0.7, (n, 3, 32, 32)).astype(np.float32)
+    labels = generator.integers(0, 2, n)
+    masks = np.zeros((n, 8, 8), dtype=np.float32)
+    for i, (row, column) in enumerate(generator.integers(0, 7, (n, 2))):
+        if labels[i]:
+            square = np.array([1, 0, 0])[:, None, None]
+            pictures[i, :, 4 * row : 4 * row + 8, 4 * column : 4 * column + 8] = square
+            masks[i, row : row + 2, column : column + 2] = 1
+    return torch.from_numpy(pictures), torch.from_numpy(labels), masks
+
+
+def taught(kind, *, steps):
+    """A model that was trained on `planted` pictures for some seconds."""
+    torch.manual_seed(0)
+    student = models.build(CNN_CONFIG if kind == "cnn" else VIT_CONFIG)
+    # With outputs for classes that never occur, the background would speak for "not those".
+    student.head = nn.Linear(student.head.in_features, 2)
+    models.fit_input(student, planted(64)[0])
+    optimiser = torch.optim.Adam(student.parameters(), lr=5e-3)
+    student.train()
+    for step in range(steps):
+        pictures, labels, _ = planted(64, seed=1 + step)
+        optimiser.zero_grad()
+        functional.cross_entropy(student(pictures), labels).backward()
+        optimiser.step()
+    return student.eval()
