@@ -1,4 +1,4 @@
-"""Every test runs with array shapes checked, without the network, and away from the user's files."""
+"""Every test runs with shapes checked, without the network, and away from the user's files."""
 
 import os
 import socket

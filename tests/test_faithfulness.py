@@ -257,11 +257,11 @@ def test_the_sweep_scores_each_layer_of_the_cnn_on_its_own_grid():
     found = layers.sweep(tiny.model("cnn"), tiny.images(12), random_orders=2)
     grids = {row["layer"]: row["grid"] for row in found["rows"]}
     assert grids == {
-        "stages.0.conv1": [31, 31],
+        "stages.0.activation1": [16, 16],
         "stages.0": [16, 16],
-        "stages.1.conv1": [16, 16],
+        "stages.1.activation1": [8, 8],
         "stages.1": [8, 8],
-        "stages.2.conv1": [8, 8],
+        "stages.2.activation1": [8, 8],
         "stages.2": [8, 8],
     }
     assert sum(row["chosen"] for row in found["rows"]) == 1

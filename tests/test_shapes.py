@@ -45,7 +45,9 @@ def test_shapes_vary_in_size_and_place_and_lie_inside(drawn):
 def test_what_the_mask_covers_stands_out_from_its_surroundings(drawn):
     pixels, _, masks = drawn
     inside, outside = _mean_colours(pixels, masks), _mean_colours(pixels, ~masks)
-    assert np.abs(inside - outside).max(axis=1).min() > 45
+    clear = np.abs(inside - outside).max(axis=1) > 45
+    assert 0.94 < clear.mean() < 0.99  # all but the few that are faint on purpose
+    pixels, masks = pixels[clear], masks[clear]
     # The mask is the shape and not a box around it: inside it there is one colour.
     spread = [p[m].std(axis=0).mean() for p, m in zip(pixels, masks, strict=True)]
     assert np.median(spread) < 20

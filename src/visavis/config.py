@@ -274,7 +274,7 @@ def _experiment(
     cnn: tuple[tuple[int, int, int], int],
     vit: tuple[int, int, int],
     batch_size: int = 250,
-    explain: ExplainConfig = ExplainConfig(),  # noqa: B008 - frozen
+    explain: ExplainConfig = ExplainConfig(),
 ) -> Experiment:
     """From the CNN's widths and epochs, and the ViT's width, depth and epochs."""
     widths, cnn_epochs = cnn

@@ -121,6 +121,9 @@ CLASS_NAMES = tuple(_OUTLINES)
 TILT_DEGREES = 20.0
 """Shapes are turned by up to this much either way: no square becomes a diamond."""
 
+FAINT_FRACTION = 0.03
+"""Share of pictures whose shape hardly shows: even a good model has errors to be explained."""
+
 SIZE = (6.5, 10.5)
 """Least and greatest radius of a shape, pixels."""
 
@@ -241,7 +244,9 @@ def _draw_chunk(
     for _ in range(5):
         _paint(canvas, _stroke(generator, n), _colours(generator, n, vivid=1.0))
     coverage = _shape(generator, labels)
-    _paint(canvas, coverage, _contrasting(generator, canvas))
+    faint = generator.random((n, 1, 1), np.float32) < FAINT_FRACTION
+    opacity = np.where(faint, _uniform(generator, (n, 1, 1), 0.06, 0.2), np.float32(1))
+    _paint(canvas, coverage * opacity, _contrasting(generator, canvas))
     canvas += _uniform(generator, (*canvas.shape[:3], 1), -0.04, 0.04)  # grain
     canvas += _uniform(generator, canvas.shape, -0.025, 0.025)
     pixels = (np.clip(canvas, 0, 1) * 255 + np.float32(0.5)).astype(np.uint8)

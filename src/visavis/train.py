@@ -267,6 +267,7 @@ def _fit(
     bf16 = facts["precision"] == "bf16"
     if compiled:
         log.info("%s: compiling the training step", name)
+        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # "no CUDA runtime"
     try:
         _warm_up(module, bf16=bf16, device=device)
     except Exception as error:

@@ -78,7 +78,7 @@ def probabilities(
     """
     check_classes(model, images, classes)
     n, points = kept.shape[:2]
-    masks = torch.from_numpy(kept).to(images.device).flatten(0, 1)[:, None]
+    masks = torch.tensor(kept, device=images.device).flatten(0, 1)[:, None]
     rows = torch.arange(n, device=images.device).repeat_interleave(points)
     hole = model.normalize.mean
     layout = torch.channels_last if isinstance(model, CNN) else torch.contiguous_format

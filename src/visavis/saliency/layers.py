@@ -15,8 +15,13 @@ from visavis.saliency.gradcam import default_layer, grad_cam
 
 
 def candidates(model: CNN) -> list[str]:
-    """The first convolution and the output of each stage, from the picture to the head."""
-    return [f"stages.{i}{part}" for i in range(len(model.stages)) for part in (".conv1", "")]
+    """Both activations of each stage, from the picture to the head.
+
+    Not the convolutions before them: their outputs are not yet centred by the batch norm, and
+    Grad-CAM's map is then zero everywhere for many pictures.
+    """
+    parts = (".activation1", "")
+    return [f"stages.{i}{part}" for i in range(len(model.stages)) for part in parts]
 
 
 def sweep(
@@ -90,10 +95,10 @@ def choose(rows: list[dict[str, Any]], *, fallback: str) -> tuple[str, str]:
         if row is not best and row["deletion"]["high"] >= best["deletion"]["low"]
     ]
     if rivals:
-        names = ", ".join(f"{row['layer']} ({_told(row['deletion'])})" for row in rivals)
+        names = "; ".join(f"{row['layer']}, {_told(row['deletion'])}" for row in rivals)
         reason += f" Its interval overlaps with that of {names}: no difference to these was shown."
     return best["layer"], reason
 
 
 def _told(score: Interval) -> str:
-    return f"{score['value']:.2f} [{score['low']:.2f}, {score['high']:.2f}]"
+    return f"{score['value']:.2f} ({score['low']:.2f} to {score['high']:.2f})"

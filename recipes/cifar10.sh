@@ -1,0 +1,13 @@
+#!/bin/sh
+# Tables "CIFAR-10" of docs/benchmarks.md.
+#   recipes/cifar10.sh quick    [DATA_FOLDER]
+#   recipes/cifar10.sh standard [DATA_FOLDER]
+# Without a folder CIFAR-10 is fetched. Wall-clock and peak memory are told by time -v at the end.
+set -eu
+cd "$(dirname "$0")/.."
+make setup
+preset=$1
+[ $# -lt 2 ] || set -- "$preset" --data.dir "$2"
+shift
+/usr/bin/time -v .venv/bin/visavis run --preset "$preset" --data.source cifar10 "$@" \
+    --out "runs/bench-$preset"

@@ -1,0 +1,16 @@
+#!/bin/sh
+# Start-up of the command line and rebuilding a report: seconds, best of five.
+#   recipes/startup.sh EXPERIMENT
+set -eu
+cd "$(dirname "$0")/.."
+for command in "--help" "report $1"; do
+    .venv/bin/python - "$command" <<'PY'
+import subprocess, sys, time
+seconds = []
+for _ in range(5):
+    start = time.perf_counter()
+    subprocess.run([".venv/bin/visavis", *sys.argv[1].split()], check=True, capture_output=True)
+    seconds.append(time.perf_counter() - start)
+print(f"visavis {sys.argv[1].split()[0]}: {min(seconds):.2f} s")
+PY
+done
