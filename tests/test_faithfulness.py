@@ -234,7 +234,7 @@ def test_the_layer_with_the_highest_deletion_score_is_chosen_if_its_map_is_fine_
     rows = [row("early", 16, 0.3), row("late", 8, 0.6), row("too coarse", 4, 0.9)]
     chosen, reason = layers.choose(rows, fallback="late")
     assert chosen == "late"
-    assert "0.60 [0.55, 0.65]" in reason
+    assert "0.60 (0.55 to 0.65)" in reason
     assert "overlap" not in reason
 
 
@@ -242,7 +242,7 @@ def test_a_choice_that_was_close_says_so():
     rows = [row("early", 16, 0.55), row("late", 8, 0.6), row("first", 16, 0.2)]
     chosen, reason = layers.choose(rows, fallback="late")
     assert chosen == "late"
-    assert "overlaps with that of early (0.55 [0.50, 0.60])" in reason
+    assert "overlaps with that of early, 0.55 (0.50 to 0.60)" in reason
     assert "no difference" in reason
     assert "first" not in reason
 

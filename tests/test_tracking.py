@@ -9,6 +9,7 @@ import os
 import socket
 import struct
 import threading
+import time
 
 import pytest
 from matplotlib.figure import Figure
@@ -40,6 +41,8 @@ def records(folder):
             place += room
             continue
         length, kind = struct.unpack("<HB", content[place + 4 : place + 7])
+        if place + 7 + length > len(content):  # still being written
+            break
         parts += content[place + 7 : place + 7 + length]
         place += 7 + length
         if kind in (1, 4):
@@ -49,8 +52,11 @@ def records(folder):
 
 
 def history(folder):
-    """What was logged, one dictionary for each call."""
-    rows = []
+    """What was logged, one dictionary for each call, once W&B's writer has ended the file."""
+    rows, patience = [], time.monotonic() + 30
+    while "exit" not in {r.WhichOneof("record_type") for r in records(folder)}:
+        assert time.monotonic() < patience, "W&B's writer never ended its file"
+        time.sleep(0.1)
     for record in records(folder):
         if record.WhichOneof("record_type") == "history":
             items = record.history.item

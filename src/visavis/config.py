@@ -259,9 +259,9 @@ def preset(name: Preset, source: Literal["cifar10", "shapes"]) -> Experiment:
     if source == "shapes":
         return _experiment(
             cnn=((32, 64, 128), 2 if name == "quick" else 3),
-            vit=(96, 4, 6 if name == "quick" else 10),
+            vit=(96, 4, 5 if name == "quick" else 8),
             batch_size=100,
-            explain=ExplainConfig(random_orders=5),
+            explain=ExplainConfig(sweep_images=100, random_orders=4),
         )
     if name == "quick":
         explain = ExplainConfig(sweep_images=100, random_orders=5)

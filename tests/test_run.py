@@ -1,0 +1,85 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from small import dataset, experiment
+from visavis import load, overlay, runs
+from visavis.config import CNNConfig
+from visavis.errors import CheckpointError, VisavisError
+from visavis.run import run
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    out = tmp_path_factory.mktemp("experiment")
+    run(out, experiment(), "smoke", dataset())
+    return out
+
+
+def test_a_run_leaves_every_file_that_the_architecture_names(done):
+    assert {runs.EXPERIMENT, runs.COMPARISON, runs.REPORT} <= {p.name for p in done.iterdir()}
+    stages = {runs.CONFIG, runs.PROVENANCE, runs.DATA, runs.SPLIT, runs.HISTORY, runs.WEIGHTS}
+    stages |= {runs.TRAINING, runs.PREDICTIONS, runs.EVALUATION, runs.HEATMAPS, runs.EXPLANATIONS}
+    for name in ("cnn", "vit"):
+        files = {path.name for path in (done / name).iterdir()}
+        assert stages <= files
+        assert not [file for file in files if file.endswith((".tmp", ".ckpt"))]
+
+
+def test_a_finished_run_repeated_does_no_stage_again(done):
+    before = {p: p.stat().st_mtime_ns for p in done.glob("*/*") if p.name != ".lock"}
+    run(done, experiment(), "smoke", dataset())
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+
+
+def test_a_missing_stage_alone_is_done_again(done):
+    (done / "vit" / runs.EXPLANATIONS).unlink()
+    kept = (done / "vit" / runs.PREDICTIONS).stat().st_mtime_ns
+    run(done, experiment(), "smoke", dataset())
+    assert (done / "vit" / runs.EXPLANATIONS).exists()
+    assert (done / "vit" / runs.PREDICTIONS).stat().st_mtime_ns == kept
+
+
+def test_a_folder_of_another_experiment_is_refused_and_left_alone(done):
+    before = (done / runs.EXPERIMENT).read_bytes()
+    other = dataclasses.replace(experiment(), cnn=CNNConfig(widths=(8, 16, 16)))
+    with pytest.raises(CheckpointError, match=r"cnn\.widths"):
+        run(done, other, "smoke", dataset())
+    with pytest.raises(CheckpointError, match="fingerprint"):
+        run(done, experiment(), "smoke", dataset(seed=4))
+    assert (done / runs.EXPERIMENT).read_bytes() == before
+
+
+def test_the_estimate_is_told_with_the_shorter_presets(tmp_path, caplog, monkeypatch):
+    def stop(*arguments):
+        raise VisavisError("enough")
+
+    monkeypatch.setattr("visavis.run.train", stop)
+    with caplog.at_level("INFO"), pytest.raises(VisavisError, match="enough"):
+        run(tmp_path, experiment(), "standard", dataset())
+    assert "training will take about" in caplog.text
+    assert "--preset quick about" in caplog.text
+
+
+def test_the_library_answers_as_the_run_did(done):
+    data = dataset()
+    stored = runs.read_arrays(done / "cnn" / runs.PREDICTIONS)["logits"]
+    heatmaps = runs.read_arrays(done / "cnn" / runs.HEATMAPS)
+    cnn = load(done / "cnn")
+    probabilities = cnn.predict(data.test_pixels)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+    np.testing.assert_array_equal(probabilities.argmax(axis=1), stored.argmax(axis=1))
+    rows = heatmaps["indices"][:5]
+    assert len(cnn.explain(data.test_pixels[rows])) == len(rows)
+    vit = load(done / "vit")
+    maps = vit.explain(data.test_pixels[rows], method="rollout")
+    stored_maps = runs.read_arrays(done / "vit" / runs.HEATMAPS)
+    picture = {int(index): row for row, index in enumerate(stored_maps["indices"])}
+    for index, heatmap in zip(rows, maps, strict=True):
+        if int(index) in picture:
+            expected = stored_maps["map_rollout"][picture[int(index)]]
+            np.testing.assert_allclose(heatmap, expected, atol=1e-5)
+    assert overlay(data.test_pixels[0], maps[0]).dtype == np.uint8
+    with pytest.raises(ValueError, match="cannot explain a cnn"):
+        cnn.explain(data.test_pixels[:1], method="rollout")
