@@ -35,3 +35,14 @@ def _no_network(monkeypatch):
         return connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """An experiment that went through every stage, with tiny models; copy it before changing it."""
+    import small
+    from visavis.run import run
+
+    folder = tmp_path_factory.mktemp("finished") / "experiment"
+    run(folder, small.experiment(), "smoke", small.dataset())
+    return folder

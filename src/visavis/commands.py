@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
-import tyro
-
 from visavis import config, faults, runs
 from visavis.arguments import (
     Compare,
@@ -68,8 +66,9 @@ def train(name: Literal["cnn", "vit"], arguments: Arguments) -> Iterator[str]:
         preset = _preset(arguments)
         settings = config.preset(preset, source)
         chosen = {key: getattr(settings, key) for key in shared}
-        default = kind(out=tyro.MISSING, preset=preset, **chosen)
-        return parse(kind, arguments, prog=f"visavis train {name}", default=default)
+        default = kind(out=Path(), preset=preset, **chosen)
+        prog = f"visavis train {name}"
+        return parse(kind, arguments, prog=prog, default=default, required=["out"])
 
     command, dataset = _with_pictures(arguments, parsed, lambda given: given.data)
     experiment = dataclasses.replace(

@@ -243,7 +243,7 @@ class Experiment:
 def preset(name: Preset, source: Literal["cifar10", "shapes"]) -> Experiment:
     """The settings of a preset for a data source.
 
-    smoke is there to see that everything works; quick trains smaller models for two epochs;
+    smoke is there to see that everything works; quick trains smaller models for two or three epochs;
     standard is for results worth reading. All are short next to the 200 epochs of public ViT
     recipes: Muon (Jordan et al. 2024), whitened first layers and a linear decay to zero make few
     epochs enough. The built-in shapes are fewer and easier, so less of everything does.
@@ -265,7 +265,7 @@ def preset(name: Preset, source: Literal["cifar10", "shapes"]) -> Experiment:
         )
     if name == "quick":
         explain = ExplainConfig(sweep_images=100, random_orders=5)
-        return _experiment(cnn=((64, 128, 256), 2), vit=(192, 4, 2), explain=explain)
+        return _experiment(cnn=((64, 128, 256), 2), vit=(192, 4, 3), explain=explain)
     return _experiment(cnn=((64, 192, 256), 7), vit=(192, 6, 8))
 
 

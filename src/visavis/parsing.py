@@ -22,8 +22,18 @@ from visavis.errors import ConfigError
 T = TypeVar("T")
 
 
-def parse(cls: type[T], arguments: Sequence[str], *, prog: str, default: T | None = None) -> T:
+def parse(
+    cls: type[T],
+    arguments: Sequence[str],
+    *,
+    prog: str,
+    default: T | None = None,
+    required: Sequence[str] = (),
+) -> T:
     """Read a command line into `cls`; what it does not set is as in `default`.
+
+    Args:
+        required: fields that the command line has to set all the same.
 
     Raises:
         ConfigError: an unknown flag, a bad value, or something missing.
@@ -39,7 +49,7 @@ def parse(cls: type[T], arguments: Sequence[str], *, prog: str, default: T | Non
                 default=tyro.MISSING_NONPROP if default is None else default,
                 return_unknown_args=True,
                 config=(tyro.conf.DisallowNone,),
-                registry=_registry(),
+                registry=_registry(required),
             )
     except SystemExit as end:
         if not end.code:
@@ -92,7 +102,9 @@ def _sentence(box: str, arguments: Sequence[str], cls: type) -> str:
     """What tyro says in a box, as one sentence."""
     lines = [line.strip("│ ") for line in re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines()]
     inside = [line for line in lines if line and line[0] not in "╭╰"]
-    rule = next((i for i, line in enumerate(inside) if set(line) == {"─"}), len(inside))
+    if len(inside) > 1 and set(inside[1]) == {"-"}:  # without UTF-8, the title is a line as well
+        inside = inside[2:]
+    rule = next((i for i, line in enumerate(inside) if set(line) <= {"─", "-"}), len(inside))
     text = " ".join(inside[:rule])
     if found := re.match(r"invalid choice '(.*)' for argument '(.*?)'. Expected .*\((.*)\)", text):
         value, flag, choices = found.groups()
@@ -115,7 +127,7 @@ def _sentence(box: str, arguments: Sequence[str], cls: type) -> str:
     return re.sub(r"^Error parsing \S+: ", "", text)
 
 
-def _registry() -> tyro.constructors.ConstructorRegistry:
+def _registry(required: Sequence[str]) -> tyro.constructors.ConstructorRegistry:
     """How tyro reads our dataclasses: as it does by itself, but with help text that flows."""
     registry = tyro.constructors.ConstructorRegistry()
 
@@ -129,7 +141,8 @@ def _registry() -> tyro.constructors.ConstructorRegistry:
         hints, docs = typing.get_type_hints(cls, include_extras=True), _field_docs(cls)
         specs = []
         for each in dataclasses.fields(cls):
-            default, hint = _default(each, info.default), hints[each.name]
+            hint = hints[each.name]
+            default = _default(each, None if each.name in required else info.default)
             if default is None:
                 hint = Annotated[hint, arg(help_behavior_hint="")]
             elif default is False:
