@@ -61,12 +61,6 @@ def _torch(name: str) -> Check:
     except importlib.metadata.PackageNotFoundError as error:
         return Check(name, "fail", f"{error.name} is missing", "pip install torch torchvision")
     found = f"{torch}, torchvision {torchvision}"
-    wanted = re.search(
-        r"torch==([\d.]+)", " ".join(importlib.metadata.requires("torchvision") or [])
-    )
-    if wanted and torch.partition("+")[0] != wanted[1]:
-        advice = f"this torchvision goes with torch {wanted[1]}; {REINSTALL}"
-        return Check(name, "fail", found, advice)
     try:
         importlib.import_module("torchvision")
     except Exception as error:  # "operator torchvision::nms does not exist", for one

@@ -1,0 +1,404 @@
+"""The command line as its users meet it: exit codes, sentences, what goes to which stream."""
+
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from PIL import Image
+
+import small
+import visavis.run
+from visavis import cli, commands, config, data, runs
+from visavis.errors import CheckpointError, ConfigError, DataError, EnvironmentFault
+from visavis.parsing import flags
+
+TINY = [
+    *("--cnn.widths", "8", "8", "16", "--vit.width", "16", "--vit.depth", "2", "--vit.heads", "2"),
+    *("--explain.images", "20", "--explain.sweep-images", "10", "--explain.random-orders", "2"),
+    *("--train.precision", "float32", "--train.compile", "off", "--tracking.wandb", "off"),
+]
+HELPS = [[], *(name.split() for name in commands.COMMANDS)]
+
+
+@pytest.fixture
+def visavis_command(monkeypatch, capsys):
+    """Call the command line; its exit code, stdout and stderr."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["visavis", *map(str, arguments)])
+        code = cli.main()
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+@pytest.fixture
+def few_pictures(monkeypatch):
+    """Whatever is asked for, there are a few shapes; tells what was asked for."""
+    asked = []
+
+    def resolve(wanted):
+        asked.append(wanted)
+        return small.dataset()
+
+    monkeypatch.setattr(data, "resolve", resolve)
+    return asked
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """Make `visavis compare x` raise."""
+
+    def install(error):
+        def raiser(arguments):
+            raise error
+            yield
+
+        monkeypatch.setitem(commands.COMMANDS, "compare", raiser)
+
+    return install
+
+
+def spawn(code, *arguments, **options):
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def test_no_help_imports_torch_or_draws_anything():
+    code = (
+        "import sys\nfrom visavis.cli import main\n"
+        f"for words in {HELPS!r}:\n"
+        "    sys.argv = ['visavis', *words, '--help']\n"
+        "    assert main() == 0, words\n"
+        "    heavy = {'torch', 'lightning', 'matplotlib', 'scipy', 'wandb'} & {*sys.modules}\n"
+        "    assert not heavy, (words, heavy)\n"
+    )
+    process = spawn(code)
+    _, err = process.communicate()
+    assert process.returncode == 0, err
+
+
+def test_top_help_names_every_command(visavis_command):
+    for arguments in ([], ["--help"], ["-h"]):
+        code, out, err = visavis_command(*arguments)
+        assert (code, err) == (0, "")
+    for name in commands.COMMANDS:
+        assert f"\n  {name}" in out or name in out.replace("also: ", "")
+
+
+def test_run_takes_the_promised_flags_and_explains_each(visavis_command):
+    code, out, _ = visavis_command("run", "--help")
+    text = " ".join(out.replace("│", " ").split())
+    assert code == 0
+    for promised in (
+        "--preset {smoke,quick,standard}",
+        "--out PATH",
+        "--seed INT",
+        "--data.source {auto,cifar10,shapes}",
+        "--data.dir PATH",
+        "--tracking.wandb {auto,online,offline,off}",
+        "--cnn.optim.epochs INT Passes over the training pictures.",
+        "--vit.patch-size INT Side of the non-overlapping square patches, pixels",
+        "--debug",
+    ):
+        assert promised in text, promised
+    hyper_parameters = {
+        f"--{model}.optim.{field.replace('_', '-')}"
+        for model in config.MODEL_NAMES
+        for field in config.OptimConfig.__dataclass_fields__
+    }
+    assert hyper_parameters <= set(flags(commands.Run))
+    assert all(flag in text for flag in flags(commands.Run))
+
+
+def test_help_shows_the_defaults_of_the_chosen_preset(visavis_command):
+    for preset, source in (("smoke", "cifar10"), ("standard", "shapes")):
+        _, out, _ = visavis_command("run", "--preset", preset, f"--data.source={source}", "-h")
+        text = " ".join(out.replace("│", " ").split())
+        epochs = config.preset(preset, source).vit.optim.epochs
+        expected = f"--vit.optim.epochs INT Passes over the training pictures. (default: {epochs})"
+        assert expected in text
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("rnu", "there is no command rnu; did you mean run?"),
+        ("train", "visavis train is followed by cnn or vit"),
+        ("train resnet", "visavis train is followed by cnn or vit, not resnet"),
+        ("data", "info or fetch or verify"),
+        ("--preset quick", "after a command"),
+        ("run --cnn.optim.epoch 3", "did you mean --cnn.optim.epochs"),
+        ("run --epochs 3", "did you mean --cnn.optim.epochs or --vit.optim.epochs?"),
+        ("run --cnn.optim.epochs three", "--cnn.optim.epochs three: use a whole number"),
+        ("run --vit.mlp-ratio big", "--vit.mlp-ratio big: use a number"),
+        ("run --data.source cifar", "use auto, cifar10 or shapes; did you mean cifar10?"),
+        ("run --preset quik", "did you mean quick?"),
+        ("run --vit.patch-size 5", "--vit.patch-size 5 does not divide the image side 32"),
+        ("run --cnn.optim.epochs 0", "--cnn.optim.epochs"),
+        ("run --seed", "--seed needs a value"),
+        ("run --cnn.widths 8 8", "--cnn.widths needs 3 values"),
+        ("run stray", "'stray'"),
+        ("run --data.source shapes --data.dir x", "contradict"),
+        ("train cnn", "--out PATH is missing"),
+        ("train cnn --vit.depth 3 --out x", "there is no flag --vit.depth"),
+        ("evaluate", "DIR is missing"),
+        ("predict x", "name at least one picture"),
+    ],
+)
+def test_a_wrong_command_line_costs_one_sentence(line, expected, visavis_command):
+    code, out, err = visavis_command(*line.split())
+    assert (code, out) == (2, "")
+    assert expected in err
+    assert err.startswith("visavis: ") and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "expected"),
+    [
+        (ConfigError("no"), 2, "no"),
+        (DataError("no"), 3, "no"),
+        (CheckpointError("no"), 4, "no"),
+        (EnvironmentFault("no"), 5, "no"),
+        (MemoryError(), 5, "--cnn.optim.batch-size"),
+        (type("OutOfMemoryError", (RuntimeError,), {})("CUDA"), 5, "--vit.optim.batch-size"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 5, "smaller batches"),
+        (OSError(errno.ENOSPC, "No space left", "/tmp/x"), 5, "the disk is full, so /tmp/x"),
+        (PermissionError(errno.EACCES, "Permission denied", "/x"), 5, "no permission for /x"),
+        (ModuleNotFoundError("No module", name="scipy"), 5, "the package scipy is missing"),
+        (RuntimeError("operator torchvision::nms does not exist"), 5, "visavis doctor"),
+        (
+            KeyError("boom"),
+            1,
+            "this is a bug in visavis (KeyError: 'boom'); run again with --debug",
+        ),
+        (KeyboardInterrupt(), 130, "stopped"),
+    ],
+)
+def test_each_fault_has_its_exit_code_and_one_sentence(
+    error, code, expected, failing, visavis_command
+):
+    failing(error)
+    found, out, err = visavis_command("compare", "x")
+    assert (found, out) == (code, "")
+    assert expected in err
+    assert err.count("\n") == 1
+
+
+def test_debug_shows_where(failing, visavis_command):
+    failing(DataError("no"))
+    code, _, err = visavis_command("compare", "x", "--debug")
+    assert code == 3
+    assert "Traceback" in err and "in raiser" in err and err.endswith("visavis: no\n")
+
+
+def test_a_preset_follows_the_pictures_and_flags_override_it(
+    few_pictures, monkeypatch, tmp_path, visavis_command, finished
+):
+    calls = []
+    monkeypatch.setattr(visavis.run, "run", lambda *given: calls.append(given) or finished)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "quick-shapes").symlink_to(finished)
+    arguments = ("run", "--preset", "quick", "--vit.optim.epochs", "77", "--seed", "3")
+    assert visavis_command(*arguments)[0] == 0
+    ((out, experiment, preset, dataset),) = calls
+    expected = config.preset("quick", "shapes")
+    assert few_pictures[0].source == "auto"
+    assert (str(out), preset, dataset.source) == ("runs/quick-shapes", "quick", "shapes")
+    assert experiment.cnn == expected.cnn != config.preset("quick", "cifar10").cnn
+    assert experiment.vit.optim.epochs == 77
+    assert experiment.vit.width == expected.vit.width
+    assert experiment.seed == 3
+
+
+def test_run_does_everything_once_and_goes_on_where_it_stopped(
+    few_pictures, tmp_path, visavis_command
+):
+    out = tmp_path / "my experiment"
+    arguments = ("run", "--preset", "smoke", "--data.source", "shapes", "--out", out, *TINY)
+    code, text, narration = visavis_command(*arguments)
+    assert code == 0, narration
+    assert text.splitlines()[-1] == str(out / "report.html")
+    comparison = runs.read_json(out / runs.COMPARISON)
+    accuracy = 100 * comparison["models"]["cnn"]["accuracy"]["value"]
+    assert f"{accuracy:.1f} %" in text.splitlines()[1]
+    assert "cnn: epoch 1 of 1" in narration and "vit: epoch 1 of 1" in narration
+    assert "will take about" in narration
+    before = {p: p.stat().st_mtime_ns for p in out.glob("*/*") if p.name != ".lock"}
+    (out / "vit" / runs.EXPLANATIONS).unlink()
+    code, again, narration = visavis_command(*arguments)
+    assert (code, again) == (0, text)
+    after = {p: p.stat().st_mtime_ns for p in out.glob("*/*") if p.name != ".lock"}
+    redone = {str(path.relative_to(out)) for path in before if after[path] != before[path]}
+    assert redone == {"vit/explanations.json", "vit/heatmaps.npz"}
+    code, _, err = visavis_command(*arguments, "--cnn.optim.epochs", "2")
+    assert code == 4
+    assert "cnn.optim.epochs is 1 there and 2 here" in err
+
+
+def test_stage_by_stage_comes_to_what_run_does(few_pictures, finished, tmp_path, visavis_command):
+    experiment = tmp_path / "experiment"
+    shutil.copytree(finished, experiment)
+    for name in ("cnn/evaluation.json", "cnn/explanations.json", "comparison.json", "report.html"):
+        (experiment / name).unlink()
+    code, _, err = visavis_command("compare", experiment)
+    assert (code == 4 and "explanations.json is missing" in err) or "evaluation.json" in err
+    for arguments, following in (
+        (("evaluate", experiment / "cnn"), "explain"),
+        (("explain", experiment / "cnn"), "compare"),
+        (("compare", experiment), "report"),
+    ):
+        code, out, err = visavis_command(*arguments)
+        assert code == 0, err
+        assert f"visavis {following}" in out.splitlines()[-1]
+    code, out, _ = visavis_command("report", experiment)
+    assert (code, out) == (0, f"{experiment / 'report.html'}\n")
+    for name in ("cnn/evaluation.json", "cnn/explanations.json", "comparison.json"):
+        found, expected = (
+            json.loads((folder / name).read_text()) for folder in (experiment, finished)
+        )
+        for timing in ("seconds", "inference_pictures_per_second", "models"):
+            found.pop(timing, None), expected.pop(timing, None)
+        assert found == expected, name
+
+
+def test_explain_and_evaluate_want_one_models_folder(finished, tmp_path, visavis_command):
+    code, _, err = visavis_command("evaluate", finished)
+    assert code == 2 and f"{finished}/cnn" in err
+    code, _, err = visavis_command("explain", tmp_path / "nothing")
+    assert code == 4 and "there is no run folder" in err
+
+
+def test_the_pictures_of_a_run_are_remembered(few_pictures, finished, tmp_path, visavis_command):
+    """`auto` then means what it came to when the model was trained."""
+    shutil.copytree(finished / "cnn", tmp_path / "cnn")
+    visavis_command("evaluate", tmp_path / "cnn")
+    visavis_command("evaluate", tmp_path / "cnn", "--data.dir", "x", "--data.source", "cifar10")
+    assert [asked.source for asked in few_pictures] == ["shapes", "cifar10"]
+
+
+def test_train_cnn_trains_the_cnn_alone(few_pictures, tmp_path, visavis_command):
+    tiny = (*TINY[:4], *TINY[-6:])
+    code, out, err = visavis_command("train", "cnn", "--out", tmp_path / "x", *tiny, "--seed", 4,
+        "--cnn.optim.epochs", 1)  # fmt: skip
+    assert code == 0, err
+    assert out.splitlines()[-1] == f"next: visavis evaluate {tmp_path / 'x'}"
+    written = runs.read_json(tmp_path / "x" / runs.CONFIG)
+    assert (written["model"]["kind"], written["seed"]) == ("cnn", 4)
+
+
+def test_predict_answers_for_good_pictures_among_bad_ones(finished, tmp_path, visavis_command):
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "good.png")
+    (tmp_path / "bad.png").write_text("no picture")
+    pictures = [tmp_path / "good.png", tmp_path / "bad.png", tmp_path / "good.png"]
+    code, out, err = visavis_command("predict", finished, *pictures, "--json")
+    assert code == 3
+    answers = json.loads(out)
+    assert [sorted(answer) for answer in answers] == [
+        ["image", "models"],
+        ["error", "image"],
+        ["image", "models"],
+    ]
+    assert "bad.png is not a picture" in err and err.count("\n") == 1
+    code, out, err = visavis_command("predict", finished, tmp_path / "good.png")
+    assert (code, err) == (0, "")
+    assert out.count("%") == 6
+
+
+def test_data_info_tells_the_counts(few_pictures, visavis_command):
+    code, out, _ = visavis_command("data", "info", "--data.source", "shapes")
+    assert code == 0
+    assert small.dataset().fingerprint in out
+    assert "together" in out and "200" in out
+    code, out, _ = visavis_command("data", "verify", "--data.source", "shapes")
+    assert code == 0
+
+
+def test_a_reader_that_stops_reading_is_no_fault():
+    code = (
+        "import sys\nfrom visavis import cli, commands\n"
+        "commands.COMMANDS['report'] = lambda a: iter(['line'] * 100000)\n"
+        "sys.argv = ['visavis', 'report', 'x']\nsys.exit(cli.main())"
+    )
+    process = spawn(code)
+    process.stdout.readline()
+    process.stdout.close()
+    assert (process.wait(), process.stderr.read()) == (0, "")
+    process.stderr.close()
+
+
+SLEEPY = """
+import sys, time
+from visavis import cli, commands
+def sleep(arguments):
+    try:
+        print('ready', flush=True)
+        time.sleep(30)
+    finally:
+        print('clean', flush=True)
+        time.sleep({cleaning})
+    yield
+commands.COMMANDS['report'] = sleep
+sys.argv = ['visavis', 'report', 'x']
+sys.exit(cli.main())
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_in_good_order_and_a_second_one_at_once(number):
+    with spawn(SLEEPY.format(cleaning=0)) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        out, err = process.communicate()
+    assert (process.returncode, out) == (128 + number, "clean\n")
+    assert "the same command goes on" in err and err.count("\n") == 1
+    with spawn(SLEEPY.format(cleaning=30)) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        assert process.stdout.readline() == "clean\n"
+        start = time.monotonic()
+        process.send_signal(number)
+        assert process.wait() == 128 + number
+        assert time.monotonic() - start < 5
+
+
+def test_a_training_that_is_stopped_keeps_its_last_epoch(tmp_path):
+    code = (
+        "import sys\nsys.path.insert(0, sys.argv.pop(1))\nimport small\n"
+        "from visavis import cli, data\ndata.resolve = lambda config: small.dataset()\n"
+        "sys.exit(cli.main())"
+    )
+    arguments = ("train", "cnn", "--out", str(tmp_path / "x"), "--cnn.optim.epochs", "10000")
+    tests = os.path.dirname(__file__)
+    with spawn(code, tests, *arguments, *TINY[:4], *TINY[-6:]) as process:
+        for line in process.stderr:
+            if "epoch 3 of" in line:
+                break
+        process.terminate()
+        _, err = process.communicate()
+    assert process.returncode == 143
+    assert err.splitlines()[-1].startswith("visavis: stopped")
+    assert not list(tmp_path.rglob("*.tmp"))
+    assert (tmp_path / "x" / runs.RESUME).exists()
+    assert len(runs.read_history(tmp_path / "x")) >= 3
+
+
+def test_output_survives_a_terminal_without_the_letters():
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    process = spawn("from visavis.cli import main; main()", "--help", env=environment)
+    out, err = process.communicate()
+    assert (process.returncode, err) == (0, "")
+    assert "IMAGE?" in out

@@ -1,0 +1,91 @@
+"""What `visavis doctor` says of machines that are well and of machines that are not."""
+
+import importlib
+import importlib.metadata
+import json
+import os
+import shutil
+import sys
+
+import pytest
+
+from visavis import cli, doctor, download, hardware
+
+
+@pytest.fixture
+def checks():
+    return lambda: {check.name: check for check in doctor.doctor()}
+
+
+def test_this_machine_is_ready_and_nothing_needs_the_network(checks):
+    found = checks()
+    assert list(found) == list(doctor.CHECKS)
+    assert not [check for check in found.values() if check.status == "fail"]
+    assert found["torch"].found.startswith(importlib.metadata.version("torch"))
+    assert found["data"].status == "warn"  # the tests' cache is empty
+    assert "visavis data fetch" in found["data"].advice
+    assert "kept in their folder" in found["W&B"].found
+
+
+@pytest.mark.parametrize("how", ["fails at import", "missing"])
+def test_a_torchvision_that_does_not_fit_is_named_with_the_way_out(how, checks, monkeypatch):
+    version, import_module = importlib.metadata.version, importlib.import_module
+
+    def known_version(package):
+        if how == "missing" and package == "torchvision":
+            raise importlib.metadata.PackageNotFoundError(package)
+        return version(package)
+
+    def broken_import(name):
+        if how == "fails at import" and name == "torchvision":
+            raise RuntimeError("operator torchvision::nms does not exist")
+        return import_module(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", known_version)
+    monkeypatch.setattr(importlib, "import_module", broken_import)
+    check = checks()["torch"]
+    assert check.status == "fail"
+    assert "pip install" in check.advice
+
+
+def test_a_missing_package_is_named_with_how_to_get_it(checks, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pytorch_grad_cam", None)
+    check = checks()["grad-cam"]
+    assert (check.status, check.advice) == ("fail", "pip install 'grad-cam'")
+
+
+def test_what_is_short_is_a_warning(checks, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.setattr(doctor, "_available_memory", lambda: 1.0)
+    monkeypatch.setattr(doctor, "DISK_GB", 1e9)
+    found = checks()
+    for name in ("C++ compiler", "memory", "disk"):
+        assert found[name].status == "warn" and found[name].advice, name
+
+
+def test_a_folder_that_cannot_be_written_fails(checks, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert checks()["disk"].status == "fail"
+
+
+def test_data_in_the_cache_is_found(checks, monkeypatch, tmp_path):
+    monkeypatch.setattr(download, "cached", lambda: tmp_path)
+    assert checks()["data"].status == "ok"
+
+
+def test_a_check_that_breaks_down_fails_and_leaves_the_others(checks, monkeypatch, capsys):
+    monkeypatch.setattr(hardware, "bf16_speedup", lambda: 1 / 0)
+    found = checks()
+    assert found["bf16"].status == "fail" and "ZeroDivisionError" in found["bf16"].found
+    assert found["GPU"].status == "ok"
+    monkeypatch.setattr(sys, "argv", ["visavis", "doctor"])
+    assert cli.main() == 5
+    assert "fail  bf16" in capsys.readouterr().out
+
+
+def test_json_holds_the_same_checks(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["visavis", "doctor", "--json"])
+    assert cli.main() == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert [check["name"] for check in answer] == list(doctor.CHECKS)
+    assert set(answer[0]) == {"name", "status", "found", "advice"}
