@@ -1,0 +1,50 @@
+"""The notebook, executed on a tiny run."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from visavis import runs
+
+NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "visavis.ipynb"
+
+TINY = """
+import sys
+sys.path.insert(0, {tests!r})
+import small
+from visavis import config, data
+config.preset = lambda name, source: small.experiment()
+data.resolve = lambda config: small.dataset()
+OUT = {out!r}
+"""
+
+
+def test_the_copy_that_is_kept_holds_no_outputs():
+    for cell in nbformat.read(NOTEBOOK, as_version=4).cells:
+        assert not cell.get("outputs")
+        assert cell.get("execution_count") is None
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_every_cell_runs_and_a_report_comes_out(tmp_path):
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    out = tmp_path / "experiment"
+    notebook.cells[1].source += TINY.format(tests=str(Path(__file__).parent), out=str(out))
+    client = NotebookClient(notebook, timeout=180, kernel_name="python3")
+    manager = client.create_kernel_manager()
+    # The kernel of this environment, whatever else is installed under the name python3.
+    manager.kernel_spec.argv[0] = sys.executable
+    asyncio.run(client.async_execute())
+    assert (out / runs.REPORT).exists()
+    pictures = [
+        output
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if "image/png" in output.get("data", {})
+    ]
+    assert len(pictures) >= 7
