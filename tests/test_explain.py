@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -38,6 +39,10 @@ def run_folder(folder, model, dataset, *, right=0.5):
     config = tiny.CNN_CONFIG if saliency.kind_of(model) == "cnn" else tiny.VIT_CONFIG
     runs.write_json(folder / runs.CONFIG, {"model": models.config_to_json(config)})
     models.save(model, folder / runs.WEIGHTS)
+    described = {"fingerprint": dataset.fingerprint, "description": dataset.description}
+    runs.write_json(folder / runs.DATA, described)
+    checksum = runs.file_sha256(folder / runs.WEIGHTS)
+    runs.write_json(folder / runs.TRAINING, {"weights_sha256": checksum})
     runs.write_arrays(
         folder / runs.SPLIT,
         train=np.arange(20, dtype=np.int32),
@@ -172,6 +177,17 @@ def test_a_model_that_says_the_same_to_everything_gives_refusals_and_no_numbers(
     edges = said["baselines"]["edges"]["scores"]
     assert edges["deletion"] is edges["insertion"] is None
     assert edges["centre_share"] is not None
+
+
+def test_other_pixels_and_other_weights_are_refused(tmp_path, dataset):
+    folder = run_folder(tmp_path, tiny.model("cnn"), dataset)
+    brighter = dataclasses.replace(dataset, test_pixels=dataset.test_pixels | 1)  # same labels
+    with pytest.raises(CheckpointError, match="was trained on noise"):
+        explain(folder, brighter, CONFIG)
+    models.save(models.build(tiny.CNN_CONFIG), folder / runs.WEIGHTS)
+    with pytest.raises(CheckpointError, match="not the file that the training wrote"):
+        explain(folder, dataset, CONFIG)
+    assert not (folder / runs.EXPLANATIONS).exists()
 
 
 def test_predictions_or_a_split_of_other_pictures_are_refused(tmp_path, dataset):

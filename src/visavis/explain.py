@@ -1,6 +1,7 @@
 """The explain stage: heatmaps of one trained model on test pictures, and how far to trust them.
 
-Reads config.json, weights.safetensors, predictions.npz and, for the CNN, split.npz.
+Reads config.json, data.json, training.json, weights.safetensors, predictions.npz and, for the CNN,
+split.npz.
 Writes heatmaps.npz and explanations.json.
 
 Each picture is explained for the class that the model predicted. Both models are explained on the
@@ -21,7 +22,7 @@ from scipy.special import softmax
 from torch import Tensor
 from tqdm import tqdm
 
-from visavis import models, runs, saliency
+from visavis import runs, saliency
 from visavis.config import GRID, ExplainConfig
 from visavis.data import Dataset
 from visavis.errors import CheckpointError
@@ -34,6 +35,7 @@ from visavis.saliency import layers, placement
 from visavis.saliency.faithfulness import Removal, measure, to_cells
 from visavis.saliency.placement import Maps
 from visavis.saliency.selection import SEED, Chosen, choose_pictures
+from visavis.trained import check_data, load_trained
 
 logger = logging.getLogger(__name__)
 
@@ -56,11 +58,12 @@ def explain(
             computed in float32 in any case.
 
     Raises:
-        CheckpointError: the folder lacks something, or was made with other pictures.
+        CheckpointError: the folder lacks something, its weights were altered since the training, or
+            it was made with other pictures.
     """
     started = time.perf_counter()
-    model_config = models.config_from_json(runs.read_json(folder / runs.CONFIG)["model"])
-    model = models.load(model_config, folder / runs.WEIGHTS).to(device)
+    check_data(folder, dataset)
+    model = load_trained(folder).to(device)
     name = saliency.kind_of(model)
     chosen = choose_pictures(*_predictions(folder, dataset), sample=config.images)
     layer, sweep = saliency.default_layer(model), None
