@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from visavis import hardware, models, runs, tracking
+from visavis.callbacks import duration
 from visavis.compare import compare
 from visavis.config import MODEL_NAMES, Experiment, ModelConfig, Preset, preset, to_json
 from visavis.data import Dataset
@@ -21,7 +22,7 @@ from visavis.errors import CheckpointError
 from visavis.evaluate import evaluate
 from visavis.explain import explain
 from visavis.report import figures, report
-from visavis.train import differences, duration, train
+from visavis.train import differences, train
 
 log = logging.getLogger(__name__)
 

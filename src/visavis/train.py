@@ -10,7 +10,6 @@ import importlib.metadata
 import logging
 import platform
 import subprocess
-import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,10 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.plugins.io import TorchCheckpointIO
-from tqdm import tqdm
 
 from visavis import hardware, models, runs
+from visavis.callbacks import AtomicCheckpointIO, History, checkpoints
 from visavis.classifier import Classifier, Split
 from visavis.config import Experiment, ModelConfig, TrainConfig, to_json
 from visavis.data import Dataset, class_counts, split
@@ -143,94 +140,6 @@ def provenance(config: TrainConfig, device: torch.device, *, compiled: bool) -> 
     }
 
 
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Lightning's own writer is not atomic where its temporary folder is another file system."""
-
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
-    ) -> None:
-        with runs.replacing(Path(path)) as temporary:
-            torch.save(checkpoint, temporary)
-
-
-class History(Callback):
-    """Writes history.jsonl, keeps the clock, and tells each epoch in a line and a progress bar.
-
-    Training seconds run from an epoch's first batch to its last, the work of the optimiser and the
-    loader included; validation, checkpoints, start-up and compilation are not in them.
-    """
-
-    def __init__(self, folder: Path, name: str, epochs: int) -> None:
-        self.folder, self.name, self.epochs = folder, name, epochs
-        self.rows: list[dict[str, Any]] = []
-
-    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        # An epoch that was told but not checkpointed is trained again.
-        self.rows = runs.read_history(self.folder)[: trainer.current_epoch]
-        steps = int(trainer.num_training_batches)
-        self.bar = tqdm(
-            total=self.epochs * steps,
-            initial=len(self.rows) * steps,
-            desc=f"train {self.name}",
-            unit="step",
-            leave=False,
-            disable=None,  # where stderr is not a terminal
-        )
-
-    def on_train_epoch_start(
-        self, trainer: lightning.Trainer, module: lightning.LightningModule
-    ) -> None:
-        self.started = _now(module.device)
-
-    def on_train_batch_end(self, *arguments: Any) -> None:
-        self.bar.update()
-
-    def on_validation_start(
-        self, trainer: lightning.Trainer, module: lightning.LightningModule
-    ) -> None:
-        self.seconds = _now(module.device) - self.started
-
-    def on_train_epoch_end(
-        self, trainer: lightning.Trainer, module: lightning.LightningModule
-    ) -> None:
-        values = {key: float(value) for key, value in trainer.callback_metrics.items()}
-        elapsed = self.seconds + (self.rows[-1]["elapsed_train_seconds"] if self.rows else 0.0)
-        row = {
-            "epoch": trainer.current_epoch + 1,
-            "train_loss": values["train/loss"],
-            "train_accuracy": values["train/accuracy"],
-            "val_loss": values["val/loss"],
-            "val_accuracy": values["val/accuracy"],
-            "learning_rate": float(trainer.optimizers[0].param_groups[0]["lr"]),
-            "train_seconds": self.seconds,
-            "elapsed_train_seconds": elapsed,
-        }
-        self.rows.append(row)
-        runs.write_history(self.folder, self.rows)
-        left = elapsed / len(self.rows) * (self.epochs - len(self.rows))
-        log.info(
-            "%s: epoch %d of %d, training loss %.3f, validation loss %.3f, validation accuracy "
-            "%.1f %%, %.0f s%s",
-            self.name,
-            row["epoch"],
-            self.epochs,
-            row["train_loss"],
-            row["val_loss"],
-            100 * row["val_accuracy"],
-            self.seconds,
-            f", about {duration(left)} left" if left else "",
-        )
-
-    def teardown(self, trainer: lightning.Trainer, module: Any, stage: str) -> None:
-        if hasattr(self, "bar"):
-            self.bar.close()
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them."""
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
-
-
 def _fit(
     folder: Path,
     experiment: Experiment,
@@ -286,7 +195,7 @@ def _fit(
         precision="bf16-mixed" if bf16 else "32-true",
         max_epochs=config.optim.epochs,
         plugins=[AtomicCheckpointIO()],
-        callbacks=[history, *_checkpoints(folder)],
+        callbacks=[history, *checkpoints(folder)],
         logger=wandb_logger or False,
         log_every_n_steps=20,
         reload_dataloaders_every_n_epochs=1,
@@ -362,16 +271,6 @@ def _unreadable(resume: Path) -> bool:
     return False
 
 
-def _checkpoints(folder: Path) -> list[ModelCheckpoint]:
-    common: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False}
-    best, last = Path(runs.BEST).stem, Path(runs.RESUME).stem
-    lowest: dict[str, Any] = {"monitor": "val/loss", "mode": "min", "save_weights_only": True}
-    return [
-        ModelCheckpoint(filename=best, **lowest, **common),
-        ModelCheckpoint(filename=last, save_on_train_epoch_end=True, **common),
-    ]
-
-
 def _resident(dataset: Dataset, indices: np.ndarray, device: torch.device) -> Split:
     pixels = to_tensor(dataset.train_pixels[indices]).to(device)
     return pixels, torch.from_numpy(dataset.train_labels[indices]).to(device)
@@ -388,13 +287,6 @@ def _warm_up(module: Classifier, *, bf16: bool, device: torch.device) -> None:
     torch.autograd.backward(loss)
     model.zero_grad(set_to_none=True)
     model.load_state_dict(state)
-
-
-def _now(device: torch.device) -> float:
-    """A clock that waits for the work that was handed to the device."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
 
 
 def differences(found: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> list[str]:

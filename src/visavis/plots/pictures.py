@@ -86,7 +86,10 @@ def picture_figure(groups: Sequence[Group], title: str = "") -> Figure:
     columns = sum(widths) if beside else max(widths, default=1)
     lines = max(tall, default=1) if beside else sum(tall)
     columns, lines = max(columns, 1), max(lines, 1)
-    figure = Figure(figsize=(1.25 * columns + 0.3, 1.62 * lines + 0.6), layout="constrained")
+    height = 1.62 * lines + 0.6
+    figure = Figure(figsize=(1.25 * columns + 0.3, height), layout="constrained")
+    if any(group.title for group in groups):  # room above for what is not in the layout
+        figure.set_layout_engine("constrained", rect=(0, 0, 1, 1 - 0.35 / height))
     figure.suptitle(title, fontsize=11, fontweight="bold")
     grid = figure.add_gridspec(lines, columns)
     left = top = 0
@@ -114,7 +117,7 @@ def _head(axes: Axes, group: Group, column: int) -> None:
     lines = [*name.replace(": ", ":\n").replace(", ", ",\n").splitlines(), remark]
     axes.set_title("\n".join(filter(None, lines)), fontsize=7.5, fontweight="normal", color=MUTED)
     if column == 0 and group.title:
-        axes.annotate(
+        title = axes.annotate(
             group.title,
             (0, 1),
             xytext=(0, 40),
@@ -123,6 +126,7 @@ def _head(axes: Axes, group: Group, column: int) -> None:
             fontsize=9,
             fontweight="bold",
         )
+        title.set_in_layout(False)  # it spans several columns, and must not widen the first
 
 
 def where(heatmap: Num[np.ndarray, "h w"]) -> str:

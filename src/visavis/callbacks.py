@@ -1,0 +1,122 @@
+"""What happens around a training: its checkpoints, its history, its clock, its progress."""
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from tqdm import tqdm
+
+from visavis import runs
+
+log = logging.getLogger(__name__)
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Lightning's own writer is not atomic where its temporary folder is another file system."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
+        with runs.replacing(Path(path)) as temporary:
+            torch.save(checkpoint, temporary)
+
+
+def checkpoints(folder: Path) -> list[ModelCheckpoint]:
+    """Lightning's own: of the lowest validation loss, and of the last epoch to go on from."""
+    common: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False}
+    best, last = Path(runs.BEST).stem, Path(runs.RESUME).stem
+    lowest: dict[str, Any] = {"monitor": "val/loss", "mode": "min", "save_weights_only": True}
+    return [
+        ModelCheckpoint(filename=best, **lowest, **common),
+        ModelCheckpoint(filename=last, save_on_train_epoch_end=True, **common),
+    ]
+
+
+class History(Callback):
+    """Writes history.jsonl, keeps the clock, and tells each epoch in a line and a progress bar.
+
+    Training seconds run from an epoch's first batch to its last, the work of the optimiser and the
+    loader included; validation, checkpoints, start-up and compilation are not in them.
+    """
+
+    def __init__(self, folder: Path, name: str, epochs: int) -> None:
+        self.folder, self.name, self.epochs = folder, name, epochs
+        self.rows: list[dict[str, Any]] = []
+
+    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        # An epoch that was told but not checkpointed is trained again.
+        self.rows = runs.read_history(self.folder)[: trainer.current_epoch]
+        steps = int(trainer.num_training_batches)
+        self.bar = tqdm(
+            total=self.epochs * steps,
+            initial=len(self.rows) * steps,
+            desc=f"train {self.name}",
+            unit="step",
+            leave=False,
+            disable=None,  # where stderr is not a terminal
+        )
+
+    def on_train_epoch_start(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule
+    ) -> None:
+        self.started = _now(module.device)
+
+    def on_train_batch_end(self, *arguments: Any) -> None:
+        self.bar.update()
+
+    def on_validation_start(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule
+    ) -> None:
+        self.seconds = _now(module.device) - self.started
+
+    def on_train_epoch_end(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule
+    ) -> None:
+        values = {key: float(value) for key, value in trainer.callback_metrics.items()}
+        elapsed = self.seconds + (self.rows[-1]["elapsed_train_seconds"] if self.rows else 0.0)
+        row = {
+            "epoch": trainer.current_epoch + 1,
+            "train_loss": values["train/loss"],
+            "train_accuracy": values["train/accuracy"],
+            "val_loss": values["val/loss"],
+            "val_accuracy": values["val/accuracy"],
+            "learning_rate": float(trainer.optimizers[0].param_groups[0]["lr"]),
+            "train_seconds": self.seconds,
+            "elapsed_train_seconds": elapsed,
+        }
+        self.rows.append(row)
+        runs.write_history(self.folder, self.rows)
+        left = elapsed / len(self.rows) * (self.epochs - len(self.rows))
+        log.info(
+            "%s: epoch %d of %d, training loss %.3f, validation loss %.3f, validation accuracy "
+            "%.1f %%, %.0f s%s",
+            self.name,
+            row["epoch"],
+            self.epochs,
+            row["train_loss"],
+            row["val_loss"],
+            100 * row["val_accuracy"],
+            self.seconds,
+            f", about {duration(left)} left" if left else "",
+        )
+
+    def teardown(self, trainer: lightning.Trainer, module: Any, stage: str) -> None:
+        if hasattr(self, "bar"):
+            self.bar.close()
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them."""
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+def _now(device: torch.device) -> float:
+    """A clock that waits for the work that was handed to the device."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
