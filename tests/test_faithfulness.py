@@ -230,19 +230,19 @@ def row(layer, side, value, width=0.05):
     return {"layer": layer, "grid": [side, side], "deletion": score, "insertion": None}
 
 
-def test_the_layer_with_the_highest_deletion_score_is_chosen_if_its_map_is_fine_enough():
-    rows = [row("early", 16, 0.3), row("late", 8, 0.6), row("too coarse", 4, 0.9)]
-    chosen, reason = layers.choose(rows, fallback="late")
-    assert chosen == "late"
+def test_the_layer_with_the_highest_deletion_score_of_those_with_the_scoring_grid_is_chosen():
+    rows = [row("too fine", 16, 0.8), row("early", 8, 0.6), row("late", 8, 0.3)]
+    chosen, reason = layers.choose([*rows, row("too coarse", 4, 0.9)], fallback="late")
+    assert chosen == "early"
     assert "0.60 (0.55 to 0.65)" in reason
     assert "overlap" not in reason
 
 
-def test_a_choice_that_was_close_says_so():
-    rows = [row("early", 16, 0.55), row("late", 8, 0.6), row("first", 16, 0.2)]
+def test_of_layers_that_were_not_shown_to_differ_the_deepest_is_chosen_and_it_says_so():
+    rows = [row("first", 8, 0.2), row("early", 8, 0.6), row("late", 8, 0.55)]
     chosen, reason = layers.choose(rows, fallback="late")
     assert chosen == "late"
-    assert "overlaps with that of early, 0.55 (0.50 to 0.60)" in reason
+    assert "overlaps with that of late, 0.55 (0.50 to 0.60)" in reason
     assert "no difference" in reason
     assert "first" not in reason
 

@@ -73,31 +73,38 @@ def sweep(
 
 
 def choose(rows: list[dict[str, Any]], *, fallback: str) -> tuple[str, str]:
-    """The layer with the highest deletion score of those at least as fine as the scoring grid.
+    """The deepest layer that no other layer with the scoring grid was shown to beat in deletion.
+
+    Only layers with exactly the scoring grid, so that neither model's map is finer than the
+    other's. Among those whose interval reaches into that of the best, the deepest: it has seen most
+    of the picture, and a lead that the pictures do not show is not a reason.
+
+    Args:
+        rows: from the picture to the head.
 
     Returns:
         Its name and, in a sentence or two, why.
     """
-    scored = [r for r in rows if min(r["grid"]) >= GRID and r["deletion"] is not None]
+    scored = [r for r in rows if r["grid"] == [GRID, GRID] and r["deletion"] is not None]
     if not scored:
         return fallback, (
             f"No layer could be scored, since even the oracle is hardly better than random orders; "
             f"{fallback} is used because it is the last one with a grid."
         )
     best = max(scored, key=lambda row: row["deletion"]["value"])
+    level = [row for row in scored if row["deletion"]["high"] >= best["deletion"]["low"]]
+    chosen = level[-1]
     reason = (
-        f"{best['layer']} has the highest normalised deletion score, {_told(best['deletion'])}, of "
-        f"the {len(scored)} layers whose maps have at least {GRID} × {GRID} cells."
+        f"Of the {len(scored)} layers whose maps have {GRID} × {GRID} cells, as the ViT's have, "
+        f"{best['layer']} has the highest normalised deletion score, {_told(best['deletion'])}."
     )
-    rivals = [
-        row
-        for row in scored
-        if row is not best and row["deletion"]["high"] >= best["deletion"]["low"]
-    ]
+    rivals = "; ".join(f"{r['layer']}, {_told(r['deletion'])}" for r in level if r is not best)
     if rivals:
-        names = "; ".join(f"{row['layer']}, {_told(row['deletion'])}" for row in rivals)
-        reason += f" Its interval overlaps with that of {names}: no difference to these was shown."
-    return best["layer"], reason
+        reason += (
+            f" Its interval overlaps with that of {rivals}: no difference to these was shown, and "
+            f"of such layers the deepest, {chosen['layer']}, is used."
+        )
+    return chosen["layer"], reason
 
 
 def _told(score: Interval) -> str:
