@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from visavis import metrics, runs, shapes
-from visavis.config import Experiment, preset, to_json
+from visavis.config import Experiment, to_json
+from visavis.presets import preset
 
 VIT_METHODS = {
     "attention": ("Class-token attention, last block", False),

@@ -14,7 +14,7 @@ from PIL import Image
 
 import small
 import visavis.run
-from visavis import cli, commands, config, data, runs
+from visavis import cli, commands, config, data, presets, runs
 from visavis.errors import CheckpointError, ConfigError, DataError, EnvironmentFault
 from visavis.parsing import flags
 
@@ -127,7 +127,7 @@ def test_help_shows_the_defaults_of_the_chosen_preset(visavis_command):
     for preset, source in (("smoke", "cifar10"), ("standard", "shapes")):
         _, out, _ = visavis_command("run", "--preset", preset, f"--data.source={source}", "-h")
         text = " ".join(out.replace("│", " ").split())
-        epochs = config.preset(preset, source).vit.optim.epochs
+        epochs = presets.preset(preset, source).vit.optim.epochs
         expected = f"--vit.optim.epochs INT Passes over the training pictures. (default: {epochs})"
         assert expected in text
 
@@ -215,10 +215,10 @@ def test_a_preset_follows_the_pictures_and_flags_override_it(
     arguments = ("run", "--preset", "quick", "--vit.optim.epochs", "77", "--seed", "3")
     assert visavis_command(*arguments)[0] == 0
     ((out, experiment, preset, dataset),) = calls
-    expected = config.preset("quick", "shapes")
+    expected = presets.preset("quick", "shapes")
     assert few_pictures[0].source == "auto"
     assert (str(out), preset, dataset.source) == ("runs/quick-shapes", "quick", "shapes")
-    assert experiment.cnn == expected.cnn != config.preset("quick", "cifar10").cnn
+    assert experiment.cnn == expected.cnn != presets.preset("quick", "cifar10").cnn
     assert experiment.vit.optim.epochs == 77
     assert experiment.vit.width == expected.vit.width
     assert experiment.seed == 3

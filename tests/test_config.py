@@ -9,10 +9,10 @@ from visavis.config import (
     OptimConfig,
     ViTConfig,
     from_json,
-    preset,
     to_json,
 )
 from visavis.errors import ConfigError
+from visavis.presets import preset
 
 
 @pytest.mark.parametrize("name", ["smoke", "quick", "standard"])

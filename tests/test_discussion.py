@@ -244,6 +244,13 @@ def test_the_best_of_the_vits_maps_beats_only_what_it_was_shown_to_beat() -> Non
     assert "above" not in maps.attention_methods(values)
 
 
+def test_maps_that_the_centre_alone_beats_are_named() -> None:
+    values = explanations("vit", 0.4)
+    values["baselines"]["centre"]["scores"]["deletion"] = interval(0.25)
+    text = maps.attention_methods(values)
+    assert "Attention rollout is a worse guide than the picture's centre, 0.25" in text
+
+
 @pytest.mark.parametrize(
     ("vit", "said"),
     [(0.2, "CNN's map is more faithful"), (0.6, "ViT's map is more faithful"), (0.41, "no diff")],

@@ -16,8 +16,8 @@ TINY = """
 import sys
 sys.path.insert(0, {tests!r})
 import small
-from visavis import config, data
-config.preset = lambda name, source: small.experiment()
+from visavis import data, presets
+presets.preset = lambda name, source: small.experiment()
 data.resolve = lambda config: small.dataset()
 OUT = {out!r}
 """

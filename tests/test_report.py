@@ -13,9 +13,10 @@ from matplotlib.figure import Figure
 from fake_runs import write_experiment
 from visavis import runs
 from visavis.compare import compare
-from visavis.config import preset, to_json
+from visavis.config import to_json
 from visavis.discussion import numbers
 from visavis.errors import CheckpointError
+from visavis.presets import preset
 from visavis.report import figures, report
 from visavis.report.recipe import command
 

@@ -155,6 +155,23 @@ class Fetch:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Bench:
+    """Measure how fast this machine trains, answers and explains.
+
+    Both models are trained for one epoch on drawn pictures: about three minutes on 2 cores. Close
+    other programs first.
+    """
+
+    preset: Preset = "standard"
+    """Whose models are measured, at the sizes that it has for CIFAR-10."""
+    json: bool = False
+    """Print JSON instead of a table."""
+    debug: bool = False
+    """Show where in the code an error comes from, and the warnings of libraries."""
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Doctor:
     """Check that this machine has what visavis needs, and say what to do where it has not."""
 

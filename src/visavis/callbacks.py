@@ -1,7 +1,6 @@
 """What happens around a training: its checkpoints, its history, its clock, its progress."""
 
 import logging
-import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from tqdm import tqdm
 
-from visavis import runs
+from visavis import hardware, runs
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +63,7 @@ class History(Callback):
     def on_train_epoch_start(
         self, trainer: lightning.Trainer, module: lightning.LightningModule
     ) -> None:
-        self.started = _now(module.device)
+        self.started = hardware.clock(module.device)
 
     def on_train_batch_end(self, *arguments: Any) -> None:
         self.bar.update()
@@ -72,7 +71,7 @@ class History(Callback):
     def on_validation_start(
         self, trainer: lightning.Trainer, module: lightning.LightningModule
     ) -> None:
-        self.seconds = _now(module.device) - self.started
+        self.seconds = hardware.clock(module.device) - self.started
 
     def on_train_epoch_end(
         self, trainer: lightning.Trainer, module: lightning.LightningModule
@@ -113,10 +112,3 @@ class History(Callback):
 def duration(seconds: float) -> str:
     """Seconds as people say them."""
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
-
-
-def _now(device: torch.device) -> float:
-    """A clock that waits for the work that was handed to the device."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()

@@ -35,7 +35,9 @@ stage by stage
 with trained models
   predict EXPERIMENT IMAGE…   what both models see in pictures of your own
 
-  doctor                check this machine, and say what to do
+this machine
+  doctor                check that it has what is needed, and say what to do where it has not
+  bench                 measure how fast it trains, answers and explains
 
 DIR is one model's run folder, EXPERIMENT the folder that holds cnn/ and vit/.
 visavis COMMAND --help lists a command's flags; visavis --version tells the version.

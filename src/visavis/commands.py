@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
-from visavis import config, faults, runs
+from visavis import config, faults, presets, runs
 from visavis.arguments import (
+    Bench,
     Compare,
     Data,
     Doctor,
@@ -43,7 +44,7 @@ def run(arguments: Arguments) -> Iterator[str]:
 
     def parsed(source: Source) -> Run:
         name = _preset(arguments)
-        default = Run(preset=name, experiment=config.preset(name, source))
+        default = Run(preset=name, experiment=presets.preset(name, source))
         return parse(Run, arguments, prog="visavis run", default=default)
 
     command, dataset = _with_pictures(arguments, parsed, lambda given: given.experiment.data)
@@ -64,7 +65,7 @@ def train(name: Literal["cnn", "vit"], arguments: Arguments) -> Iterator[str]:
 
     def parsed(source: Source) -> Any:
         preset = _preset(arguments)
-        settings = config.preset(preset, source)
+        settings = presets.preset(preset, source)
         chosen = {key: getattr(settings, key) for key in shared}
         default = kind(out=Path(), preset=preset, **chosen)
         prog = f"visavis train {name}"
@@ -72,7 +73,7 @@ def train(name: Literal["cnn", "vit"], arguments: Arguments) -> Iterator[str]:
 
     command, dataset = _with_pictures(arguments, parsed, lambda given: given.data)
     experiment = dataclasses.replace(
-        config.preset(command.preset, dataset.source),
+        presets.preset(command.preset, dataset.source),
         **{key: getattr(command, key) for key in shared},
     )
     from visavis import results
@@ -167,6 +168,17 @@ def doctor(arguments: Arguments) -> Iterator[str]:
         raise SystemExit(faults.ENVIRONMENT)
 
 
+def bench(arguments: Arguments) -> Iterator[str]:
+    """`visavis bench`."""
+    command = parse(Bench, arguments, prog="visavis bench")
+    from visavis import data, results
+    from visavis.bench import bench as measure
+
+    plan = dataclasses.replace(presets.preset(command.preset, "cifar10"), train=command.train)
+    measured = measure(plan, data.resolve(DataConfig(source="shapes")))
+    yield json.dumps(measured, indent=2) if command.json else results.benched(measured)
+
+
 def data_info(arguments: Arguments) -> Iterator[str]:
     """`visavis data info`."""
     command = parse(Data, arguments, prog="visavis data info")
@@ -206,6 +218,7 @@ COMMANDS: dict[str, Callable[[Arguments], Iterator[str]]] = {
     "compare": compare,
     "report": report,
     "predict": predict,
+    "bench": bench,
     "doctor": doctor,
 }
 

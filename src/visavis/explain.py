@@ -60,9 +60,22 @@ def explain(
     Raises:
         CheckpointError: the folder lacks something, its weights were altered since the training, or
             it was made with other pictures.
+        EnvironmentFault: another process is writing the folder.
     """
-    started = time.perf_counter()
     check_data(folder, dataset)
+    with runs.lock(folder):
+        _explain(folder, dataset, config, device=device, autocast=autocast)
+
+
+def _explain(
+    folder: Path,
+    dataset: Dataset,
+    config: ExplainConfig,
+    *,
+    device: torch.device | str,
+    autocast: bool,
+) -> None:
+    started = time.perf_counter()
     model = load_trained(folder).to(device)
     name = saliency.kind_of(model)
     chosen = choose_pictures(*_predictions(folder, dataset), sample=config.images)

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import shutil
 import time
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -45,6 +46,22 @@ def device_name(device: torch.device) -> str:
     return device.type
 
 
+def clock(device: torch.device) -> float:
+    """Seconds on a clock that is read when the device has done all that was handed to it."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+    return time.perf_counter()
+
+
+def seconds(work: Callable[[], object], device: torch.device) -> float:
+    """How long `work` takes, to its end on the device."""
+    start = clock(device)
+    work()
+    return clock(device) - start
+
+
 def place(model: Model, device: torch.device) -> Model:
     """The model on the device, its filters laid out channels-last, which CPUs and GPUs prefer."""
     model.to(device)
@@ -56,16 +73,11 @@ def place(model: Model, device: torch.device) -> Model:
 def bf16_speedup(side: int = 768) -> float:
     """How many times faster a bf16 matrix product is than a float32 one, on the CPU."""
 
-    def seconds(dtype: torch.dtype) -> float:
+    def product(dtype: torch.dtype) -> float:
         matrix = torch.ones(side, side, dtype=dtype)
-        times = []
-        for _ in range(4):
-            start = time.perf_counter()
-            matrix @ matrix
-            times.append(time.perf_counter() - start)
-        return min(times)
+        return min(seconds(lambda: matrix @ matrix, torch.device("cpu")) for _ in range(4))
 
-    return seconds(torch.float32) / seconds(torch.bfloat16)
+    return product(torch.float32) / product(torch.bfloat16)
 
 
 def use_bf16(config: TrainConfig, device: torch.device) -> bool:

@@ -136,6 +136,36 @@ def predicted(answers: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(blocks)
 
 
+def benched(measured: Mapping[str, Any]) -> str:
+    """What `bench` measured."""
+    machine, models = measured["machine"], measured["models"]
+
+    def row(label: str, key: str, text: Any) -> list[str]:
+        return [label, *(text(models[name][key]) for name in NAMES)]
+
+    def rate(value: float) -> str:
+        return f"{value:,.0f}"
+
+    rates = ", ".join(f"{rate(v)} in {kind}" for kind, v in machine["matrix_gflops"].items())
+    lines = table(
+        [
+            ["", *NAMES.values()],
+            row("training, pictures per second", "training_pictures_per_second", rate),
+            row("GFLOP per picture", "training_gflop_per_picture", lambda v: f"{v:.2f}"),
+            row("share of the matrix rate", "share_of_matrix_rate", percent),
+            row("loader's share of a step", "loader_share", percent),
+            row("answers per second", "inference_pictures_per_second", rate),
+            row("explanations per second", "explanations_per_second", rate),
+            row("compiled", "compiled", lambda v: "yes" if v else "no"),
+        ]
+    )
+    return (
+        f"{machine['device_name']}, {machine['cores']} cores, {machine['threads']} threads, "
+        f"torch {machine['torch']}, {machine['precision']}\n"
+        f"matrix product, GFLOP/s: {rates}\n{lines}"
+    ).replace(THIN, " ")
+
+
 def checked(checks: Sequence[Mapping[str, Any]]) -> str:
     """What `doctor` found; what is not in order comes with what to do."""
     width = max(len(check["name"]) for check in checks)

@@ -6,7 +6,6 @@ done again.
 
 import dataclasses
 import logging
-import time
 from pathlib import Path
 from typing import get_args
 
@@ -16,11 +15,12 @@ import torch.nn.functional as F
 from visavis import hardware, models, runs, tracking
 from visavis.callbacks import duration
 from visavis.compare import compare
-from visavis.config import MODEL_NAMES, Experiment, ModelConfig, Preset, preset, to_json
+from visavis.config import MODEL_NAMES, Experiment, ModelConfig, Preset, to_json
 from visavis.data import Dataset
 from visavis.errors import CheckpointError
 from visavis.evaluate import evaluate
 from visavis.explain import explain
+from visavis.presets import preset
 from visavis.report import figures, report
 from visavis.train import differences, train
 
@@ -39,7 +39,7 @@ def run(out: Path, experiment: Experiment, preset_name: str, dataset: Dataset) -
     if dataset.notice:
         log.info("NOTE: %s", dataset.notice)
     with runs.lock(out):
-        _claim(out, experiment, preset_name, dataset)
+        claim(out, experiment, preset_name, dataset)
         _tell_duration(out, experiment, preset_name, dataset)
         device = hardware.select_device(experiment.train.device)
         for name in MODEL_NAMES:
@@ -66,8 +66,12 @@ def run(out: Path, experiment: Experiment, preset_name: str, dataset: Dataset) -
         return path
 
 
-def _claim(out: Path, experiment: Experiment, preset_name: str, dataset: Dataset) -> None:
-    """Write experiment.json, or check that the folder is of the same experiment."""
+def claim(out: Path, experiment: Experiment, preset_name: str, dataset: Dataset) -> None:
+    """Write experiment.json, or check that the folder is of the same experiment.
+
+    Raises:
+        CheckpointError: it is of another one, with what differs.
+    """
     path = out / runs.EXPERIMENT
     wanted = {
         "preset": preset_name,
@@ -121,15 +125,12 @@ def _seconds_per_picture(name: str, experiment: Experiment, device: torch.device
     images = torch.rand(64, 3, 32, 32, device=device).contiguous(memory_format=torch.channels_last)
     labels = torch.zeros(64, dtype=torch.int64, device=device)
     bf16 = hardware.use_bf16(experiment.train, device)
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
+
+    def step() -> None:
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             logits = model(images)
         torch.autograd.backward(F.cross_entropy(logits.float(), labels))
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        times.append(time.perf_counter() - start)
-    per_picture = min(times) / len(images)
+
+    per_picture = min(hardware.seconds(step, device) for _ in range(3)) / len(images)
     compiled = name == "vit" and hardware.use_compile(experiment.train, device, pictures=100_000)
     return per_picture / COMPILED_SPEEDUP if compiled else per_picture

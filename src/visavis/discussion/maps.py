@@ -155,10 +155,16 @@ def attention_methods(explanations: Values) -> str:
     if not known:
         return "For none of the ViT's maps could a deletion score be taken."
     best = max(known, key=lambda name: known[name]["value"])
-    return (
-        f"Among the ViT's maps {best} has the highest deletion score, {score(known[best])}. "
-        + _against(known, best)
-    ).strip()
+    centre = explanations["baselines"]["centre"]["scores"]["deletion"]
+    below = [name for name in known if compared(known[name], centre) == -1]
+    sentences = [
+        f"Among the ViT's maps {best} has the highest deletion score, {score(known[best])}.",
+        _against(known, best),
+        f"{_with_verb(below)} a worse guide than the picture's centre, {score(centre)}."
+        if below
+        else "",
+    ]
+    return " ".join(sentence for sentence in sentences if sentence)
 
 
 def _against(scores: Mapping[str, Interval], best: str) -> str:

@@ -189,6 +189,8 @@ def _original(heatmaps: Arrays, index: int, class_names: Sequence[str]) -> Cell:
 
 def _heat(heatmaps: Arrays, index: int, method: str, label: str) -> Cell:
     heatmap = heatmaps[f"map_{method}"][index]
+    if heatmaps[f"refused_{method}"][index]:
+        return Cell(heat_picture(np.zeros_like(heatmap)), f"{label}: no evidence", ("no evidence",))
     return Cell(heat_picture(heatmap), f"{label}: highest {where(heatmap)}")
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from visavis import config
+from visavis import config, presets
 from visavis.errors import ConfigError
 
 
@@ -16,7 +16,7 @@ def command(experiment: Mapping[str, Any]) -> str:
     source = experiment["data"]["source"]
     words = ["visavis run", f"--preset {experiment['preset']}", f"--data.source {source}"]
     try:
-        usual = config.to_json(config.preset(experiment["preset"], source))
+        usual = config.to_json(presets.preset(experiment["preset"], source))
     except (ConfigError, KeyError):
         usual = {}
     for flag, value in _leaves(experiment["experiment"]):

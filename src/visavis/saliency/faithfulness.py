@@ -112,7 +112,8 @@ class Removal:
         """Normalised deletion and insertion of one kind of map.
 
         Returns:
-            At most about 1, negative for worse than random; None where the oracle itself is hardly
+            1 for as good as the oracle, which may be exceeded, and negative for worse than
+            random; None where the oracle itself is hardly
             better than random, or no map was scored.
         """
         return {

@@ -1,0 +1,62 @@
+"""The presets: what each name stands for, on either data source."""
+
+from dataclasses import replace
+from typing import Literal
+
+from visavis.config import (
+    CNN_OPTIM,
+    VIT_OPTIM,
+    CNNConfig,
+    Experiment,
+    ExplainConfig,
+    Preset,
+    ViTConfig,
+)
+
+
+def preset(name: Preset, source: Literal["cifar10", "shapes"]) -> Experiment:
+    """The settings of a preset for a data source.
+
+    smoke is there to see that everything works; quick trains smaller models for two or three
+    epochs; standard is for results worth reading. All are short next to the 200 epochs of public
+    ViT recipes: Muon (Jordan et al. 2024), whitened first layers and a linear decay to zero make
+    few epochs enough. The built-in shapes are fewer and easier, so less of everything does.
+
+    What each costs and reaches, as measured, stands in docs/benchmarks.md.
+    """
+    if name == "smoke":
+        return _experiment(
+            cnn=((16, 16, 32), 1),
+            vit=(48, 3, 1),
+            explain=ExplainConfig(images=100, sweep_images=50, random_orders=3),
+        )
+    if source == "shapes":
+        return _experiment(
+            cnn=((32, 64, 128), 2 if name == "quick" else 3),
+            vit=(96, 4, 5 if name == "quick" else 8),
+            batch_size=100,
+            explain=ExplainConfig(sweep_images=100, random_orders=4),
+        )
+    if name == "quick":
+        explain = ExplainConfig(sweep_images=100, random_orders=5)
+        return _experiment(cnn=((64, 128, 256), 2), vit=(192, 4, 3), explain=explain)
+    return _experiment(cnn=((64, 192, 256), 7), vit=(192, 6, 8), explain=ExplainConfig())
+
+
+def _experiment(
+    *,
+    cnn: tuple[tuple[int, int, int], int],
+    vit: tuple[int, int, int],
+    explain: ExplainConfig,
+    batch_size: int = 250,
+) -> Experiment:
+    """From the CNN's widths and epochs, and the ViT's width, depth and epochs."""
+    widths, cnn_epochs = cnn
+    width, depth, vit_epochs = vit
+    cnn_optim = replace(CNN_OPTIM, epochs=cnn_epochs, batch_size=batch_size)
+    vit_optim = replace(VIT_OPTIM, epochs=vit_epochs, batch_size=batch_size)
+    return Experiment(
+        cnn=CNNConfig(widths=widths, optim=cnn_optim),
+        vit=ViTConfig(width=width, depth=depth, optim=vit_optim),
+        explain=explain,
+    )
