@@ -1,6 +1,5 @@
 """A data set and an experiment small enough to train in a second."""
 
-import dataclasses
 import functools
 
 from visavis import shapes
@@ -42,11 +41,6 @@ def experiment(*, cnn: OptimConfig = OPTIM, vit: OptimConfig = OPTIM) -> Experim
         cnn=CNNConfig(widths=(8, 8, 16), optim=cnn),
         vit=ViTConfig(width=16, depth=2, heads=2, optim=vit),
         train=TrainConfig(device="cpu", precision="float32", compile="off"),
-        explain=ExplainConfig(images=20, sweep_images=10, random_orders=2),
+        explain=ExplainConfig(images=20, sweep_images=20, random_orders=2),
         tracking=TrackingConfig(wandb="off"),
     )
-
-
-def with_data(config: Experiment, **changes: object) -> Experiment:
-    """The experiment with other data settings."""
-    return dataclasses.replace(config, data=dataclasses.replace(config.data, **changes))

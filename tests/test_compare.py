@@ -180,8 +180,8 @@ def test_nothing_in_common_gives_no_number(tmp_path: Path) -> None:
     assert comparison["similarity"]["n"] == 0
     assert comparison["similarity"]["pairs"][0]["agreement"] is None
     assert comparison["face_to_face"]["most_alike"] is None
-    assert comparison["mistakes"]["cnn"]["same_place"] is None
-    assert comparison["mistakes"]["vit"]["n"] > 0
+    assert comparison["mistakes"]["cnn"]["same_place"]["excess"] is None
+    assert comparison["mistakes"]["vit"]["same_place"]["n"] > 0
 
 
 def test_a_model_that_reads_the_wrong_class_elsewhere(tmp_path: Path) -> None:
@@ -190,5 +190,7 @@ def test_a_model_that_reads_the_wrong_class_elsewhere(tmp_path: Path) -> None:
     change_maps(tmp_path / "cnn", map_grad_cam_true=-maps)
     compare(tmp_path)
     mistakes = runs.read_json(tmp_path / runs.COMPARISON)["mistakes"]
-    assert mistakes["cnn"]["same_place"]["value"] == pytest.approx(-1)
-    assert mistakes["vit"]["same_place"]["value"] == pytest.approx(1)
+    assert mistakes["cnn"]["same_place"]["agreement"]["value"] == pytest.approx(-1)
+    assert mistakes["cnn"]["same_place"]["excess"]["high"] < 0
+    assert mistakes["vit"]["same_place"]["agreement"]["value"] == pytest.approx(1)
+    assert mistakes["vit"]["same_place"]["excess"]["low"] > 0

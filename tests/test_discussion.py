@@ -33,13 +33,30 @@ def explanations(model: str, deletion: float, **changes: Any) -> dict[str, Any]:
         return {
             "deletion": interval(value),
             "insertion": interval(value - 0.02),
+            "deletion_drop": interval(value / 2),
+            "insertion_gain": interval(value / 2),
             "centre_share": interval(0.35),
             "class_sensitivity": interval(0.8),
             "mask_share": None,
         }
 
-    method = {"class_specific": True, "refused": 0, "scores": scores(deletion) | changes}
-    unaware = {"class_specific": False, "refused": 0, "scores": scores(0.1)}
+    known = {"centre": 0.2, "edges": 0.12, "rollout": 0.1, "random": 0.0}
+
+    def ahead(value: float) -> dict[str, Any]:
+        return {name: interval(value - other) for name, other in known.items()}
+
+    method = {
+        "class_specific": True,
+        "refused": 0,
+        "scores": scores(deletion) | changes,
+        "deletion_ahead_of": ahead(deletion),
+    }
+    unaware = {
+        "class_specific": False,
+        "refused": 0,
+        "scores": scores(0.1),
+        "deletion_ahead_of": ahead(0.1),
+    }
     return {
         "model": model,
         "n": 500,
@@ -188,7 +205,7 @@ def test_convergence_names_the_faster_and_what_one_alone_reaches(
     ("deletion", "said"),
     [
         (0.4, "highlighted regions are meaningful"),
-        (0.195, "better guide than the picture's centre was not shown"),
+        (0.205, "better guide than the picture's centre was not shown"),
         (0.11, "better guide than the picture's centre or edges was not shown"),
         (0.005, "was not shown"),
         (-0.2, "less than on random places"),
@@ -198,6 +215,16 @@ def test_the_verdict_on_the_maps_needs_random_centre_and_edges(deletion: float, 
     verdict = maps.meaningful(explanations("cnn", deletion), "grad_cam")[0]
     assert verdict.endswith(f"{said}.")
     assert ("meaningful" in verdict) == (deletion == 0.4)
+
+
+def test_a_faithful_map_beside_the_known_truth_is_not_called_meaningful() -> None:
+    values = explanations("cnn", 0.4, mask_share=interval(0.16))
+    values["mask_chance"] = interval(0.16)
+    verdict = maps.meaningful(values, "grad_cam")[0]
+    assert verdict.endswith("that these are the pixels that decide the class was not shown.")
+    assert "meaningful" not in verdict
+    values["methods"]["grad_cam"]["scores"]["mask_share"] = interval(0.4)
+    assert "meaningful" in maps.meaningful(values, "grad_cam")[0]
 
 
 def test_without_a_deletion_score_there_is_no_verdict() -> None:
@@ -239,26 +266,38 @@ def test_the_best_of_the_vits_maps_beats_only_what_it_was_shown_to_beat() -> Non
     values = explanations("vit", 0.4)
     assert "has the highest deletion score, 0.40" in maps.attention_methods(values)
     assert "That is above attention rollout, 0.10" in maps.attention_methods(values)
-    values["methods"]["rollout"]["scores"]["deletion"] = interval(0.39)
+    best = values["methods"]["gradient_attention"]
+    best["deletion_ahead_of"]["rollout"] = interval(0.005)
     assert "No difference was shown to attention rollout" in maps.attention_methods(values)
     assert "above" not in maps.attention_methods(values)
 
 
 def test_maps_that_the_centre_alone_beats_are_named() -> None:
     values = explanations("vit", 0.4)
-    values["baselines"]["centre"]["scores"]["deletion"] = interval(0.25)
     text = maps.attention_methods(values)
-    assert "Attention rollout is a worse guide than the picture's centre, 0.25" in text
+    assert text.endswith(
+        "Attention rollout is a worse guide than the picture's centre, 0.20 (0.19 to 0.21)."
+    )
 
 
 @pytest.mark.parametrize(
     ("vit", "said"),
-    [(0.2, "CNN's map is more faithful"), (0.6, "ViT's map is more faithful"), (0.41, "no diff")],
+    [
+        (0.2, "CNN's map is more faithful"),
+        (0.6, "ViT's map is more faithful"),
+        (0.41, "on both scales was not shown"),
+    ],
 )
 def test_between_models_has_no_favourite(comparison: dict[str, Any], vit: float, said: str) -> None:
     sentences = maps.between_models(explanations("cnn", 0.4), explanations("vit", vit), comparison)
     assert said in sentences[0]
     assert "no difference was shown" in sentences[2]
+
+
+def test_a_lead_that_only_the_models_own_scale_makes_is_none(comparison: dict[str, Any]) -> None:
+    same_drop = {"deletion_drop": interval(0.2), "insertion_gain": interval(0.2)}
+    cnn, vit = explanations("cnn", 0.4, **same_drop), explanations("vit", 0.9, **same_drop)
+    assert "was not shown" in maps.between_models(cnn, vit, comparison)[0]
 
 
 @pytest.mark.parametrize(
@@ -285,13 +324,19 @@ def test_mistakes_follow_the_intervals() -> None:
     values = {
         "right_confidence": interval(0.9),
         "wrong_confidence": interval(0.6),
-        "n": 50,
-        "same_place": interval(0.4),
+        "same_place": {
+            "n": 50,
+            "agreement": interval(0.4),
+            "floor": interval(0.1),
+            "excess": interval(0.3),
+        },
     }
     text = maps.mistakes("vit", values)
     assert text.startswith("The ViT is less sure when it is wrong")
     assert "partly the same places" in text
-    values |= {"wrong_confidence": interval(0.905), "same_place": None}
+    values["same_place"]["excess"] = interval(0.005)
+    assert "no relation beyond a shared layout was shown" in maps.mistakes("vit", values)
+    values |= {"wrong_confidence": interval(0.905), "same_place": {"n": 3, "excess": None}}
     text = maps.mistakes("vit", values)
     assert text.startswith("That the ViT is less sure when it is wrong was not shown")
     assert "rank correlation" not in text

@@ -12,11 +12,19 @@ from visavis.data import Dataset
 from visavis.errors import CheckpointError
 from visavis.explain import explain
 from visavis.loader import to_images
+from visavis.saliency import layers, placement
 from visavis.saliency.faithfulness import to_cells
 from visavis.saliency.selection import choose_pictures
 
-CONFIG = ExplainConfig(images=20, sweep_images=10, random_orders=2)
-SCORES = {"deletion", "insertion", "centre_share", "mask_share"}
+CONFIG = ExplainConfig(images=40, sweep_images=20, random_orders=2)
+SCORES = {
+    "deletion",
+    "insertion",
+    "deletion_drop",
+    "insertion_gain",
+    "centre_share",
+    "mask_share",
+}
 
 
 @pytest.fixture(scope="module")
@@ -77,16 +85,19 @@ def explained(request, tmp_path_factory, dataset):
 def test_every_method_of_the_model_is_scored_beside_the_same_baselines(explained):
     model, said, _ = explained
     assert said["model"] == saliency.kind_of(model)
-    assert said["n"] == 20
+    assert said["n"] == 40
     assert list(said["methods"]) == saliency.methods_for(model)
     assert said["default_method"] in said["methods"]
     for name, method in said["methods"].items():
         assert method["label"] == saliency.METHODS[name].label
         assert method["scores"].keys() == SCORES | {"class_sensitivity"}
         specific = saliency.METHODS[name].class_specific
-        assert (method["scores"]["class_sensitivity"] is not None) == specific
-        assert method["scores"]["centre_share"].keys() == {"value", "low", "high"}
+        enough = method["refused"] <= 20
+        assert (method["scores"]["centre_share"] is not None) == enough
+        assert specific or method["scores"]["class_sensitivity"] is None
         assert method["refused"] == sum(method["refused_because"].values())
+        others = {*said["methods"], *said["baselines"]} - {name}
+        assert method["deletion_ahead_of"].keys() == others
     assert said["baselines"].keys() == {"random", "centre", "edges"}
     for baseline in said["baselines"].values():
         assert baseline["scores"].keys() == SCORES
@@ -101,7 +112,7 @@ def test_the_layer_is_swept_for_the_cnn_alone(explained):
         assert said["layer"] == "blocks.1.norm1"
     else:
         sweep = said["layer_sweep"]
-        assert (sweep["split"], sweep["n"]) == ("validation", 10)
+        assert (sweep["split"], sweep["n"]) == ("validation", 20)
         assert [row["layer"] for row in sweep["rows"] if row["chosen"]] == [said["layer"]]
         assert said["layer"] in sweep["reason"]
 
@@ -137,9 +148,31 @@ def test_maps_are_those_of_the_predicted_and_of_the_true_class(explained, datase
         )
 
 
+def test_shares_are_of_the_pictures_own_maps_and_masks(explained, dataset):
+    _, said, arrays = explained
+    sample = arrays["in_sample"]
+    masks = placement.cell_means(dataset.test_masks[arrays["indices"][sample]])
+    for name, method in said["methods"].items():
+        maps = arrays[f"map_{name}"][sample]
+        for key, inside in (("mask_share", masks), ("centre_share", placement.centre(len(maps)))):
+            expected = np.nanmean(placement.share_inside(maps, inside))
+            assert method["scores"][key]["value"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_layer_is_chosen_on_validation_pictures_alone(tmp_path, dataset, monkeypatch):
+    seen = []
+    sweep = layers.sweep
+    monkeypatch.setattr(layers, "sweep", lambda m, i, **kw: seen.append(i) or sweep(m, i, **kw))
+    folder = run_folder(tmp_path, tiny.model("cnn"), dataset)
+    explain(folder, dataset, CONFIG)
+    validation = to_images(dataset.train_pixels[20:40])
+    assert len(seen[0]) == 20
+    assert all(any(torch.equal(image, own) for own in validation) for image in seen[0])
+
+
 def test_sample_and_gallery_rows(explained):
     _, said, arrays = explained
-    assert arrays["in_sample"].tolist() == [True] * 20 + [False] * (len(arrays["labels"]) - 20)
+    assert arrays["in_sample"].tolist() == [True] * 40 + [False] * (len(arrays["labels"]) - 40)
     right = arrays["predicted"] == arrays["labels"]
     for kind, truth in (("correct", True), ("incorrect", False)):
         rows = said["gallery"][kind]
@@ -160,7 +193,7 @@ def test_both_models_and_a_second_run_have_the_same_sample(tmp_path, dataset):
         explain(folder, dataset, CONFIG)
         arrays = runs.read_arrays(folder / runs.HEATMAPS)
         said = runs.read_json(folder / runs.EXPLANATIONS) | {"seconds": 0}
-        found.append((arrays["indices"][:20].tolist(), json.dumps(said)))
+        found.append((arrays["indices"][:40].tolist(), json.dumps(said)))
     assert found[0] == found[1]
     assert found[0][0] == found[2][0]
 
@@ -172,7 +205,7 @@ def test_a_model_that_says_the_same_to_everything_gives_refusals_and_no_numbers(
     said = runs.read_json(folder / runs.EXPLANATIONS)
     for name in ("grad_cam", "gradient_attention"):
         method = said["methods"][name]
-        assert (method["refused"], method["refused_because"]) == (20, {"zero everywhere": 20})
+        assert (method["refused"], method["refused_because"]) == (40, {"zero everywhere": 40})
         assert set(method["scores"].values()) == {None}
     edges = said["baselines"]["edges"]["scores"]
     assert edges["deletion"] is edges["insertion"] is None

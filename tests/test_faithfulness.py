@@ -8,9 +8,10 @@ import tiny
 from visavis.metrics import interval
 from visavis.models.cnn import CNN
 from visavis.models.normalize import Normalize
-from visavis.saliency import layers, placement
+from visavis.saliency import faithfulness, layers, placement
 from visavis.saliency.faithfulness import (
     kept_cells,
+    log_odds,
     measure,
     probabilities,
     removal_order,
@@ -57,14 +58,45 @@ def test_on_a_linear_model_the_truth_scores_one_its_opposite_below_zero_and_chan
     }
     removal = measure(model, images, torch.ones(150, dtype=torch.int64), maps, random_orders=10)
     for name in ("truth", "other scale"):
-        for score in removal.scores(name).values():
+        for score in normalised(removal, name).values():
             assert score == pytest.approx({"value": 1, "low": 1, "high": 1}, abs=1e-4)
-    for score in removal.scores("opposite").values():
+    for score in normalised(removal, "opposite").values():
         assert score["high"] < -0.2
-    for score in removal.scores("random").values():
+    for score in normalised(removal, "random").values():
         assert score["low"] < 0 < score["high"]
         assert score["high"] - score["low"] < 0.2
-    assert removal.scores("zero") == {"deletion": None, "insertion": None}
+    assert set(removal.scores("zero").values()) == {None}
+    drop = removal.scores("truth")["deletion_drop"]
+    assert drop["value"] == pytest.approx((removal.random - removal.deletion["truth"]).mean())
+    lead = removal.ahead("truth", "random")
+    expected = 1 - removal.scores("random")["deletion"]["value"]
+    assert lead["value"] == pytest.approx(expected, abs=1e-4)
+    assert lead["low"] > 0
+
+
+def normalised(removal, name):
+    return {key: removal.scores(name)[key] for key in ("deletion", "insertion")}
+
+
+def test_the_oracle_breaks_ties_at_random(monkeypatch):
+    """A model that always says the same: raster order would make every oracle start at the top."""
+    model, images = Linear(weight=0.0), bright(30)
+    seen = []
+    monkeypatch.setattr(faithfulness, "kept_cells", lambda o: seen.append(o) or kept_cells(o))
+    maps = {"map": placement.random_maps(30, seed=0)}
+    measure(model, images, torch.ones(30, dtype=torch.int64), maps, random_orders=1)
+    first = np.concatenate([orders[:, 1, 0] for orders in seen])
+    assert len(set(first.tolist())) > 10
+
+
+def test_log_odds_order_cells_where_probabilities_are_all_but_one():
+    model, images = Linear(weight=40.0), bright(3)
+    classes = torch.ones(3, dtype=torch.int64)
+    alone = np.repeat(~np.eye(64, dtype=bool).reshape(1, 64, 8, 8), 3, axis=0)
+    assert (probabilities(model, images, classes, alone).astype(np.float32) == 1).all()
+    left = log_odds(model, images, classes, alone)
+    truth = model.truth(images).reshape(3, 64)
+    assert (np.argsort(left, axis=1) == np.argsort(-truth, axis=1)).mean() > 0.9
 
 
 def test_curves_equal_removing_cell_after_cell_by_hand():
@@ -127,7 +159,7 @@ def test_a_model_that_cannot_be_talked_out_of_its_answer_has_no_score():
     model, images = Linear(weight=0.0), bright(20)
     maps = {"map": placement.random_maps(20, seed=0)}
     removal = measure(model, images, torch.ones(20, dtype=torch.int64), maps, random_orders=3)
-    assert removal.scores("map") == {"deletion": None, "insertion": None}
+    assert set(normalised(removal, "map").values()) == {None}
 
 
 def test_one_refused_map_is_left_out_and_the_others_count():
@@ -227,28 +259,43 @@ def test_baselines_are_what_they_are_called():
 
 def row(layer, side, value, width=0.05):
     score = {"value": value, "low": value - width, "high": value + width}
-    return {"layer": layer, "grid": [side, side], "deletion": score, "insertion": None}
+    return {"layer": layer, "grid": [side, side], "refused": 0, "deletion": score}
+
+
+def choose(rows, *, lead_width=0.05, fallback="late"):
+    values = {r["layer"]: r["deletion"] for r in rows}
+
+    def ahead(a, b):
+        lead = values[a]["value"] - values[b]["value"]
+        return {"value": lead, "low": lead - lead_width, "high": lead + lead_width}
+
+    return layers.choose(rows, 100, ahead, fallback=fallback)
 
 
 def test_the_layer_with_the_highest_deletion_score_of_those_with_the_scoring_grid_is_chosen():
     rows = [row("too fine", 16, 0.8), row("early", 8, 0.6), row("late", 8, 0.3)]
-    chosen, reason = layers.choose([*rows, row("too coarse", 4, 0.9)], fallback="late")
+    chosen, reason = choose([*rows, row("too coarse", 4, 0.9)])
     assert chosen == "early"
     assert "0.60 (0.55 to 0.65)" in reason
-    assert "overlap" not in reason
+    assert "not shown" not in reason
 
 
 def test_of_layers_that_were_not_shown_to_differ_the_deepest_is_chosen_and_it_says_so():
     rows = [row("first", 8, 0.2), row("early", 8, 0.6), row("late", 8, 0.55)]
-    chosen, reason = layers.choose(rows, fallback="late")
+    chosen, reason = choose(rows, lead_width=0.1)
     assert chosen == "late"
-    assert "overlaps with that of late, 0.55 (0.50 to 0.60)" in reason
-    assert "no difference" in reason
+    assert "That it is ahead of late, by 0.05 (−0.05 to 0.15), was not shown" in reason
     assert "first" not in reason
 
 
+def test_a_layer_that_is_hardly_known_is_no_rival():
+    sure = row("early", 8, 0.5)
+    assert choose([sure, row("late", 8, -0.1, width=0.8)], lead_width=2)[0] == "early"
+    assert choose([sure, row("late", 8, 0.5) | {"refused": 90}])[0] == "early"
+
+
 def test_without_scores_the_last_layer_is_taken_and_it_says_why():
-    chosen, reason = layers.choose([row("early", 16, 0.5) | {"deletion": None}], fallback="last")
+    chosen, reason = choose([row("early", 16, 0.5) | {"deletion": None}], fallback="last")
     assert chosen == "last"
     assert "No layer could be scored" in reason
 

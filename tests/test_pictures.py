@@ -159,3 +159,10 @@ def test_a_path_that_is_no_file(tmp_path):
         read_picture(tmp_path / "nowhere.png")
     with pytest.raises(DataError, match="is not a file"):
         read_picture(tmp_path)
+
+
+def test_a_path_may_be_a_string(tmp_path):
+    Image.new("RGB", (40, 40), "red").save(tmp_path / "a.png")
+    np.testing.assert_array_equal(
+        read_picture(str(tmp_path / "a.png")), read_picture(tmp_path / "a.png")
+    )

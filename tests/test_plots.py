@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from visavis import plots
+from visavis.plots.pictures import where
 
 NAMES = ("cat", "dog", "<script>")
 CELL = 32 // 8
@@ -165,3 +166,18 @@ def test_of_many_blocks_evenly_spaced_ones_are_shown_and_the_last() -> None:
     assert [name for name, _ in maps.headings] == [f"block {b}" for b in (1, 8, 15, 23, 30)]
     assert maps.row_labels == ("mean", "head 1", "head 2")
     assert {len(row) for row in maps.rows} == {5}
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "said"),
+    [
+        (0, 0, "upper left"),
+        (2, 3, "upper part"),
+        (5, 3, "lower part"),
+        (4, 0, "left part"),
+        (3, 4, "centre"),
+        (7, 7, "lower right"),
+    ],
+)
+def test_places_are_named_alike_on_either_side(row: int, column: int, said: str) -> None:
+    assert where(hot(row, column)) == f"in the {said}"

@@ -97,7 +97,8 @@ def test_a_training_is_stored_and_can_be_read_back(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     optim = OptimConfig(epochs=2, batch_size=8)
     experiment = dataclasses.replace(small.experiment(cnn=optim), tracking=OFFLINE)
-    train(tmp_path / "first" / "cnn", experiment, "cnn", small.dataset())
+    first = tmp_path / "first"
+    train(first / "cnn", experiment, "cnn", small.dataset(), tracked_in=first)
     logged = history(tmp_path / "first")
     epochs = runs.read_history(tmp_path / "first" / "cnn")
     for key, name in (
@@ -107,6 +108,9 @@ def test_a_training_is_stored_and_can_be_read_back(tmp_path, monkeypatch):
     ):
         stored = [row[key] for row in logged if key in row]
         assert stored == pytest.approx([epoch[name] for epoch in epochs])
+    rates = [row["learning_rate"] for row in logged if "learning_rate" in row]
+    assert len(rates) == 2
+    assert rates[0] > rates[1] > 0
     (run,) = [r.run for r in records(tmp_path / "first") if r.WhichOneof("record_type") == "run"]
     assert (run.project, run.run_group, run.display_name) == ("visavis", "first", "cnn")
     assert not [path for path in files(tmp_path) if KEY.encode() in path.read_bytes()]

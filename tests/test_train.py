@@ -14,7 +14,7 @@ from visavis.data import split
 from visavis.errors import CheckpointError, VisavisError
 from visavis.evaluate import evaluate
 from visavis.loader import to_images
-from visavis.train import train
+from visavis.train import provenance, train
 from visavis.trained import load_trained
 
 
@@ -87,6 +87,66 @@ def test_interrupted_and_resumed_equals_uninterrupted(tmp_path, monkeypatch, nam
     assert runs.read_json(tmp_path / "parts" / runs.TRAINING)["resumed"]
     left = {path.name for path in (tmp_path / "parts").iterdir()}
     assert not left & {runs.RESUME, runs.BEST}
+
+
+def test_a_run_that_moved_keeps_its_best_epoch(tmp_path, monkeypatch):
+    """Interrupted after a good first epoch, moved, and then getting worse."""
+    step = Classifier.training_step
+
+    def worse(self, batch, index):
+        if self.current_epoch == 1 and index == 1 and (tmp_path / "here").exists():
+            raise KeyboardInterrupt
+        loss = step(self, batch, index)
+        return loss if self.current_epoch == 0 else -loss
+
+    monkeypatch.setattr(Classifier, "training_step", worse)
+    config = experiment(cnn=OptimConfig(epochs=3, batch_size=50))
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "here", config, "cnn", dataset())
+    (tmp_path / "here").rename(tmp_path / "there")
+    train(tmp_path / "there", config, "cnn", dataset())
+    assert runs.read_json(tmp_path / "there" / runs.TRAINING)["best_epoch"] == 1
+
+    _, validation = split(dataset().train_labels, config.data.validation_fraction, 0)
+    with torch.no_grad():
+        logits = load_trained(tmp_path / "there")(to_images(dataset().train_pixels[validation]))
+    shipped = F.cross_entropy(logits, torch.from_numpy(dataset().train_labels[validation])).item()
+    first = runs.read_history(tmp_path / "there")[0]["val_loss"]
+    assert shipped == pytest.approx(first, rel=1e-4)
+
+
+def test_a_run_stopped_after_its_last_epoch_is_finished(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(models, "save", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path, experiment(), "cnn", dataset())
+    assert not (tmp_path / runs.TRAINING).exists()
+    train(tmp_path, experiment(), "cnn", dataset())
+    assert runs.read_json(tmp_path / runs.TRAINING)["epochs"] == 2
+
+
+def interrupt(*arguments):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("file", [runs.RESUME, runs.BEST])
+def test_flipped_bits_in_a_checkpoint_are_refused(tmp_path, monkeypatch, file):
+    with monkeypatch.context() as patch:
+        patch.setattr(models, "save", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path, experiment(), "cnn", dataset())
+    content = bytearray((tmp_path / file).read_bytes())
+    middle = len(content) // 2  # more than a byte, which could be padding
+    content[middle : middle + 200] = bytes(b ^ 1 for b in content[middle : middle + 200])
+    (tmp_path / file).write_bytes(content)
+    with pytest.raises(CheckpointError, match=f"{file} is damaged"):
+        train(tmp_path, experiment(), "cnn", dataset())
+
+
+def test_without_git_a_run_has_no_commit(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    facts = provenance(experiment().train, torch.device("cpu"), compiled=False)
+    assert facts["commit"] is None
 
 
 def test_seeds_repeat_and_differ(tmp_path):

@@ -9,6 +9,7 @@ from tyro.conf import Positional, arg
 from visavis.config import (
     CNNConfig,
     DataConfig,
+    Device,
     Experiment,
     ExplainConfig,
     Preset,
@@ -81,6 +82,8 @@ class Evaluate:
 
     folder: Folder
     """Run folder of one trained model."""
+    device: Device = "auto"
+    """auto: a GPU if there is one."""
     debug: bool = False
     """Show where in the code an error comes from, and the warnings of libraries."""
     data: DataConfig = field(default_factory=DataConfig)
@@ -92,6 +95,8 @@ class Explain:
 
     folder: Folder
     """Run folder of one tested model."""
+    device: Device = "auto"
+    """auto: a GPU if there is one."""
     debug: bool = False
     """Show where in the code an error comes from, and the warnings of libraries."""
     data: DataConfig = field(default_factory=DataConfig)

@@ -89,13 +89,12 @@ def _model(
         experiment.train, device, pictures=CIFAR10_PICTURES * config.optim.epochs
     )
     settings = dataclasses.replace(experiment.train, compile="on" if compiled else "off")
-    plan = dataclasses.replace(
-        experiment, **{name: one_epoch}, train=settings, tracking=TrackingConfig(wandb="off")
-    )
+    changes: dict[str, Any] = {name: one_epoch, "train": settings}
+    plan = dataclasses.replace(experiment, **changes, tracking=TrackingConfig(wandb="off"))
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / name
         train(folder, plan, name, dataset)
-        evaluate(folder, dataset)
+        evaluate(folder, dataset, device=device)
         model = hardware.place(load_trained(folder), device)
         training, tested, facts = (
             runs.read_json(folder / file)

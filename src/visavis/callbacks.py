@@ -1,6 +1,8 @@
 """What happens around a training: its checkpoints, its history, its clock, its progress."""
 
+import io
 import logging
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from tqdm import tqdm
 
 from visavis import hardware, runs
+from visavis.errors import CheckpointError
 
 log = logging.getLogger(__name__)
 
@@ -21,18 +24,51 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
     ) -> None:
-        with runs.replacing(Path(path)) as temporary:
-            torch.save(checkpoint, temporary)
+        content = io.BytesIO()  # torch's own errors do not say that the disk is full
+        torch.save(checkpoint, content)
+        runs.write_bytes(Path(path), content.getvalue())
 
 
-def checkpoints(folder: Path) -> list[ModelCheckpoint]:
-    """Lightning's own: of the lowest validation loss, and of the last epoch to go on from."""
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """What `AtomicCheckpointIO` wrote, after a check of every byte: torch itself makes none.
+
+    Raises:
+        CheckpointError: missing or damaged.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if (name := archive.testzip()) is not None:
+                raise zipfile.BadZipFile(f"wrong checksum of {name}")
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # unpickling has no exception of its own
+        raise CheckpointError(
+            f"{path} is {'damaged' if path.exists() else 'missing'} ({type(error).__name__}); "
+            f"delete {runs.RESUME} and {runs.BEST} in that folder to train from the start"
+        ) from error
+
+
+class Checkpoint(ModelCheckpoint):
+    """Lightning's, which forgets the best epoch so far if the folder has moved since."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        path = str(Path(str(self.dirpath)) / f"{self.filename}{self.FILE_EXTENSION}")
+        here = {
+            "dirpath": self.dirpath,
+            "best_model_path": path,
+            "kth_best_model_path": path,
+            "best_k_models": dict.fromkeys([path], state_dict["best_model_score"]),
+        }
+        super().load_state_dict({**state_dict, **here})
+
+
+def checkpoints(folder: Path) -> list[Checkpoint]:
+    """Of the lowest validation loss, and of the last epoch to go on from."""
     common: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False}
     best, last = Path(runs.BEST).stem, Path(runs.RESUME).stem
     lowest: dict[str, Any] = {"monitor": "val/loss", "mode": "min", "save_weights_only": True}
     return [
-        ModelCheckpoint(filename=best, **lowest, **common),
-        ModelCheckpoint(filename=last, save_on_train_epoch_end=True, **common),
+        Checkpoint(filename=best, **lowest, **common),
+        Checkpoint(filename=last, save_on_train_epoch_end=True, **common),
     ]
 
 

@@ -71,6 +71,8 @@ class Classifier(lightning.LightningModule):
         correct = (logits.detach().argmax(dim=1) == labels).float().mean()
         values = {"train/loss": loss.detach(), "train/accuracy": correct}
         self.log_dict(values, on_step=False, on_epoch=True, batch_size=len(labels))
+        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        self.log("learning_rate", rate, on_step=True, on_epoch=False)
         return loss
 
     def validation_step(self, batch: Batch, index: int) -> None:

@@ -98,6 +98,10 @@ def _dispatch(arguments: Sequence[str]) -> None:
             for text in command(arguments[words:]):
                 print(text, flush=True)
             return
+    groups = {command.split()[0] for command in COMMANDS}
+    if arguments[0] in groups and arguments[1:] in (["-h"], ["--help"]):
+        print(HELP, end="")
+        return
     raise ConfigError(_unknown_command(arguments, list(COMMANDS)))
 
 

@@ -3,6 +3,7 @@
 Stages, and with them torch, are imported where they are called: `--help` does without.
 """
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -90,12 +91,13 @@ def evaluate(arguments: Arguments) -> Iterator[str]:
     folder = parse(Evaluate, arguments, prog="visavis evaluate").folder
     default = Evaluate(folder=folder, data=_data_of(folder))
     command = parse(Evaluate, arguments, prog="visavis evaluate", default=default)
-    from visavis import data, results
+    from visavis import data, hardware, results
     from visavis.evaluate import evaluate as evaluate_stage
 
+    device = hardware.select_device(command.device)
     dataset = data.resolve(command.data)
     _tell(dataset)
-    evaluate_stage(folder, dataset)
+    evaluate_stage(folder, dataset, device=device)
     yield results.evaluated(folder)
     yield f"next: visavis explain {folder}"
 
@@ -108,16 +110,16 @@ def explain(arguments: Arguments) -> Iterator[str]:
     from visavis import data, hardware, results
     from visavis.explain import explain as explain_stage
 
+    device = hardware.select_device(command.device)
     dataset = data.resolve(command.data)
     _tell(dataset)
-    trained_with = config.from_json(TrainConfig, runs.read_json(folder / runs.CONFIG)["train"])
-    device = hardware.select_device(trained_with.device)
+    arithmetic = _stored(TrainConfig, folder / runs.CONFIG, "train")
     explain_stage(
         folder,
         dataset,
         command.explain,
         device=device,
-        autocast=hardware.use_bf16(trained_with, device),
+        autocast=hardware.use_bf16(arithmetic, device),
     )
     yield results.explained(folder)
     yield f"next, when both models are explained: visavis compare {folder.parent}"
@@ -129,7 +131,8 @@ def compare(arguments: Arguments) -> Iterator[str]:
     from visavis import results
     from visavis.compare import compare as compare_stage
 
-    compare_stage(folder)
+    with _held(folder):
+        compare_stage(folder)
     yield results.compared(folder)
     yield f"next: visavis report {folder}"
 
@@ -139,7 +142,9 @@ def report(arguments: Arguments) -> Iterator[str]:
     folder = parse(Report, arguments, prog="visavis report").experiment
     from visavis.report import report as report_stage
 
-    yield str(report_stage(folder))
+    with _held(folder):
+        path = report_stage(folder)
+    yield str(path)
 
 
 def predict(arguments: Arguments) -> Iterator[str]:
@@ -255,7 +260,7 @@ def _data_of(folder: Path) -> DataConfig:
         raise ConfigError(f"{folder} holds an experiment; name a model in it: {folder}/cnn")
     if not folder.is_dir():
         raise CheckpointError(f"there is no run folder {folder}")
-    written = config.from_json(DataConfig, runs.read_json(folder / runs.CONFIG)["data"])
+    written = _stored(DataConfig, folder / runs.CONFIG, "data")
     if written.source != "auto":
         return written
     return dataclasses.replace(written, source=runs.read_json(folder / runs.DATA)["source"])
@@ -266,4 +271,19 @@ def _explain_of(folder: Path) -> ExplainConfig:
     path = folder.absolute().parent / runs.EXPERIMENT
     if not path.exists():
         return ExplainConfig()
-    return config.from_json(Experiment, runs.read_json(path)["experiment"]).explain
+    return _stored(Experiment, path, "experiment").explain
+
+
+def _stored(cls: type[T], path: Path, key: str) -> T:
+    """The settings that a file of a run folder holds under `key`."""
+    try:
+        return config.from_json(cls, runs.read_json(path).get(key))
+    except ConfigError as error:
+        raise CheckpointError(f"{path} does not hold what visavis wrote there: {error}") from error
+
+
+def _held(experiment: Path) -> contextlib.AbstractContextManager[None]:
+    """The lock of an experiment folder that is there."""
+    if not experiment.is_dir():
+        raise CheckpointError(f"there is no experiment folder {experiment}")
+    return runs.lock(experiment)

@@ -21,6 +21,7 @@ MODEL_NAMES = ("cnn", "vit")
 
 Source = Literal["auto", "cifar10", "shapes"]
 Preset = Literal["smoke", "quick", "standard"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
 T = TypeVar("T")
 
 
@@ -54,6 +55,10 @@ class DataConfig:
         _require(
             0 < self.validation_fraction <= 0.5,
             f"--data.validation-fraction {self.validation_fraction}: use more than 0, at most 0.5",
+        )
+        _require(
+            0 <= self.split_seed < 2**32,
+            f"--data.split-seed {self.split_seed}: use 0 to {2**32 - 1}",
         )
         _require(
             self.dir is None or self.source != "shapes",
@@ -161,7 +166,8 @@ class ViTConfig:
         )
         _require(self.width % 4 == 0, f"--vit.width {self.width}: use a multiple of 4")
         _require(
-            0 < self.mlp_ratio <= 16, f"--vit.mlp-ratio {self.mlp_ratio}: use above 0, at most 16"
+            self.mlp_ratio <= 16 and self.width * self.mlp_ratio >= 1,
+            f"--vit.mlp-ratio {self.mlp_ratio}: use at least 1 / --vit.width, at most 16",
         )
 
     @property
@@ -177,10 +183,11 @@ ModelConfig = CNNConfig | ViTConfig
 class TrainConfig:
     """Where and how the arithmetic runs; not what is learned."""
 
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    device: Device = "auto"
     """auto: a GPU if there is one."""
     precision: Literal["auto", "bf16", "float32"] = "auto"
-    """auto: bf16 where a short probe finds it faster. Weights are float32 in any case."""
+    """auto: bf16 on a GPU that has it, and on a CPU where a short probe finds it faster. Weights
+    are float32 in any case."""
     compile: Literal["auto", "on", "off"] = "auto"
     """torch.compile for the ViT's training step. auto: where a C++ compiler is found and the
     training is long enough to repay the compilation."""
@@ -200,7 +207,7 @@ class ExplainConfig:
     def __post_init__(self) -> None:
         for name, low, high in (
             ("images", 20, 10_000),
-            ("sweep_images", 10, 5_000),
+            ("sweep_images", 20, 5_000),
             ("random_orders", 1, 100),
         ):
             value = getattr(self, name)

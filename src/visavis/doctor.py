@@ -97,10 +97,13 @@ def _cpu(name: str) -> Check:
 
 
 def _bf16(name: str) -> Check:
-    from visavis.hardware import bf16_speedup
+    import torch
+
+    from visavis.config import TrainConfig
+    from visavis.hardware import bf16_speedup, use_bf16
 
     ratio = bf16_speedup()
-    used = "used" if ratio > 1.3 else "not used"
+    used = "used" if use_bf16(TrainConfig(), torch.device("cpu")) else "not used"
     return Check(name, "ok", f"{ratio:.1f} times the speed of float32 on the CPU: {used}")
 
 

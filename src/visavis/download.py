@@ -123,7 +123,9 @@ def _probe(sources: tuple[Source, ...]) -> tuple[list[tuple[str, str]], list[Sou
 
 def _fetch_source(source: Source, folder: Path, *, watch: bool) -> Path:
     for url, file in source.files:
-        if not is_whole(folder / file.name, file):
+        if not is_whole(path := folder / file.name, file):
+            if path.exists():
+                log.warning("%s has changed since it was downloaded; it is fetched again", path)
             log.info("downloading %s from %s, %.0f MB", file.name, source.host, file.size / 1e6)
             fetch_file(url, file, folder, watch=watch)
     return folder
@@ -163,11 +165,10 @@ def fetch() -> Path:
 
     Raises:
         DataError: no source gave it; names every attempt and why it failed.
-        EnvironmentFault: the cache cannot be written, the disk is full, or another process is
-            downloading.
+        EnvironmentFault: the cache cannot be written, or the disk is full.
     """
     if folder := cached():
         return folder
     folder = cache_folder()
-    with lock(folder):
+    with lock(folder, wait=True):
         return cached() or _fetch(folder)  # another process may have been quicker

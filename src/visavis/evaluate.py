@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from visavis import hardware, metrics, runs
-from visavis.config import TrainConfig, from_json
 from visavis.data import Dataset
 from visavis.loader import EvaluationBatches, to_tensor
 from visavis.trained import check_data, load_trained
@@ -21,7 +20,7 @@ from visavis.trained import check_data, load_trained
 log = logging.getLogger(__name__)
 
 
-def evaluate(folder: Path, dataset: Dataset) -> None:
+def evaluate(folder: Path, dataset: Dataset, *, device: torch.device | str = "cpu") -> None:
     """Test the model in `folder` on the test pictures, in float32, without augmentation.
 
     Raises:
@@ -30,10 +29,7 @@ def evaluate(folder: Path, dataset: Dataset) -> None:
     """
     check_data(folder, dataset)
     with runs.lock(folder):
-        config = runs.read_json(folder / runs.CONFIG)
-        model = load_trained(folder)
-        device = hardware.select_device(from_json(TrainConfig, config["train"]).device)
-        model = hardware.place(model, device)
+        model = hardware.place(load_trained(folder), torch.device(device))
         labels = torch.from_numpy(dataset.test_labels)
         batches = EvaluationBatches(to_tensor(dataset.test_pixels), labels)
 

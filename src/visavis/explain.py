@@ -124,6 +124,7 @@ def _explain(
     if dataset.test_masks is not None:
         masks = placement.cell_means(dataset.test_masks[chosen.indices[few]])
     arrays = _arrays(model, images, chosen, explained)
+    (folder / runs.EXPLANATIONS).unlink(missing_ok=True)  # it names rows of the old heatmaps
     runs.write_arrays(folder / runs.HEATMAPS, images=pixels, **arrays)
     runs.write_json(
         folder / runs.EXPLANATIONS,
@@ -242,6 +243,8 @@ def _arrays(
         arrays[f"map_{method}"] = np.where(np.isfinite(found.maps), found.maps, 0)
         if found.true is not None:
             arrays[f"map_{method}_true"] = np.where(np.isfinite(found.true), found.true, 0)
+            reasons = placement.refusals(found.true)
+            arrays[f"refused_{method}_true"] = np.array([r is not None for r in reasons])
     if isinstance(model, ViT):
         heads = [
             to_cells(saliency.class_attention(saliency.attention_weights(model, part)))
@@ -287,6 +290,7 @@ def _findings(
             "refused_because": dict(reasons),
             "scores": scores(name)
             | {"class_sensitivity": None if values is None else interval(values)},
+            "deletion_ahead_of": {o: removal.ahead(name, o) for o in maps if o != name},
         }
     return {
         "methods": methods,

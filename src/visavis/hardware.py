@@ -5,16 +5,15 @@ import functools
 import shutil
 import time
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 
-from visavis.config import TrainConfig
+from visavis.config import Device, TrainConfig
 from visavis.errors import EnvironmentFault
 from visavis.models import Model
 
 
-def select_device(name: Literal["auto", "cpu", "cuda", "mps"]) -> torch.device:
+def select_device(name: Device) -> torch.device:
     """The device to compute on; auto prefers a GPU.
 
     Raises:
@@ -25,12 +24,14 @@ def select_device(name: Literal["auto", "cpu", "cuda", "mps"]) -> torch.device:
         "mps": torch.backends.mps.is_available(),
         "cpu": True,
     }
+    # TF32 would round the float32 arithmetic of tests and heatmaps to 10 bits; training has bf16.
+    torch.backends.cudnn.allow_tf32 = False
     if name == "auto":
         return torch.device(next(kind for kind, there in available.items() if there))
     if not available[name]:
         raise EnvironmentFault(
-            f"--train.device {name}: PyTorch finds no such device here; use --train.device cpu, "
-            "or run `visavis doctor` to see why"
+            f"device {name}: PyTorch finds no such device here; ask for cpu, or run "
+            "`visavis doctor` to see why"
         )
     return torch.device(name)
 

@@ -64,7 +64,9 @@ def _scaled(image: Image.Image) -> Image.Image:
     return image.resize((IMAGE_SIDE, IMAGE_SIDE), method)
 
 
-def read_picture(source: Path | bytes, name: str | None = None) -> UInt8[np.ndarray, "32 32 3"]:
+def read_picture(
+    source: Path | str | bytes, name: str | None = None
+) -> UInt8[np.ndarray, "32 32 3"]:
     """Read a picture, cut the largest square out of its middle and scale that down.
 
     Turned as its EXIF entry says; the first frame of several; transparency over white; 16 bits to
@@ -77,6 +79,8 @@ def read_picture(source: Path | bytes, name: str | None = None) -> UInt8[np.ndar
     Raises:
         DataError: not a picture, of another format, too large, or damaged.
     """
+    if isinstance(source, str):
+        source = Path(source)
     if isinstance(source, Path):
         name = name or source.name
         if not source.is_file():

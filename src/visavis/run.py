@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 COMPILED_SPEEDUP = 1.6
 """What torch.compile gains for the ViT on a CPU; for the estimate only."""
 
+ANSWERS_PER_STEP = 2.5
+"""Pictures that are answered in the time of training on one; for the estimate only."""
+
 
 def run(out: Path, experiment: Experiment, preset_name: str, dataset: Dataset) -> Path:
     """Do every stage that is not done yet and return the report's path.
@@ -44,9 +47,9 @@ def run(out: Path, experiment: Experiment, preset_name: str, dataset: Dataset) -
         device = hardware.select_device(experiment.train.device)
         for name in MODEL_NAMES:
             folder = out / name
-            train(folder, experiment, name, dataset)
+            train(folder, experiment, name, dataset, tracked_in=out)
             if not (folder / runs.EVALUATION).exists():
-                evaluate(folder, dataset)
+                evaluate(folder, dataset, device=device)
             if not (folder / runs.EXPLANATIONS).exists():
                 log.info("%s: explaining, and measuring the explanations", name)
                 explain(
@@ -94,20 +97,24 @@ def claim(out: Path, experiment: Experiment, preset_name: str, dataset: Dataset)
 
 
 def _tell_duration(out: Path, experiment: Experiment, preset_name: str, dataset: Dataset) -> None:
-    """Say how long the trainings will take here, and what the shorter presets would."""
+    """Say how long what is left will take here, and what the shorter presets would."""
     pictures = int(len(dataset.train_labels) * (1 - experiment.data.validation_fraction))
-    todo = [name for name in MODEL_NAMES if not (out / name / runs.TRAINING).exists()]
-    if not todo:
+    if all((out / name / runs.EXPLANATIONS).exists() for name in MODEL_NAMES):
         return
     device = hardware.select_device(experiment.train.device)
 
     def seconds(plan: Experiment) -> float:
-        return sum(
-            pictures * plan.model(name).optim.epochs * _seconds_per_picture(name, plan, device)
-            for name in todo
-        )
+        total = 0.0
+        for name in MODEL_NAMES:
+            step = _seconds_per_picture(name, plan, device)
+            if not (out / name / runs.TRAINING).exists():
+                done = len(runs.read_history(out / name))
+                total += max(0, plan.model(name).optim.epochs - done) * pictures * step
+            if not (out / name / runs.EXPLANATIONS).exists():
+                total += _answers(name, plan) * step / ANSWERS_PER_STEP
+        return total
 
-    message = f"training will take about {duration(seconds(experiment))} on this machine"
+    message = f"this will take about {duration(seconds(experiment))} on this machine"
     names: tuple[Preset, ...] = get_args(Preset)
     shorter = names[: names.index(preset_name)] if preset_name in names else ()
     others = []
@@ -115,6 +122,16 @@ def _tell_duration(out: Path, experiment: Experiment, preset_name: str, dataset:
         plan = dataclasses.replace(preset(name, dataset.source), train=experiment.train)
         others.append(f"--preset {name} about {duration(seconds(plan))}")
     log.info("%s%s", message, f" ({', '.join(others)})" if others else "")
+
+
+def _answers(name: str, experiment: Experiment) -> int:
+    """How many pictures with blanked cells the explain stage shows to a model."""
+    settings = experiment.explain
+    single, points, maps = 64, 7, 7 if name == "vit" else 4
+    per_picture = single + points * (settings.random_orders + 2 * (1 + maps))
+    layers = 6 if name == "cnn" else 0
+    per_sweep = single + points * (settings.random_orders + 2 * (1 + layers))
+    return settings.images * per_picture + (settings.sweep_images * per_sweep if layers else 0)
 
 
 def _seconds_per_picture(name: str, experiment: Experiment, device: torch.device) -> float:

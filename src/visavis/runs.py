@@ -4,7 +4,9 @@ import contextlib
 import hashlib
 import io
 import json
+import logging
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from visavis.errors import CheckpointError, EnvironmentFault
+
+log = logging.getLogger(__name__)
 
 SCHEMA = 1
 
@@ -62,10 +66,19 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.chmod(0o644)  # mkstemp makes it private
         temporary.replace(path)
     except OSError as error:
-        raise EnvironmentFault(f"cannot write {path}: {error.strerror or error}") from error
+        raise EnvironmentFault(
+            f"cannot write {path}: {error.strerror or error}{_free(path.parent)}"
+        ) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def _free(folder: Path) -> str:
+    try:
+        return f" ({shutil.disk_usage(folder).free / 1e6:,.0f} MB free)"
+    except OSError:
+        return ""
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
@@ -149,8 +162,11 @@ def file_sha256(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def lock(folder: Path) -> Iterator[None]:
+def lock(folder: Path, *, wait: bool = False) -> Iterator[None]:
     """Hold `folder` for this process. The system lets go of it when the process dies.
+
+    Args:
+        wait: until a process that holds it lets go, instead of raising.
 
     Raises:
         EnvironmentFault: another process holds it, or the folder cannot be written.
@@ -168,11 +184,14 @@ def lock(folder: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             file.seek(0)
-            holder = file.read().strip() or "unknown"
-            raise EnvironmentFault(
-                f"{folder} is being written by another process (pid {holder}); wait for it to end"
-            ) from None
+            holder = f"{folder} is being written by another process (pid {file.read().strip()})"
+            if not wait:
+                raise EnvironmentFault(f"{holder}; wait for it to end") from None
+            log.info("%s; waiting for it to end", holder)
+            fcntl.flock(file, fcntl.LOCK_EX)
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
+        for leftover in folder.glob(".*.tmp"):  # of a writer that was killed
+            leftover.unlink(missing_ok=True)
         yield

@@ -20,7 +20,7 @@ import torch
 from lightning.pytorch.loggers import Logger
 
 from visavis import hardware, models, runs
-from visavis.callbacks import AtomicCheckpointIO, History, checkpoints
+from visavis.callbacks import AtomicCheckpointIO, History, checkpoints, read_checkpoint
 from visavis.classifier import Classifier, Split
 from visavis.config import Experiment, ModelConfig, TrainConfig, to_json
 from visavis.data import Dataset, class_counts, split
@@ -31,10 +31,21 @@ from visavis.tracking import logger as tracker
 log = logging.getLogger(__name__)
 
 
-def train(folder: Path, experiment: Experiment, name: str, dataset: Dataset) -> None:
+def train(
+    folder: Path,
+    experiment: Experiment,
+    name: str,
+    dataset: Dataset,
+    *,
+    tracked_in: Path | None = None,
+) -> None:
     """Train the model called `name` in `folder`, or go on where an earlier call was interrupted.
 
     A finished training is left as it is.
+
+    Args:
+        tracked_in: the folder that takes W&B's files and names the group of the run, such as that
+            of the experiment; `folder` unless given.
 
     Raises:
         CheckpointError: the folder holds a training with other settings or other data.
@@ -45,11 +56,12 @@ def train(folder: Path, experiment: Experiment, name: str, dataset: Dataset) -> 
         train_indices, validation_indices = split(
             dataset.train_labels, experiment.data.validation_fraction, experiment.data.split_seed
         )
+        finished = (folder / runs.TRAINING).exists()
+        device = None if finished else hardware.select_device(experiment.train.device)
         claim(folder, experiment, name, dataset, train_indices, validation_indices)
-        if (folder / runs.TRAINING).exists():
+        if device is None:
             log.info("%s: already trained", name)
             return
-        device = hardware.select_device(experiment.train.device)
         _fit(
             folder,
             experiment,
@@ -57,6 +69,7 @@ def train(folder: Path, experiment: Experiment, name: str, dataset: Dataset) -> 
             training=_resident(dataset, train_indices, device),
             validation=_resident(dataset, validation_indices, device),
             device=device,
+            tracked_in=tracked_in or folder,
         )
 
 
@@ -119,15 +132,9 @@ def claim(
 
 def provenance(config: TrainConfig, device: torch.device, *, compiled: bool) -> dict[str, Any]:
     """Versions, machine and arithmetic, as they are now."""
-    commit = subprocess.run(
-        ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
     return {
         "version": importlib.metadata.version("visavis"),
-        "commit": commit.stdout.strip() or None,
+        "commit": _commit(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "lightning": lightning.__version__,
@@ -140,6 +147,18 @@ def provenance(config: TrainConfig, device: torch.device, *, compiled: bool) -> 
     }
 
 
+def _commit() -> str | None:
+    """The commit of visavis's own repository; None where it was installed without one."""
+    root = Path(__file__).resolve().parents[2]
+    command = ["git", "-C", str(root), "rev-parse", "--show-toplevel", "HEAD"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:  # no git
+        return None
+    lines = answer.stdout.split("\n")
+    return lines[1] if answer.returncode == 0 and Path(lines[0]) == root else None
+
+
 def _fit(
     folder: Path,
     experiment: Experiment,
@@ -148,6 +167,7 @@ def _fit(
     training: Split,
     validation: Split,
     device: torch.device,
+    tracked_in: Path,
 ) -> None:
     config: ModelConfig = experiment.model(name)
     pictures = len(training[1])
@@ -155,6 +175,14 @@ def _fit(
         experiment.train, device, pictures=pictures * config.optim.epochs
     )
     facts = provenance(experiment.train, device, compiled=compiled)
+    resume = folder / runs.RESUME
+    if resumed := resume.exists():
+        read_checkpoint(resume)
+        begun = runs.read_json(folder / runs.PROVENANCE)
+        log.info("%s: going on from %s", name, resume)
+        if begun["device_name"] != facts["device_name"]:
+            log.info("%s: it was begun on %s", name, begun["device_name"])
+        facts |= {key: begun[key] for key in ("precision", "started")}
     runs.write_json(folder / runs.PROVENANCE, facts)
 
     torch.manual_seed(experiment.seed)
@@ -187,7 +215,7 @@ def _fit(
 
     history = History(folder, name, config.optim.epochs)
     wandb_logger: Logger | None = tracker(
-        experiment.tracking, folder=folder.parent, name=name, group=folder.parent.name
+        experiment.tracking, folder=tracked_in, name=name, group=tracked_in.resolve().name
     )
     trainer = lightning.Trainer(
         accelerator="gpu" if device.type == "cuda" else device.type,
@@ -203,18 +231,21 @@ def _fit(
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    resume = folder / runs.RESUME
-    resumed = resume.exists()
-    if resumed:
-        log.info("%s: going on from %s", name, resume)
     _run(trainer, module, resume if resumed else None)
 
-    best_state = torch.load(folder / runs.BEST, map_location="cpu", weights_only=True)["state_dict"]
-    model.load_state_dict({key.removeprefix("model."): value for key, value in best_state.items()})
+    rows = runs.read_history(folder)
+    best = min(rows, key=lambda row: row["val_loss"])
+    checkpoint = read_checkpoint(folder / runs.BEST)
+    if checkpoint["epoch"] + 1 != best["epoch"]:
+        raise CheckpointError(
+            f"{folder / runs.BEST} holds epoch {checkpoint['epoch'] + 1}, but epoch "
+            f"{best['epoch']} had the lowest validation loss; train into another folder"
+        )
+    weights = checkpoint["state_dict"]
+    model.load_state_dict({key.removeprefix("model."): value for key, value in weights.items()})
     models.save(model, folder / runs.WEIGHTS)
-    best = min(history.rows, key=lambda row: row["val_loss"])
-    seconds = history.rows[-1]["elapsed_train_seconds"]
-    seen = module.steps_per_epoch * module.train_dataloader().batch_size * len(history.rows)
+    seconds = rows[-1]["elapsed_train_seconds"]
+    seen = module.steps_per_epoch * module.train_dataloader().batch_size * len(rows)
     runs.write_json(
         folder / runs.PROVENANCE,
         {**facts, "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")},
@@ -223,7 +254,7 @@ def _fit(
         folder / runs.TRAINING,
         {
             "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
-            "epochs": len(history.rows),
+            "epochs": len(rows),
             "best_epoch": best["epoch"],
             "best_val_loss": best["val_loss"],
             "best_val_accuracy": best["val_accuracy"],
@@ -255,20 +286,6 @@ def _run(trainer: lightning.Trainer, module: Classifier, resume: Path | None) ->
             f"not enough memory for a batch of {module.config.batch_size} pictures; lower "
             "--cnn.optim.batch-size or --vit.optim.batch-size"
         ) from None
-    except Exception as error:
-        if resume is not None and module.trainer.current_epoch == 0 and _unreadable(resume):
-            raise CheckpointError(
-                f"{resume} is damaged ({type(error).__name__}); delete it to train from the start"
-            ) from error
-        raise
-
-
-def _unreadable(resume: Path) -> bool:
-    try:
-        torch.load(resume, map_location="cpu", weights_only=True)
-    except Exception:  # unpickling has no exception of its own
-        return True
-    return False
 
 
 def _resident(dataset: Dataset, indices: np.ndarray, device: torch.device) -> Split:
@@ -282,7 +299,8 @@ def _warm_up(module: Classifier, *, bf16: bool, device: torch.device) -> None:
     state = {key: value.clone() for key, value in model.state_dict().items()}
     images, _ = next(iter(module.train_dataloader()))
     images = images.contiguous(memory_format=torch.channels_last)
-    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+    # As Lightning calls it: a compiled step is compiled anew for another setting of the cache.
+    with torch.autocast(device.type, torch.bfloat16, enabled=bf16, cache_enabled=False):
         loss = module.training_forward(images).float().square().mean()
     torch.autograd.backward(loss)
     model.zero_grad(set_to_none=True)

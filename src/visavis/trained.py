@@ -13,6 +13,9 @@ from visavis.errors import CheckpointError
 from visavis.loader import to_images
 from visavis.models import Model
 
+BATCH = 100
+"""Pictures at a time: memory stays small however many are asked about."""
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -28,7 +31,8 @@ class Trained:
     def predict(self, pixels: UInt8[np.ndarray, "n 32 32 3"]) -> Float[np.ndarray, "n classes"]:
         """Probability of each class for each picture."""
         with torch.inference_mode():
-            return self.model(to_images(pixels)).softmax(dim=1).numpy()
+            parts = [self.model(part).softmax(dim=1) for part in to_images(pixels).split(BATCH)]
+        return torch.cat(parts).numpy()
 
     def explain(
         self,
@@ -48,14 +52,12 @@ class Trained:
         """
         method = method or saliency.DEFAULT_METHOD[self.name]
         classes = self.predict(pixels).argmax(axis=1) if classes is None else classes
-        heatmaps = saliency.explain(
-            self.model,
-            to_images(pixels),
-            torch.as_tensor(classes),
-            method,
-            layer=self.layer if method == "grad_cam" else None,
+        layer = self.layer if method == "grad_cam" else None
+        parts = zip(
+            to_images(pixels).split(BATCH), torch.as_tensor(classes).split(BATCH), strict=True
         )
-        return heatmaps.numpy()
+        heatmaps = [saliency.explain(self.model, *part, method, layer=layer) for part in parts]
+        return torch.cat(heatmaps).numpy()
 
 
 def load(folder: Path | str) -> Trained:

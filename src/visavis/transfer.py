@@ -100,13 +100,8 @@ def _need_space(folder: Path, needed: int) -> None:
 
 
 def is_whole(path: Path, file: File) -> bool:
-    """Whether `path` is `file`. If it was once and has changed since, it is deleted."""
-    if size_of(path) == file.size and file_sha256(path) == file.sha256:
-        return True
-    if path.exists():
-        log.warning("%s has changed since it was downloaded; it is fetched again", path)
-        path.unlink()
-    return False
+    """Whether `path` is `file`, unchanged."""
+    return size_of(path) == file.size and file_sha256(path) == file.sha256
 
 
 def size_of(path: Path) -> int:

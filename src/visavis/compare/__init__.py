@@ -203,11 +203,9 @@ def _overlap(cnn: Run, vit: Run) -> dict[str, int]:
 
 def _mistakes(run: Run, method: str) -> dict[str, Any]:
     """How sure a model is when it is right and when it is wrong, and where it then looks."""
-    same_place = maps.same_place(run.heatmaps, method)
     return {
         "method": method,
         "right_confidence": metrics.interval(run.confidence[run.right]),
         "wrong_confidence": metrics.interval(run.confidence[~run.right]),
-        "n": int(np.isfinite(same_place).sum()),
-        "same_place": metrics.interval(same_place),
+        "same_place": maps.same_place(run.heatmaps, method),
     }

@@ -26,13 +26,33 @@ def common_rows(cnn: Arrays, vit: Arrays) -> tuple[Rows, Rows]:
     return rows_cnn[usable], rows_vit[usable]
 
 
-def same_place(maps: Arrays, method: str) -> Float[np.ndarray, " n"]:
-    """Rank correlation of the map for the class that the model named and that for the true one.
+def same_place(maps: Arrays, method: str) -> dict[str, Any]:
+    """Agreement of the map for the class that the model named with that for the true one.
 
-    One value for each sampled picture that the model gets wrong; NaN where a map ranks nothing.
+    On the sampled pictures that the model gets wrong; the floor is with the true class's map of
+    another picture that was taken for the same class.
     """
-    rows = maps["in_sample"] & (maps["predicted"] != maps["labels"]) & ~maps[f"refused_{method}"]
-    return metrics.rank_agreement(maps[f"map_{method}"][rows], maps[f"map_{method}_true"][rows])
+    rows = maps["in_sample"] & (maps["predicted"] != maps["labels"])
+    rows &= ~(maps[f"refused_{method}"] | maps[f"refused_{method}_true"])
+    named, true = maps[f"map_{method}"][rows], maps[f"map_{method}_true"][rows]
+    return _above_floor(named, true, maps["predicted"][rows])
+
+
+def _above_floor(
+    a: Float[np.ndarray, "n h w"], b: Float[np.ndarray, "n h w"], classes: Rows
+) -> dict[str, Any]:
+    """Rank agreement, its floor with pictures of a class shuffled, and the paired difference."""
+    agreement = metrics.rank_agreement(a, b)
+    floor: Float[np.ndarray, " n"] = (
+        metrics.shuffled_agreement(a, b, classes, seed=SHUFFLE_SEED) if len(a) else agreement
+    )
+    known = np.isfinite(agreement) & np.isfinite(floor)
+    return {
+        "n": int(known.sum()),
+        "agreement": metrics.interval(agreement[known]),
+        "floor": metrics.interval(floor[known]),
+        "excess": metrics.interval((agreement - floor)[known]),
+    }
 
 
 def similarity(
@@ -46,20 +66,10 @@ def similarity(
     kept = ~(cnn[f"refused_{CNN_METHOD}"][rows_cnn] | vit[f"refused_{vit_method}"][rows_vit])
     rows_cnn, rows_vit = rows_cnn[kept], rows_vit[kept]
     maps = cnn[f"map_{CNN_METHOD}"][rows_cnn], vit[f"map_{vit_method}"][rows_vit]
-    agreement = metrics.rank_agreement(*maps)
-    floor: Float[np.ndarray, " n"] = (
-        metrics.shuffled_agreement(*maps, cnn["predicted"][rows_cnn], seed=SHUFFLE_SEED)
-        if len(rows_cnn)
-        else agreement
-    )
-    known = np.isfinite(agreement) & np.isfinite(floor)
     return {
         "cnn_method": CNN_METHOD,
         "vit_method": vit_method,
-        "n": int(known.sum()),
-        "agreement": metrics.interval(agreement[known]),
-        "floor": metrics.interval(floor[known]),
-        "excess": metrics.interval((agreement - floor)[known]),
+        **_above_floor(*maps, cnn["predicted"][rows_cnn]),
     }
 
 

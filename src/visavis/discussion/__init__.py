@@ -1,7 +1,7 @@
 """Sentences from numbers. What they say follows the intervals, never an expectation.
 
-A difference is stated only where its 95 % interval leaves out zero, or where the intervals of two
-separate scores do not touch, which is stricter than a test of their difference. Otherwise the
+A difference is stated only where its 95 % interval leaves out zero or, for scores of two models,
+where their intervals do not touch, which is stricter than a test of their difference. Otherwise the
 sentence says that none was shown.
 """
 

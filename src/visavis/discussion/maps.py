@@ -6,7 +6,6 @@ from visavis.discussion.numbers import (
     MAPS,
     NAMES,
     NONE_SHOWN,
-    Interval,
     Values,
     capital,
     compared,
@@ -25,11 +24,8 @@ def meaningful(explanations: Values, method: str) -> list[str]:
     label, scores = MAPS[method], values["scores"]
     model = NAMES[explanations["model"]]
     deletion = scores["deletion"]
-    unbeaten = [
-        key
-        for key in ("centre", "edges")
-        if compared(deletion, baselines[key]["scores"]["deletion"]) < 1
-    ]
+    unbeaten = [key for key in ("centre", "edges") if side(values["deletion_ahead_of"][key]) < 1]
+    mask = scores["mask_share"]
     if deletion is None:
         verdict = f"For {label} no deletion score could be taken, so nothing was shown."
     elif side(deletion) < 0:
@@ -47,9 +43,12 @@ def meaningful(explanations: Values, method: str) -> list[str]:
     else:
         verdict = (
             f"The {model} depends on what {label} highlights more than on random places, on the "
-            "picture's centre or on its edges: by this measure the highlighted regions are "
-            "meaningful."
+            "picture's centre or on its edges"
         )
+        if mask is not None and compared(mask, explanations["mask_chance"]) < 1:
+            verdict += ", but that these are the pixels that decide the class was not shown."
+        else:
+            verdict += ": by this measure the highlighted regions are meaningful."
     sentences = [verdict, *_faithfulness(scores, baselines), *_places(scores, explanations)]
     if values["refused"]:
         sentences.append(
@@ -99,10 +98,9 @@ def _places(scores: Values, explanations: Values) -> list[str]:
             f"even map has {percent(even)}: {lean.get(side(centre, even), 'no leaning was shown')}."
         )
     if (sensitivity := scores["class_sensitivity"]) is not None:
-        found = "another class gives another map" if side(sensitivity) > 0 else "was not shown"
         sentences.append(
-            f"Class sensitivity: {found}, {score(sensitivity)}, where 0 is the same map for every "
-            "class and 1 an unrelated one."
+            f"Class sensitivity: {score(sensitivity)}, where 0 is the same map for every class and "
+            "1 an unrelated one."
         )
     return sentences
 
@@ -120,16 +118,18 @@ def mistakes(model: str, facts: Values) -> str:
         else f"That the {NAMES[model]} is less sure when it is wrong was not shown"
     )
     text += f": its mean confidence is {share(right)} when right and {share(wrong)} when wrong."
-    if place is None:
-        return text
+    if place["excess"] is None:
+        return f"{text} It gets too few of the sampled pictures wrong to say where it then looks."
     found = {
-        1: "it reads the wrong class from partly the same places",
+        1: "it reads the wrong class from partly the same places of the picture",
         -1: "it reads the wrong class from other places than those of the true one",
     }
     return (
-        f"{text} On the {count(facts['n'])} sampled pictures that it gets wrong, its maps for the "
-        f"class that it named and for the true class have a rank correlation of {score(place)}: "
-        f"{found.get(side(place), 'no relation of the two was shown')}."
+        f"{text} On {count(place['n'])} sampled pictures that it gets wrong, its maps for the "
+        "class that it named and for the true class have a rank correlation of "
+        f"{score(place['agreement'])}, against {score(place['floor'])} with the map of another "
+        "picture that it took for the same class: "
+        f"{found.get(side(place['excess']), 'no relation beyond a shared layout was shown')}."
     )
 
 
@@ -148,34 +148,35 @@ def agnostic(explanations: Values) -> str:
 def attention_methods(explanations: Values) -> str:
     """Which of the ViT's own maps is the most faithful."""
     known = {
-        MAPS[key]: method["scores"]["deletion"]
+        key: method["scores"]["deletion"]
         for key, method in explanations["methods"].items()
         if method["scores"]["deletion"] is not None
     }
     if not known:
         return "For none of the ViT's maps could a deletion score be taken."
-    best = max(known, key=lambda name: known[name]["value"])
+    best = max(known, key=lambda key: known[key]["value"])
+    leads = {
+        key: explanations["methods"][best]["deletion_ahead_of"][key] for key in known if key != best
+    }
+    told = {key: f"{MAPS[key]}, {score(known[key])}" for key in known}
+    shown = [told[key] for key, lead in leads.items() if side(lead) == 1]
+    rest = [told[key] for key, lead in leads.items() if side(lead) != 1]
     centre = explanations["baselines"]["centre"]["scores"]["deletion"]
-    below = [name for name in known if compared(known[name], centre) == -1]
-    sentences = [
-        f"Among the ViT's maps {best} has the highest deletion score, {score(known[best])}.",
-        _against(known, best),
-        f"{_with_verb(below)} a worse guide than the picture's centre, {score(centre)}."
-        if below
-        else "",
+    below = [
+        MAPS[key]
+        for key in known
+        if side(explanations["methods"][key]["deletion_ahead_of"]["centre"]) == -1
     ]
-    return " ".join(sentence for sentence in sentences if sentence)
-
-
-def _against(scores: Mapping[str, Interval], best: str) -> str:
-    """Which of the other scores the best one was shown to exceed."""
-    others = {name: f"{name}, {score(scores[name])}" for name in scores if name != best}
-    shown = [t for name, t in others.items() if compared(scores[best], scores[name]) == 1]
-    rest = [t for name, t in others.items() if compared(scores[best], scores[name]) != 1]
-    text = f"That is above {'; '.join(shown)}." if shown else ""
+    text = (
+        f"Among the ViT's maps {MAPS[best]} has the highest deletion score, {score(known[best])}."
+    )
+    if shown:
+        text += f" That is above {'; '.join(shown)}."
     if rest:
         text += f" No difference was shown to {'; '.join(rest)}."
-    return text.strip()
+    if below:
+        text += f" {_with_verb(below)} a worse guide than the picture's centre, {score(centre)}."
+    return text
 
 
 def between_models(cnn: Values, vit: Values, comparison: Values) -> list[str]:
@@ -184,14 +185,19 @@ def between_models(cnn: Values, vit: Values, comparison: Values) -> list[str]:
     a = cnn["methods"][pair["cnn_method"]]
     b = vit["methods"][pair["vit_method"]]
     sentences = []
-    for key in ("deletion", "insertion"):
+    for key, raw in (("deletion", "deletion_drop"), ("insertion", "insertion_gain")):
         x, y = a["scores"][key], b["scores"][key]
         if x is None or y is None:
             continue
+        u, w = a["scores"][raw], b["scores"][raw]
+        # Each oracle belongs to one model, so a lead that only its scale makes is none.
+        lead = compared(x, y) if compared(x, y) == compared(u, w) else 0
         better = {1: "the CNN's map is more faithful", -1: "the ViT's map is more faithful"}
+        neither = "that one is more faithful on both scales was not shown"
         sentences.append(
             f"Normalised {key} of the CNN's {MAPS[pair['cnn_method']]} is {score(x)}, of the ViT's "
-            f"{MAPS[pair['vit_method']]} {score(y)}: {better.get(compared(x, y), NONE_SHOWN)}."
+            f"{MAPS[pair['vit_method']]} {score(y)}; not normalised, {score(u)} and {score(w)} of "
+            f"probability: {better.get(lead, neither)}."
         )
     x, y = a["scores"]["centre_share"], b["scores"]["centre_share"]
     lies = {1: "the CNN's lies more in the centre", -1: "the ViT's lies more in the centre"}

@@ -132,7 +132,7 @@ def convergence(rows: Sequence[Values]) -> str:
     cnn, vit = row["cnn"], row["vit"]
     faster = "the CNN" if cnn["seconds"] < vit["seconds"] else "the ViT"
     text = (
-        f"To {target} validation accuracy, the highest that both reach, the CNN takes "
+        f"To {target} validation accuracy, the highest looked at that both reach, the CNN takes "
         f"{epochs(cnn['epochs'])} and {duration(cnn['seconds'])} of training, the ViT "
         f"{epochs(vit['epochs'])} and {duration(vit['seconds'])}: {faster} is there sooner in "
         "this run."

@@ -5,10 +5,10 @@ import struct
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
 from jaxtyping import Float
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from visavis.config import CNNConfig, ModelConfig, ViTConfig, from_json, to_json
@@ -16,7 +16,7 @@ from visavis.errors import CheckpointError, ConfigError
 from visavis.models import cnn, vit
 from visavis.models.cnn import CNN
 from visavis.models.vit import ViT
-from visavis.runs import replacing
+from visavis.runs import write_bytes
 
 Model = CNN | ViT
 
@@ -70,8 +70,7 @@ def parameter_count(config: ModelConfig) -> int:
 def save(model: nn.Module, path: Path) -> None:
     """Write the weights as safetensors."""
     tensors = {key: value.contiguous().cpu() for key, value in model.state_dict().items()}
-    with replacing(path) as temporary:
-        save_file(tensors, temporary)
+    write_bytes(path, safetensors.torch.save(tensors))  # its own errors hide a full disk
 
 
 def load(config: ModelConfig, path: Path) -> Model:
@@ -82,7 +81,7 @@ def load(config: ModelConfig, path: Path) -> Model:
     """
     _check_header(path)
     try:
-        tensors = load_file(path)
+        tensors = safetensors.torch.load_file(path)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is damaged: {error}") from error
     with torch.random.fork_rng(devices=[]):

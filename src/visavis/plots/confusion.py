@@ -14,11 +14,13 @@ from visavis.plots.style import (
     MODEL_COLOURS,
     MODEL_LABELS,
     MUTED,
-    PAPER,
     RULE,
     STYLE,
     new_figure,
 )
+
+FULL = 0.55
+"""Opacity of the strongest colour: text in ink keeps a contrast of 4.5 on it."""
 
 Counts = Int[np.ndarray, "classes classes"]
 
@@ -32,7 +34,7 @@ def confusion(counts: Counts, class_names: Sequence[str], model: str) -> Figure:
         count = counts[row, column]
         strength = float(share) ** 0.5  # mistakes are rare, and what one wants to see
         _cell(axes, row, column, MODEL_COLOURS[model], strength)
-        colour = PAPER if strength > 0.75 else INK if count else MUTED
+        colour = INK if count else MUTED
         axes.text(
             column,
             row - 0.14 if count else row,
@@ -61,7 +63,7 @@ def confusion_difference(difference: Counts, class_names: Sequence[str]) -> Figu
     for (row, column), value in np.ndenumerate(difference):
         strength = abs(float(value)) / largest
         _cell(axes, row, column, MODEL_COLOURS["cnn" if value > 0 else "vit"], strength)
-        colour = PAPER if strength > 0.7 else INK if value else MUTED
+        colour = INK if value else MUTED
         text = f"{value:+d}".replace("-", "−") if value else "0"
         axes.text(column, row, text, color=colour, fontsize=8.5, ha="center", va="center")
     axes.set_title("CNN minus ViT, counts")
@@ -84,8 +86,10 @@ def _grid(class_names: Sequence[str]) -> tuple[Figure, Axes]:
 
 
 def _cell(axes: Axes, row: int, column: int, colour: str, strength: float) -> None:
-    """A cell whose colour fades into whatever page is behind it."""
+    """A cell whose colour fades into whatever page is behind it, and lets its text be read."""
     corner = (column - 0.48, row - 0.48)
     axes.add_patch(Rectangle(corner, 0.96, 0.96, facecolor="none", edgecolor=RULE, linewidth=0.5))
     if strength > 0.004:
-        axes.add_patch(Rectangle(corner, 0.96, 0.96, facecolor=colour, alpha=strength, linewidth=0))
+        axes.add_patch(
+            Rectangle(corner, 0.96, 0.96, facecolor=colour, alpha=FULL * strength, linewidth=0)
+        )

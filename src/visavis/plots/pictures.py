@@ -135,9 +135,12 @@ def where(heatmap: Num[np.ndarray, "h w"]) -> str:
         return "nowhere"
     row, column = np.unravel_index(int(np.argmax(heatmap)), heatmap.shape)
     height, width = heatmap.shape
-    vertical = ("upper", "", "lower")[min(int(row * 3 / height), 2)]
-    horizontal = ("left", "", "right")[min(int(column * 3 / width), 2)]
-    return "in the " + (f"{vertical} {horizontal}".strip() or "centre")
+    vertical = ("upper", "", "lower")[int((row + 0.5) * 3 / height)]
+    horizontal = ("left", "", "right")[int((column + 0.5) * 3 / width)]
+    if not vertical and not horizontal:
+        return "in the centre"
+    part = "" if vertical and horizontal else "part"
+    return " ".join(word for word in ("in the", vertical, horizontal, part) if word)
 
 
 def _stretched(heatmap: Num[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:

@@ -69,7 +69,6 @@ def render(material: Material) -> str:
     ):
         environment.filters[function.__name__] = function
     return environment.get_template("report.html.j2").render(
-        experiment=material.experiment,
         data=material.cnn.data,
         comparison=material.comparison,
         cnn=material.cnn,
@@ -85,9 +84,10 @@ def render(material: Material) -> str:
         say_models=discussion.models,
         say_maps=discussion.maps,
         face_names=_face_names(material),
-        command=command(material.experiment),
+        command=command(material.experiment) if material.experiment else None,
         settings=settings(model.config["model"] for model in material.models.values()),
         scores=SCORES,
+        same_machine=material.same_machine,
     )
 
 

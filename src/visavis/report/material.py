@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from visavis import runs
+from visavis.errors import CheckpointError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +57,8 @@ class Model:
 class Material:
     """Everything that a report is made of."""
 
-    experiment: dict[str, Any]
+    experiment: dict[str, Any] | None
+    """None where the stages were run one by one: no command makes it all again."""
     cnn: Model
     vit: Model
     comparison: dict[str, Any]
@@ -64,12 +66,37 @@ class Material:
     @classmethod
     def read(cls, experiment: Path) -> "Material":
         """Read an experiment folder whose comparison is done."""
-        return cls(
-            experiment=runs.read_json(experiment / runs.EXPERIMENT),
+        path = experiment / runs.EXPERIMENT
+        material = cls(
+            experiment=runs.read_json(path) if path.exists() else None,
             cnn=Model.read(experiment / "cnn"),
             vit=Model.read(experiment / "vit"),
             comparison=runs.read_json(experiment / runs.COMPARISON),
         )
+        material.check_rows(experiment)
+        return material
+
+    def check_rows(self, experiment: Path) -> None:
+        """Refuse a comparison that names rows of other heatmaps than those that are there.
+
+        Raises:
+            CheckpointError: a model was explained anew since.
+        """
+        pair = self.comparison["face_to_face"]
+        for found in filter(None, (pair["most_alike"], pair["least_alike"])):
+            for name, model in self.models.items():
+                row, indices = found[f"row_{name}"], model.heatmaps["indices"]
+                if row >= len(indices) or indices[row] != found["index"]:
+                    raise CheckpointError(
+                        f"{experiment / runs.COMPARISON} is older than the heatmaps in {name}/; "
+                        f"first: visavis compare {experiment}"
+                    )
+
+    @property
+    def same_machine(self) -> bool:
+        """Whether both models were trained in the same arithmetic on the same machine."""
+        keys = ("device", "device_name", "threads", "precision")
+        return all(self.cnn.provenance[key] == self.vit.provenance[key] for key in keys)
 
     @property
     def models(self) -> dict[str, Model]:

@@ -10,7 +10,8 @@ holes. So each is placed between two curves of the same model on the same pictur
     deletion  = (D(random) - D(map)) / (D(random) - D(oracle))      0: no better than random orders,
     insertion = (I(map) - I(random)) / (I(oracle) - I(random))      1: as good as the oracle's
 
-The oracle removes cells in the order of how much each one's removal alone lowers the probability.
+The oracle removes cells in the order of how much each one's removal alone lowers the probability,
+taken in float32 and as log-odds: in bf16, or near a probability of 1, most cells would tie.
 It ignores interactions, so more than 1 is possible. D and I are the mean probability over the steps
 of a curve. The 64 cells go in 8 steps of 8; the ends (nothing removed, all removed) are the same
 for every order and cancel, which leaves 7 points. The insertion curve of an order is the deletion
@@ -31,7 +32,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from visavis.config import GRID
-from visavis.metrics import Interval, ratio_interval
+from visavis.metrics import Interval, interval, ratio_interval
 from visavis.models.cnn import CNN
 from visavis.models.vit import ViT
 from visavis.saliency.guard import check_classes, frozen
@@ -76,6 +77,35 @@ def probabilities(
     Args:
         autocast: forward passes in bf16.
     """
+    logits = _logits(model, images, classes, kept, autocast=autocast)
+    asked = classes.cpu().repeat_interleave(kept.shape[1])[:, None]
+    return logits.softmax(dim=1).gather(1, asked).numpy().reshape(kept.shape[:2])
+
+
+def log_odds(
+    model: CNN | ViT,
+    images: Float[Tensor, "n 3 32 32"],
+    classes: Int[Tensor, " n"],
+    kept: Bool[np.ndarray, "n points 8 8"],
+) -> Float[np.ndarray, "n points"]:
+    """The logarithm of p / (1 - p), p being what `probabilities` gives; in float32.
+
+    It has the order of the probabilities, and where they are all but 1 it still has one.
+    """
+    logits = _logits(model, images, classes, kept, autocast=False)
+    asked = classes.cpu().repeat_interleave(kept.shape[1])[:, None]
+    others = logits.scatter(1, asked, -torch.inf).logsumexp(dim=1)
+    return (logits.gather(1, asked)[:, 0] - others).numpy().reshape(kept.shape[:2])
+
+
+def _logits(
+    model: CNN | ViT,
+    images: Float[Tensor, "n 3 32 32"],
+    classes: Int[Tensor, " n"],
+    kept: Bool[np.ndarray, "n points 8 8"],
+    *,
+    autocast: bool,
+) -> Float[Tensor, "n*points classes"]:
     check_classes(model, images, classes)
     n, points = kept.shape[:2]
     masks = torch.tensor(kept, device=images.device).flatten(0, 1)[:, None]
@@ -91,10 +121,8 @@ def probabilities(
             mask = mask.repeat_interleave(CELL_SIDE, 2).repeat_interleave(CELL_SIDE, 3)
             pictures = torch.where(mask, images[chosen], hole).contiguous(memory_format=layout)
             with torch.autocast(images.device.type, torch.bfloat16, enabled=autocast):
-                logits = model(pictures)
-            answers = logits.float().softmax(dim=1).gather(1, classes[chosen, None])
-            parts.append(answers[:, 0])
-        return torch.cat(parts).cpu().numpy().astype(np.float64).reshape(n, points)
+                parts.append(model(pictures).double())
+        return torch.cat(parts).cpu()
 
 
 @dataclass(frozen=True)
@@ -109,12 +137,13 @@ class Removal:
     insertion: dict[str, Float[np.ndarray, " n"]]
 
     def scores(self, name: str) -> dict[str, Interval | None]:
-        """Normalised deletion and insertion of one kind of map.
+        """Normalised deletion and insertion of one kind of map, and their numerators.
 
         Returns:
-            1 for as good as the oracle, which may be exceeded, and negative for worse than
-            random; None where the oracle itself is hardly
-            better than random, or no map was scored.
+            The numerators, `deletion_drop` and `insertion_gain`, are differences of probability.
+            The normalised scores are 1 for as good as the oracle, which may be exceeded, and
+            negative for worse than random; None where the oracle itself is hardly better than
+            random, or too few maps were scored.
         """
         return {
             "deletion": ratio_interval(
@@ -123,7 +152,18 @@ class Removal:
             "insertion": ratio_interval(
                 self.insertion[name] - self.random, self.oracle_insertion - self.random
             ),
+            "deletion_drop": interval(self.random - self.deletion[name]),
+            "insertion_gain": interval(self.insertion[name] - self.random),
         }
+
+    def ahead(self, name: str, other: str) -> Interval | None:
+        """Normalised deletion of one kind of map minus that of another.
+
+        Paired: on the pictures where both have a map, and over the same draws of them.
+        """
+        return ratio_interval(
+            self.deletion[other] - self.deletion[name], self.random - self.oracle_deletion
+        )
 
 
 def measure(
@@ -159,8 +199,9 @@ def measure(
         batch = slice(start, start + 25)
         n = len(images[batch])
         single = np.repeat(alone, n, axis=0)
-        left = probabilities(model, images[batch], classes[batch], single, autocast=autocast)
-        ranked = [np.argsort(left, axis=1, kind="stable"), *(o[batch] for o in orders.values())]
+        left = log_odds(model, images[batch], classes[batch], single)
+        oracle = removal_order(-left.reshape(n, GRID, GRID), seed=seed + start)
+        ranked = [oracle, *(o[batch] for o in orders.values())]
         by_map = np.stack(ranked, axis=1)
         kept = kept_cells(np.concatenate([chance[batch], by_map, by_map[:, :, ::-1]], axis=1))
         answers = probabilities(model, images[batch], classes[batch], kept, autocast=autocast)

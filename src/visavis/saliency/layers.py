@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -12,6 +13,9 @@ from visavis.metrics import Interval
 from visavis.models.cnn import CNN
 from visavis.saliency.faithfulness import measure, to_cells
 from visavis.saliency.gradcam import default_layer, grad_cam
+
+REFUSED_AT_MOST = 0.1
+"""A layer that has no map for more of the pictures is not chosen: its score is of the others."""
 
 
 def candidates(model: CNN) -> list[str]:
@@ -40,7 +44,8 @@ def sweep(
         progress: told the number of pictures done since the last call.
 
     Returns:
-        {"rows": [{"layer", "grid", "deletion", "insertion", "chosen"}], "reason": a sentence}.
+        {"rows": [{"layer", "grid", "refused", "deletion", "insertion", …, "chosen"}],
+        "reason": a sentence}.
     """
     with torch.inference_mode():
         classes = torch.cat([model(part).argmax(dim=1) for part in images.split(100)])
@@ -64,48 +69,79 @@ def sweep(
         progress=progress,
     )
     rows: list[dict[str, Any]] = [
-        {"layer": name, "grid": list(maps.shape[1:]), **removal.scores(name)}
+        {
+            "layer": name,
+            "grid": list(maps.shape[1:]),
+            "refused": int(np.isnan(removal.deletion[name]).sum()),
+            **removal.scores(name),
+        }
         for name, maps in raw.items()
     ]
-    chosen, reason = choose(rows, fallback=default_layer(model))
+    chosen, reason = choose(rows, len(images), removal.ahead, fallback=default_layer(model))
     rows = [row | {"chosen": row["layer"] == chosen} for row in rows]
     return {"rows": rows, "reason": f"{reason} Measured on {len(images)} validation pictures."}
 
 
-def choose(rows: list[dict[str, Any]], *, fallback: str) -> tuple[str, str]:
-    """The deepest layer that no other layer with the scoring grid was shown to beat in deletion.
+def choose(
+    rows: list[dict[str, Any]],
+    n: int,
+    ahead: Callable[[str, str], Interval | None],
+    *,
+    fallback: str,
+) -> tuple[str, str]:
+    """The deepest layer that the best one was not shown to beat in deletion.
 
     Only layers with exactly the scoring grid, so that neither model's map is finer than the
-    other's. Among those whose interval reaches into that of the best, the deepest: it has seen most
-    of the picture, and a lead that the pictures do not show is not a reason.
+    other's, and with a map for nearly every picture. Of those that were shown to beat random orders
+    and that the best was not shown to beat, the deepest: it has seen most of the picture, and a
+    lead that the pictures do not show is not a reason.
 
     Args:
         rows: from the picture to the head.
+        n: pictures that were explained.
+        ahead: by how much the first layer's deletion score exceeds the second's, paired.
 
     Returns:
         Its name and, in a sentence or two, why.
     """
-    scored = [r for r in rows if r["grid"] == [GRID, GRID] and r["deletion"] is not None]
+    scored = [
+        r
+        for r in rows
+        if r["grid"] == [GRID, GRID]
+        and r["deletion"] is not None
+        and r["refused"] <= REFUSED_AT_MOST * n
+    ]
     if not scored:
         return fallback, (
             f"No layer could be scored, since even the oracle is hardly better than random orders; "
             f"{fallback} is used because it is the last one with a grid."
         )
     best = max(scored, key=lambda row: row["deletion"]["value"])
-    level = [row for row in scored if row["deletion"]["high"] >= best["deletion"]["low"]]
+    leads = {row["layer"]: ahead(best["layer"], row["layer"]) for row in scored}
+    level = [
+        row
+        for row in scored
+        if row is best
+        or (row["deletion"]["low"] > 0 and not ((lead := leads[row["layer"]]) and lead["low"] > 0))
+    ]
     chosen = level[-1]
     reason = (
-        f"Of the {len(scored)} layers whose maps have {GRID} × {GRID} cells, as the ViT's have, "
+        f"Of the {len(scored)} layers whose maps have {GRID} × {GRID} cells, "
         f"{best['layer']} has the highest normalised deletion score, {_told(best['deletion'])}."
     )
-    rivals = "; ".join(f"{r['layer']}, {_told(r['deletion'])}" for r in level if r is not best)
+    rivals = "; ".join(
+        f"{row['layer']}{', by ' + _told(lead) if (lead := leads[row['layer']]) else ''}"
+        for row in level
+        if row is not best
+    )
     if rivals:
         reason += (
-            f" Its interval overlaps with that of {rivals}: no difference to these was shown, and "
-            f"of such layers the deepest, {chosen['layer']}, is used."
+            f" That it is ahead of {rivals}, was not shown; of such layers the deepest, "
+            f"{chosen['layer']}, is used."
         )
     return chosen["layer"], reason
 
 
 def _told(score: Interval) -> str:
-    return f"{score['value']:.2f} ({score['low']:.2f} to {score['high']:.2f})"
+    value, low, high = (f"{score[key]:z.2f}" for key in ("value", "low", "high"))
+    return f"{value} ({low} to {high})".replace("-", "−")
