@@ -254,7 +254,6 @@ def test_stage_by_stage_comes_to_what_run_does(few_pictures, finished, tmp_path,
     shutil.copytree(finished, experiment)
     for name in ("cnn/evaluation.json", "cnn/explanations.json", "comparison.json", "report.html"):
         (experiment / name).unlink()
-    (experiment / "experiment.json").unlink()  # only `run` writes it
     code, _, err = visavis_command("compare", experiment)
     assert code == 4
     assert "evaluation.json is missing" in err
@@ -266,6 +265,7 @@ def test_stage_by_stage_comes_to_what_run_does(few_pictures, finished, tmp_path,
         code, out, err = visavis_command(*arguments)
         assert code == 0, err
         assert f"visavis {following}" in out.splitlines()[-1]
+    (experiment / "experiment.json").unlink()  # only `run` writes it
     code, out, _ = visavis_command("report", experiment)
     assert (code, out) == (0, f"{experiment / 'report.html'}\n")
     for name in ("cnn/evaluation.json", "cnn/explanations.json", "comparison.json"):

@@ -170,9 +170,9 @@ def test_a_lone_picture_of_its_class_has_no_floor():
 
 
 def test_a_share_of_one_is_not_certain_and_few_values_have_no_interval():
-    right = interval(np.ones(50, dtype=bool))
+    right = metrics.interval(np.ones(50, dtype=bool))
     assert right["value"] == right["high"] == 1
     assert right["low"] == pytest.approx(1 / (1 + 1.959964**2 / 50))  # Wilson's, in closed form
-    assert interval(np.arange(19.0)) is None
-    assert interval(np.arange(20.0)) is not None
-    assert ratio_interval(np.arange(19.0), np.ones(19)) is None
+    assert metrics.interval(np.arange(19.0)) is None
+    assert metrics.interval(np.arange(20.0)) is not None
+    assert metrics.ratio_interval(np.arange(19.0), np.ones(19)) is None
