@@ -40,7 +40,10 @@ def preset(name: Preset, source: Literal["cifar10", "shapes"]) -> Experiment:
     if name == "quick":
         explain = ExplainConfig(sweep_images=100, random_orders=5)
         return _experiment(cnn=((64, 128, 256), 2), vit=(192, 4, 3), explain=explain)
-    return _experiment(cnn=((64, 192, 256), 7), vit=(192, 6, 8), explain=ExplainConfig())
+    plan = _experiment(cnn=((64, 256, 256), 8), vit=(192, 6, 8), explain=ExplainConfig())
+    # In so many epochs the CNN would learn its training pictures by heart.
+    augmented = replace(plan.cnn.optim, shift=3, cutout=8)
+    return replace(plan, cnn=replace(plan.cnn, optim=augmented))
 
 
 def _experiment(
