@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from fake_runs import write_experiment
+from fake_runs import interval, write_experiment
 from visavis import runs
 from visavis.compare import compare
 from visavis.config import to_json
@@ -147,12 +147,61 @@ def _numbers(value: Any) -> set[float]:
 def test_the_headline_is_the_comparison(experiment: Path, html: str) -> None:
     models = runs.read_json(experiment / runs.COMPARISON)["models"]
     table = html[html.index('class="headline"') : html.index("</table>")]
-    for facts in models.values():
-        assert numbers.percent(facts["accuracy"]["value"]) in table
-        assert numbers.decimal(facts["f1_macro"]["value"], 3) in table
-        assert numbers.count(facts["parameters"]) in table
-        assert numbers.duration(facts["train_seconds"]) in table
+    for name, facts in zip(("CNN", "ViT"), models.values(), strict=True):
+        column = re.findall(rf'<td data-model="{name}"><b>(.*?)</b>', table)
+        assert column[:4] == [
+            numbers.percent(facts["accuracy"]["value"]),
+            numbers.decimal(facts["f1_macro"]["value"], 3),
+            numbers.count(facts["parameters"]),
+            numbers.duration(facts["train_seconds"]),
+        ]
     assert '<b class="cnn">CNN ahead</b>' in table
+
+
+def test_each_score_stands_where_it_belongs(tmp_path: Path) -> None:
+    """Values that occur nowhere else turn up in the answers that are about them, and only there."""
+    write_experiment(tmp_path)
+    places = {
+        7.11: ("cnn", "grad_cam", "deletion", {"q-1-3-c", "q-2-2-b"}),
+        7.22: ("cnn", "grad_cam", "insertion", {"q-1-3-c", "q-2-2-b"}),
+        7.33: ("vit", "gradient_attention", "deletion", {"q-2-2-b"}),
+        7.44: ("vit", "gradient_attention", "insertion", {"q-2-2-b"}),
+        7.55: ("vit", "gradient_attention", "class_sensitivity", {"q-2-2-b"}),
+        7.66: ("cnn", "grad_cam", "class_sensitivity", {"q-1-3-c"}),
+    }
+    for value, (model, method, score, _) in places.items():
+        path = tmp_path / model / runs.EXPLANATIONS
+        said = runs.read_json(path)
+        said["methods"][method]["scores"][score] = interval(value)
+        runs.write_json(path, said)
+    compare(tmp_path)
+    html = report(tmp_path).read_text(encoding="utf-8")
+    answers = re.split(r'<section class="item" id="(.*?)">', html)
+    for value, (*_, expected) in places.items():
+        text = f"{value:.2f} ({value - 0.03:.2f} to {value + 0.03:.2f})"
+        pairs = zip(answers[1::2], answers[2::2], strict=True)
+        assert {item for item, answer in pairs if text in answer} == expected, value
+
+
+def test_a_comparison_older_than_the_heatmaps_is_refused(tmp_path: Path) -> None:
+    write_experiment(tmp_path)
+    compare(tmp_path)
+    heatmaps = runs.read_arrays(tmp_path / "vit" / runs.HEATMAPS)
+    changed = {key: values[::-1] for key, values in heatmaps.items()}
+    runs.write_arrays(tmp_path / "vit" / runs.HEATMAPS, **changed)
+    with pytest.raises(CheckpointError, match=r"older than the heatmaps in vit/; first: visavis"):
+        report(tmp_path)
+
+
+def test_times_of_two_machines_are_not_set_against_each_other(tmp_path: Path, html: str) -> None:
+    assert "ran on the same machine" in html
+    write_experiment(tmp_path)
+    compare(tmp_path)
+    path = tmp_path / "cnn" / runs.PROVENANCE
+    runs.write_json(path, runs.read_json(path) | {"device_name": "another"})
+    other = report(tmp_path).read_text(encoding="utf-8")
+    assert "ran on the same machine" not in other
+    assert "these times do not compare" in other
 
 
 def test_no_winner_where_the_interval_includes_none(tmp_path: Path) -> None:

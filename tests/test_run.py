@@ -1,7 +1,10 @@
 import dataclasses
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from small import dataset, experiment
 from visavis import load, overlay, runs
@@ -52,14 +55,26 @@ def test_a_folder_of_another_experiment_is_refused_and_left_alone(done):
 
 
 def test_the_estimate_is_told_with_the_shorter_presets(tmp_path, caplog, monkeypatch):
-    def stop(*arguments):
+    def stop(*arguments, **settings):
         raise VisavisError("enough")
 
     monkeypatch.setattr("visavis.run.train", stop)
     with caplog.at_level("INFO"), pytest.raises(VisavisError, match="enough"):
         run(tmp_path, experiment(), "standard", dataset())
-    assert "training will take about" in caplog.text
+    assert "this will take about" in caplog.text
     assert "--preset quick about" in caplog.text
+
+
+def test_the_readmes_example_of_the_library_runs(done, tmp_path):
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    Image.new("RGB", (300, 200), "orange").save(tmp_path / "cat.jpg")
+    example = example.replace("runs/standard-cifar10", str(done))
+    names = {}
+    exec(example.replace("cat.jpg", str(tmp_path / "cat.jpg")), names)
+    assert names["probabilities"].shape == (1, 10)
+    assert names["heatmaps"].shape == (1, 8, 8)
+    assert names["picture"].dtype == np.uint8
 
 
 def test_the_library_answers_as_the_run_did(done):
