@@ -14,7 +14,8 @@ from visavis.data import split
 from visavis.errors import CheckpointError, VisavisError
 from visavis.evaluate import evaluate
 from visavis.loader import to_images
-from visavis.train import provenance, train
+from visavis.provenance import provenance
+from visavis.train import train
 from visavis.trained import load_trained
 
 

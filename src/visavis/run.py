@@ -21,8 +21,9 @@ from visavis.errors import CheckpointError
 from visavis.evaluate import evaluate
 from visavis.explain import explain
 from visavis.presets import preset
+from visavis.provenance import differences
 from visavis.report import figures, report
-from visavis.train import differences, train
+from visavis.train import train
 
 log = logging.getLogger(__name__)
 
