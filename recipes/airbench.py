@@ -5,7 +5,7 @@
 Jordan 2024 (arXiv 2404.00498): a 2x2 whitening layer, three groups of two convolutions, frozen norm
 scales, scaled pooling head, flips, shifts by 2, label smoothing 0.2, 8 epochs in batches of 2,000;
 with the filters updated by Muon (Jordan et al. 2024) at rate 0.24 and momentum 0.6, each normed
-after its step's decay. bf16 and channels-last, as ours has. It sees visavis's own training split,
+before its step. bf16 and channels-last, as ours has. It sees visavis's own training split,
 and is tested after the last epoch, without test-time averaging. Training seconds are those of
 docs/methods.md: the batches' loading and all steps, nothing else.
 """

@@ -100,6 +100,7 @@ def _provenance() -> dict[str, Any]:
         "lightning": "2.6.6",
         "device": "cpu",
         "device_name": "x86_64",
+        "begun_on": "x86_64",
         "threads": 2,
         "precision": "bf16",
         "compiled": False,

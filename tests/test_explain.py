@@ -95,6 +95,8 @@ def test_every_method_of_the_model_is_scored_beside_the_same_baselines(explained
         enough = method["refused"] <= 20
         assert (method["scores"]["centre_share"] is not None) == enough
         assert specific or method["scores"]["class_sensitivity"] is None
+        if specific and not method["refused"]:
+            assert method["scores"]["class_sensitivity"] is not None
         assert method["refused"] == sum(method["refused_because"].values())
         others = {*said["methods"], *said["baselines"]} - {name}
         assert method["deletion_ahead_of"].keys() == others

@@ -291,13 +291,19 @@ def test_of_layers_that_were_not_shown_to_differ_the_deepest_is_chosen_and_it_sa
 def test_a_layer_that_is_hardly_known_is_no_rival():
     sure = row("early", 8, 0.5)
     assert choose([sure, row("late", 8, -0.1, width=0.8)], lead_width=2)[0] == "early"
-    assert choose([sure, row("late", 8, 0.5) | {"refused": 90}])[0] == "early"
+    silent = row("late", 8, 0.9) | {"refused": 90}
+    chosen, reason = choose([sure, silent])
+    assert chosen == "early"
+    assert "(too few of their maps say anything: late)" in reason
+    chosen, reason = choose([silent], fallback="last")
+    assert chosen == "last"
+    assert "a map for at least 90% of the pictures" in reason
 
 
 def test_without_scores_the_last_layer_is_taken_and_it_says_why():
     chosen, reason = choose([row("early", 16, 0.5) | {"deletion": None}], fallback="last")
     assert chosen == "last"
-    assert "No layer could be scored" in reason
+    assert "No layer with 8 × 8 cells has a score" in reason
 
 
 def test_the_sweep_scores_each_layer_of_the_cnn_on_its_own_grid():

@@ -187,8 +187,8 @@ def test_a_comparison_older_than_the_heatmaps_is_refused(tmp_path: Path) -> None
     write_experiment(tmp_path)
     compare(tmp_path)
     heatmaps = runs.read_arrays(tmp_path / "vit" / runs.HEATMAPS)
-    changed = {key: values[::-1] for key, values in heatmaps.items()}
-    runs.write_arrays(tmp_path / "vit" / runs.HEATMAPS, **changed)
+    heatmaps["map_rollout"] += 0.1
+    runs.write_arrays(tmp_path / "vit" / runs.HEATMAPS, **heatmaps)
     with pytest.raises(CheckpointError, match=r"older than the heatmaps in vit/; first: visavis"):
         report(tmp_path)
 
@@ -198,10 +198,12 @@ def test_times_of_two_machines_are_not_set_against_each_other(tmp_path: Path, ht
     write_experiment(tmp_path)
     compare(tmp_path)
     path = tmp_path / "cnn" / runs.PROVENANCE
-    runs.write_json(path, runs.read_json(path) | {"device_name": "another"})
+    runs.write_json(path, runs.read_json(path) | {"begun_on": "another"})  # and then moved
     other = report(tmp_path).read_text(encoding="utf-8")
     assert "ran on the same machine" not in other
     assert "these times do not compare" in other
+    assert "is there sooner" in html
+    assert "is there sooner" not in other
 
 
 def test_no_winner_where_the_interval_includes_none(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ import dataclasses
 import os
 import platform
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +122,7 @@ def _model(
 
 
 def _loader_seconds(dataset: Dataset, config: ModelConfig, device: torch.device) -> float:
-    """Seconds per picture to choose, shift and mirror a batch, without any training."""
+    """Seconds per picture to choose and augment a batch, without any training."""
     batches = TrainingBatches(
         to_tensor(dataset.train_pixels).to(device),
         torch.from_numpy(dataset.train_labels).to(device),
@@ -131,6 +130,5 @@ def _loader_seconds(dataset: Dataset, config: ModelConfig, device: torch.device)
         seed=0,
         epoch=0,
     )
-    start = time.perf_counter()
-    count = sum(len(labels) for _, labels in batches)
-    return (time.perf_counter() - start) / count
+    count = len(batches) * batches.batch_size
+    return hardware.seconds(lambda: list(map(len, batches)), device) / count

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import pickle
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from tqdm import tqdm
 
 from visavis import hardware, runs
-from visavis.errors import CheckpointError
+from visavis.errors import CheckpointError, EnvironmentFault
 
 log = logging.getLogger(__name__)
 
@@ -40,11 +41,14 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             if (name := archive.testzip()) is not None:
                 raise zipfile.BadZipFile(f"wrong checksum of {name}")
         return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # unpickling has no exception of its own
+    except (FileNotFoundError, zipfile.BadZipFile, RuntimeError, pickle.UnpicklingError) as error:
+        state = "missing" if isinstance(error, FileNotFoundError) else "damaged"
         raise CheckpointError(
-            f"{path} is {'damaged' if path.exists() else 'missing'} ({type(error).__name__}); "
-            f"delete {runs.RESUME} and {runs.BEST} in that folder to train from the start"
+            f"{path} is {state} ({type(error).__name__}); delete {runs.RESUME} and {runs.BEST} in "
+            "that folder to train from the start"
         ) from error
+    except OSError as error:
+        raise EnvironmentFault(f"cannot read {path}: {error.strerror or error}") from error
 
 
 class Checkpoint(ModelCheckpoint):

@@ -139,6 +139,7 @@ def _explain(
             "layer_sweep": sweep,
             **_findings(maps, explained, removal, masks),
             "gallery": chosen.gallery,
+            "precision": "bf16" if autocast else "float32",
             "seconds": time.perf_counter() - started,
         },
     )

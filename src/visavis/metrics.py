@@ -1,8 +1,9 @@
 """Arrays in, numbers out: predictions and maps, with 95 % intervals.
 
-Every interval is a percentile bootstrap over pictures (Efron 1979): the pictures are drawn again
-with replacement, the number is taken anew, and the middle 95 % of those numbers is the interval.
-What is known of one picture stays together in a draw, so differences of two models are paired.
+Those of accuracy are Wilson's (1927). All others are percentile bootstraps over pictures (Efron
+1979): the pictures are drawn again with replacement, the number is taken anew, and the middle 95 %
+of those numbers is the interval. What is known of one picture stays together in a draw, so
+differences of two models are paired.
 """
 
 import math

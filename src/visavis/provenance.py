@@ -87,6 +87,7 @@ def provenance(config: TrainConfig, device: torch.device, *, compiled: bool) -> 
         "lightning": lightning.__version__,
         "device": device.type,
         "device_name": hardware.device_name(device),
+        "begun_on": hardware.device_name(device),
         "threads": torch.get_num_threads(),
         "precision": "bf16" if hardware.use_bf16(config, device) else "float32",
         "compiled": compiled,

@@ -104,18 +104,25 @@ def _tell_duration(out: Path, experiment: Experiment, preset_name: str, dataset:
         return
     device = hardware.select_device(experiment.train.device)
 
-    def seconds(plan: Experiment) -> float:
+    def seconds(plan: Experiment, folder: Path | None = None) -> float:
+        """Of the whole plan, or of what is not done in `folder`."""
         total = 0.0
         for name in MODEL_NAMES:
             step = _seconds_per_picture(name, plan, device)
-            if not (out / name / runs.TRAINING).exists():
-                done = len(runs.read_history(out / name))
-                total += max(0, plan.model(name).optim.epochs - done) * pictures * step
-            if not (out / name / runs.EXPLANATIONS).exists():
-                total += _answers(name, plan) * step / ANSWERS_PER_STEP
+            epochs = plan.model(name).optim.epochs
+            explained = folder is not None and (folder / name / runs.EXPLANATIONS).exists()
+            if folder is not None and (folder / name / runs.RESUME).exists():
+                epochs -= len(runs.read_history(folder / name))
+            if folder is not None and (folder / name / runs.TRAINING).exists():
+                epochs = 0
+            compiled = name == "vit" and hardware.use_compile(
+                plan.train, device, pictures=pictures * plan.model(name).optim.epochs
+            )
+            total += epochs * pictures * step / (COMPILED_SPEEDUP if compiled else 1)
+            total += 0 if explained else _answers(name, plan) * step / ANSWERS_PER_STEP
         return total
 
-    message = f"this will take about {duration(seconds(experiment))} on this machine"
+    message = f"this will take about {duration(seconds(experiment, out))} on this machine"
     names: tuple[Preset, ...] = get_args(Preset)
     shorter = names[: names.index(preset_name)] if preset_name in names else ()
     others = []
@@ -136,7 +143,7 @@ def _answers(name: str, experiment: Experiment) -> int:
 
 
 def _seconds_per_picture(name: str, experiment: Experiment, device: torch.device) -> float:
-    """Training seconds per picture, from a few small steps of a fresh model."""
+    """Training seconds per picture, not compiled, from a few small steps of a fresh model."""
     config: ModelConfig = experiment.model(name)
     with torch.random.fork_rng():
         model = hardware.place(models.build(config), device).train()
@@ -149,6 +156,4 @@ def _seconds_per_picture(name: str, experiment: Experiment, device: torch.device
             logits = model(images)
         torch.autograd.backward(F.cross_entropy(logits.float(), labels))
 
-    per_picture = min(hardware.seconds(step, device) for _ in range(3)) / len(images)
-    compiled = name == "vit" and hardware.use_compile(experiment.train, device, pictures=100_000)
-    return per_picture / COMPILED_SPEEDUP if compiled else per_picture
+    return min(hardware.seconds(step, device) for _ in range(3)) / len(images)

@@ -88,12 +88,13 @@ def _fit(
     facts = provenance(experiment.train, device, compiled=compiled)
     resume = folder / runs.RESUME
     if resumed := resume.exists():
-        read_checkpoint(resume)
+        for checkpoint in (resume, folder / runs.BEST):
+            read_checkpoint(checkpoint)
         begun = runs.read_json(folder / runs.PROVENANCE)
         log.info("%s: going on from %s", name, resume)
-        if begun["device_name"] != facts["device_name"]:
-            log.info("%s: it was begun on %s", name, begun["device_name"])
-        facts |= {key: begun[key] for key in ("precision", "started")}
+        facts |= {key: begun[key] for key in ("precision", "started", "begun_on")}
+        if facts["begun_on"] != facts["device_name"]:
+            log.info("%s: it was begun on %s", name, facts["begun_on"])
     runs.write_json(folder / runs.PROVENANCE, facts)
 
     torch.manual_seed(experiment.seed)
@@ -146,13 +147,13 @@ def _fit(
 
     rows = runs.read_history(folder)
     best = min(rows, key=lambda row: row["val_loss"])
-    checkpoint = read_checkpoint(folder / runs.BEST)
-    if checkpoint["epoch"] + 1 != best["epoch"]:
+    kept = read_checkpoint(folder / runs.BEST)
+    if kept["epoch"] + 1 != best["epoch"]:
         raise CheckpointError(
-            f"{folder / runs.BEST} holds epoch {checkpoint['epoch'] + 1}, but epoch "
+            f"{folder / runs.BEST} holds epoch {kept['epoch'] + 1}, but epoch "
             f"{best['epoch']} had the lowest validation loss; train into another folder"
         )
-    weights = checkpoint["state_dict"]
+    weights = kept["state_dict"]
     model.load_state_dict({key.removeprefix("model."): value for key, value in weights.items()})
     models.save(model, folder / runs.WEIGHTS)
     seconds = rows[-1]["elapsed_train_seconds"]

@@ -18,6 +18,7 @@ from scipy.special import softmax
 
 from visavis import metrics, runs
 from visavis.compare import maps
+from visavis.config import MODEL_NAMES
 from visavis.errors import CheckpointError
 
 log = logging.getLogger(__name__)
@@ -86,6 +87,9 @@ def compare(experiment: Path) -> None:
         {
             "data": {key: value for key, value in cnn.data.items() if key != "notice"},
             "test_n": len(cnn.labels),
+            "heatmaps_sha256": {
+                name: runs.file_sha256(experiment / name / runs.HEATMAPS) for name in MODEL_NAMES
+            },
             "models": {
                 "cnn": _facts(cnn, confusions[0], f1_cnn),
                 "vit": _facts(vit, confusions[1], f1_vit),

@@ -119,7 +119,10 @@ def mistakes(model: str, facts: Values) -> str:
     )
     text += f": its mean confidence is {share(right)} when right and {share(wrong)} when wrong."
     if place["excess"] is None:
-        return f"{text} It gets too few of the sampled pictures wrong to say where it then looks."
+        return (
+            f"{text} Too few of the sampled pictures that it gets wrong have both maps to say "
+            "where it then looks."
+        )
     found = {
         1: "it reads the wrong class from partly the same places of the picture",
         -1: "it reads the wrong class from other places than those of the true one",

@@ -118,8 +118,12 @@ def cost(comparison: Values) -> str:
     )
 
 
-def convergence(rows: Sequence[Values]) -> str:
-    """How soon the models reach the highest validation accuracy that both reach."""
+def convergence(rows: Sequence[Values], *, same_machine: bool = True) -> str:
+    """How soon the models reach the highest validation accuracy that both reach.
+
+    Args:
+        same_machine: whether the seconds of both were taken on one machine, and so compare.
+    """
     both = [row for row in rows if row["cnn"] and row["vit"]]
     if not rows:
         return "Neither model reaches the lowest of the accuracies looked at."
@@ -131,11 +135,15 @@ def convergence(rows: Sequence[Values]) -> str:
     target = percent(row["val_accuracy"], 0)
     cnn, vit = row["cnn"], row["vit"]
     faster = "the CNN" if cnn["seconds"] < vit["seconds"] else "the ViT"
+    sooner = (
+        f"{faster} is there sooner in this run"
+        if same_machine
+        else "these times are of different machines and do not compare"
+    )
     text = (
         f"To {target} validation accuracy, the highest looked at that both reach, the CNN takes "
         f"{epochs(cnn['epochs'])} and {duration(cnn['seconds'])} of training, the ViT "
-        f"{epochs(vit['epochs'])} and {duration(vit['seconds'])}: {faster} is there sooner in "
-        "this run."
+        f"{epochs(vit['epochs'])} and {duration(vit['seconds'])}: {sooner}."
     )
     beyond = rows[-1]
     if beyond is not row:

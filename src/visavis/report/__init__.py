@@ -79,7 +79,10 @@ def render(material: Material) -> str:
         galleries=galleries(material),
         gradient=plots.heat_gradient(),
         findings=discussion.findings(
-            material.cnn.explanations, material.vit.explanations, material.comparison
+            material.cnn.explanations,
+            material.vit.explanations,
+            material.comparison,
+            same_machine=material.same_machine,
         ),
         say_models=discussion.models,
         say_maps=discussion.maps,

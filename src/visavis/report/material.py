@@ -65,38 +65,33 @@ class Material:
 
     @classmethod
     def read(cls, experiment: Path) -> "Material":
-        """Read an experiment folder whose comparison is done."""
+        """Read an experiment folder whose comparison is done.
+
+        Raises:
+            CheckpointError: a file is missing, or a model was explained anew since the comparison.
+        """
         path = experiment / runs.EXPERIMENT
-        material = cls(
+        comparison = runs.read_json(experiment / runs.COMPARISON)
+        for name, compared in comparison["heatmaps_sha256"].items():
+            if runs.file_sha256(experiment / name / runs.HEATMAPS) != compared:
+                raise CheckpointError(
+                    f"{experiment / runs.COMPARISON} is older than the heatmaps in {name}/; first: "
+                    f"visavis compare {experiment}"
+                )
+        return cls(
             experiment=runs.read_json(path) if path.exists() else None,
             cnn=Model.read(experiment / "cnn"),
             vit=Model.read(experiment / "vit"),
-            comparison=runs.read_json(experiment / runs.COMPARISON),
+            comparison=comparison,
         )
-        material.check_rows(experiment)
-        return material
-
-    def check_rows(self, experiment: Path) -> None:
-        """Refuse a comparison that names rows of other heatmaps than those that are there.
-
-        Raises:
-            CheckpointError: a model was explained anew since.
-        """
-        pair = self.comparison["face_to_face"]
-        for found in filter(None, (pair["most_alike"], pair["least_alike"])):
-            for name, model in self.models.items():
-                row, indices = found[f"row_{name}"], model.heatmaps["indices"]
-                if row >= len(indices) or indices[row] != found["index"]:
-                    raise CheckpointError(
-                        f"{experiment / runs.COMPARISON} is older than the heatmaps in {name}/; "
-                        f"first: visavis compare {experiment}"
-                    )
 
     @property
     def same_machine(self) -> bool:
         """Whether both models were trained in the same arithmetic on the same machine."""
         keys = ("device", "device_name", "threads", "precision")
-        return all(self.cnn.provenance[key] == self.vit.provenance[key] for key in keys)
+        cnn, vit = self.cnn.provenance, self.vit.provenance
+        moved = any(p["begun_on"] != p["device_name"] for p in (cnn, vit))
+        return not moved and all(cnn[key] == vit[key] for key in keys)
 
     @property
     def models(self) -> dict[str, Model]:

@@ -113,8 +113,9 @@ def choose(
     ]
     if not scored:
         return fallback, (
-            f"No layer could be scored, since even the oracle is hardly better than random orders; "
-            f"{fallback} is used because it is the last one with a grid."
+            f"No layer with {GRID} × {GRID} cells has a score and a map for at least "
+            f"{1 - REFUSED_AT_MOST:.0%} of the pictures; {fallback} is used because it is the last "
+            "one with a grid."
         )
     best = max(scored, key=lambda row: row["deletion"]["value"])
     leads = {row["layer"]: ahead(best["layer"], row["layer"]) for row in scored}
@@ -125,9 +126,11 @@ def choose(
         or (row["deletion"]["low"] > 0 and not ((lead := leads[row["layer"]]) and lead["low"] > 0))
     ]
     chosen = level[-1]
+    left_out = [r["layer"] for r in rows if r["grid"] == [GRID, GRID] and r not in scored]
+    besides = f" (too few of their maps say anything: {', '.join(left_out)})" if left_out else ""
     reason = (
-        f"Of the {len(scored)} layers whose maps have {GRID} × {GRID} cells, "
-        f"{best['layer']} has the highest normalised deletion score, {_told(best['deletion'])}."
+        f"Of the layers whose maps have {GRID} × {GRID} cells{besides}, {best['layer']} has the "
+        f"highest normalised deletion score, {_told(best['deletion'])}."
     )
     rivals = "; ".join(
         f"{row['layer']}{', by ' + _told(lead) if (lead := leads[row['layer']]) else ''}"
