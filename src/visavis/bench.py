@@ -130,5 +130,9 @@ def _loader_seconds(dataset: Dataset, config: ModelConfig, device: torch.device)
         seed=0,
         epoch=0,
     )
-    count = len(batches) * batches.batch_size
-    return hardware.seconds(lambda: list(map(len, batches)), device) / count
+
+    def epoch() -> None:
+        for _ in batches:
+            pass
+
+    return hardware.seconds(epoch, device) / (len(batches) * batches.batch_size)

@@ -75,17 +75,24 @@ def class_counts(labels: Labels) -> list[int]:
     return [int(count) for count in np.bincount(labels, minlength=NUM_CLASSES)]
 
 
-def info(dataset: Dataset) -> dict[str, Any]:
-    """What `visavis data info` tells, as JSON types."""
-    mean = dataset.train_pixels.mean(axis=(0, 1, 2))
-    mean_square = np.square(dataset.train_pixels, dtype=np.uint16).mean(axis=(0, 1, 2))
-    std = np.sqrt(mean_square - mean**2)
+def describe(dataset: Dataset) -> dict[str, Any]:
+    """Which pictures these are, as JSON types."""
     return {
         "source": dataset.source,
         "description": dataset.description,
         "notice": dataset.notice,
         "fingerprint": dataset.fingerprint,
         "class_names": list(dataset.class_names),
+    }
+
+
+def info(dataset: Dataset) -> dict[str, Any]:
+    """What `visavis data info` tells, as JSON types."""
+    mean = dataset.train_pixels.mean(axis=(0, 1, 2))
+    mean_square = np.square(dataset.train_pixels, dtype=np.uint16).mean(axis=(0, 1, 2))
+    std = np.sqrt(mean_square - mean**2)
+    return {
+        **describe(dataset),
         "counts": {
             "train": class_counts(dataset.train_labels),
             "test": class_counts(dataset.test_labels),

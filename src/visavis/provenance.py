@@ -16,7 +16,7 @@ import torch
 
 from visavis import hardware, models, runs
 from visavis.config import Experiment, TrainConfig, to_json
-from visavis.data import Dataset, class_counts
+from visavis.data import Dataset, class_counts, describe
 from visavis.errors import CheckpointError
 
 
@@ -40,11 +40,7 @@ def claim(
         "data": to_json(experiment.data),
     }
     data = {
-        "source": dataset.source,
-        "description": dataset.description,
-        "notice": dataset.notice,
-        "fingerprint": dataset.fingerprint,
-        "class_names": list(dataset.class_names),
+        **describe(dataset),
         "counts": {
             "train": class_counts(dataset.train_labels[train_indices]),
             "validation": class_counts(dataset.train_labels[validation_indices]),

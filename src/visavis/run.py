@@ -19,10 +19,12 @@ from visavis.config import MODEL_NAMES, Experiment, ModelConfig, Preset, to_json
 from visavis.data import Dataset
 from visavis.errors import CheckpointError
 from visavis.evaluate import evaluate
-from visavis.explain import explain
+from visavis.explain import BASELINES, explain
 from visavis.presets import preset
 from visavis.provenance import differences
 from visavis.report import figures, report
+from visavis.saliency import METHODS
+from visavis.saliency.faithfulness import CELLS, STEPS
 from visavis.train import train
 
 log = logging.getLogger(__name__)
@@ -135,11 +137,13 @@ def _tell_duration(out: Path, experiment: Experiment, preset_name: str, dataset:
 def _answers(name: str, experiment: Experiment) -> int:
     """How many pictures with blanked cells the explain stage shows to a model."""
     settings = experiment.explain
-    single, points, maps = 64, 7, 7 if name == "vit" else 4
-    per_picture = single + points * (settings.random_orders + 2 * (1 + maps))
-    layers = 6 if name == "cnn" else 0
-    per_sweep = single + points * (settings.random_orders + 2 * (1 + layers))
-    return settings.images * per_picture + (settings.sweep_images * per_sweep if layers else 0)
+
+    def each(maps: int) -> int:  # every cell alone, then the curves of all orders
+        return CELLS + (STEPS - 1) * (settings.random_orders + 2 * (1 + maps))
+
+    maps = sum(name in method.models for method in METHODS.values()) + len(BASELINES)
+    sweep = settings.sweep_images * each(2 * len(experiment.cnn.widths)) if name == "cnn" else 0
+    return settings.images * each(maps) + sweep
 
 
 def _seconds_per_picture(name: str, experiment: Experiment, device: torch.device) -> float:
