@@ -5,9 +5,9 @@
 Jordan 2024 (arXiv 2404.00498): a 2x2 whitening layer, three groups of two convolutions, frozen norm
 scales, scaled pooling head, flips, shifts by 2, label smoothing 0.2, 8 epochs in batches of 2,000;
 with the filters updated by Muon (Jordan et al. 2024) at rate 0.24 and momentum 0.6, each normed
-before its step. bf16 and channels-last, as ours has. It sees visavis's own training split,
-and is tested after the last epoch, without test-time averaging. Training seconds are those of
-docs/methods.md: the batches' loading and all steps, nothing else.
+before its step. bf16 (where the machine has it) and channels-last, as ours has. It sees visavis's
+own training split, and is tested after the last epoch, without test-time averaging. Training
+seconds are those of docs/methods.md: the batches' loading and all steps, nothing else.
 """
 
 import json
@@ -19,8 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from visavis import data
-from visavis.config import DataConfig, OptimConfig
+from visavis import data, hardware
+from visavis.config import DataConfig, OptimConfig, TrainConfig
 from visavis.loader import EvaluationBatches, TrainingBatches, to_tensor
 from visavis.models.whitening import whitening_filters
 from visavis.optim import orthogonalize
@@ -97,13 +97,14 @@ def main(folder: str, seed: int) -> None:
     steps_per_epoch = len(labels) // BATCH
     steps, whitening_steps = EPOCHS * steps_per_epoch, 3 * steps_per_epoch
 
+    bf16 = hardware.use_bf16(TrainConfig(), torch.device("cpu"))
     step, seconds = 0, 0.0
     for epoch in range(EPOCHS):
         net.train()
         start = time.perf_counter()
         batches = TrainingBatches(pixels, labels, augmentation, seed=seed, epoch=epoch)
         for images, answers in batches:
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
                 logits = net(normalized(images))
             loss = F.cross_entropy(logits.float(), answers, label_smoothing=0.2, reduction="sum")
             net.zero_grad()
@@ -118,7 +119,9 @@ def main(folder: str, seed: int) -> None:
                     average.mul_(0.6).add_(filter_.grad)
                     direction = filter_.grad.add(average, alpha=0.6).flatten(1)
                     filter_.mul_(len(filter_) ** 0.5 / filter_.norm())
-                    update = orthogonalize(direction).view_as(filter_)
+                    update = orthogonalize(
+                        direction, dtype=torch.bfloat16 if bf16 else torch.float32
+                    ).view_as(filter_)
                     filter_.add_(update, alpha=-0.24 * left)
             step += 1
         seconds += time.perf_counter() - start

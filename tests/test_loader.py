@@ -84,3 +84,22 @@ def test_cutout_removes_one_square():
         rows, columns = hole.nonzero().T
         assert hole.sum() == len(rows.unique()) * len(columns.unique())
         assert 1 <= len(columns.unique()) <= 8
+
+
+def test_the_first_epochs_see_squares_from_anywhere_inside_their_picture():
+    pixels, labels = numbered(200)
+    config = OptimConfig(batch_size=200, flip=False, shift=2, crop=24, crop_epochs=2)
+
+    def epoch(number):
+        return next(iter(TrainingBatches(pixels, labels, config, seed=0, epoch=number)))
+
+    assert epoch(2)[0].shape[2:] == (32, 32)
+    images, seen = epoch(1)
+    corners = set()
+    for image, picture in zip(images, pixels[seen].float() / 255, strict=True):
+        squares = picture.unfold(1, 24, 1).unfold(2, 24, 1)
+        same = (squares == image[:, None, None]).all(dim=(3, 4)).all(dim=0)
+        corners |= {tuple(corner) for corner in same.nonzero().tolist()}
+    assert len(corners) > 70  # of 9 x 9
+    assert {0, 8} <= {row for row, _ in corners}
+    assert {0, 8} <= {column for _, column in corners}

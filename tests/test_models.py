@@ -18,16 +18,18 @@ SMALL_VIT = ViTConfig(width=32, depth=3, heads=4)
 
 def test_attention_equals_torchs():
     torch.manual_seed(0)
-    attention = SelfAttention(24, 3)
-    tokens = torch.randn(2, 7, 24)
-    q, k, v = attention.query_key_value(tokens).view(2, 7, 3, 3, 8).permute(2, 0, 3, 1, 4)
-    expected = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(2, 7, 24)
+    attention = SelfAttention(24, 3, grid=3)
+    nn.init.normal_(attention.offset_bias)
+    tokens = torch.randn(2, 10, 24)
+    q, k, v = attention.query_key_value(tokens).view(2, 10, 3, 3, 8).permute(2, 0, 3, 1, 4)
+    expected = F.scaled_dot_product_attention(q, k, v, attn_mask=attention.bias(10))
+    expected = expected.transpose(1, 2).reshape(2, 10, 24)
     torch.testing.assert_close(attention(tokens), attention.output(expected))
 
 
 def test_block_equals_torchs_pre_norm_encoder_layer():
     torch.manual_seed(0)
-    block = Block(24, 3, 48)
+    block = Block(24, 3, 48, grid=3)
     for parameter in block.parameters():
         nn.init.normal_(parameter, std=0.3)
     layer = nn.TransformerEncoderLayer(
@@ -49,8 +51,42 @@ def test_block_equals_torchs_pre_norm_encoder_layer():
             for kind in ("weight", "bias")
         }
     )
-    tokens = torch.randn(2, 9, 24)
-    torch.testing.assert_close(block(tokens), layer(tokens), atol=1e-5, rtol=1e-5)
+    tokens = torch.randn(2, 10, 24)
+    bias = block.attention.bias(10).repeat(2, 1, 1)  # torch wants one for each picture and head
+    torch.testing.assert_close(block(tokens), layer(tokens, src_mask=bias), atol=1e-5, rtol=1e-5)
+
+
+def test_the_attention_bias_is_that_of_the_offset_between_two_patches():
+    attention = SelfAttention(8, 1, grid=3)
+    torch.manual_seed(0)
+    nn.init.normal_(attention.offset_bias)
+    bias = attention.bias(10)[0]
+    assert (bias[0] == 0).all()  # what the class token reads
+    assert (bias[:, 0] == 0).all()  # and what is read of it
+    for reads in range(9):
+        for read in range(9):
+            down, right = read // 3 - reads // 3, read % 3 - reads % 3
+            assert bias[1 + reads, 1 + read] == attention.offset_bias[0, 2 + down, 2 + right]
+
+
+def test_nine_heads_start_on_the_nine_patches_around_their_own():
+    block = models.build(ViTConfig(width=36, depth=1, heads=9)).blocks[0]
+    weights = block.attention.softmax(block.attention.bias(65))
+    middle = 4 * 8 + 4
+    looked_at = weights[:, 1 + middle, 1:].argmax(dim=1).tolist()
+    assert sorted(looked_at) == sorted(
+        (4 + row) * 8 + 4 + column for row in (-1, 0, 1) for column in (-1, 0, 1)
+    )
+
+
+def test_a_smaller_square_takes_the_positions_in_the_middle():
+    model = models.build(SMALL_VIT).eval()
+    nn.init.zeros_(model.patch_embedding.projection.weight)
+    nn.init.zeros_(model.patch_embedding.projection.bias)
+    model.blocks = nn.Identity()
+    whole = model.features(torch.zeros(1, 3, 32, 32))[0, 1:].view(8, 8, 32)
+    inner = model.features(torch.zeros(1, 3, 24, 24))[0, 1:].view(6, 6, 32)
+    assert torch.equal(inner, whole[1:7, 1:7])
 
 
 @pytest.mark.parametrize(
@@ -71,8 +107,9 @@ def test_parameter_count_equals_the_closed_form(config):
 def test_the_counts_written_out_by_hand():
     # 13 * 24 + 9 (24*8 + 8*8 + 8*16 + 16*16 + 16*16 + 16*16) + 4 * 40 + 17 * 10
     assert models.parameter_count(SMALL_CNN) == 312 + 10_368 + 160 + 170
-    # patches 49*32, class 32, positions 65*32, 3 blocks (4*1024 + 2*32*64 + 9*32 + 64), 64, 33*10
-    assert models.parameter_count(SMALL_VIT) == 1568 + 32 + 2080 + 3 * 8544 + 64 + 330
+    # patches 49*32, class 32, positions 65*32, 3 blocks (4*1024 + 2*32*64 + 9*32 + 64
+    # + 4*15*15), 64, 33*10
+    assert models.parameter_count(SMALL_VIT) == 1568 + 32 + 2080 + 3 * (8544 + 900) + 64 + 330
 
 
 def test_explanation_grids_are_8_by_8():

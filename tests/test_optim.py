@@ -7,10 +7,11 @@ from visavis.config import CNNConfig, OptimConfig, ViTConfig
 from visavis.optim import MuonAdamW, learning_rate_factor, optimizer, orthogonalize
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("shape", [(16, 48), (48, 16), (20, 20)])
-def test_orthogonalize_keeps_directions_and_evens_singular_values(shape):
+def test_orthogonalize_keeps_directions_and_evens_singular_values(shape, dtype):
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    result = orthogonalize(matrix)
+    result = orthogonalize(matrix, dtype=dtype)
     u, _, v = torch.linalg.svd(matrix, full_matrices=False)
     values = (u.T @ result @ v.T).diagonal()  # in the singular directions of the input
     assert values.min() > 0.6

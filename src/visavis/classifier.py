@@ -14,7 +14,7 @@ from visavis.loader import EvaluationBatches, TrainingBatches
 from visavis.models import Model
 from visavis.optim import learning_rate_factor, optimizer
 
-Batch = tuple[Float[Tensor, "n 3 32 32"], Int64[Tensor, " n"]]
+Batch = tuple[Float[Tensor, "n 3 h w"], Int64[Tensor, " n"]]
 Split = tuple[Tensor, Tensor]
 """uint8 pixels (n, 3, 32, 32) and labels (n,), both on the device."""
 
@@ -24,6 +24,7 @@ class Classifier(lightning.LightningModule):
 
     Args:
         compiled: run the training step through torch.compile.
+        bf16: the machine is fast in bf16, and the optimiser's matrix products may use it.
     """
 
     def __init__(
@@ -35,11 +36,13 @@ class Classifier(lightning.LightningModule):
         validation: Split,
         seed: int,
         compiled: bool = False,
+        bf16: bool = False,
     ) -> None:
         super().__init__()
         self.model = model
         self.config = config
         self.seed = seed
+        self.muon_dtype = torch.bfloat16 if bf16 else torch.float32
         self._training, self._validation = training, validation
         # A function, not a module: the state keeps the plain model's names, and validation runs
         # the plain model, which spares a second compilation.
@@ -52,11 +55,18 @@ class Classifier(lightning.LightningModule):
         """Training steps in an epoch."""
         return len(self.train_dataloader())
 
+    def first_batches(self) -> list[Float[Tensor, "b 3 h w"]]:
+        """Pictures as the first epoch sees them, and the last, where that differs."""
+        epochs = {0, self.config.epochs - 1} if self.config.crop_epochs else {0}
+        batches = (self._batches(epoch) for epoch in sorted(epochs))
+        return [_channels_last(next(iter(batch))[0]) for batch in batches]
+
     def train_dataloader(self) -> TrainingBatches:
         """This epoch's batches; the Trainer asks anew each epoch."""
-        return TrainingBatches(
-            *self._training, self.config, seed=self.seed, epoch=self.current_epoch
-        )
+        return self._batches(self.current_epoch)
+
+    def _batches(self, epoch: int) -> TrainingBatches:
+        return TrainingBatches(*self._training, self.config, seed=self.seed, epoch=epoch)
 
     def val_dataloader(self) -> EvaluationBatches:
         """The validation pictures."""
@@ -64,7 +74,7 @@ class Classifier(lightning.LightningModule):
 
     def training_step(self, batch: Batch, index: int) -> Float[Tensor, ""]:
         images, labels = batch
-        logits = self.training_forward(images.contiguous(memory_format=torch.channels_last)).float()
+        logits = self.training_forward(_channels_last(images)).float()
         loss = F.cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
         if index % 20 == 0 and not torch.isfinite(loss):  # not every step: a GPU would wait for it
             raise self._diverged()
@@ -77,7 +87,7 @@ class Classifier(lightning.LightningModule):
 
     def validation_step(self, batch: Batch, index: int) -> None:
         images, labels = batch
-        logits = self.model(images.contiguous(memory_format=torch.channels_last)).float()
+        logits = self.model(_channels_last(images)).float()
         values = {
             "val/loss": F.cross_entropy(logits, labels),
             "val/accuracy": (logits.argmax(dim=1) == labels).float().mean(),
@@ -92,7 +102,7 @@ class Classifier(lightning.LightningModule):
     def configure_optimizers(self) -> Any:
         """Muon and AdamW under one schedule, stepped every batch."""
         steps = self.steps_per_epoch * self.config.epochs
-        muon = optimizer(self.model, self.config)
+        muon = optimizer(self.model, self.config, dtype=self.muon_dtype)
         schedule = torch.optim.lr_scheduler.LambdaLR(
             muon,
             lambda step: learning_rate_factor(
@@ -107,3 +117,7 @@ class Classifier(lightning.LightningModule):
             "epochs before it are kept. Lower the learning rates (--cnn.optim.… or --vit.optim.…) "
             "and use a new --out"
         )
+
+
+def _channels_last(images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
+    return images.contiguous(memory_format=torch.channels_last)

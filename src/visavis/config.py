@@ -92,6 +92,11 @@ class OptimConfig:
     """Move each training picture by up to this many pixels in each direction (reflected edge)."""
     cutout: int = 0
     """Side of the square replaced by the mean colour in each training picture, pixels; 0: none."""
+    crop: int = 24
+    """Side of the square, at a random place in each picture, that the first --crop-epochs see,
+    pixels. They cost its share of the picture's area. For the ViT a multiple of the patch size."""
+    crop_epochs: int = 0
+    """Epochs, the first ones, that see such squares; the others see whole pictures. 0: none."""
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -99,6 +104,8 @@ class OptimConfig:
             ("batch_size", 2, 50_000),
             ("shift", 0, 16),
             ("cutout", 0, 32),
+            ("crop", 8, 32),
+            ("crop_epochs", 0, 10_000),
         ):
             value = getattr(self, name)
             _require(low <= value <= high, f"{_flag(name)} is {value}; use {low} to {high}")
@@ -165,6 +172,13 @@ class ViTConfig:
             f"--vit.width {self.width} is not a multiple of --vit.heads {self.heads}",
         )
         _require(self.width % 4 == 0, f"--vit.width {self.width}: use a multiple of 4")
+        _require(
+            self.optim.crop_epochs == 0
+            or (self.optim.crop % self.patch_size == 0 and self.optim.crop >= 2 * self.patch_size),
+            f"--vit.optim.crop {self.optim.crop} does not hold whole patches of "
+            f"{self.patch_size} pixels; use a multiple of that, at least two, or "
+            "--vit.optim.crop-epochs 0",
+        )
         _require(
             self.mlp_ratio <= 16 and self.width * self.mlp_ratio >= 1,
             f"--vit.mlp-ratio {self.mlp_ratio}: use at least 1 / --vit.width, at most 16",

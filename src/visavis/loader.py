@@ -43,18 +43,19 @@ class TrainingBatches:
     ) -> None:
         self.pixels, self.labels, self.config = pixels, labels, config
         self.batch_size = min(config.batch_size, len(labels))
+        self.side = config.crop if epoch < config.crop_epochs else IMAGE_SIDE
         # On the CPU on purpose: the draws are then the same on every device.
         self.generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
 
     def __len__(self) -> int:
         return len(self.labels) // self.batch_size
 
-    def __iter__(self) -> Iterator[tuple[Float[Tensor, "b 3 32 32"], Int64[Tensor, " b"]]]:
+    def __iter__(self) -> Iterator[tuple[Float[Tensor, "b 3 h w"], Int64[Tensor, " b"]]]:
         order = torch.randperm(len(self.labels), generator=self.generator)
         for step in range(len(self)):
             chosen = order[step * self.batch_size : (step + 1) * self.batch_size]
             chosen = chosen.to(self.pixels.device)
-            pixels = augment(self.pixels[chosen], self.config, self.generator)
+            pixels = augment(self.pixels[chosen], self.config, self.generator, side=self.side)
             yield pixels.float() / 255, self.labels[chosen]
 
 
@@ -79,23 +80,35 @@ class EvaluationBatches:
 
 
 def augment(
-    pixels: UInt8[Tensor, "n 3 h w"], config: OptimConfig, generator: torch.Generator
-) -> UInt8[Tensor, "n 3 h w"]:
-    """Mirror, shift and cut out, drawn for each picture separately."""
-    n, side, device = len(pixels), IMAGE_SIDE, pixels.device
+    pixels: UInt8[Tensor, "n 3 32 32"],
+    config: OptimConfig,
+    generator: torch.Generator,
+    *,
+    side: int = IMAGE_SIDE,
+) -> UInt8[Tensor, "n 3 side side"]:
+    """Mirror, shift and cut out, drawn for each picture separately.
+
+    Args:
+        side: of the square that is left of each picture, pixels. A smaller one lies anywhere inside
+            the picture, and the shift is then left out.
+    """
+    n, device = len(pixels), pixels.device
+    margin = (IMAGE_SIDE - side) // 2
+    reach = margin or config.shift
 
     def draw(low: int, high: int) -> Int64[Tensor, "n 1"]:
         return torch.randint(low, high + 1, (n, 1), generator=generator).to(device)
 
-    span = torch.arange(side, device=device)
-    rows = _reflect(span + draw(-config.shift, config.shift), side)
-    columns = _reflect(span + draw(-config.shift, config.shift), side)
+    span = torch.arange(margin, margin + side, device=device)
+    rows = _reflect(span + draw(-reach, reach))
+    columns = _reflect(span + draw(-reach, reach))
     if config.flip:
-        columns = torch.where(draw(0, 1) == 1, side - 1 - columns, columns)
-    flat = (rows[:, :, None] * side + columns[:, None, :]).view(n, 1, side * side)
+        columns = torch.where(draw(0, 1) == 1, IMAGE_SIDE - 1 - columns, columns)
+    flat = (rows[:, :, None] * IMAGE_SIDE + columns[:, None, :]).view(n, 1, side * side)
     pixels = pixels.flatten(2).gather(2, flat.expand(-1, 3, -1)).view(n, 3, side, side)
     if config.cutout:
         top, left = draw(0, side - 1), draw(0, side - 1)  # centres; the square may hang over
+        span = torch.arange(side, device=device)
         inside_rows = (span - top).abs() * 2 < config.cutout
         inside_columns = (span - left).abs() * 2 < config.cutout
         hole = (inside_rows[:, :, None] & inside_columns[:, None, :])[:, None]
@@ -104,7 +117,7 @@ def augment(
     return pixels
 
 
-def _reflect(index: Int64[Tensor, "n side"], side: int) -> Int64[Tensor, "n side"]:
-    """Indices outside 0 .. side - 1, mirrored back in at the edge pixel."""
+def _reflect(index: Int64[Tensor, "n side"]) -> Int64[Tensor, "n side"]:
+    """Indices outside the picture, mirrored back in at the edge pixel."""
     index = index.abs()
-    return torch.where(index >= side, 2 * (side - 1) - index, index)
+    return torch.where(index >= IMAGE_SIDE, 2 * (IMAGE_SIDE - 1) - index, index)

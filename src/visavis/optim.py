@@ -10,14 +10,20 @@ from visavis.config import OptimConfig
 
 
 @torch.no_grad()
-def orthogonalize(matrix: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
+def orthogonalize(
+    matrix: Float[Tensor, "rows columns"], *, dtype: torch.dtype = torch.float32
+) -> Float[Tensor, "rows columns"]:
     """The nearest matrix whose singular values are all about 1 (between about 0.7 and 1.2).
 
-    Five Newton-Schulz steps of the quintic 3.4445 x - 4.775 x^3 + 2.0315 x^5, in bf16.
+    Five Newton-Schulz steps of the quintic 3.4445 x - 4.775 x^3 + 2.0315 x^5.
+
+    Args:
+        dtype: of the products. bf16 is enough, and on a processor that lacks it a hundred times
+            slower than float32.
 
     Source: Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks".
     """
-    x = matrix.bfloat16()
+    x = matrix.to(dtype)
     wide = matrix.shape[0] <= matrix.shape[1]
     x = x if wide else x.T
     x = x / (x.norm() + 1e-7)
@@ -34,11 +40,15 @@ class MuonAdamW(torch.optim.Optimizer):
     scaled by sqrt(max(1, rows / columns)), so that it changes outputs by about the learning rate
     whatever the shape.
 
+    Args:
+        dtype: of Muon's matrix products; the weights and averages stay as they are.
+
     Source: Jordan et al. 2024 (Muon); Loshchilov & Hutter 2019, arXiv 1711.05101 (AdamW).
     """
 
-    def __init__(self, groups: list[dict[str, Any]]) -> None:
+    def __init__(self, groups: list[dict[str, Any]], *, dtype: torch.dtype = torch.float32) -> None:
         super().__init__(groups, {"betas": (0.9, 0.99), "epsilon": 1e-8})
+        self.dtype = dtype
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
@@ -60,7 +70,7 @@ class MuonAdamW(torch.optim.Optimizer):
         average.lerp_(gradient, 1 - momentum)
         direction = gradient.lerp(average, momentum).flatten(1)
         scale = max(1.0, direction.shape[0] / direction.shape[1]) ** 0.5
-        update = orthogonalize(direction).view(parameter.shape)
+        update = orthogonalize(direction, dtype=self.dtype).view(parameter.shape)
         parameter.add_(update, alpha=-group["lr"] * scale)
 
     def _adamw(self, parameter: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
@@ -75,13 +85,16 @@ class MuonAdamW(torch.optim.Optimizer):
         parameter.addcdiv_(first, denominator, value=-group["lr"] / (1 - beta1**step))
 
 
-def optimizer(model: nn.Module, config: OptimConfig) -> MuonAdamW:
+def optimizer(
+    model: nn.Module, config: OptimConfig, *, dtype: torch.dtype = torch.float32
+) -> MuonAdamW:
     """The optimiser of a model: Muon for the weights inside `stages` (CNN) or `blocks` (ViT)."""
     matrices, decayed, plain = [], [], []
     for name, parameter in model.named_parameters():
-        if parameter.ndim >= 2 and name.startswith(("stages.", "blocks.")):
+        weight = parameter.ndim >= 2 and name.endswith("weight")
+        if weight and name.startswith(("stages.", "blocks.")):
             matrices.append(parameter)
-        elif parameter.ndim >= 2 and name.endswith("weight"):
+        elif weight:
             decayed.append(parameter)
         else:  # biases, norms, class token, positions
             plain.append(parameter)
@@ -97,7 +110,8 @@ def optimizer(model: nn.Module, config: OptimConfig) -> MuonAdamW:
             },
             {"params": decayed, "weight_decay": config.weight_decay, **adam},
             {"params": plain, "weight_decay": 0.0, **adam},
-        ]
+        ],
+        dtype=dtype,
     )
 
 

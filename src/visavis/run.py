@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from visavis import hardware, models, runs, tracking
 from visavis.callbacks import duration
 from visavis.compare import compare
-from visavis.config import MODEL_NAMES, Experiment, ModelConfig, Preset, to_json
+from visavis.config import IMAGE_SIDE, MODEL_NAMES, Experiment, ModelConfig, Preset, to_json
 from visavis.data import Dataset
 from visavis.errors import CheckpointError
 from visavis.evaluate import evaluate
@@ -111,14 +111,17 @@ def _tell_duration(out: Path, experiment: Experiment, preset_name: str, dataset:
         total = 0.0
         for name in MODEL_NAMES:
             step = _seconds_per_picture(name, plan, device)
-            epochs = plan.model(name).optim.epochs
+            optim = plan.model(name).optim
+            first = 0
             explained = folder is not None and (folder / name / runs.EXPLANATIONS).exists()
             if folder is not None and (folder / name / runs.RESUME).exists():
-                epochs -= len(runs.read_history(folder / name))
+                first = len(runs.read_history(folder / name))
             if folder is not None and (folder / name / runs.TRAINING).exists():
-                epochs = 0
+                first = optim.epochs
+            small = (optim.crop / IMAGE_SIDE) ** 2  # of a whole picture's cost
+            epochs = sum(small if e < optim.crop_epochs else 1 for e in range(first, optim.epochs))
             compiled = name == "vit" and hardware.use_compile(
-                plan.train, device, pictures=pictures * plan.model(name).optim.epochs
+                plan.train, device, pictures=pictures * optim.epochs
             )
             total += epochs * pictures * step / (COMPILED_SPEEDUP if compiled else 1)
             total += 0 if explained else _answers(name, plan) * step / ANSWERS_PER_STEP

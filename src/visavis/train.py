@@ -102,6 +102,8 @@ def _fit(
     models.fit_input(model, training[0][:5000].float().cpu() / 255)
     model = hardware.place(model, device)
 
+    bf16 = facts["precision"] == "bf16"
+
     def classifier(*, compiled: bool) -> Classifier:
         return Classifier(
             model,
@@ -110,10 +112,10 @@ def _fit(
             validation=validation,
             seed=experiment.seed,
             compiled=compiled,
+            bf16=bf16,
         )
 
     module = classifier(compiled=compiled)
-    bf16 = facts["precision"] == "bf16"
     if compiled:
         log.info("%s: compiling the training step", name)
         logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # "no CUDA runtime"
@@ -206,14 +208,13 @@ def _resident(dataset: Dataset, indices: np.ndarray, device: torch.device) -> Sp
 
 
 def _warm_up(module: Classifier, *, bf16: bool, device: torch.device) -> None:
-    """One step whose effects are undone, so that compilation and first calls are not timed."""
+    """Steps whose effects are undone, so that compilation and first calls are not timed."""
     model = module.model.train()
     state = {key: value.clone() for key, value in model.state_dict().items()}
-    images, _ = next(iter(module.train_dataloader()))
-    images = images.contiguous(memory_format=torch.channels_last)
-    # As Lightning calls it: a compiled step is compiled anew for another setting of the cache.
-    with torch.autocast(device.type, torch.bfloat16, enabled=bf16, cache_enabled=False):
-        loss = module.training_forward(images).float().square().mean()
-    torch.autograd.backward(loss)
-    model.zero_grad(set_to_none=True)
+    for images in module.first_batches():  # a compiled step is compiled for each size of picture
+        # As Lightning calls it: it is also compiled anew for another setting of the cache.
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16, cache_enabled=False):
+            loss = module.training_forward(images).float().square().mean()
+        torch.autograd.backward(loss)
+        model.zero_grad(set_to_none=True)
     model.load_state_dict(state)

@@ -68,15 +68,15 @@ class CNN(nn.Module):
         self.whitening.weight.copy_(torch.cat([filters, -filters]))
         nn.init.zeros_(cast(Tensor, self.whitening.bias))
 
-    def features(self, images: Float[Tensor, "n 3 32 32"]) -> Float[Tensor, "n c 8 8"]:
-        """The last stage's output."""
+    def features(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c h4 w4"]:
+        """The last stage's output, a quarter of the pictures' height and width."""
         return self.stages(self.activation(self.whitening(self.normalize(images))))
 
     def pool(self, features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c"]:
         """The mean over the grid."""
         return features.mean(dim=(2, 3))
 
-    def forward(self, images: Float[Tensor, "n 3 32 32"]) -> Float[Tensor, "n classes"]:
+    def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n classes"]:
         return self.head(self.pool(self.features(images)))
 
 
