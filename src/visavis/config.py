@@ -122,7 +122,7 @@ class OptimConfig:
 
 
 CNN_OPTIM = OptimConfig(muon_learning_rate=0.1, learning_rate=0.01, momentum=0.7)
-VIT_OPTIM = OptimConfig(muon_learning_rate=0.02, learning_rate=0.003, momentum=0.95, shift=3)
+VIT_OPTIM = OptimConfig(muon_learning_rate=0.01, learning_rate=0.003, momentum=0.95, shift=3)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,8 +150,8 @@ class ViTConfig:
     """Length of a token; a multiple of --vit.heads."""
     depth: int = 6
     """Encoder blocks."""
-    heads: int = 3
-    """Attention heads in each block."""
+    heads: int = 12
+    """Attention heads in each block; nine or more can start on all neighbours of a patch."""
     mlp_ratio: float = 2.0
     """Hidden width of the feed-forward layers, in multiples of --vit.width."""
     positions: Literal["learned", "sincos"] = "learned"

@@ -60,6 +60,6 @@ def _experiment(
     vit_optim = replace(VIT_OPTIM, epochs=vit_epochs, batch_size=batch_size)
     return Experiment(
         cnn=CNNConfig(widths=widths, optim=cnn_optim),
-        vit=ViTConfig(width=width, depth=depth, optim=vit_optim),
+        vit=ViTConfig(width=width, depth=depth, heads=width // 16, optim=vit_optim),
         explain=explain,
     )

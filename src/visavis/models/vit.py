@@ -166,21 +166,20 @@ class ViT(nn.Module):
         nn.init.zeros_(cast(Tensor, projection.bias))
 
     def features(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n t width"]:
-        """Tokens after the last block; token 0 is the class token.
-
-        A smaller square takes the positions in the middle of the grid.
-        """
+        """Tokens after the last block; token 0 is the class token."""
         patches = self.patch_embedding(self.normalize(images))
         class_token = self.class_token.expand(len(images), -1, -1)
-        grid = math.isqrt(patches.shape[1])
-        if grid == self.grid:
-            positions = self.positions
-        else:
-            middle = slice((self.grid - grid) // 2, (self.grid + grid) // 2)
-            on_grid = self.positions[:, 1:].unflatten(1, (self.grid, self.grid))
-            inner = on_grid[:, middle, middle].flatten(1, 2)
-            positions = torch.cat([self.positions[:, :1], inner], dim=1)
+        positions = self.positions_of(math.isqrt(patches.shape[1]))
         return self.blocks(torch.cat([class_token, patches], dim=1) + positions)
+
+    def positions_of(self, grid: int) -> Float[Tensor, "1 t width"]:
+        """The class token's position, and those of `grid` x `grid` patches in the middle."""
+        if grid == self.grid:
+            return self.positions
+        middle = slice((self.grid - grid) // 2, (self.grid + grid) // 2)
+        class_token, patches = self.positions[:, :1], self.positions[:, 1:]
+        inner = patches.unflatten(1, (self.grid, self.grid))[:, middle, middle].flatten(1, 2)
+        return torch.cat([class_token, inner], dim=1)
 
     def pool(self, tokens: Float[Tensor, "n t width"]) -> Float[Tensor, "n width"]:
         """The class token, normalised."""

@@ -82,7 +82,7 @@ def attention_heads(
     class_names: Sequence[str],
     *,
     max_blocks: int = 12,
-    max_heads: int = 8,
+    max_heads: int = 12,
 ) -> list[Group]:
     """The class token's attention in each block and head, for one picture.
 
