@@ -5,6 +5,8 @@ from visavis.config import OptimConfig
 from visavis.loader import EvaluationBatches, TrainingBatches, augment, to_images
 
 PLAIN = OptimConfig(batch_size=7, flip=False, shift=0)
+NONE = torch.zeros(300, dtype=torch.bool)
+"""Pictures to mirror."""
 
 
 def numbered(n):
@@ -53,23 +55,33 @@ def test_evaluation_sees_each_picture_exactly_once_in_order():
     assert torch.equal(torch.cat(seen), labels)
 
 
-def test_flip_mirrors_about_half_and_nothing_else():
-    pixels, _ = numbered(200)
-    flipped = augment(pixels, OptimConfig(flip=True, shift=0), torch.Generator().manual_seed(0))
-    same = (flipped == pixels).flatten(1).all(dim=1)
-    mirrored = (flipped == pixels.flip(3)).flatten(1).all(dim=1)
-    assert (same | mirrored).all()
-    assert 70 < mirrored.sum() < 130
+def test_one_half_is_mirrored_in_even_epochs_and_the_other_in_odd_ones():
+    pixels, labels = numbered(200)
+    config = OptimConfig(batch_size=200, shift=0)
+
+    def mirrored(epoch):
+        images, seen = next(iter(TrainingBatches(pixels, labels, config, seed=0, epoch=epoch)))
+        plain = pixels[seen].float() / 255
+        same = (images == plain).flatten(1).all(dim=1)
+        flipped = (images == plain.flip(3)).flatten(1).all(dim=1)
+        assert (same ^ flipped).all()
+        return set(seen[flipped].tolist())
+
+    assert 70 < len(mirrored(0)) < 130
+    assert mirrored(1) == set(range(200)) - mirrored(0)
+    assert mirrored(2) == mirrored(0)
 
 
 def test_shift_moves_every_way_and_reflects_at_the_edge():
     pixels = torch.zeros(300, 3, 32, 32, dtype=torch.uint8)
     pixels[:, :, 16, 16] = 255
-    moved = augment(pixels, OptimConfig(flip=False, shift=2), torch.Generator().manual_seed(0))
+    moved = augment(
+        pixels, NONE, OptimConfig(flip=False, shift=2), torch.Generator().manual_seed(0)
+    )
     places = {tuple(place) for place in moved[:, 0].nonzero()[:, 1:].tolist()}
     assert places == {(row, column) for row in range(14, 19) for column in range(14, 19)}
     edge = torch.arange(32, dtype=torch.uint8).expand(300, 3, 32, 32)
-    moved = augment(edge, OptimConfig(flip=False, shift=2), torch.Generator().manual_seed(0))
+    moved = augment(edge, NONE, OptimConfig(flip=False, shift=2), torch.Generator().manual_seed(0))
     assert {tuple(row[:3]) for row in moved[:, 0, 0].tolist()} == {
         (2, 1, 0), (1, 0, 1), (0, 1, 2), (1, 2, 3), (2, 3, 4)
     }  # fmt: skip
@@ -79,7 +91,7 @@ def test_cutout_removes_one_square():
     pixels = torch.zeros(50, 3, 32, 32, dtype=torch.uint8)
     pixels[:, :, ::2] = 255
     config = OptimConfig(flip=False, shift=0, cutout=8)
-    cut = augment(pixels, config, torch.Generator().manual_seed(0)) != pixels
+    cut = augment(pixels, NONE[:50], config, torch.Generator().manual_seed(0)) != pixels
     for hole in cut[:, 0]:
         rows, columns = hole.nonzero().T
         assert hole.sum() == len(rows.unique()) * len(columns.unique())
@@ -88,7 +100,7 @@ def test_cutout_removes_one_square():
 
 def test_the_first_epochs_see_squares_from_anywhere_inside_their_picture():
     pixels, labels = numbered(200)
-    config = OptimConfig(batch_size=200, flip=False, shift=2, crop=24, crop_epochs=2)
+    config = OptimConfig(batch_size=200, flip=False, shift=2, crop=24, epochs=3, whole_epochs=1)
 
     def epoch(number):
         return next(iter(TrainingBatches(pixels, labels, config, seed=0, epoch=number)))

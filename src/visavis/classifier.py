@@ -57,8 +57,8 @@ class Classifier(lightning.LightningModule):
 
     def first_batches(self) -> list[Float[Tensor, "b 3 h w"]]:
         """Pictures as the first epoch sees them, and the last, where that differs."""
-        epochs = {0, self.config.epochs - 1} if self.config.crop_epochs else {0}
-        batches = (self._batches(epoch) for epoch in sorted(epochs))
+        sides = {self.config.side(epoch): epoch for epoch in (0, self.config.epochs - 1)}
+        batches = (self._batches(epoch) for epoch in sides.values())
         return [_channels_last(next(iter(batch))[0]) for batch in batches]
 
     def train_dataloader(self) -> TrainingBatches:

@@ -87,16 +87,16 @@ class OptimConfig:
     label_smoothing: float = 0.1
     """Share of the target spread over all classes. Validation and test loss do without."""
     flip: bool = True
-    """Mirror half of the training pictures, drawn anew each epoch."""
+    """Mirror half of the training pictures in one epoch, the other half in the next."""
     shift: int = 2
     """Move each training picture by up to this many pixels in each direction (reflected edge)."""
     cutout: int = 0
     """Side of the square replaced by the mean colour in each training picture, pixels; 0: none."""
-    crop: int = 24
-    """Side of the square, at a random place in each picture, that the first --crop-epochs see,
-    pixels. They cost its share of the picture's area. For the ViT a multiple of the patch size."""
-    crop_epochs: int = 0
-    """Epochs, the first ones, that see such squares; the others see whole pictures. 0: none."""
+    crop: int = 32
+    """Side of the square, at a random place in each picture, that all but the last epochs see,
+    pixels; they cost its share of the area. 32: whole pictures. For the ViT in whole patches."""
+    whole_epochs: int = 1
+    """Epochs, the last ones, that see whole pictures in any case."""
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -105,7 +105,7 @@ class OptimConfig:
             ("shift", 0, 16),
             ("cutout", 0, 32),
             ("crop", 8, 32),
-            ("crop_epochs", 0, 10_000),
+            ("whole_epochs", 1, 10_000),
         ):
             value = getattr(self, name)
             _require(low <= value <= high, f"{_flag(name)} is {value}; use {low} to {high}")
@@ -119,6 +119,10 @@ class OptimConfig:
                 0 <= getattr(self, name) < 1,
                 f"{_flag(name)} is {getattr(self, name)}; use 0 or more, below 1",
             )
+
+    def side(self, epoch: int) -> int:
+        """Height and width of what `epoch`, counted from 0, sees of each picture, pixels."""
+        return self.crop if epoch < self.epochs - self.whole_epochs else IMAGE_SIDE
 
 
 CNN_OPTIM = OptimConfig(muon_learning_rate=0.1, learning_rate=0.01, momentum=0.7)
@@ -173,11 +177,9 @@ class ViTConfig:
         )
         _require(self.width % 4 == 0, f"--vit.width {self.width}: use a multiple of 4")
         _require(
-            self.optim.crop_epochs == 0
-            or (self.optim.crop % self.patch_size == 0 and self.optim.crop >= 2 * self.patch_size),
-            f"--vit.optim.crop {self.optim.crop} does not hold whole patches of "
-            f"{self.patch_size} pixels; use a multiple of that, at least two, or "
-            "--vit.optim.crop-epochs 0",
+            self.optim.crop % self.patch_size == 0,
+            f"--vit.optim.crop {self.optim.crop} does not hold whole patches of --vit.patch-size "
+            f"{self.patch_size}; use a multiple of that, or 32 for whole pictures",
         )
         _require(
             self.mlp_ratio <= 16 and self.width * self.mlp_ratio >= 1,
@@ -203,8 +205,8 @@ class TrainConfig:
     """auto: bf16 on a GPU that has it, and on a CPU where a short probe finds it faster. Weights
     are float32 in any case."""
     compile: Literal["auto", "on", "off"] = "auto"
-    """torch.compile for the ViT's training step. auto: where a C++ compiler is found and the
-    training is long enough to repay the compilation."""
+    """torch.compile for the ViT's training step. auto: where a C++ compiler is found, the training
+    is long enough to repay the compilation, and, on a CPU, runs in bf16."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,7 +215,7 @@ class ExplainConfig:
 
     images: int = 500
     """Test pictures that the scores are measured on, drawn at random."""
-    sweep_images: int = 200
+    sweep_images: int = 100
     """Validation pictures that the CNN's explanation layer is chosen on."""
     random_orders: int = 10
     """Random removal orders per picture: the zero point of the deletion and insertion scores."""

@@ -99,7 +99,7 @@ def use_compile(config: TrainConfig, device: torch.device, *, pictures: int) -> 
     """Whether to compile a training that will see `pictures` pictures, repeats included."""
     if config.compile != "auto":
         return config.compile == "on"
-    if device.type == "cpu":
+    if device.type == "cpu":  # in float32 the compiled step was slower, see docs/benchmarks.md
         compiler = shutil.which("g++") or shutil.which("clang++")
-        return compiler is not None and pictures > 20_000
+        return compiler is not None and pictures > 20_000 and use_bf16(config, device)
     return device.type == "cuda" and pictures > 200_000

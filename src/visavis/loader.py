@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from visavis.config import IMAGE_SIDE, OptimConfig
@@ -43,7 +43,8 @@ class TrainingBatches:
     ) -> None:
         self.pixels, self.labels, self.config = pixels, labels, config
         self.batch_size = min(config.batch_size, len(labels))
-        self.side = config.crop if epoch < config.crop_epochs else IMAGE_SIDE
+        self.epoch, self.seed = epoch, seed
+        self.side = config.side(epoch)
         # On the CPU on purpose: the draws are then the same on every device.
         self.generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
 
@@ -52,10 +53,17 @@ class TrainingBatches:
 
     def __iter__(self) -> Iterator[tuple[Float[Tensor, "b 3 h w"], Int64[Tensor, " b"]]]:
         order = torch.randperm(len(self.labels), generator=self.generator)
+        # Each picture by turns as it is and mirrored, which shows more in few epochs than chance
+        # does (alternating flip, Jordan 2024, arXiv 2404.00498).
+        first = torch.Generator().manual_seed(self.seed)
+        mirrored = torch.randint(0, 2, (len(self.labels),), generator=first) == self.epoch % 2
         for step in range(len(self)):
             chosen = order[step * self.batch_size : (step + 1) * self.batch_size]
+            mirror = mirrored[chosen].to(self.pixels.device)
             chosen = chosen.to(self.pixels.device)
-            pixels = augment(self.pixels[chosen], self.config, self.generator, side=self.side)
+            pixels = augment(
+                self.pixels[chosen], mirror, self.config, self.generator, side=self.side
+            )
             yield pixels.float() / 255, self.labels[chosen]
 
 
@@ -81,14 +89,16 @@ class EvaluationBatches:
 
 def augment(
     pixels: UInt8[Tensor, "n 3 32 32"],
+    mirror: Bool[Tensor, " n"],
     config: OptimConfig,
     generator: torch.Generator,
     *,
     side: int = IMAGE_SIDE,
 ) -> UInt8[Tensor, "n 3 side side"]:
-    """Mirror, shift and cut out, drawn for each picture separately.
+    """Mirror, shift and cut out, each picture for itself.
 
     Args:
+        mirror: which pictures, where the config has them mirrored at all.
         side: of the square that is left of each picture, pixels. A smaller one lies anywhere inside
             the picture, and the shift is then left out.
     """
@@ -103,7 +113,7 @@ def augment(
     rows = _reflect(span + draw(-reach, reach))
     columns = _reflect(span + draw(-reach, reach))
     if config.flip:
-        columns = torch.where(draw(0, 1) == 1, IMAGE_SIDE - 1 - columns, columns)
+        columns = torch.where(mirror[:, None], IMAGE_SIDE - 1 - columns, columns)
     flat = (rows[:, :, None] * IMAGE_SIDE + columns[:, None, :]).view(n, 1, side * side)
     pixels = pixels.flatten(2).gather(2, flat.expand(-1, 3, -1)).view(n, 3, side, side)
     if config.cutout:

@@ -118,8 +118,9 @@ def _tell_duration(out: Path, experiment: Experiment, preset_name: str, dataset:
                 first = len(runs.read_history(folder / name))
             if folder is not None and (folder / name / runs.TRAINING).exists():
                 first = optim.epochs
-            small = (optim.crop / IMAGE_SIDE) ** 2  # of a whole picture's cost
-            epochs = sum(small if e < optim.crop_epochs else 1 for e in range(first, optim.epochs))
+            epochs = sum(
+                (optim.side(epoch) / IMAGE_SIDE) ** 2 for epoch in range(first, optim.epochs)
+            )
             compiled = name == "vit" and hardware.use_compile(
                 plan.train, device, pictures=pictures * optim.epochs
             )

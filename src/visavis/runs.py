@@ -104,8 +104,8 @@ def read_json(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is not a file that visavis wrote: {error}") from error
     if schema != SCHEMA:
         raise CheckpointError(
-            f"{path} has schema {schema!r}; this version of visavis reads {SCHEMA}: read it with the "
-            "version that wrote it, or make it anew in another folder"
+            f"{path} has schema {schema!r}; this version of visavis reads {SCHEMA}: read it with "
+            "the version that wrote it, or make it anew in another folder"
         )
     return values
 

@@ -41,11 +41,13 @@ class SelfAttention(nn.Module):
 
     def forward(self, tokens: Float[Tensor, "n t width"]) -> Float[Tensor, "n t width"]:
         n, t, width = tokens.shape
-        qkv = self.query_key_value(tokens).view(n, t, 3, self.heads, width // self.heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each: n heads t width/heads
-        products = q @ k.transpose(-2, -1) / math.sqrt(width // self.heads)
-        weights = self.softmax(products + self.bias(t))
-        return self.output((weights @ v).transpose(1, 2).reshape(n, t, width))
+        size = width // self.heads
+        qkv = self.query_key_value(tokens).view(n, t, 3, self.heads, size)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).flatten(1, 2)  # each: n*heads t size
+        # One call for bias + q k / sqrt(size): the t x t arrays are most of the memory traffic.
+        products = torch.baddbmm(self.bias(t).repeat(n, 1, 1), q, k.mT, alpha=size**-0.5)
+        weights = self.softmax(products.view(n, self.heads, t, t))
+        return self.output((weights @ v.view(n, self.heads, t, size)).transpose(1, 2).flatten(2))
 
     def bias(self, t: int) -> Float[Tensor, "heads t t"]:
         """The bias of each pair of tokens: row reads, column is read; the class token comes first.
