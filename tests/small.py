@@ -14,7 +14,7 @@ from visavis.config import (
 )
 from visavis.data import Dataset
 
-OPTIM = OptimConfig(epochs=2, batch_size=50)
+OPTIM = OptimConfig(epochs=2, batch_size=50, crop=24)
 
 
 @functools.cache
