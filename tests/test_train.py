@@ -146,7 +146,7 @@ def test_flipped_bits_in_a_checkpoint_are_refused(tmp_path, monkeypatch, file):
 
 def test_without_git_a_run_has_no_commit(monkeypatch):
     monkeypatch.setenv("PATH", "")
-    facts = provenance(experiment().train, torch.device("cpu"), compiled=False)
+    facts = provenance(experiment().train, torch.device("cpu"))
     assert facts["commit"] is None
 
 

@@ -1,8 +1,8 @@
 """How fast both models train, answer and are explained on this machine.
 
-Trains each model of a preset for one epoch on drawn pictures, in a folder that is thrown away: the
-very code that `visavis run` calls, timed as it times itself. Drawn pictures are as large as those
-of CIFAR-10, and arithmetic does not look at what they show.
+Trains each model of a preset for one epoch of whole pictures, drawn ones, in a folder that is
+thrown away: the very code that `visavis run` calls, timed as it times itself. Drawn pictures are as
+large as those of CIFAR-10, and arithmetic does not look at what they show.
 """
 
 import dataclasses
@@ -85,7 +85,10 @@ def _model(
     config: ModelConfig = experiment.model(name)
     one_epoch = dataclasses.replace(config, optim=dataclasses.replace(config.optim, epochs=1))
     compiled = hardware.use_compile(  # as in the training whose epoch this stands for
-        experiment.train, device, pictures=CIFAR10_PICTURES * config.optim.epochs
+        experiment.train,
+        device,
+        bf16=hardware.use_bf16(experiment.train, device),
+        pictures=CIFAR10_PICTURES * config.optim.epochs,
     )
     settings = dataclasses.replace(experiment.train, compile="on" if compiled else "off")
     changes: dict[str, Any] = {name: one_epoch, "train": settings}
@@ -114,7 +117,7 @@ def _model(
         "training_gflop_per_picture": gflops,
         "training_pictures_per_second": per_second,
         "share_of_matrix_rate": gflops * per_second / rate,
-        "loader_share": _loader_seconds(dataset, config, device) * per_second,
+        "loader_share": _loader_seconds(dataset, one_epoch, device) * per_second,
         "inference_pictures_per_second": tested["inference_pictures_per_second"],
         "explained_by": method,
         "explanations_per_second": EXPLAINED / explaining,

@@ -14,6 +14,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from tqdm import tqdm
 
 from visavis import hardware, runs
+from visavis.config import OptimConfig
 from visavis.errors import CheckpointError, EnvironmentFault
 
 log = logging.getLogger(__name__)
@@ -83,8 +84,8 @@ class History(Callback):
     loader included; validation, checkpoints, start-up and compilation are not in them.
     """
 
-    def __init__(self, folder: Path, name: str, epochs: int) -> None:
-        self.folder, self.name, self.epochs = folder, name, epochs
+    def __init__(self, folder: Path, name: str, config: OptimConfig) -> None:
+        self.folder, self.name, self.config = folder, name, config
         self.rows: list[dict[str, Any]] = []
 
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
@@ -92,7 +93,7 @@ class History(Callback):
         self.rows = runs.read_history(self.folder)[: trainer.current_epoch]
         steps = int(trainer.num_training_batches)
         self.bar = tqdm(
-            total=self.epochs * steps,
+            total=self.config.epochs * steps,
             initial=len(self.rows) * steps,
             desc=f"train {self.name}",
             unit="step",
@@ -130,13 +131,14 @@ class History(Callback):
         }
         self.rows.append(row)
         runs.write_history(self.folder, self.rows)
-        left = elapsed / len(self.rows) * (self.epochs - len(self.rows))
+        remaining = self.config.effort(len(self.rows))
+        left = elapsed * remaining / (self.config.effort() - remaining)
         log.info(
             "%s: epoch %d of %d, training loss %.3f, validation loss %.3f, validation accuracy "
             "%.1f %%, %.0f s%s",
             self.name,
             row["epoch"],
-            self.epochs,
+            self.config.epochs,
             row["train_loss"],
             row["val_loss"],
             100 * row["val_accuracy"],

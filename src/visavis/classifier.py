@@ -24,7 +24,7 @@ class Classifier(lightning.LightningModule):
 
     Args:
         compiled: run the training step through torch.compile.
-        bf16: the machine is fast in bf16, and the optimiser's matrix products may use it.
+        bf16: training runs in bf16, and so do the optimiser's matrix products.
     """
 
     def __init__(

@@ -124,6 +124,10 @@ class OptimConfig:
         """Height and width of what `epoch`, counted from 0, sees of each picture, pixels."""
         return self.crop if epoch < self.epochs - self.whole_epochs else IMAGE_SIDE
 
+    def effort(self, first: int = 0) -> float:
+        """How many epochs of whole pictures cost about as much as those from `first` on."""
+        return sum((self.side(epoch) / IMAGE_SIDE) ** 2 for epoch in range(first, self.epochs))
+
 
 CNN_OPTIM = OptimConfig(muon_learning_rate=0.1, learning_rate=0.01, momentum=0.7)
 VIT_OPTIM = OptimConfig(muon_learning_rate=0.01, learning_rate=0.003, momentum=0.95, shift=3)
@@ -146,7 +150,10 @@ class CNNConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ViTConfig:
-    """The Vision Transformer (Dosovitskiy et al. 2021), pre-norm, with a classification token."""
+    """The Vision Transformer (Dosovitskiy et al. 2021), pre-norm, with a classification token.
+
+    Attention has a learned bias for each offset between patches; heads start near their own patch.
+    """
 
     patch_size: int = 4
     """Side of the non-overlapping square patches, pixels; divides 32."""

@@ -104,7 +104,7 @@ def _bf16(name: str) -> Check:
 
     ratio = bf16_speedup()
     used = "used" if use_bf16(TrainConfig(), torch.device("cpu")) else "not used"
-    return Check(name, "ok", f"{ratio:.1f} times the speed of float32 on the CPU: {used}")
+    return Check(name, "ok", f"{ratio:.2g} times the speed of float32 on the CPU: {used}")
 
 
 def _gpu(name: str) -> Check:
@@ -119,9 +119,16 @@ def _gpu(name: str) -> Check:
 
 
 def _compiler(name: str) -> Check:
+    import torch
+
+    from visavis.config import TrainConfig
+    from visavis.hardware import use_bf16
+
     for compiler in ("g++", "clang++"):
         if path := shutil.which(compiler):
             return Check(name, "ok", path)
+    if not use_bf16(TrainConfig(), torch.device("cpu")):
+        return Check(name, "ok", "none; without bf16 compiled code is no faster here")
     advice = "install g++ to train the ViT faster (on Debian and Ubuntu: apt install g++)"
     return Check(name, "warn", "none; torch.compile is left out", advice)
 

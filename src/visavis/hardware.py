@@ -83,7 +83,7 @@ def bf16_speedup() -> float:
 
     # A processor that lacks bf16 takes seconds for a large product, so a small one is asked first.
     small = ratio(128)
-    return ratio(768) if small > 0.5 else small
+    return ratio(768) if small > 0.1 else small
 
 
 def use_bf16(config: TrainConfig, device: torch.device) -> bool:
@@ -95,11 +95,11 @@ def use_bf16(config: TrainConfig, device: torch.device) -> bool:
     return device.type == "cpu" and bf16_speedup() > 1.3
 
 
-def use_compile(config: TrainConfig, device: torch.device, *, pictures: int) -> bool:
+def use_compile(config: TrainConfig, device: torch.device, *, bf16: bool, pictures: int) -> bool:
     """Whether to compile a training that will see `pictures` pictures, repeats included."""
     if config.compile != "auto":
         return config.compile == "on"
     if device.type == "cpu":  # in float32 the compiled step was slower, see docs/benchmarks.md
         compiler = shutil.which("g++") or shutil.which("clang++")
-        return compiler is not None and pictures > 20_000 and use_bf16(config, device)
+        return compiler is not None and pictures > 20_000 and bf16
     return device.type == "cuda" and pictures > 200_000

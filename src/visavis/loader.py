@@ -103,22 +103,21 @@ def augment(
             the picture, and the shift is then left out.
     """
     n, device = len(pixels), pixels.device
-    margin = (IMAGE_SIDE - side) // 2
-    reach = margin or config.shift
+    whole = side == IMAGE_SIDE
+    low, high = (-config.shift, config.shift) if whole else (0, IMAGE_SIDE - side)
 
     def draw(low: int, high: int) -> Int64[Tensor, "n 1"]:
         return torch.randint(low, high + 1, (n, 1), generator=generator).to(device)
 
-    span = torch.arange(margin, margin + side, device=device)
-    rows = _reflect(span + draw(-reach, reach))
-    columns = _reflect(span + draw(-reach, reach))
+    span = torch.arange(side, device=device)
+    rows = _reflect(span + draw(low, high))
+    columns = _reflect(span + draw(low, high))
     if config.flip:
         columns = torch.where(mirror[:, None], IMAGE_SIDE - 1 - columns, columns)
     flat = (rows[:, :, None] * IMAGE_SIDE + columns[:, None, :]).view(n, 1, side * side)
     pixels = pixels.flatten(2).gather(2, flat.expand(-1, 3, -1)).view(n, 3, side, side)
     if config.cutout:
         top, left = draw(0, side - 1), draw(0, side - 1)  # centres; the square may hang over
-        span = torch.arange(side, device=device)
         inside_rows = (span - top).abs() * 2 < config.cutout
         inside_columns = (span - left).abs() * 2 < config.cutout
         hole = (inside_rows[:, :, None] & inside_columns[:, None, :])[:, None]

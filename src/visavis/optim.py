@@ -18,8 +18,7 @@ def orthogonalize(
     Five Newton-Schulz steps of the quintic 3.4445 x - 4.775 x^3 + 2.0315 x^5.
 
     Args:
-        dtype: of the products. bf16 is enough, and on a processor that lacks it a hundred times
-            slower than float32.
+        dtype: of the products. bf16 is enough, where the processor has it.
 
     Source: Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks".
     """
@@ -96,7 +95,7 @@ def optimizer(
             matrices.append(parameter)
         elif weight:
             decayed.append(parameter)
-        else:  # biases, norms, class token, positions
+        else:  # biases, those of offsets too, norms, class token, positions
             plain.append(parameter)
     adam = {"muon": False, "lr": config.learning_rate, "momentum": 0.0}
     return MuonAdamW(

@@ -18,7 +18,7 @@ from visavis.config import (
 def preset(name: Preset, source: Literal["cifar10", "shapes"]) -> Experiment:
     """The settings of a preset for a data source.
 
-    smoke is there to see that everything works; quick trains smaller models for two or three
+    smoke is there to see that everything works; quick trains smaller models for a few
     epochs; standard is for results worth reading. All are short next to the 200 epochs of public
     ViT recipes: Muon (Jordan et al. 2024), whitened first layers and a linear decay to zero make
     few epochs enough. The built-in shapes are fewer and easier, so less of everything does.

@@ -73,7 +73,7 @@ def claim(
     runs.write_json(folder / runs.CONFIG, config)
 
 
-def provenance(config: TrainConfig, device: torch.device, *, compiled: bool) -> dict[str, Any]:
+def provenance(config: TrainConfig, device: torch.device) -> dict[str, Any]:
     """Versions, machine and arithmetic, as they are now."""
     return {
         "version": importlib.metadata.version("visavis"),
@@ -86,7 +86,6 @@ def provenance(config: TrainConfig, device: torch.device, *, compiled: bool) -> 
         "begun_on": hardware.device_name(device),
         "threads": torch.get_num_threads(),
         "precision": "bf16" if hardware.use_bf16(config, device) else "float32",
-        "compiled": compiled,
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 

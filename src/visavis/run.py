@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from visavis import hardware, models, runs, tracking
 from visavis.callbacks import duration
 from visavis.compare import compare
-from visavis.config import IMAGE_SIDE, MODEL_NAMES, Experiment, ModelConfig, Preset, to_json
+from visavis.config import MODEL_NAMES, Experiment, ModelConfig, Preset, to_json
 from visavis.data import Dataset
 from visavis.errors import CheckpointError
 from visavis.evaluate import evaluate
@@ -118,13 +118,14 @@ def _tell_duration(out: Path, experiment: Experiment, preset_name: str, dataset:
                 first = len(runs.read_history(folder / name))
             if folder is not None and (folder / name / runs.TRAINING).exists():
                 first = optim.epochs
-            epochs = sum(
-                (optim.side(epoch) / IMAGE_SIDE) ** 2 for epoch in range(first, optim.epochs)
-            )
             compiled = name == "vit" and hardware.use_compile(
-                plan.train, device, pictures=pictures * optim.epochs
+                plan.train,
+                device,
+                bf16=hardware.use_bf16(plan.train, device),
+                pictures=pictures * optim.epochs,
             )
-            total += epochs * pictures * step / (COMPILED_SPEEDUP if compiled else 1)
+            work = optim.effort(first) * pictures
+            total += work * step / (COMPILED_SPEEDUP if compiled else 1)
             total += 0 if explained else _answers(name, plan) * step / ANSWERS_PER_STEP
         return total
 

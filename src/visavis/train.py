@@ -82,10 +82,7 @@ def _fit(
 ) -> None:
     config: ModelConfig = experiment.model(name)
     pictures = len(training[1])
-    compiled = name == "vit" and hardware.use_compile(
-        experiment.train, device, pictures=pictures * config.optim.epochs
-    )
-    facts = provenance(experiment.train, device, compiled=compiled)
+    facts = provenance(experiment.train, device)
     resume = folder / runs.RESUME
     if resumed := resume.exists():
         for checkpoint in (resume, folder / runs.BEST):
@@ -95,14 +92,17 @@ def _fit(
         facts |= {key: begun[key] for key in ("precision", "started", "begun_on")}
         if facts["begun_on"] != facts["device_name"]:
             log.info("%s: it was begun on %s", name, facts["begun_on"])
+    bf16 = facts["precision"] == "bf16"
+    compiled = name == "vit" and hardware.use_compile(
+        experiment.train, device, bf16=bf16, pictures=pictures * config.optim.epochs
+    )
+    facts["compiled"] = compiled
     runs.write_json(folder / runs.PROVENANCE, facts)
 
     torch.manual_seed(experiment.seed)
     model = models.build(config)
     models.fit_input(model, training[0][:5000].float().cpu() / 255)
     model = hardware.place(model, device)
-
-    bf16 = facts["precision"] == "bf16"
 
     def classifier(*, compiled: bool) -> Classifier:
         return Classifier(
@@ -127,7 +127,7 @@ def _fit(
         log.info("%s: torch.compile failed, going on without: %s", name, type(error).__name__)
         module, facts["compiled"] = classifier(compiled=False), False
 
-    history = History(folder, name, config.optim.epochs)
+    history = History(folder, name, config.optim)
     wandb_logger: Logger | None = tracker(
         experiment.tracking, folder=tracked_in, name=name, group=tracked_in.resolve().name
     )

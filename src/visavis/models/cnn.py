@@ -69,7 +69,7 @@ class CNN(nn.Module):
         nn.init.zeros_(cast(Tensor, self.whitening.bias))
 
     def features(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c h4 w4"]:
-        """The last stage's output, a quarter of the pictures' height and width."""
+        """The last stage's output, about a quarter of the pictures' height and width."""
         return self.stages(self.activation(self.whitening(self.normalize(images))))
 
     def pool(self, features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c"]:

@@ -3,8 +3,8 @@
 Pre-norm encoder with a classification token. Attention is written out as matrix products with the
 softmax as a module of its own: a hook on it sees the attention weights and their gradients, and no
 forward pass needs a flag for that. On CPU this is also faster than the fused kernel. A learned bias
-for each offset between two patches starts every head on one of its neighbours, so that few epochs
-are enough.
+for each offset between two patches lets every head start on the patch that it reads for or on one
+of the eight around it, so that few epochs are enough.
 """
 
 import math
@@ -45,7 +45,9 @@ class SelfAttention(nn.Module):
         qkv = self.query_key_value(tokens).view(n, t, 3, self.heads, size)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).flatten(1, 2)  # each: n*heads t size
         # One call for bias + q k / sqrt(size): the t x t arrays are most of the memory traffic.
-        products = torch.baddbmm(self.bias(t).repeat(n, 1, 1), q, k.mT, alpha=size**-0.5)
+        products = torch.baddbmm(
+            self.bias(t).to(q.dtype).repeat(n, 1, 1), q, k.mT, alpha=size**-0.5
+        )
         weights = self.softmax(products.view(n, self.heads, t, t))
         return self.output((weights @ v.view(n, self.heads, t, size)).transpose(1, 2).flatten(2))
 
@@ -69,7 +71,8 @@ class SelfAttention(nn.Module):
         every bias is free to change.
 
         Args:
-            strength: the bias of that patch. 4 gives it about half of the head's attention.
+            strength: the bias of that patch. On an 8 x 8 grid, 4 gives it about half of a head's
+                attention.
 
         Source: the idea of d'Ascoli et al. 2021 (ConViT, arXiv 2103.10697), section 3.
         """
@@ -175,7 +178,10 @@ class ViT(nn.Module):
         return self.blocks(torch.cat([class_token, patches], dim=1) + positions)
 
     def positions_of(self, grid: int) -> Float[Tensor, "1 t width"]:
-        """The class token's position, and those of `grid` x `grid` patches in the middle."""
+        """The class token's position, and those of `grid` x `grid` patches in the middle.
+
+        Of an odd number of rows left out, one more is below and to the right.
+        """
         if grid == self.grid:
             return self.positions
         middle = slice((self.grid - grid) // 2, (self.grid + grid) // 2)
