@@ -58,9 +58,16 @@ def test_what_is_short_is_a_warning(checks, monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
     monkeypatch.setattr(doctor, "_available_memory", lambda: 1.0)
     monkeypatch.setattr(doctor, "DISK_GB", 1e9)
+    monkeypatch.setattr(hardware, "bf16_speedup", lambda: 2.0)
     found = checks()
     for name in ("C++ compiler", "memory", "disk"):
         assert found[name].status == "warn" and found[name].advice, name
+
+
+def test_without_bf16_no_compiler_is_missed(checks, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.setattr(hardware, "bf16_speedup", lambda: 0.01)
+    assert checks()["C++ compiler"].status == "ok"
 
 
 def test_a_folder_that_cannot_be_written_fails(checks, monkeypatch):

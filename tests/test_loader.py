@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 
 from visavis.config import OptimConfig
@@ -6,7 +7,7 @@ from visavis.loader import EvaluationBatches, TrainingBatches, augment, to_image
 
 PLAIN = OptimConfig(batch_size=7, flip=False, shift=0)
 NONE = torch.zeros(300, dtype=torch.bool)
-"""Pictures to mirror."""
+"""No picture is mirrored."""
 
 
 def numbered(n):
@@ -98,20 +99,28 @@ def test_cutout_removes_one_square():
         assert 1 <= len(columns.unique()) <= 8
 
 
-def test_the_first_epochs_see_squares_from_anywhere_inside_their_picture():
-    pixels, labels = numbered(200)
-    config = OptimConfig(batch_size=200, flip=False, shift=2, crop=24, epochs=3, whole_epochs=1)
+@pytest.mark.parametrize("side", [24, 25])
+def test_the_first_epochs_see_squares_from_anywhere_inside_their_picture(side):
+    pixels, labels = numbered(400)
+    config = OptimConfig(batch_size=400, flip=False, shift=2, crop=side, epochs=3, whole_epochs=1)
 
     def epoch(number):
         return next(iter(TrainingBatches(pixels, labels, config, seed=0, epoch=number)))
 
     assert epoch(2)[0].shape[2:] == (32, 32)
     images, seen = epoch(1)
-    corners = set()
+    corners = []
     for image, picture in zip(images, pixels[seen].float() / 255, strict=True):
-        squares = picture.unfold(1, 24, 1).unfold(2, 24, 1)
+        squares = picture.unfold(1, side, 1).unfold(2, side, 1)
         same = (squares == image[:, None, None]).all(dim=(3, 4)).all(dim=0)
-        corners |= {tuple(corner) for corner in same.nonzero().tolist()}
-    assert len(corners) > 70  # of 9 x 9
-    assert {0, 8} <= {row for row, _ in corners}
-    assert {0, 8} <= {column for _, column in corners}
+        assert same.sum() == 1
+        corners.append(tuple(same.nonzero()[0].tolist()))
+    assert {row for row, _ in corners} == set(range(33 - side))
+    assert {column for _, column in corners} == set(range(33 - side))
+
+
+def test_the_effort_of_epochs_is_their_share_of_the_area():
+    config = OptimConfig(epochs=4, crop=16, whole_epochs=1)
+    assert [config.side(epoch) for epoch in range(4)] == [16, 16, 16, 32]
+    assert config.effort() == 3 / 4 + 1
+    assert config.effort(2) == 1 / 4 + 1

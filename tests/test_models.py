@@ -69,14 +69,17 @@ def test_the_attention_bias_is_that_of_the_offset_between_two_patches():
             assert bias[1 + reads, 1 + read] == attention.offset_bias[0, 2 + down, 2 + right]
 
 
-def test_nine_heads_start_on_the_nine_patches_around_their_own():
-    block = models.build(ViTConfig(width=36, depth=1, heads=9)).blocks[0]
-    weights = block.attention.softmax(block.attention.bias(65))
+def test_heads_start_by_turns_on_the_nine_patches_around_their_own():
+    model = models.build(ViTConfig(width=36, depth=3, heads=3))
     middle = 4 * 8 + 4
-    looked_at = weights[:, 1 + middle, 1:].argmax(dim=1).tolist()
-    assert sorted(looked_at) == sorted(
+    looked_at = []
+    for block in model.blocks:
+        weights = block.attention.softmax(block.attention.bias(65))[:, 1 + middle, 1:]
+        assert (weights.amax(dim=1) > 0.4).all()
+        looked_at += weights.argmax(dim=1).tolist()
+    assert sorted(looked_at) == [
         (4 + row) * 8 + 4 + column for row in (-1, 0, 1) for column in (-1, 0, 1)
-    )
+    ]
 
 
 def test_a_smaller_square_takes_the_positions_in_the_middle():
@@ -84,9 +87,11 @@ def test_a_smaller_square_takes_the_positions_in_the_middle():
     nn.init.zeros_(model.patch_embedding.projection.weight)
     nn.init.zeros_(model.patch_embedding.projection.bias)
     model.blocks = nn.Identity()
-    whole = model.features(torch.zeros(1, 3, 32, 32))[0, 1:].view(8, 8, 32)
-    inner = model.features(torch.zeros(1, 3, 24, 24))[0, 1:].view(6, 6, 32)
-    assert torch.equal(inner, whole[1:7, 1:7])
+    whole, inner, odd = (model.features(torch.zeros(1, 3, side, side))[0] for side in (32, 24, 28))
+    grid = whole[1:].view(8, 8, 32)
+    assert torch.equal(inner[1:].view(6, 6, 32), grid[1:7, 1:7])
+    assert torch.equal(odd[1:].view(7, 7, 32), grid[:7, :7])
+    assert torch.equal(inner[0], whole[0])
 
 
 @pytest.mark.parametrize(

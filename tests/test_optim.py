@@ -12,6 +12,10 @@ from visavis.optim import MuonAdamW, learning_rate_factor, optimizer, orthogonal
 def test_orthogonalize_keeps_directions_and_evens_singular_values(shape, dtype):
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     result = orthogonalize(matrix, dtype=dtype)
+    digits = 2**-8 if dtype == torch.bfloat16 else 0  # what bf16 keeps of a number
+    exact = orthogonalize(matrix)
+    assert (result - exact).abs().max() <= 16 * digits
+    assert torch.equal(result, exact) == (dtype == torch.float32)
     u, _, v = torch.linalg.svd(matrix, full_matrices=False)
     values = (u.T @ result @ v.T).diagonal()  # in the singular directions of the input
     assert values.min() > 0.6

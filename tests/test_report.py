@@ -79,6 +79,14 @@ def page(html: str) -> Page:
     return Page(html)
 
 
+def test_says_which_epochs_saw_squares(experiment: Path, html: str) -> None:
+    optim = runs.read_json(experiment / "vit" / runs.CONFIG)["model"]["optim"]
+    squares = optim["epochs"] - optim["whole_epochs"]
+    assert optim["crop"] == 24 and squares > 1
+    assert f"The first {squares} epochs saw only a square of 24 × 24 pixels" in html
+    assert "share of the area (56 %)" in html
+
+
 def test_is_one_small_file_that_asks_for_nothing(html: str, page: Page) -> None:
     assert len(html.encode()) < 5_000_000
     asked = [*page.values("src"), *page.values("href"), *page.values("xlink:href")]

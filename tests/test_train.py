@@ -160,6 +160,30 @@ def test_seeds_repeat_and_differ(tmp_path):
     assert not same(weights(tmp_path / "a"), weights(tmp_path / "c"))
 
 
+@pytest.mark.parametrize(("bf16", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_muon_computes_in_the_precision_of_the_training(bf16, dtype):
+    module = classifier(OptimConfig(batch_size=4), bf16=bf16)
+    assert module.configure_optimizers()["optimizer"].dtype == dtype
+
+
+def test_each_size_of_picture_is_warmed_up_once():
+    def sides(**settings):
+        batches = classifier(OptimConfig(batch_size=4, **settings)).first_batches()
+        return [images.shape[-1] for images in batches]
+
+    assert sides(epochs=3, crop=24) == [24, 32]
+    assert sides(epochs=3) == [32]
+    assert sides(epochs=1, crop=24) == [32]
+
+
+def classifier(optim, *, bf16=False):
+    config = experiment(vit=optim)
+    split = torch.zeros(8, 3, 32, 32, dtype=torch.uint8), torch.zeros(8, dtype=torch.int64)
+    return Classifier(
+        models.build(config.vit), optim, training=split, validation=split, seed=0, bf16=bf16
+    )
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("finished")
