@@ -64,7 +64,8 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def experiment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("experiment")
-    write_experiment(folder, sample=120, gallery=8, notice="these are not the usual pictures")
+    plan, notice = preset("quick", "cifar10"), "these are not the usual pictures"
+    write_experiment(folder, sample=120, gallery=8, notice=notice, experiment=plan)
     compare(folder)
     return folder
 
