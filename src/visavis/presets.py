@@ -34,7 +34,7 @@ def preset(name: Preset, source: Literal["cifar10", "shapes"]) -> Experiment:
     if source == "shapes":
         return _experiment(
             cnn=((32, 64, 128), 2 if name == "quick" else 3),
-            vit=(96, 4, 5 if name == "quick" else 8),
+            vit=(96, 4, 4 if name == "quick" else 5),
             batch_size=100,
             explain=ExplainConfig(random_orders=4),
         )
