@@ -126,7 +126,8 @@ class OptimConfig:
 
     def effort(self, first: int = 0) -> float:
         """How many epochs of whole pictures cost about as much as those from `first` on."""
-        return sum((self.side(epoch) / IMAGE_SIDE) ** 2 for epoch in range(first, self.epochs))
+        squares = ((self.side(epoch) / IMAGE_SIDE) ** 2 for epoch in range(first, self.epochs))
+        return sum(squares, 0.0)
 
 
 CNN_OPTIM = OptimConfig(muon_learning_rate=0.1, learning_rate=0.01, momentum=0.7)
