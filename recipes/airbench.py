@@ -98,6 +98,7 @@ def main(folder: str, seed: int) -> None:
     steps, whitening_steps = EPOCHS * steps_per_epoch, 3 * steps_per_epoch
 
     bf16 = hardware.use_bf16(TrainConfig(), torch.device("cpu"))
+    muon = torch.bfloat16 if bf16 else torch.float32
     step, seconds = 0, 0.0
     for epoch in range(EPOCHS):
         net.train()
@@ -119,9 +120,7 @@ def main(folder: str, seed: int) -> None:
                     average.mul_(0.6).add_(filter_.grad)
                     direction = filter_.grad.add(average, alpha=0.6).flatten(1)
                     filter_.mul_(len(filter_) ** 0.5 / filter_.norm())
-                    update = orthogonalize(
-                        direction, dtype=torch.bfloat16 if bf16 else torch.float32
-                    ).view_as(filter_)
+                    update = orthogonalize(direction, dtype=muon).view_as(filter_)
                     filter_.add_(update, alpha=-0.24 * left)
             step += 1
         seconds += time.perf_counter() - start

@@ -18,10 +18,11 @@ from visavis.config import (
 def preset(name: Preset, source: Literal["cifar10", "shapes"]) -> Experiment:
     """The settings of a preset for a data source.
 
-    smoke is there to see that everything works; quick trains smaller models for a few
-    epochs; standard is for results worth reading. All are short next to the 200 epochs of public
-    ViT recipes: Muon (Jordan et al. 2024), whitened first layers and a linear decay to zero make
-    few epochs enough. The built-in shapes are fewer and easier, so less of everything does.
+    smoke is there to see that everything works; quick trains smaller models for a few epochs;
+    standard is for results worth reading. All are short next to the 200 epochs of public ViT
+    recipes: Muon (Jordan et al. 2024), whitened first layers, a bias that starts the ViT's heads on
+    neighbours, and a linear decay to zero make few epochs enough. The built-in shapes are fewer and
+    easier, so less of everything does.
 
     What each costs and reaches, as measured, stands in docs/benchmarks.md.
     """
@@ -38,8 +39,8 @@ def preset(name: Preset, source: Literal["cifar10", "shapes"]) -> Experiment:
             batch_size=100,
             explain=ExplainConfig(random_orders=4),
         )
-    # Squares of 24 x 24 cost half, and in many epochs they keep the CNN from learning its pictures
-    # by heart. Shapes are whole: a square might not hold what decides the class.
+    # Squares of 24 x 24 cost little more than half, and buy more epochs. Shapes are whole: a square
+    # might not hold what decides the class.
     if name == "quick":
         explain = ExplainConfig(random_orders=5)
         return _experiment(cnn=((64, 128, 256), 3), vit=(192, 4, 3), crop=24, explain=explain)
