@@ -138,7 +138,7 @@ VIT_OPTIM = OptimConfig(muon_learning_rate=0.01, learning_rate=0.003, momentum=0
 class CNNConfig:
     """The CNN: a whitening layer, then three stages of two 3x3 convolutions each."""
 
-    widths: tuple[int, int, int] = (64, 192, 256)
+    widths: tuple[int, int, int] = (64, 256, 256)
     """Channels of the three stages."""
     optim: OptimConfig = CNN_OPTIM
 
