@@ -164,6 +164,8 @@ def _predictions(
         logits=logits,
         labels=labels.astype(np.int64),
         indices=np.arange(len(labels), dtype=np.int32),
+        validation_logits=logits[::2],
+        validation_labels=labels[::2].astype(np.int64),
     )
     confusion = metrics.confusion_matrix(labels, logits.argmax(1), 10)
     runs.write_json(

@@ -91,6 +91,23 @@ def comparison() -> dict[str, Any]:
             "both_wrong": 500,
             "both_wrong_same_class": 123,
         },
+        "error_consistency": {"kappa": interval(0.3), "highest": 0.615},
+        "same_wrong_class": {"n": 500, "share": interval(0.25), "expected": 0.3},
+        "calibration": {
+            name: {
+                "temperature": 1.3,
+                "as_it_is": {"error": interval(0.04), "confidence": 0.95},
+                "scaled": {"error": interval(0.01), "confidence": 0.9},
+            }
+            for name in ("cnn", "vit")
+        },
+        "buckets": {
+            "both_right": {"similarity": {"excess": interval(0.3)}},
+            "only_cnn": {"similarity": {"excess": interval(0.1)}},
+            "only_vit": {"similarity": {"excess": interval(0.3)}},
+            "both_wrong_same": {"similarity": {"excess": None}},
+            "both_wrong_apart": {"similarity": {"excess": None}},
+        },
         "confusion_difference": [[5, -7, 2], [0, 0, 0], [0, 0, 0]],
         "convergence": [
             {
@@ -340,6 +357,49 @@ def test_mistakes_follow_the_intervals() -> None:
     text = maps.mistakes("vit", values)
     assert text.startswith("That the ViT is less sure when it is wrong was not shown")
     assert "rank correlation" not in text
+
+
+@pytest.mark.parametrize(
+    ("kappa", "said"),
+    [(0.3, "more often than chance"), (0.005, "was not shown"), (-0.2, "less often than chance")],
+)
+def test_consistency_follows_the_interval(
+    comparison: dict[str, Any], kappa: float, said: str
+) -> None:
+    comparison["error_consistency"]["kappa"] = interval(kappa)
+    text = models.consistency(comparison)
+    assert said in text
+    assert "less often than if each chose by itself" in text
+
+
+def test_models_that_make_no_mistakes_have_no_consistency(comparison: dict[str, Any]) -> None:
+    comparison["error_consistency"] = {"kappa": None, "highest": None}
+    comparison["same_wrong_class"] = {"n": 0, "share": None, "expected": None}
+    assert models.consistency(comparison).startswith("The models make too few mistakes")
+
+
+@pytest.mark.parametrize(
+    ("confidence", "said"),
+    [
+        (0.95, "too sure"),
+        (0.905, "about as sure as it is right"),
+        (0.8, "less sure than it is right"),
+    ],
+)
+def test_calibration_follows_the_interval_of_accuracy(
+    comparison: dict[str, Any], confidence: float, said: str
+) -> None:
+    comparison["calibration"]["cnn"]["as_it_is"]["confidence"] = confidence
+    assert f"The CNN is {said}" in models.calibration(comparison)
+
+
+def test_buckets_are_held_against_what_both_get_right(comparison: dict[str, Any]) -> None:
+    text = models.buckets(comparison)
+    assert "Only the CNN right: 0.10 (0.09 to 0.11), less than that." in text
+    assert "Only the ViT right: 0.30 (0.29 to 0.31), no difference was shown." in text
+    assert "Both wrong" not in text
+    comparison["buckets"]["both_right"]["similarity"]["excess"] = None
+    assert models.buckets(comparison).startswith("Too few")
 
 
 def test_swapping_the_models_swaps_the_findings(comparison: dict[str, Any]) -> None:

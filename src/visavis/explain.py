@@ -35,7 +35,7 @@ from visavis.saliency import layers, placement
 from visavis.saliency.faithfulness import Removal, measure, to_cells
 from visavis.saliency.placement import Maps
 from visavis.saliency.selection import SEED, Chosen, choose_pictures
-from visavis.trained import check_data, load_trained
+from visavis.trained import check_data, load_trained, validation_rows
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +81,8 @@ def _explain(
     chosen = choose_pictures(*_predictions(folder, dataset), sample=config.images)
     layer, sweep = saliency.default_layer(model), None
     if isinstance(model, CNN):
-        images = to_images(_validation_pixels(folder, dataset, config.sweep_images)).to(device)
+        rows = np.random.default_rng(SEED).permutation(validation_rows(folder, dataset))
+        images = to_images(dataset.train_pixels[rows[: config.sweep_images]]).to(device)
         logger.info("Choosing the layer that explains the %s on %d pictures.", name, len(images))
         with _bar(len(images), "layers") as bar:
             sweep = layers.sweep(
@@ -164,18 +165,6 @@ def _predictions(
             "evaluate this model again, on the data that it was trained on"
         )
     return stored["logits"], stored["labels"]
-
-
-def _validation_pixels(folder: Path, dataset: Dataset, count: int) -> np.ndarray:
-    """`count` validation pictures at random, or all if there are fewer."""
-    path = folder / runs.SPLIT
-    rows = runs.read_arrays(path).get("validation", np.empty(0, dtype=np.int32))
-    if not (len(rows) and 0 <= rows.min() <= rows.max() < len(dataset.train_pixels)):
-        raise CheckpointError(
-            f"{path} names no validation pictures of {dataset.source}; explain this model on the "
-            "data that it was trained on"
-        )
-    return dataset.train_pixels[np.random.default_rng(SEED).permutation(rows)[:count]]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ differences of two models are paired.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -70,10 +70,7 @@ def interval(
     values = values[np.isfinite(values)].astype(np.float64)
     if len(values) < MINIMUM:
         return None
-    means = np.concatenate(
-        [values[draw].mean(axis=1) for draw in _draws(len(values), seed, resamples)]
-    )
-    return _interval(values.mean(), means)
+    return _interval(values.mean(), _drawn_means(values, seed, resamples))
 
 
 def ratio_interval(
@@ -96,13 +93,29 @@ def ratio_interval(
     pairs = pairs[np.isfinite(pairs).all(axis=1)]
     if len(pairs) < MINIMUM:
         return None
-    means = np.concatenate(
-        [pairs[draw].mean(axis=1) for draw in _draws(len(pairs), seed, resamples)]
-    )
+    means = _drawn_means(pairs, seed, resamples)
     if np.quantile(means[:, 1], (1 - LEVEL) / 2) <= minimum:
         return None
     top, bottom = pairs.mean(axis=0)
     return _interval(top / bottom, means[:, 0] / np.maximum(means[:, 1], minimum))
+
+
+def drawn_interval(
+    values: Float[np.ndarray, "n k"],
+    statistic: Callable[[Float[np.ndarray, "draws k"]], Float[np.ndarray, " draws"]],
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> Interval | None:
+    """A function of the k means over pictures with its interval; each draw takes it anew.
+
+    None for fewer than MINIMUM pictures, or where the function is NaN for a draw.
+    """
+    if len(values) < MINIMUM:
+        return None
+    drawn = statistic(_drawn_means(values, seed, resamples))
+    (value,) = statistic(values.mean(axis=0, keepdims=True))
+    return None if np.isnan(drawn).any() else _interval(value, drawn)
 
 
 def paired_difference(
@@ -224,12 +237,14 @@ def _centred_ranks(maps: Float[np.ndarray, "n ..."]) -> Float[np.ndarray, "n k"]
     return ranks - ranks.mean(axis=1, keepdims=True)
 
 
-def _draws(n: int, seed: int, resamples: int) -> Iterator[Int[np.ndarray, "draws n"]]:
-    """Indices of `n` pictures drawn with replacement, `resamples` times, in bounded memory."""
-    generator = np.random.default_rng(seed)
-    step = max(1, 1_000_000 // n)
-    for start in range(0, resamples, step):
-        yield generator.integers(0, n, (min(step, resamples - start), n))
+def _drawn_means(
+    values: Float[np.ndarray, "n *k"], seed: int, resamples: int
+) -> Float[np.ndarray, "resamples *k"]:
+    """The means of `values` when its rows are drawn with replacement, `resamples` times."""
+    generator, n = np.random.default_rng(seed), len(values)
+    # By how often each row was drawn: far less to move than the rows themselves.
+    draws = (np.bincount(generator.integers(0, n, n), minlength=n) for _ in range(resamples))
+    return np.stack([counts @ values for counts in draws]) / n
 
 
 def _interval(value: float, drawn: Float[np.ndarray, " resamples"]) -> Interval:

@@ -109,3 +109,19 @@ def check_data(folder: Path, dataset: Dataset) -> None:
             f"{folder} was trained on {data.get('description')}, and these pictures are "
             f"{dataset.description} with other pixels; pass the same --data.source and --data.dir"
         )
+
+
+def validation_rows(folder: Path, dataset: Dataset) -> Int[np.ndarray, " m"]:
+    """Which training pictures of `dataset` the model in `folder` was validated on.
+
+    Raises:
+        CheckpointError: the folder names none, or others than there are.
+    """
+    path = folder / runs.SPLIT
+    rows = runs.read_arrays(path).get("validation", np.empty(0, dtype=np.int32))
+    if not (len(rows) and 0 <= rows.min() <= rows.max() < len(dataset.train_pixels)):
+        raise CheckpointError(
+            f"{path} names no validation pictures of {dataset.source}; use the data that this "
+            "model was trained on"
+        )
+    return rows

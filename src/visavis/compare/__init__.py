@@ -17,7 +17,8 @@ from jaxtyping import Bool, Float, Int
 from scipy.special import softmax
 
 from visavis import metrics, runs
-from visavis.compare import maps
+from visavis.compare import behaviour, maps
+from visavis.compare.calibration import calibration
 from visavis.config import MODEL_NAMES
 from visavis.errors import CheckpointError
 
@@ -39,8 +40,19 @@ class Run:
     heatmaps: dict[str, np.ndarray]
     labels: Int[np.ndarray, " n"]
     indices: Int[np.ndarray, " n"]
-    predicted: Int[np.ndarray, " n"]
-    confidence: Float[np.ndarray, " n"]
+    logits: Float[np.ndarray, "n classes"]
+    validation_logits: Float[np.ndarray, "m classes"]
+    validation_labels: Int[np.ndarray, " m"]
+
+    @property
+    def predicted(self) -> Int[np.ndarray, " n"]:
+        """The class with the highest logit."""
+        return self.logits.argmax(axis=1)
+
+    @property
+    def confidence(self) -> Float[np.ndarray, " n"]:
+        """The probability of that class."""
+        return softmax(self.logits.astype(np.float64), axis=1).max(axis=1)
 
     @property
     def right(self) -> Bool[np.ndarray, " n"]:
@@ -49,9 +61,19 @@ class Run:
 
     @classmethod
     def read(cls, folder: Path) -> "Run":
-        """Read a model's run folder."""
-        predictions = runs.read_arrays(folder / runs.PREDICTIONS)
-        probabilities = softmax(predictions["logits"].astype(np.float64), axis=1)
+        """Read a model's run folder.
+
+        Raises:
+            CheckpointError: a file is missing, damaged, or of an earlier version.
+        """
+        path = folder / runs.PREDICTIONS
+        predictions = runs.read_arrays(path)
+        wanted = ("logits", "labels", "indices", "validation_logits", "validation_labels")
+        if missing := [name for name in wanted if name not in predictions]:
+            raise CheckpointError(
+                f"{path} lacks {', '.join(missing)}; test the model again, on the data that it was "
+                f"trained on: visavis evaluate {folder}"
+            )
         return cls(
             data=runs.read_json(folder / runs.DATA),
             history=runs.read_history(folder),
@@ -59,10 +81,7 @@ class Run:
             evaluation=runs.read_json(folder / runs.EVALUATION),
             explanations=runs.read_json(folder / runs.EXPLANATIONS),
             heatmaps=runs.read_arrays(folder / runs.HEATMAPS),
-            labels=predictions["labels"],
-            indices=predictions["indices"],
-            predicted=predictions["logits"].argmax(axis=1),
-            confidence=probabilities.max(axis=1),
+            **{name: predictions[name] for name in wanted},
         )
 
 
@@ -102,6 +121,17 @@ def compare(experiment: Path) -> None:
                 "p_value": mcnemar["p_value"],
             },
             "overlap": _overlap(cnn, vit),
+            "error_consistency": behaviour.consistency(cnn.right, vit.right),
+            "same_wrong_class": behaviour.same_wrong_class(
+                cnn.labels, cnn.predicted, vit.predicted, classes
+            ),
+            "buckets": _buckets(cnn, vit),
+            "calibration": {
+                name: calibration(
+                    run.logits, run.labels, run.validation_logits, run.validation_labels
+                )
+                for name, run in (("cnn", cnn), ("vit", vit))
+            },
             "confusion_difference": (confusions[0] - confusions[1]).tolist(),
             "convergence": convergence({"cnn": cnn.history, "vit": vit.history}),
             "mistakes": {
@@ -202,6 +232,23 @@ def _overlap(cnn: Run, vit: Run) -> dict[str, int]:
         "only_vit": int((~cnn.right & vit.right).sum()),
         "both_wrong": int(both_wrong.sum()),
         "both_wrong_same_class": int((both_wrong & (cnn.predicted == vit.predicted)).sum()),
+    }
+
+
+def _buckets(cnn: Run, vit: Run) -> dict[str, Any]:
+    """Each bucket of test pictures: how sure both models are there, and what they look at."""
+    return {
+        name: {
+            "n": int(inside.sum()),
+            "confidence": {
+                model: metrics.interval(run.confidence[inside])
+                for model, run in (("cnn", cnn), ("vit", vit))
+            },
+            "similarity": behaviour.evidence_for_truth(
+                cnn.heatmaps, vit.heatmaps, cnn.indices[inside]
+            ),
+        }
+        for name, inside in behaviour.buckets(cnn.labels, cnn.predicted, vit.predicted).items()
     }
 
 

@@ -35,10 +35,10 @@ def same_place(maps: Arrays, method: str) -> dict[str, Any]:
     rows = maps["in_sample"] & (maps["predicted"] != maps["labels"])
     rows &= ~(maps[f"refused_{method}"] | maps[f"refused_{method}_true"])
     named, true = maps[f"map_{method}"][rows], maps[f"map_{method}_true"][rows]
-    return _above_floor(named, true, maps["predicted"][rows])
+    return above_floor(named, true, maps["predicted"][rows])
 
 
-def _above_floor(
+def above_floor(
     a: Float[np.ndarray, "n h w"], b: Float[np.ndarray, "n h w"], classes: Rows
 ) -> dict[str, Any]:
     """Rank agreement, its floor with pictures of a class shuffled, and the paired difference."""
@@ -69,7 +69,7 @@ def similarity(
     return {
         "cnn_method": CNN_METHOD,
         "vit_method": vit_method,
-        **_above_floor(*maps, cnn["predicted"][rows_cnn]),
+        **above_floor(*maps, cnn["predicted"][rows_cnn]),
     }
 
 

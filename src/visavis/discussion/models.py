@@ -6,7 +6,9 @@ import numpy as np
 
 from visavis.discussion.numbers import (
     NAMES,
+    NONE_SHOWN,
     Values,
+    compared,
     count,
     decimal,
     duration,
@@ -17,6 +19,15 @@ from visavis.discussion.numbers import (
     share,
     side,
 )
+
+BUCKETS = {
+    "both_right": "Both right",
+    "only_cnn": "Only the CNN right",
+    "only_vit": "Only the ViT right",
+    "both_wrong_same": "Both wrong, same class",
+    "both_wrong_apart": "Both wrong, different classes",
+}
+"""The test pictures by who gets them right."""
 
 
 def class_balance(data: Values) -> str:
@@ -90,6 +101,71 @@ def overlap(comparison: Values) -> str:
         same = count(o["both_wrong_same_class"])
         text += f" Where both fail they name the same class {same} times."
     return text
+
+
+def consistency(comparison: Values) -> str:
+    """Whether the models fail on the same pictures more than their accuracies make them."""
+    facts, same = comparison["error_consistency"], comparison["same_wrong_class"]
+    kappa, highest = facts["kappa"], facts["highest"]
+    if kappa is None or highest is None:
+        text = "The models make too few mistakes for their consistency to be measured."
+    else:
+        verdict = {
+            1: "they fail on the same pictures more often than chance makes them",
+            -1: "they fail on the same pictures less often than chance makes them",
+        }.get(side(kappa), "that they share hard pictures was not shown")
+        text = (
+            f"Error consistency is {score(kappa)}, where 0 is chance and {decimal(highest)} the "
+            f"most that two models of these accuracies can reach: {verdict}."
+        )
+    if same["share"] is None:
+        return text
+    more = {1: "more often than", -1: "less often than"}.get(
+        side(same["share"], same["expected"]), "no more often, as far as was shown, than"
+    )
+    return (
+        f"{text} On {share(same['share'])} of the {count(same['n'])} pictures that both get wrong "
+        f"they name the same class, {more} if each chose by itself ({percent(same['expected'])})."
+    )
+
+
+def calibration(comparison: Values) -> str:
+    """Whether each model is as often right as it says."""
+    parts = []
+    for name, facts in comparison["calibration"].items():
+        own, scaled = facts["as_it_is"], facts["scaled"]
+        sure = comparison["models"][name]["accuracy"]
+        lean = {1: "less sure than it is right", -1: "too sure"}.get(
+            side(sure, own["confidence"]), "about as sure as it is right"
+        )
+        parts.append(
+            f"The {NAMES[name]} is {lean} on the whole: its mean confidence is "
+            f"{percent(own['confidence'])} with {percent(sure['value'])} right answers. Its "
+            f"calibration error is {score(own['error'], 3)}, and {score(scaled['error'], 3)} after "
+            f"its logits were divided by {decimal(facts['temperature'])}, chosen on the validation "
+            "pictures."
+        )
+    return " ".join(parts)
+
+
+def buckets(comparison: Values) -> str:
+    """Where the models disagree, do they also look at different places?"""
+    found = comparison["buckets"]
+    level = found["both_right"]["similarity"]["excess"]
+    if level is None:
+        return "Too few sampled pictures are named rightly by both for their maps to be compared."
+    parts = [
+        f"Where both are right, their maps for the true class agree by {score(level)} above the "
+        "floor."
+    ]
+    differs = {1: "more than that", -1: "less than that", 0: NONE_SHOWN}
+    for key, label in BUCKETS.items():
+        excess = found[key]["similarity"]["excess"]
+        if key != "both_right" and excess is not None:
+            parts.append(f"{label}: {score(excess)}, {differs[compared(excess, level)]}.")
+    if len(parts) == 1:
+        parts.append("Of the other kinds too few pictures were sampled.")
+    return " ".join(parts)
 
 
 def confusions(comparison: Values, class_names: Sequence[str]) -> str:

@@ -27,10 +27,10 @@ class Stage(nn.Module):
         self.conv1 = nn.Conv2d(channels_in, channels, 3, padding=1, bias=False)
         # ceil_mode: the whitening layer leaves 31 pixels, which become 16.
         self.pool = nn.MaxPool2d(2, ceil_mode=True) if downsample else nn.Identity()
-        self.norm1 = nn.BatchNorm2d(channels, momentum=0.4)
+        self.norm1 = nn.BatchNorm2d(channels)
         self.activation1 = nn.GELU()
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.norm2 = nn.BatchNorm2d(channels, momentum=0.4)
+        self.norm2 = nn.BatchNorm2d(channels)
         self.activation2 = nn.GELU()
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h2 w2"]:

@@ -10,7 +10,7 @@ from visavis.plots.charts import (
     similarity,
 )
 from visavis.plots.confusion import confusion, confusion_difference
-from visavis.plots.curves import accuracy_curve, loss_curve, wall_clock
+from visavis.plots.curves import accuracy_curve, loss_curve, reliability, wall_clock
 from visavis.plots.galleries import (
     attention_gallery,
     attention_heads,
@@ -54,6 +54,7 @@ __all__ = [
     "overlap",
     "overlay",
     "picture_figure",
+    "reliability",
     "scores",
     "short_label",
     "similarity",

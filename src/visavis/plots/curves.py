@@ -60,6 +60,50 @@ def wall_clock(histories: Mapping[str, History]) -> Figure:
     return figure
 
 
+@matplotlib.rc_context(STYLE)
+def reliability(calibration: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """How often each model is right, by how sure it is; on the diagonal as often as it says.
+
+    Args:
+        calibration: of each model the `bins` as it is, and `scaled` by its temperature.
+    """
+    figure, axes = new_figure(3.6, 3.6)
+    axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (3, 3)), zorder=1)
+    for model, facts in calibration.items():
+        colour = MODEL_COLOURS[model]
+        for key, face, label in (
+            ("as_it_is", colour, MODEL_LABELS[model]),
+            ("scaled", PAPER, f"{MODEL_LABELS[model]}, scaled"),
+        ):
+            bins = facts[key]["bins"]
+            sure = [row["confidence"] for row in bins]
+            right = [row["accuracy"]["value"] for row in bins]
+            low, high = ([row["accuracy"][end] for row in bins] for end in ("low", "high"))
+            alpha = 1.0 if key == "as_it_is" else 0.7
+            axes.vlines(sure, low, high, color=colour, linewidth=1.2, alpha=alpha)
+            axes.plot(
+                sure,
+                right,
+                "o",
+                color=colour,
+                markerfacecolor=face,
+                markersize=5,
+                alpha=alpha,
+                label=label,
+            )
+    axes.set(xlabel="Confidence", ylabel="Share of right answers", title="Is it as sure as right?")
+    axes.set(xlim=(0, 1.02), ylim=(0, 1.02), aspect="equal")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.legend(loc="upper left", fontsize=8)
+    said = "; ".join(
+        f"{MODEL_LABELS[model]} mean confidence {facts['as_it_is']['confidence']:.2f}"
+        for model, facts in calibration.items()
+    )
+    figure.set_label(f"Dot chart: share of right answers by confidence; {said}")
+    return figure
+
+
 def _training_curve(
     history: History, best_epoch: int, model: str, metric: str, title: str
 ) -> Figure:

@@ -42,6 +42,7 @@ def charts(material: Material) -> dict[str, Figure]:
     difference = np.array(comparison["confusion_difference"])
     drawn["confusion_difference"] = plots.confusion_difference(difference, names)
     drawn["overlap"] = plots.overlap(comparison["overlap"])
+    drawn["reliability"] = plots.reliability(comparison["calibration"])
     drawn["layer_sweep"] = plots.layer_sweep(material.cnn.explanations["layer_sweep"]["rows"])
     pairs = comparison["similarity"]["pairs"]
     methods = material.vit.explanations["methods"]

@@ -1,0 +1,172 @@
+"""Table "Against plain tools" of docs/benchmarks.md: training speed of the same shapes.
+
+    .venv/bin/pip install '.[peers]'
+    .venv/bin/python recipes/peers.py [STEPS]
+
+Each model of `standard` against the same shape built from timm's parts and trained the way most
+tutorials do: plain Lightning in its default precision, AdamW, torchvision transforms on PIL
+pictures, a DataLoader with one worker process per core. Both train on the same drawn pictures,
+whole ones, in batches of 250; theirs and ours by turns, so that a noisy machine slows both. Ours is
+`visavis bench`'s own measurement. Prints one JSON object; the ratio is what counts.
+"""
+
+import json
+import os
+import sys
+import time
+import warnings
+from typing import Any
+
+import lightning
+import torch
+import torch.nn.functional as F
+from timm.layers import ConvNormAct
+from timm.models.vision_transformer import VisionTransformer
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+
+from visavis.bench import bench
+from visavis.config import CNNConfig, DataConfig, ModelConfig, ViTConfig
+from visavis.data import resolve
+from visavis.presets import preset
+
+BATCH = 250
+SETTLING = 5
+"""Steps before the clock starts: worker processes start, buffers grow."""
+
+
+class Drawn(Dataset):
+    """Pictures as PIL images, augmented as in most CIFAR-10 tutorials."""
+
+    def __init__(self, pixels: Any, labels: Any, count: int) -> None:
+        self.pixels, self.labels, self.count = pixels, labels, count
+        self.transform = transforms.Compose(
+            [
+                transforms.ToPILImage(),
+                transforms.RandomCrop(32, padding=4),
+                transforms.RandomHorizontalFlip(),
+                transforms.ToTensor(),
+                transforms.Normalize((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        row = index % len(self.labels)
+        return self.transform(self.pixels[row]), int(self.labels[row])
+
+
+class Plain(lightning.LightningModule):
+    """The module of the first page of Lightning's manual."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def training_step(self, batch: Any, index: int) -> torch.Tensor:
+        images, labels = batch
+        return F.cross_entropy(self.model(images), labels)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(self.parameters(), lr=1e-3)
+
+
+class Clock(lightning.Callback):
+    """Seconds of the steps after the first few."""
+
+    def __init__(self) -> None:
+        self.start = self.end = 0.0
+
+    def on_train_batch_end(
+        self, trainer: Any, module: Any, outputs: Any, batch: Any, index: int
+    ) -> None:
+        if index == SETTLING - 1:
+            self.start = time.perf_counter()
+        self.end = time.perf_counter()
+
+
+def same_shape(config: ModelConfig) -> nn.Module:
+    """The model of `config` from timm's parts."""
+    if isinstance(config, ViTConfig):
+        return VisionTransformer(
+            img_size=32,
+            patch_size=config.patch_size,
+            embed_dim=config.width,
+            depth=config.depth,
+            num_heads=config.heads,
+            mlp_ratio=config.mlp_ratio,
+            num_classes=10,
+        )
+    assert isinstance(config, CNNConfig)
+    a, b, c = config.widths
+    part: dict[str, Any] = {"kernel_size": 3, "act_layer": nn.GELU}
+    return nn.Sequential(
+        nn.Conv2d(3, 24, 2),
+        nn.GELU(),
+        ConvNormAct(24, a, **part),
+        nn.MaxPool2d(2, ceil_mode=True),
+        ConvNormAct(a, a, **part),
+        ConvNormAct(a, b, **part),
+        nn.MaxPool2d(2),
+        ConvNormAct(b, b, **part),
+        ConvNormAct(b, c, **part),
+        ConvNormAct(c, c, **part),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(c, 10),
+    )
+
+
+def theirs(model: nn.Module, pixels: Any, labels: Any, steps: int) -> float:
+    """Pictures per second of plain Lightning."""
+    loader = DataLoader(
+        Drawn(pixels, labels, BATCH * (SETTLING + steps)),
+        batch_size=BATCH,
+        shuffle=True,
+        num_workers=os.cpu_count() or 1,
+    )
+    clock = Clock()
+    trainer = lightning.Trainer(
+        max_epochs=1,
+        callbacks=[clock],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(Plain(model), loader)
+    return BATCH * steps / (clock.end - clock.start)
+
+
+def main(steps: int) -> None:
+    """Measure theirs before and after ours, and print the table."""
+    warnings.simplefilter("ignore")
+    dataset = resolve(DataConfig(source="shapes"))
+    plan = preset("standard", "cifar10")
+    configs: dict[str, ModelConfig] = {"cnn": plan.cnn, "vit": plan.vit}
+
+    def round_of_theirs() -> dict[str, float]:
+        pixels, labels = dataset.train_pixels, dataset.train_labels
+        return {n: theirs(same_shape(c), pixels, labels, steps) for n, c in configs.items()}
+
+    before, ours, after = round_of_theirs(), bench(plan, dataset), round_of_theirs()
+    table = {}
+    for name, facts in ours["models"].items():
+        rate, plain = facts["training_pictures_per_second"], (before[name] + after[name]) / 2
+        table[name] = {
+            "plain": [before[name], after[name]],
+            "visavis": rate,
+            "ratio": rate / plain,
+            "parameters": {
+                "plain": sum(p.numel() for p in same_shape(configs[name]).parameters()),
+                "visavis": facts["parameters"],
+            },
+        }
+    print(json.dumps({"machine": ours["machine"], "models": table}, indent=2))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 30)

@@ -1,0 +1,101 @@
+"""Whether the two models fail on the same pictures, and what they then look at."""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from visavis import metrics
+from visavis.compare import maps
+
+Answers = Int[np.ndarray, " n"]
+
+
+def consistency(right_a: Bool[np.ndarray, " n"], right_b: Bool[np.ndarray, " n"]) -> dict[str, Any]:
+    """Error consistency: do two models get the same pictures right, beyond what chance gives?
+
+    kappa = (observed - expected) / (1 - expected); observed is the share of pictures that both get
+    right or both get wrong, expected the same share for independent errors, p q + (1 - p) (1 - q)
+    with accuracies p and q.
+
+    Returns:
+        `kappa`: 1 if they fail on the same pictures, 0 if independently, negative if by turns; None
+        where an accuracy is 0 or 1 in a draw, or there are too few pictures. `highest`: what kappa
+        can reach with these accuracies, since the worse model must fail where the better one does
+        not, (1 - |p - q| - expected) / (1 - expected); None where nothing could be expected.
+
+    Source: Geirhos, Meding & Wichmann 2020, arXiv 2006.16736, section 2.
+    """
+    pictures = np.stack([right_a, right_b, right_a == right_b], axis=1).astype(np.float64)
+
+    def kappa(means: np.ndarray) -> np.ndarray:
+        p, q, observed = np.moveaxis(means, -1, 0)
+        expected = p * q + (1 - p) * (1 - q)
+        return (observed - expected) / np.where(expected < 1, 1 - expected, np.nan)
+
+    p, q, observed = pictures.mean(axis=0).tolist()
+    expected = p * q + (1 - p) * (1 - q)
+    return {
+        "kappa": metrics.drawn_interval(pictures, kappa),
+        "observed": observed,
+        "expected": expected,
+        "highest": (1 - abs(p - q) - expected) / (1 - expected) if expected < 1 else None,
+    }
+
+
+def same_wrong_class(labels: Answers, a: Answers, b: Answers, classes: int) -> dict[str, Any]:
+    """Of the pictures that both get wrong, how many do they take for the same class?
+
+    Returns:
+        The `share` with its interval, and what is `expected` if each model, given the true class,
+        chose among the wrong ones by itself, as often as it does on all pictures that it gets
+        wrong. None where both get no picture wrong.
+    """
+    both = (a != labels) & (b != labels)
+    if not both.any():
+        return {"n": 0, "share": None, "expected": None}
+    chosen = []
+    for answers in (a, b):
+        wrong = metrics.confusion_matrix(labels, answers, classes).astype(np.float64)
+        np.fill_diagonal(wrong, 0)
+        chosen.append(wrong / np.maximum(wrong.sum(axis=1, keepdims=True), 1))
+    by_class = (chosen[0] * chosen[1]).sum(axis=1)
+    return {
+        "n": int(both.sum()),
+        "share": metrics.interval((a == b)[both]),
+        "expected": float(by_class[labels[both]].mean()),
+    }
+
+
+def buckets(labels: Answers, a: Answers, b: Answers) -> dict[str, Bool[np.ndarray, " n"]]:
+    """The test pictures by who gets them right; each picture is in one bucket."""
+    right_a, right_b = a == labels, b == labels
+    neither = ~right_a & ~right_b
+    return {
+        "both_right": right_a & right_b,
+        "only_cnn": right_a & ~right_b,
+        "only_vit": ~right_a & right_b,
+        "both_wrong_same": neither & (a == b),
+        "both_wrong_apart": neither & (a != b),
+    }
+
+
+def evidence_for_truth(cnn: maps.Arrays, vit: maps.Arrays, indices: Answers) -> dict[str, Any]:
+    """Do both models see the evidence for the true class in the same places, on these pictures?
+
+    Both maps are for the true class, so that the question is one, whatever each model answered.
+
+    Args:
+        indices: of test pictures; those of them that both models explained are used.
+    """
+    _, rows_cnn, rows_vit = np.intersect1d(cnn["indices"], vit["indices"], return_indices=True)
+    kept = cnn["in_sample"][rows_cnn] & vit["in_sample"][rows_vit]
+    kept &= np.isin(cnn["indices"][rows_cnn], indices)
+    kept &= ~cnn[f"refused_{maps.CNN_METHOD}_true"][rows_cnn]
+    kept &= ~vit[f"refused_{maps.VIT_METHOD}_true"][rows_vit]
+    rows_cnn, rows_vit = rows_cnn[kept], rows_vit[kept]
+    return maps.above_floor(
+        cnn[f"map_{maps.CNN_METHOD}_true"][rows_cnn],
+        vit[f"map_{maps.VIT_METHOD}_true"][rows_vit],
+        cnn["labels"][rows_cnn],
+    )
