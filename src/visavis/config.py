@@ -91,8 +91,7 @@ class OptimConfig:
     shift: int = 2
     """Move each training picture by up to this many pixels in each direction (reflected edge)."""
     cutout: int = 0
-    """Side of the square replaced by the mean colour in each whole training picture, pixels; 0:
-    none."""
+    """Side of the square replaced by the mean colour in each training picture, pixels; 0: none."""
     crop: int = 32
     """Side of the square, at a random place in each picture, that all but the last epochs see,
     pixels; they cost its share of the area. 32: whole pictures. For the ViT in whole patches."""

@@ -100,7 +100,7 @@ def augment(
     Args:
         mirror: which pictures, where the config has them mirrored at all.
         side: of the square that is left of each picture, pixels. A smaller one lies anywhere inside
-            the picture, which has lost enough: it is neither shifted nor cut out.
+            the picture, and the shift is then left out.
     """
     n, device = len(pixels), pixels.device
     whole = side == IMAGE_SIDE
@@ -116,7 +116,7 @@ def augment(
         columns = torch.where(mirror[:, None], IMAGE_SIDE - 1 - columns, columns)
     flat = (rows[:, :, None] * IMAGE_SIDE + columns[:, None, :]).view(n, 1, side * side)
     pixels = pixels.flatten(2).gather(2, flat.expand(-1, 3, -1)).view(n, 3, side, side)
-    if whole and config.cutout:
+    if config.cutout:
         top, left = draw(0, side - 1), draw(0, side - 1)  # centres; the square may hang over
         inside_rows = (span - top).abs() * 2 < config.cutout
         inside_columns = (span - left).abs() * 2 < config.cutout
