@@ -17,8 +17,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.special import softmax
 
 from visavis import metrics, runs
-from visavis.compare import behaviour, maps
-from visavis.compare.calibration import calibration
+from visavis.compare import behaviour, calibration, maps
 from visavis.config import MODEL_NAMES
 from visavis.errors import CheckpointError
 
@@ -127,7 +126,7 @@ def compare(experiment: Path) -> None:
             ),
             "buckets": _buckets(cnn, vit),
             "calibration": {
-                name: calibration(
+                name: calibration.calibration(
                     run.logits, run.labels, run.validation_logits, run.validation_labels
                 )
                 for name, run in (("cnn", cnn), ("vit", vit))
