@@ -97,6 +97,16 @@ def test_says_which_stage_is_missing(tmp_path: Path) -> None:
         compare(tmp_path)
 
 
+def test_a_test_of_an_earlier_version_is_to_be_made_again(tmp_path: Path) -> None:
+    write_experiment(tmp_path)
+    path = tmp_path / "vit" / runs.PREDICTIONS
+    stored = runs.read_arrays(path)
+    del stored["validation_logits"]
+    runs.write_arrays(path, **stored)
+    with pytest.raises(CheckpointError, match="lacks validation_logits; test the model again"):
+        compare(tmp_path)
+
+
 def test_convergence_has_not_reached_as_a_value() -> None:
     def history(*accuracies: float) -> list[dict[str, Any]]:
         return [

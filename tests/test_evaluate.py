@@ -33,6 +33,16 @@ def test_every_test_picture_is_seen_exactly_once_and_the_scores_follow_from_the_
     assert evaluation["f1_macro"] == pytest.approx(np.mean(evaluation["f1_per_class"]))
 
 
+def test_the_validation_pictures_are_answered_too(tested):
+    data = dataset()
+    stored = runs.read_arrays(tested / runs.PREDICTIONS)
+    rows = runs.read_arrays(tested / runs.SPLIT)["validation"]
+    np.testing.assert_array_equal(stored["validation_labels"], data.train_labels[rows])
+    right = stored["validation_logits"].argmax(axis=1) == stored["validation_labels"]
+    told = runs.read_json(tested / runs.TRAINING)["best_val_accuracy"]
+    assert right.mean() == pytest.approx(told, abs=0.02)  # training may have measured in bf16
+
+
 def test_altered_weights_are_refused(tested):
     path = tested / runs.WEIGHTS
     original = path.read_bytes()
