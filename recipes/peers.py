@@ -1,12 +1,12 @@
 """Table "Against plain tools" of docs/benchmarks.md: training speed of the same shapes.
 
-    .venv/bin/pip install '.[peers]'
+    .venv/bin/pip install --editable '.[peers]'
     .venv/bin/python recipes/peers.py [STEPS]
 
 Each model of `standard` against the same shape built from timm's parts and trained the way most
 tutorials do: plain Lightning in its default precision, AdamW, torchvision transforms on PIL
 pictures, a DataLoader with one worker process per core. Both train on the same drawn pictures,
-whole ones, in batches of 250; theirs and ours by turns, so that a noisy machine slows both. Ours is
+whole ones, in batches of 250; theirs before and after ours, so that a noisy machine shows. Ours is
 `visavis bench`'s own measurement. Prints one JSON object; the ratio is what counts.
 """
 

@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 VALIDATION_ACCURACIES = (0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
 """How fast a model learns is read off where it first reaches these."""
 
+Buckets = dict[str, Bool[np.ndarray, " n"]]
+"""The test pictures by who gets them right."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -98,6 +101,7 @@ def compare(experiment: Path) -> None:
     f1_cnn, f1_vit, f1_difference = metrics.macro_f1_intervals(
         cnn.labels, cnn.predicted, vit.predicted, classes
     )
+    buckets = behaviour.buckets(cnn.labels, cnn.predicted, vit.predicted)
     rows = maps.common_rows(cnn.heatmaps, vit.heatmaps)
     mcnemar = metrics.mcnemar(cnn.right, vit.right)
     runs.write_json(
@@ -119,12 +123,12 @@ def compare(experiment: Path) -> None:
                 "only_vit": mcnemar["only_b"],
                 "p_value": mcnemar["p_value"],
             },
-            "overlap": _overlap(cnn, vit),
+            "overlap": _overlap(buckets),
             "error_consistency": behaviour.consistency(cnn.right, vit.right),
             "same_wrong_class": behaviour.same_wrong_class(
                 cnn.labels, cnn.predicted, vit.predicted, classes
             ),
-            "buckets": _buckets(cnn, vit),
+            "buckets": _buckets(cnn, vit, buckets),
             "calibration": {
                 name: calibration.calibration(
                     run.logits, run.labels, run.validation_logits, run.validation_labels
@@ -222,19 +226,19 @@ def _facts(
     }
 
 
-def _overlap(cnn: Run, vit: Run) -> dict[str, int]:
+def _overlap(buckets: Buckets) -> dict[str, int]:
     """Which pictures the models get right together, alone, or not at all."""
-    both_wrong = ~cnn.right & ~vit.right
+    n = {name: int(inside.sum()) for name, inside in buckets.items()}
     return {
-        "both_right": int((cnn.right & vit.right).sum()),
-        "only_cnn": int((cnn.right & ~vit.right).sum()),
-        "only_vit": int((~cnn.right & vit.right).sum()),
-        "both_wrong": int(both_wrong.sum()),
-        "both_wrong_same_class": int((both_wrong & (cnn.predicted == vit.predicted)).sum()),
+        "both_right": n["both_right"],
+        "only_cnn": n["only_cnn"],
+        "only_vit": n["only_vit"],
+        "both_wrong": n["both_wrong_same"] + n["both_wrong_apart"],
+        "both_wrong_same_class": n["both_wrong_same"],
     }
 
 
-def _buckets(cnn: Run, vit: Run) -> dict[str, Any]:
+def _buckets(cnn: Run, vit: Run, buckets: Buckets) -> dict[str, Any]:
     """Each bucket of test pictures: how sure both models are there, and what they look at."""
     return {
         name: {
@@ -247,7 +251,7 @@ def _buckets(cnn: Run, vit: Run) -> dict[str, Any]:
                 cnn.heatmaps, vit.heatmaps, cnn.indices[inside]
             ),
         }
-        for name, inside in behaviour.buckets(cnn.labels, cnn.predicted, vit.predicted).items()
+        for name, inside in buckets.items()
     }
 
 

@@ -20,9 +20,9 @@ def consistency(right_a: Bool[np.ndarray, " n"], right_b: Bool[np.ndarray, " n"]
 
     Returns:
         `kappa`: 1 if they fail on the same pictures, 0 if independently, negative if by turns; None
-        where an accuracy is 0 or 1 in a draw, or there are too few pictures. `highest`: what kappa
-        can reach with these accuracies, since the worse model must fail where the better one does
-        not, (1 - |p - q| - expected) / (1 - expected); None where nothing could be expected.
+        where both are always right or always wrong in a draw, or of too few pictures. `highest`:
+        what kappa can reach with these accuracies, since the worse model must fail where the better
+        one does not, (1 - |p - q| - expected) / (1 - expected); None where expected is 1.
 
     Source: Geirhos, Meding & Wichmann 2020, arXiv 2006.16736, section 2.
     """
@@ -88,9 +88,8 @@ def evidence_for_truth(cnn: maps.Arrays, vit: maps.Arrays, indices: Answers) -> 
     Args:
         indices: of test pictures; those of them that both models explained are used.
     """
-    _, rows_cnn, rows_vit = np.intersect1d(cnn["indices"], vit["indices"], return_indices=True)
-    kept = cnn["in_sample"][rows_cnn] & vit["in_sample"][rows_vit]
-    kept &= np.isin(cnn["indices"][rows_cnn], indices)
+    rows_cnn, rows_vit = maps.sampled_rows(cnn, vit)
+    kept = np.isin(cnn["indices"][rows_cnn], indices)
     kept &= ~cnn[f"refused_{maps.CNN_METHOD}_true"][rows_cnn]
     kept &= ~vit[f"refused_{maps.VIT_METHOD}_true"][rows_vit]
     rows_cnn, rows_vit = rows_cnn[kept], rows_vit[kept]

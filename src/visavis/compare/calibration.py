@@ -63,8 +63,7 @@ def expected_error(
     Source: Naeini et al. 2015; Guo et al. 2017, equation 3.
     """
     places = _bin(confidence)
-    gaps = np.stack([right - confidence.astype(np.float64)] * BINS, axis=1)
-    gaps *= places[:, None] == np.arange(BINS)
+    gaps = (right - confidence.astype(np.float64))[:, None] * (places[:, None] == np.arange(BINS))
     return metrics.drawn_interval(gaps, lambda means: np.abs(means).sum(axis=-1))
 
 

@@ -18,12 +18,18 @@ Arrays = dict[str, np.ndarray]
 Rows = Int[np.ndarray, " n"]
 
 
+def sampled_rows(cnn: Arrays, vit: Arrays) -> tuple[Rows, Rows]:
+    """Where in each file the pictures stand that both models were scored on."""
+    _, rows_cnn, rows_vit = np.intersect1d(cnn["indices"], vit["indices"], return_indices=True)
+    sampled = cnn["in_sample"][rows_cnn] & vit["in_sample"][rows_vit]
+    return rows_cnn[sampled], rows_vit[sampled]
+
+
 def common_rows(cnn: Arrays, vit: Arrays) -> tuple[Rows, Rows]:
     """Where in each file the sampled pictures stand that both models put in the same class."""
-    _, rows_cnn, rows_vit = np.intersect1d(cnn["indices"], vit["indices"], return_indices=True)
-    usable = cnn["in_sample"][rows_cnn] & vit["in_sample"][rows_vit]
-    usable &= cnn["predicted"][rows_cnn] == vit["predicted"][rows_vit]
-    return rows_cnn[usable], rows_vit[usable]
+    rows_cnn, rows_vit = sampled_rows(cnn, vit)
+    same = cnn["predicted"][rows_cnn] == vit["predicted"][rows_vit]
+    return rows_cnn[same], rows_vit[same]
 
 
 def same_place(maps: Arrays, method: str) -> dict[str, Any]:
