@@ -140,7 +140,10 @@ def test_a_map_that_does_not_go_through_each_block_once_is_impossible(kind, meth
         saliency.explain(model, tiny.images(2), torch.tensor([0, 1]), method)
 
 
-@pytest.mark.parametrize("method", ["attention", "rollout", "gradient_attention"])
+@pytest.mark.parametrize(
+    "method",
+    ["attention", "rollout", "gradient_attention", "integrated_gradients", "occlusion"],
+)
 @pytest.mark.parametrize("fault", [None, "class", "model"])
 def test_the_model_is_left_as_it_was_found(method, fault, monkeypatch):
     model = tiny.model("vit").train()

@@ -12,7 +12,7 @@ from visavis.data import Dataset
 from visavis.errors import CheckpointError
 from visavis.explain import explain
 from visavis.loader import to_images
-from visavis.saliency import layers, placement
+from visavis.saliency import layers, placement, sanity
 from visavis.saliency.faithfulness import to_cells
 from visavis.saliency.selection import choose_pictures
 
@@ -24,6 +24,15 @@ SCORES = {
     "insertion_gain",
     "centre_share",
     "mask_share",
+    "pointing_hit",
+    "mask_auc",
+    "deletion_blur",
+    "insertion_blur",
+    "sufficient_area",
+    "kept_10",
+    "kept_20",
+    "kept_30",
+    "kept_50",
 }
 
 
@@ -90,7 +99,7 @@ def test_every_method_of_the_model_is_scored_beside_the_same_baselines(explained
     assert said["default_method"] in said["methods"]
     for name, method in said["methods"].items():
         assert method["label"] == saliency.METHODS[name].label
-        assert method["scores"].keys() == SCORES | {"class_sensitivity"}
+        assert method["scores"].keys() == SCORES | {"class_sensitivity", "shuffled_weights"}
         specific = saliency.METHODS[name].class_specific
         enough = method["refused"] <= 20
         assert (method["scores"]["centre_share"] is not None) == enough
@@ -100,23 +109,23 @@ def test_every_method_of_the_model_is_scored_beside_the_same_baselines(explained
         assert method["refused"] == sum(method["refused_because"].values())
         others = {*said["methods"], *said["baselines"]} - {name}
         assert method["deletion_ahead_of"].keys() == others
-    assert said["baselines"].keys() == {"random", "centre", "edges"}
+        assert method["deletion_blur_ahead_of"].keys() == others
+        assert method["shortcuts"].keys() == {"centre", "edges", "mean"}
+        assert [step["part"] for step in method["cascade"]] == sanity.parts(model)
+    assert said["baselines"].keys() == {"random", "centre", "edges", "mean"}
     for baseline in said["baselines"].values():
         assert baseline["scores"].keys() == SCORES
     assert said["mask_chance"]["value"] == pytest.approx(0.2, abs=0.01)
     assert said["centre_chance"] == 0.25
 
 
-def test_the_layer_is_swept_for_the_cnn_alone(explained):
+def test_the_layer_of_each_model_is_swept(explained):
     model, said, _ = explained
-    if saliency.kind_of(model) == "vit":
-        assert said["layer_sweep"] is None
-        assert said["layer"] == "blocks.1.norm1"
-    else:
-        sweep = said["layer_sweep"]
-        assert (sweep["split"], sweep["n"]) == ("validation", 20)
-        assert [row["layer"] for row in sweep["rows"] if row["chosen"]] == [said["layer"]]
-        assert said["layer"] in sweep["reason"]
+    sweep = said["layer_sweep"]
+    assert (sweep["split"], sweep["n"]) == ("validation", 20)
+    assert [row["layer"] for row in sweep["rows"]] == layers.candidates(model)
+    assert [row["layer"] for row in sweep["rows"] if row["chosen"]] == [said["layer"]]
+    assert said["layer"] in sweep["reason"]
 
 
 def test_maps_are_those_of_the_predicted_and_of_the_true_class(explained, dataset):

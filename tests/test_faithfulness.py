@@ -257,6 +257,42 @@ def test_baselines_are_what_they_are_called():
     assert placement.share_inside(centred, placement.centre(1))[0] == pytest.approx(0.51, abs=0.02)
 
 
+def test_the_mean_map_is_that_of_the_maps_that_say_something_each_scaled_to_one():
+    maps = np.zeros((3, 8, 8), dtype=np.float32)
+    maps[0, 0, 0], maps[1, 0, 1] = 2, 50
+    mean = placement.mean_maps(maps)
+    assert mean.shape == maps.shape
+    assert (mean[:, 0, 0] == 0.5).all() and (mean[:, 0, 1] == 0.5).all() and mean[0].sum() == 1
+    assert not placement.mean_maps(np.zeros_like(maps)).any()
+
+
+def test_pointing_hit_and_area_under_the_curve_from_the_truth_to_chance():
+    inside = np.zeros((400, 8, 8))
+    inside[:, 2:4, 2:6] = 1  # 8 of 64 cells
+    inside[:, 4, 2:6] = 0.4  # less than half is not the region
+    for maps, hit, area in ((inside, 1, 1), (-inside, 0, 0), (np.ones_like(inside), 1 / 8, 0.5)):
+        assert placement.pointing_hit(maps, inside).mean() == pytest.approx(hit)
+        curve = placement.area_under_curve(maps, inside)
+        assert curve.mean() == pytest.approx(area, abs=0.04)
+    chance = placement.random_maps(400, seed=2)
+    assert placement.pointing_hit(chance, inside).mean() == pytest.approx(1 / 8, abs=0.05)
+    assert placement.area_under_curve(chance, inside).mean() == pytest.approx(0.5, abs=0.02)
+    assert np.isnan(placement.area_under_curve(chance[:1], np.zeros((1, 8, 8)))).all()
+
+
+def test_a_blurred_hole_takes_the_blurred_picture_and_an_even_one_loses_nothing():
+    model, images = Linear(), bright(3)
+    ones = torch.ones(3, dtype=torch.int64)
+    none_left = np.zeros((3, 1, 8, 8), dtype=bool)
+    blurred = log_odds(model, images, ones, none_left, fill="blur")
+    blank = log_odds(model, images, ones, none_left)
+    assert (blurred > blank + 1).all()  # brighter than the mean colour, as the picture is
+    even = torch.full((2, 3, 32, 32), 0.9)
+    kept = np.random.default_rng(0).random((2, 5, 8, 8)) < 0.5
+    found = log_odds(model, even, ones[:2], kept, fill="blur")
+    np.testing.assert_allclose(found, found[0, 0], rtol=1e-5)
+
+
 def row(layer, side, value, width=0.05):
     score = {"value": value, "low": value - width, "high": value + width}
     return {"layer": layer, "grid": [side, side], "refused": 0, "deletion": score}

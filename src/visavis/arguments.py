@@ -104,6 +104,20 @@ class Explain:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Crosstest:
+    """Test two explained models with each other's maps, and both on pictures made of two."""
+
+    experiment: ExperimentFolder
+    """Folder that holds cnn/ and vit/."""
+    device: Device = "auto"
+    """auto: a GPU if there is one."""
+    debug: bool = False
+    """Show where in the code an error comes from, and the warnings of libraries."""
+    data: DataConfig = field(default_factory=DataConfig)
+    explain: ExplainConfig = field(default_factory=ExplainConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Compare:
     """Set two explained models side by side, with intervals, in comparison.json."""
 

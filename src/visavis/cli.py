@@ -29,6 +29,7 @@ stage by stage
   train cnn --out DIR   train the CNN                (also: train vit --out DIR)
   evaluate DIR          test a trained model
   explain DIR           draw its heatmaps, and measure them
+  crosstest EXPERIMENT  test each model with the other's maps
   compare EXPERIMENT    set both models side by side
   report EXPERIMENT     write report.html
 
@@ -49,7 +50,9 @@ LIGHTNING = (  # those above them have their level set when Lightning is importe
     "lightning.pytorch.utilities.rank_zero",
     "lightning.pytorch.trainer.connectors.signal_connector",
 )
-LIBRARIES = "lightning|pytorch_lightning|torch|torchmetrics|torchvision|pytorch_grad_cam|wandb"
+LIBRARIES = (
+    "lightning|pytorch_lightning|torch|torchmetrics|torchvision|pytorch_grad_cam|captum|wandb"
+)
 
 
 def main() -> int:

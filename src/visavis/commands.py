@@ -15,6 +15,7 @@ from visavis import config, faults, presets, runs
 from visavis.arguments import (
     Bench,
     Compare,
+    Crosstest,
     Data,
     Doctor,
     Evaluate,
@@ -122,7 +123,32 @@ def explain(arguments: Arguments) -> Iterator[str]:
         autocast=hardware.use_bf16(arithmetic, device),
     )
     yield results.explained(folder)
-    yield f"next, when both models are explained: visavis compare {folder.parent}"
+    yield f"next, when both models are explained: visavis crosstest {folder.parent}"
+
+
+def crosstest(arguments: Arguments) -> Iterator[str]:
+    """`visavis crosstest`."""
+    folder = parse(Crosstest, arguments, prog="visavis crosstest").experiment
+    with _held(folder):
+        cnn = folder / "cnn"
+        default = Crosstest(experiment=folder, data=_data_of(cnn), explain=_explain_of(cnn))
+        command = parse(Crosstest, arguments, prog="visavis crosstest", default=default)
+        from visavis import data, hardware, results
+        from visavis.crosstest import crosstest as crosstest_stage
+
+        device = hardware.select_device(command.device)
+        dataset = data.resolve(command.data)
+        _tell(dataset)
+        arithmetic = _stored(TrainConfig, cnn / runs.CONFIG, "train")
+        crosstest_stage(
+            folder,
+            dataset,
+            command.explain,
+            device=device,
+            autocast=hardware.use_bf16(arithmetic, device),
+        )
+    yield results.crosstested(folder)
+    yield f"next: visavis compare {folder}"
 
 
 def compare(arguments: Arguments) -> Iterator[str]:
@@ -220,6 +246,7 @@ COMMANDS: dict[str, Callable[[Arguments], Iterator[str]]] = {
     "train vit": lambda arguments: train("vit", arguments),
     "evaluate": evaluate,
     "explain": explain,
+    "crosstest": crosstest,
     "compare": compare,
     "report": report,
     "predict": predict,

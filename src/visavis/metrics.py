@@ -4,8 +4,13 @@ Those of accuracy are Wilson's (1927). All others are percentile bootstraps over
 1979): the pictures are drawn again with replacement, the number is taken anew, and the middle 95 %
 of those numbers is the interval. What is known of one picture stays together in a draw, so
 differences of two models are paired.
+
+Pictures of a class have more in common than a class with another. Where the `clusters` of the
+pictures are given, the classes are drawn first and then, of each drawn class, its pictures (Davison
+& Hinkley 1997, section 3.8): the interval then answers for other classes of the kind too.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +23,8 @@ RESAMPLES = 2000
 LEVEL = 0.95
 MINIMUM = 20
 """Values that a bootstrap interval needs. With 5 it leaves out the truth in 17 % of cases."""
+
+Clusters = Int[np.ndarray, " n"] | None
 
 Interval = dict[str, float]
 """{"value", "low", "high"}: the number and its 95 % interval."""
@@ -55,28 +62,36 @@ def f1_macro(confusion: Int[np.ndarray, "classes classes"]) -> float:
 def interval(
     values: Float[np.ndarray, " n"] | Bool[np.ndarray, " n"],
     *,
+    clusters: Clusters = None,
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Interval | None:
     """The mean over pictures with its interval.
 
     NaN stands for "not available" and is left out; None if fewer than MINIMUM values remain. Of
-    true and false the interval is Wilson's (1927), for any number: a share of 1 is not certain.
+    true and false without clusters the interval is Wilson's (1927), for any number: a share of 1
+    is not certain.
+
+    Args:
+        clusters: the class of each picture.
     """
     values = np.asarray(values)
-    if values.dtype == bool:
+    if values.dtype == bool and clusters is None:
         wilson = stats.binomtest(int(values.sum()), len(values)).proportion_ci(LEVEL, "wilson")
         return {"value": float(values.mean()), "low": wilson.low, "high": wilson.high}
-    values = values[np.isfinite(values)].astype(np.float64)
+    known = np.isfinite(values)
+    values = values[known].astype(np.float64)
     if len(values) < MINIMUM:
         return None
-    return _interval(values.mean(), _drawn_means(values, seed, resamples))
+    clusters = None if clusters is None else clusters[known]
+    return _interval(values.mean(), _drawn_means(values, seed, resamples, clusters))
 
 
 def ratio_interval(
     numerators: Float[np.ndarray, " n"],
     denominators: Float[np.ndarray, " n"],
     *,
+    clusters: Clusters = None,
     seed: int = 0,
     resamples: int = RESAMPLES,
     minimum: float = 1e-3,
@@ -86,14 +101,17 @@ def ratio_interval(
     Not the mean of the ratios: one picture with a denominator near 0 would outweigh all others.
 
     Args:
+        clusters: the class of each picture.
         minimum: None is returned unless the denominators' mean is above this in 97.5 % of the
             draws, for then the ratio says nothing. Also None for fewer than MINIMUM pictures.
     """
     pairs = np.stack([numerators, denominators], axis=1).astype(np.float64)
-    pairs = pairs[np.isfinite(pairs).all(axis=1)]
+    known = np.isfinite(pairs).all(axis=1)
+    pairs = pairs[known]
     if len(pairs) < MINIMUM:
         return None
-    means = _drawn_means(pairs, seed, resamples)
+    clusters = None if clusters is None else clusters[known]
+    means = _drawn_means(pairs, seed, resamples, clusters)
     if np.quantile(means[:, 1], (1 - LEVEL) / 2) <= minimum:
         return None
     top, bottom = pairs.mean(axis=0)
@@ -238,13 +256,31 @@ def _centred_ranks(maps: Float[np.ndarray, "n ..."]) -> Float[np.ndarray, "n k"]
 
 
 def _drawn_means(
-    values: Float[np.ndarray, "n *k"], seed: int, resamples: int
+    values: Float[np.ndarray, "n *k"], seed: int, resamples: int, clusters: Clusters = None
 ) -> Float[np.ndarray, "resamples *k"]:
     """The means of `values` when its rows are drawn with replacement, `resamples` times."""
+    if clusters is not None:
+        draws = _clustered_draws(clusters.tobytes(), clusters.dtype.str, seed, resamples)
+        return (draws @ values.reshape(len(values), -1)).reshape(resamples, *values.shape[1:])
     generator, n = np.random.default_rng(seed), len(values)
     # By how often each row was drawn: far less to move than the rows themselves.
-    draws = (np.bincount(generator.integers(0, n, n), minlength=n) for _ in range(resamples))
-    return np.stack([counts @ values for counts in draws]) / n
+    counts = (np.bincount(generator.integers(0, n, n), minlength=n) for _ in range(resamples))
+    return np.stack([count @ values for count in counts]) / n
+
+
+@functools.lru_cache(maxsize=8)  # many scores are of the same pictures
+def _clustered_draws(
+    clusters: bytes, dtype: str, seed: int, resamples: int
+) -> Float[np.ndarray, "resamples n"]:
+    """The share of each picture in each draw of classes and then of their pictures."""
+    labels = np.frombuffer(clusters, dtype)
+    generator = np.random.default_rng(seed)
+    members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    chosen = generator.multinomial(len(members), np.full(len(members), 1 / len(members)), resamples)
+    draws = np.zeros((resamples, len(labels)))
+    for times, rows in zip(chosen.T, members, strict=True):
+        draws[:, rows] = generator.multinomial(times * len(rows), np.full(len(rows), 1 / len(rows)))
+    return draws / draws.sum(axis=1, keepdims=True)
 
 
 def _interval(value: float, drawn: Float[np.ndarray, " resamples"]) -> Interval:

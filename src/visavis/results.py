@@ -6,6 +6,7 @@ from typing import Any
 
 from visavis import runs
 from visavis.discussion.numbers import (
+    MAPS,
     NAMES,
     THIN,
     count,
@@ -71,6 +72,25 @@ def explained(folder: Path) -> str:
         table(rows)
         + "\n(with 95 % intervals; 0: no better than random orders, 1: as good as the oracle)"
         + chosen
+    )
+
+
+def crosstested(experiment: Path) -> str:
+    """How well each map guides the removal of cells on each model."""
+    facts = runs.read_json(experiment / runs.CROSSTEST)
+    rows = [
+        [f"deletion on {count(facts['n'])} test pictures", *(f"the {n}" for n in NAMES.values())]
+    ]
+    rows += [
+        [
+            f"{NAMES[row['model']]}, {MAPS[row['method']]}",
+            *(score(row["deletion"][n]) for n in NAMES),
+        ]
+        for row in facts["rankings"]
+    ]
+    return (
+        table(rows)
+        + "\n(with 95 % intervals; 0: no better than random orders, 1: as good as the oracle)"
     )
 
 

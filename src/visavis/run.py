@@ -16,15 +16,16 @@ from visavis import hardware, models, runs, tracking
 from visavis.callbacks import duration
 from visavis.compare import compare
 from visavis.config import MODEL_NAMES, Experiment, ModelConfig, Preset, to_json
+from visavis.crosstest import crosstest
 from visavis.data import Dataset
 from visavis.errors import CheckpointError
 from visavis.evaluate import evaluate
-from visavis.explain import BASELINES, explain
+from visavis.explain import explain
+from visavis.explain.cost import answers
+from visavis.heatmaps import checksums
 from visavis.presets import preset
 from visavis.provenance import differences
 from visavis.report import figures, report
-from visavis.saliency import METHODS
-from visavis.saliency.faithfulness import CELLS, STEPS
 from visavis.train import train
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,15 @@ def run(out: Path, experiment: Experiment, preset_name: str, dataset: Dataset) -
                     device=device,
                     autocast=hardware.use_bf16(experiment.train, device),
                 )
+        if not _crosstested(out):
+            log.info("testing each model with the other's maps")
+            crosstest(
+                out,
+                dataset,
+                experiment.explain,
+                device=device,
+                autocast=hardware.use_bf16(experiment.train, device),
+            )
         compare(out)
         first_time = not (out / runs.REPORT).exists()
         path = report(out)
@@ -70,6 +80,12 @@ def run(out: Path, experiment: Experiment, preset_name: str, dataset: Dataset) -
                 experiment.tracking, folder=out, group=out.name, figures=figures(out)
             )
         return path
+
+
+def _crosstested(out: Path) -> bool:
+    """Whether the crosstest was made with the heatmaps that are there now."""
+    path = out / runs.CROSSTEST
+    return path.exists() and runs.read_json(path).get("heatmaps_sha256") == checksums(out)
 
 
 def claim(out: Path, experiment: Experiment, preset_name: str, dataset: Dataset) -> None:
@@ -126,7 +142,7 @@ def _tell_duration(out: Path, experiment: Experiment, preset_name: str, dataset:
             )
             work = optim.effort(first) * pictures
             total += work * step / (COMPILED_SPEEDUP if compiled else 1)
-            total += 0 if explained else _answers(name, plan) * step / ANSWERS_PER_STEP
+            total += 0 if explained else answers(name, plan) * step / ANSWERS_PER_STEP
         return total
 
     message = f"this will take about {duration(seconds(experiment, out))} on this machine"
@@ -137,18 +153,6 @@ def _tell_duration(out: Path, experiment: Experiment, preset_name: str, dataset:
         plan = dataclasses.replace(preset(name, dataset.source), train=experiment.train)
         others.append(f"--preset {name} about {duration(seconds(plan))}")
     log.info("%s%s", message, f" ({', '.join(others)})" if others else "")
-
-
-def _answers(name: str, experiment: Experiment) -> int:
-    """How many pictures with blanked cells the explain stage shows to a model."""
-    settings = experiment.explain
-
-    def each(maps: int) -> int:  # every cell alone, then the curves of all orders
-        return CELLS + (STEPS - 1) * (settings.random_orders + 2 * (1 + maps))
-
-    maps = sum(name in method.models for method in METHODS.values()) + len(BASELINES)
-    sweep = settings.sweep_images * each(2 * len(experiment.cnn.widths)) if name == "cnn" else 0
-    return settings.images * each(maps) + sweep
 
 
 def _seconds_per_picture(name: str, experiment: Experiment, device: torch.device) -> float:

@@ -22,6 +22,7 @@ SCHEMA = 2
 
 # In an experiment folder.
 EXPERIMENT = "experiment.json"
+CROSSTEST = "crosstest.json"
 COMPARISON = "comparison.json"
 REPORT = "report.html"
 

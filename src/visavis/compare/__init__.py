@@ -17,9 +17,9 @@ from jaxtyping import Bool, Float, Int
 from scipy.special import softmax
 
 from visavis import metrics, runs
-from visavis.compare import behaviour, calibration, maps
-from visavis.config import MODEL_NAMES
+from visavis.compare import behaviour, calibration, grid, maps
 from visavis.errors import CheckpointError
+from visavis.heatmaps import checksums, common_rows
 
 log = logging.getLogger(__name__)
 
@@ -102,16 +102,14 @@ def compare(experiment: Path) -> None:
         cnn.labels, cnn.predicted, vit.predicted, classes
     )
     buckets = behaviour.buckets(cnn.labels, cnn.predicted, vit.predicted)
-    rows = maps.common_rows(cnn.heatmaps, vit.heatmaps)
+    rows = common_rows(cnn.heatmaps, vit.heatmaps)
     mcnemar = metrics.mcnemar(cnn.right, vit.right)
     runs.write_json(
         experiment / runs.COMPARISON,
         {
             "data": {key: value for key, value in cnn.data.items() if key != "notice"},
             "test_n": len(cnn.labels),
-            "heatmaps_sha256": {
-                name: runs.file_sha256(experiment / name / runs.HEATMAPS) for name in MODEL_NAMES
-            },
+            "heatmaps_sha256": checksums(experiment),
             "models": {
                 "cnn": _facts(cnn, confusions[0], f1_cnn),
                 "vit": _facts(vit, confusions[1], f1_vit),
@@ -148,6 +146,17 @@ def compare(experiment: Path) -> None:
                     for method in vit.explanations["methods"]
                 ],
             },
+            "grid": grid.grid(
+                [
+                    *grid.maps_of(
+                        "cnn", 0, cnn.heatmaps, rows[0], list(cnn.explanations["methods"])
+                    ),
+                    *grid.maps_of(
+                        "vit", 0, vit.heatmaps, rows[1], list(vit.explanations["methods"])
+                    ),
+                ],
+                cnn.heatmaps["predicted"][rows[0]],
+            ),
             "face_to_face": maps.face_to_face(cnn.heatmaps, vit.heatmaps, *rows),
         },
     )

@@ -7,6 +7,7 @@ from jaxtyping import Bool, Int
 
 from visavis import metrics
 from visavis.compare import maps
+from visavis.heatmaps import Arrays, sampled_rows
 
 Answers = Int[np.ndarray, " n"]
 
@@ -80,7 +81,7 @@ def buckets(labels: Answers, a: Answers, b: Answers) -> dict[str, Bool[np.ndarra
     }
 
 
-def evidence_for_truth(cnn: maps.Arrays, vit: maps.Arrays, indices: Answers) -> dict[str, Any]:
+def evidence_for_truth(cnn: Arrays, vit: Arrays, indices: Answers) -> dict[str, Any]:
     """Do both models see the evidence for the true class in the same places, on these pictures?
 
     Both maps are for the true class, so that the question is one, whatever each model answered.
@@ -88,7 +89,7 @@ def evidence_for_truth(cnn: maps.Arrays, vit: maps.Arrays, indices: Answers) -> 
     Args:
         indices: of test pictures; those of them that both models explained are used.
     """
-    rows_cnn, rows_vit = maps.sampled_rows(cnn, vit)
+    rows_cnn, rows_vit = sampled_rows(cnn, vit)
     kept = np.isin(cnn["indices"][rows_cnn], indices)
     kept &= ~cnn[f"refused_{maps.CNN_METHOD}_true"][rows_cnn]
     kept &= ~vit[f"refused_{maps.VIT_METHOD}_true"][rows_vit]

@@ -3,33 +3,16 @@
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from visavis import metrics
+from visavis.heatmaps import Arrays, Rows
 
 CNN_METHOD = "grad_cam"
 VIT_METHOD = "gradient_attention"
 """The class-specific maps that stand face to face."""
 
 SHUFFLE_SEED = 0
-
-Arrays = dict[str, np.ndarray]
-"""The content of heatmaps.npz."""
-Rows = Int[np.ndarray, " n"]
-
-
-def sampled_rows(cnn: Arrays, vit: Arrays) -> tuple[Rows, Rows]:
-    """Where in each file the pictures stand that both models were scored on."""
-    _, rows_cnn, rows_vit = np.intersect1d(cnn["indices"], vit["indices"], return_indices=True)
-    sampled = cnn["in_sample"][rows_cnn] & vit["in_sample"][rows_vit]
-    return rows_cnn[sampled], rows_vit[sampled]
-
-
-def common_rows(cnn: Arrays, vit: Arrays) -> tuple[Rows, Rows]:
-    """Where in each file the sampled pictures stand that both models put in the same class."""
-    rows_cnn, rows_vit = sampled_rows(cnn, vit)
-    same = cnn["predicted"][rows_cnn] == vit["predicted"][rows_vit]
-    return rows_cnn[same], rows_vit[same]
 
 
 def same_place(maps: Arrays, method: str) -> dict[str, Any]:
@@ -55,9 +38,9 @@ def above_floor(
     known = np.isfinite(agreement) & np.isfinite(floor)
     return {
         "n": int(known.sum()),
-        "agreement": metrics.interval(agreement[known]),
-        "floor": metrics.interval(floor[known]),
-        "excess": metrics.interval((agreement - floor)[known]),
+        "agreement": metrics.interval(agreement[known], clusters=classes[known]),
+        "floor": metrics.interval(floor[known], clusters=classes[known]),
+        "excess": metrics.interval((agreement - floor)[known], clusters=classes[known]),
     }
 
 

@@ -16,9 +16,12 @@ MAPS = {
     "gradient_attention": "gradient-weighted attention",
     "attention": "the last block's attention",
     "rollout": "attention rollout",
+    "integrated_gradients": "integrated gradients",
+    "occlusion": "occlusion",
     "random": "a random map",
     "centre": "the centre map",
     "edges": "the edge map",
+    "mean": "the mean map",
 }
 """Methods and baselines within a sentence."""
 

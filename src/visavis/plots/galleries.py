@@ -13,6 +13,7 @@ Arrays = Mapping[str, np.ndarray]
 """The content of heatmaps.npz."""
 
 CLASS_AGNOSTIC = "class-agnostic"
+ATTENTION_GALLERY = ("gradient_attention", "grad_cam", "attention", "rollout")
 
 
 def class_examples(
@@ -65,7 +66,12 @@ def attention_gallery(
     class_names: Sequence[str],
     methods: Mapping[str, Mapping[str, Any]],
 ) -> list[Group]:
-    """The picture and each of the ViT's maps over it; `methods` is explanations.json's."""
+    """The picture and each of the ViT's maps of attention, and its Grad-CAM, over it.
+
+    Args:
+        methods: those of explanations.json.
+    """
+    methods = {m: methods[m] for m in ATTENTION_GALLERY}
     remarks = {m: _remark(method) for m, method in methods.items()}
     headings = (("original", ""), *((short_label(m), remarks[m]) for m in methods))
 
@@ -156,6 +162,7 @@ def short_label(method: str) -> str:
         "attention": "attention, last block",
         "rollout": "rollout",
         "gradient_attention": "gradient attention",
+        "integrated_gradients": "integrated gradients",
     }.get(method, method.replace("_", " "))
 
 

@@ -9,6 +9,7 @@ from jaxtyping import UInt8
 
 from visavis import runs
 from visavis.errors import CheckpointError
+from visavis.heatmaps import checksums
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +63,7 @@ class Material:
     cnn: Model
     vit: Model
     comparison: dict[str, Any]
+    crosstest: dict[str, Any]
 
     @classmethod
     def read(cls, experiment: Path) -> "Material":
@@ -72,17 +74,23 @@ class Material:
         """
         path = experiment / runs.EXPERIMENT
         comparison = runs.read_json(experiment / runs.COMPARISON)
-        for name, compared in comparison["heatmaps_sha256"].items():
-            if runs.file_sha256(experiment / name / runs.HEATMAPS) != compared:
+        crosstest = runs.read_json(experiment / runs.CROSSTEST)
+        found = checksums(experiment)
+        for file, verb, made_of in (
+            (runs.CROSSTEST, "crosstest", crosstest["heatmaps_sha256"]),
+            (runs.COMPARISON, "compare", comparison["heatmaps_sha256"]),
+        ):
+            if stale := [name for name in found if made_of.get(name) != found[name]]:
                 raise CheckpointError(
-                    f"{experiment / runs.COMPARISON} is older than the heatmaps in {name}/; first: "
-                    f"visavis compare {experiment}"
+                    f"{experiment / file} is older than the heatmaps in {stale[0]}/; first: "
+                    f"visavis {verb} {experiment}"
                 )
         return cls(
             experiment=runs.read_json(path) if path.exists() else None,
             cnn=Model.read(experiment / "cnn"),
             vit=Model.read(experiment / "vit"),
             comparison=comparison,
+            crosstest=crosstest,
         )
 
     @property

@@ -2,7 +2,8 @@
 
 Deletion removes the cells in the map's order, highest first, and watches the probability of the
 explained class fall; insertion puts them back into an empty picture and watches it rise (Petsiuk,
-Das & Saenko 2018, RISE). A removed cell takes the training pictures' mean colour.
+Das & Saenko 2018, RISE). A removed cell takes the training pictures' mean colour or, as a check
+that the hole itself does not decide, what a strong blur leaves of the picture there.
 
 Raw curves do not compare between models, since models differ in confidence and in how they bear
 holes. So each is placed between two curves of the same model on the same picture:
@@ -24,15 +25,17 @@ near 0, and a mean of such ratios would be a number about those pictures only.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
 from visavis.config import GRID
-from visavis.metrics import Interval, interval, ratio_interval
+from visavis.metrics import Clusters, Interval, interval, ratio_interval
 from visavis.models.cnn import CNN
 from visavis.models.vit import ViT
 from visavis.saliency.guard import check_classes, frozen
@@ -40,6 +43,11 @@ from visavis.saliency.placement import CELL_SIDE, Maps, refusals
 
 CELLS = GRID**2
 STEPS = 8
+BLUR = 4.0
+"""Standard deviation of the blur, pixels: as wide as a cell."""
+
+Fill = Literal["mean", "blur"]
+"""What a removed cell takes: the training pictures' mean colour, or the blurred picture."""
 
 
 def to_cells(maps: Float[Tensor, "*batch g g"]) -> Float[Tensor, "*batch 8 8"]:
@@ -70,6 +78,7 @@ def probabilities(
     classes: Int[Tensor, " n"],
     kept: Bool[np.ndarray, "n points 8 8"],
     *,
+    fill: Fill = "mean",
     autocast: bool = False,
 ) -> Float[np.ndarray, "n points"]:
     """Probability of each picture's class when only the kept cells of it are left.
@@ -77,7 +86,8 @@ def probabilities(
     Args:
         autocast: forward passes in bf16.
     """
-    logits = _logits(model, images, classes, kept, autocast=autocast)
+    check_classes(model, images, classes)
+    logits = logits_of_kept(model, images, kept, fill=fill, autocast=autocast)
     asked = classes.cpu().repeat_interleave(kept.shape[1])[:, None]
     return logits.softmax(dim=1).gather(1, asked).numpy().reshape(kept.shape[:2])
 
@@ -87,30 +97,33 @@ def log_odds(
     images: Float[Tensor, "n 3 32 32"],
     classes: Int[Tensor, " n"],
     kept: Bool[np.ndarray, "n points 8 8"],
+    *,
+    fill: Fill = "mean",
 ) -> Float[np.ndarray, "n points"]:
     """The logarithm of p / (1 - p), p being what `probabilities` gives; in float32.
 
     It has the order of the probabilities, and where they are all but 1 it still has one.
     """
-    logits = _logits(model, images, classes, kept, autocast=False)
+    check_classes(model, images, classes)
+    logits = logits_of_kept(model, images, kept, fill=fill)
     asked = classes.cpu().repeat_interleave(kept.shape[1])[:, None]
     others = logits.scatter(1, asked, -torch.inf).logsumexp(dim=1)
     return (logits.gather(1, asked)[:, 0] - others).numpy().reshape(kept.shape[:2])
 
 
-def _logits(
+def logits_of_kept(
     model: CNN | ViT,
     images: Float[Tensor, "n 3 32 32"],
-    classes: Int[Tensor, " n"],
     kept: Bool[np.ndarray, "n points 8 8"],
     *,
-    autocast: bool,
+    fill: Fill = "mean",
+    autocast: bool = False,
 ) -> Float[Tensor, "n*points classes"]:
-    check_classes(model, images, classes)
+    """The logits of each picture when only the kept cells of it are left; on the CPU."""
     n, points = kept.shape[:2]
     masks = torch.tensor(kept, device=images.device).flatten(0, 1)[:, None]
     rows = torch.arange(n, device=images.device).repeat_interleave(points)
-    hole = model.normalize.mean
+    hole = _blurred(images) if fill == "blur" else model.normalize.mean.expand_as(images)
     layout = torch.channels_last if isinstance(model, CNN) else torch.contiguous_format
     size = 128 if images.device.type == "cpu" else 4096  # the CPU's caches hold little more
     parts = []
@@ -119,10 +132,17 @@ def _logits(
             chosen = rows[start : start + size]
             mask = masks[start : start + size]
             mask = mask.repeat_interleave(CELL_SIDE, 2).repeat_interleave(CELL_SIDE, 3)
-            pictures = torch.where(mask, images[chosen], hole).contiguous(memory_format=layout)
+            pictures = torch.where(mask, images[chosen], hole[chosen]).contiguous(
+                memory_format=layout
+            )
             with torch.autocast(images.device.type, torch.bfloat16, enabled=autocast):
                 parts.append(model(pictures).double())
         return torch.cat(parts).cpu()
+
+
+def _blurred(images: Float[Tensor, "n 3 32 32"]) -> Float[Tensor, "n 3 32 32"]:
+    soft = ndimage.gaussian_filter(images.cpu().numpy(), (0, 0, BLUR, BLUR), mode="nearest")
+    return torch.from_numpy(soft).to(images)
 
 
 @dataclass(frozen=True)
@@ -135,6 +155,8 @@ class Removal:
     deletion: dict[str, Float[np.ndarray, " n"]]
     """Of each map, under the name that `measure` was given; NaN where the map was refused."""
     insertion: dict[str, Float[np.ndarray, " n"]]
+    clusters: Clusters = None
+    """The class of each picture: intervals are then clustered by it."""
 
     def scores(self, name: str) -> dict[str, Interval | None]:
         """Normalised deletion and insertion of one kind of map, and their numerators.
@@ -145,15 +167,16 @@ class Removal:
             negative for worse than random; None where the oracle itself is hardly better than
             random, or too few maps were scored.
         """
+        drop, gain = self.random - self.deletion[name], self.insertion[name] - self.random
+        best_drop, best_gain = (
+            self.random - self.oracle_deletion,
+            self.oracle_insertion - self.random,
+        )
         return {
-            "deletion": ratio_interval(
-                self.random - self.deletion[name], self.random - self.oracle_deletion
-            ),
-            "insertion": ratio_interval(
-                self.insertion[name] - self.random, self.oracle_insertion - self.random
-            ),
-            "deletion_drop": interval(self.random - self.deletion[name]),
-            "insertion_gain": interval(self.insertion[name] - self.random),
+            "deletion": ratio_interval(drop, best_drop, clusters=self.clusters),
+            "insertion": ratio_interval(gain, best_gain, clusters=self.clusters),
+            "deletion_drop": interval(drop, clusters=self.clusters),
+            "insertion_gain": interval(gain, clusters=self.clusters),
         }
 
     def ahead(self, name: str, other: str) -> Interval | None:
@@ -162,7 +185,9 @@ class Removal:
         Paired: on the pictures where both have a map, and over the same draws of them.
         """
         return ratio_interval(
-            self.deletion[other] - self.deletion[name], self.random - self.oracle_deletion
+            self.deletion[other] - self.deletion[name],
+            self.random - self.oracle_deletion,
+            clusters=self.clusters,
         )
 
 
@@ -173,6 +198,8 @@ def measure(
     maps: dict[str, Maps],
     *,
     random_orders: int,
+    fill: Fill = "mean",
+    clusters: Clusters = None,
     seed: int = 0,
     autocast: bool = False,
     progress: Callable[[int], object] = lambda _: None,
@@ -182,6 +209,8 @@ def measure(
     Args:
         maps: kinds of maps by name, one map for each picture. Maps that `refusals` names get NaN.
         random_orders: how many per picture.
+        fill: what a removed cell takes.
+        clusters: the class of each picture, for the intervals.
         progress: told the number of pictures done since the last call.
     """
     generator = np.random.default_rng(seed)
@@ -199,12 +228,14 @@ def measure(
         batch = slice(start, start + 25)
         n = len(images[batch])
         single = np.repeat(alone, n, axis=0)
-        left = log_odds(model, images[batch], classes[batch], single)
+        left = log_odds(model, images[batch], classes[batch], single, fill=fill)
         oracle = removal_order(-left.reshape(n, GRID, GRID), seed=seed + start)
         ranked = [oracle, *(o[batch] for o in orders.values())]
         by_map = np.stack(ranked, axis=1)
         kept = kept_cells(np.concatenate([chance[batch], by_map, by_map[:, :, ::-1]], axis=1))
-        answers = probabilities(model, images[batch], classes[batch], kept, autocast=autocast)
+        answers = probabilities(
+            model, images[batch], classes[batch], kept, fill=fill, autocast=autocast
+        )
         curves.append(answers.reshape(n, -1, STEPS - 1).mean(axis=2))
         progress(n)
     random, deletion, insertion = np.split(
@@ -216,4 +247,5 @@ def measure(
         oracle_insertion=insertion[:, 0],
         deletion={k: np.where(good[k], deletion[:, 1 + i], np.nan) for i, k in enumerate(maps)},
         insertion={k: np.where(good[k], insertion[:, 1 + i], np.nan) for i, k in enumerate(maps)},
+        clusters=clusters,
     )

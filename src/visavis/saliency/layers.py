@@ -1,4 +1,4 @@
-"""Which layer of the CNN Grad-CAM should look at: decided by numbers."""
+"""Which layer Grad-CAM should look at: decided by numbers."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +11,7 @@ from torch import Tensor
 from visavis.config import GRID
 from visavis.metrics import Interval
 from visavis.models.cnn import CNN
+from visavis.models.vit import ViT
 from visavis.saliency.faithfulness import measure, to_cells
 from visavis.saliency.gradcam import default_layer, grad_cam
 
@@ -18,18 +19,24 @@ REFUSED_AT_MOST = 0.1
 """A layer that has no map for more of the pictures is not chosen: its score is of the others."""
 
 
-def candidates(model: CNN) -> list[str]:
-    """Both activations of each stage, from the picture to the head.
+def candidates(model: CNN | ViT) -> list[str]:
+    """From the picture to the head: the CNN's activations, two in each stage; the ViT's norms.
 
-    Not the convolutions before them: their outputs are not yet centred by the batch norm, and
-    Grad-CAM's map is then zero everywhere for many pictures.
+    Not the convolutions before the activations: their outputs are not yet centred by the batch
+    norm, and Grad-CAM's map is then zero everywhere for many pictures. Of the ViT's last block only
+    the first norm: what comes after it is read at the class token alone.
     """
+    if isinstance(model, ViT):
+        norms = [
+            f"blocks.{i}.{norm}" for i in range(len(model.blocks)) for norm in ("norm1", "norm2")
+        ]
+        return norms[:-1]
     parts = (".activation1", "")
     return [f"stages.{i}{part}" for i in range(len(model.stages)) for part in parts]
 
 
 def sweep(
-    model: CNN,
+    model: CNN | ViT,
     images: Float[Tensor, "n 3 32 32"],
     *,
     random_orders: int,
@@ -64,6 +71,7 @@ def sweep(
         classes,
         {name: to_cells(maps).cpu().numpy() for name, maps in raw.items()},
         random_orders=random_orders,
+        clusters=classes.cpu().numpy(),
         seed=seed,
         autocast=autocast,
         progress=progress,

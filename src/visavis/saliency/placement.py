@@ -5,7 +5,7 @@ Arrays in, numbers out.
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy import ndimage
+from scipy import ndimage, stats
 
 from visavis.config import GRID, IMAGE_SIDE
 from visavis.metrics import rank_agreement
@@ -47,6 +47,34 @@ def share_inside(maps: Maps, inside: Float[np.ndarray, "n 8 8"]) -> Float[np.nda
     return (mass * inside).sum(axis=(1, 2)) / np.where(total > 0, total, np.nan)
 
 
+def pointing_hit(maps: Maps, inside: Float[np.ndarray, "n 8 8"]) -> Float[np.ndarray, " n"]:
+    """1 where a map's highest cell belongs to the region by half or more, else 0.
+
+    Of several highest cells the share that does. A map that knows nothing has the share of such
+    cells in the picture.
+
+    Source: the pointing game of Zhang et al. 2018 (arXiv 1608.00507), section 4.1, on cells.
+    """
+    highest = maps == maps.max(axis=(1, 2), keepdims=True)
+    hits = (highest & (inside >= 0.5)).sum(axis=(1, 2))
+    return hits / np.maximum(highest.sum(axis=(1, 2)), 1)
+
+
+def area_under_curve(maps: Maps, inside: Float[np.ndarray, "n 8 8"]) -> Float[np.ndarray, " n"]:
+    """How well a map's order of cells tells the region from the rest: area under the ROC curve.
+
+    The chance that a random cell of the region (covered by half or more) ranks above a random one
+    outside; ties count half. 0.5: not at all; 1: all of the region first. NaN where no cell or
+    every cell belongs to the region.
+    """
+    region = (inside >= 0.5).reshape(len(maps), -1)
+    ranks = stats.rankdata(maps.reshape(len(maps), -1), axis=1)
+    within = region.sum(axis=1)
+    pairs = within * (region.shape[1] - within)
+    above = (ranks * region).sum(axis=1) - within * (within + 1) / 2
+    return above / np.where(pairs > 0, pairs, np.nan)
+
+
 def centre(n: int) -> Float[np.ndarray, "n 8 8"]:
     """The picture's central 16 x 16 pixels, a quarter of its area, as a region."""
     region = np.zeros((n, GRID, GRID))
@@ -63,7 +91,7 @@ def class_sensitivity(maps: Maps, other_maps: list[Maps]) -> Float[np.ndarray, "
 
     Source: after the random-logit test of Sixt, Granz & Landgraf 2020.
     """
-    pairs = [rank_agreement(_without_refused(maps), _without_refused(o)) for o in other_maps]
+    pairs = [rank_agreement(without_refused(maps), without_refused(o)) for o in other_maps]
     likeness = np.clip(np.stack(pairs), 0, None)
     known = np.isfinite(likeness)
     total = np.where(known, likeness, 0.0).sum(axis=0)
@@ -82,6 +110,15 @@ def centre_maps(n: int) -> Maps:
     return np.broadcast_to(bell, (n, GRID, GRID)).copy()
 
 
+def mean_maps(maps: Maps) -> Maps:
+    """Baseline: for every picture the mean of all the maps that say something, each scaled to 1."""
+    good = maps[np.array([reason is None for reason in refusals(maps)], dtype=bool)]
+    if not len(good):
+        return np.zeros_like(maps)
+    mean = (good / np.abs(good).max(axis=(1, 2), keepdims=True)).mean(axis=0)
+    return np.broadcast_to(mean, maps.shape).copy()
+
+
 def edge_maps(images: Float[np.ndarray, "n 3 32 32"]) -> Maps:
     """Baseline: how strong the edges in each cell are (Sobel magnitude of the grey picture)."""
     grey = images.mean(axis=1)
@@ -95,6 +132,7 @@ def cell_means(pictures: Float[np.ndarray, "n 32 32"] | Bool[np.ndarray, "n 32 3
     return blocks.mean(axis=(2, 4)).astype(np.float32)
 
 
-def _without_refused(maps: Maps) -> Maps:
+def without_refused(maps: Maps) -> Maps:
+    """The maps, with NaN everywhere in those that say nothing: they then rank nothing."""
     good = np.array([reason is None for reason in refusals(maps)])
     return np.where(good[:, None, None], maps, np.nan)

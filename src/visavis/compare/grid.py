@@ -1,0 +1,93 @@
+"""Is the gap between two methods or the gap between two models the larger one?
+
+Every map of every model against every other, on the same pictures and for the same class.
+"""
+
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from visavis import metrics
+from visavis.heatmaps import Arrays, Rows
+
+SHUFFLE_SEED = 0
+GROUPS = ("same_model", "same_method", "neither", "other_seed")
+"""What two maps have in common: the model, the method, nothing, or all but the training's seed."""
+
+
+@dataclass(frozen=True)
+class Maps:
+    """The maps that one method makes of the pictures on one model."""
+
+    model: str
+    seed: int
+    method: str
+    values: Float[np.ndarray, "n 8 8"]
+    """NaN throughout where refused."""
+
+
+def maps_of(model: str, seed: int, heatmaps: Arrays, rows: Rows, methods: list[str]) -> list[Maps]:
+    """All maps of a model, at the given rows of its heatmaps.npz."""
+    found = []
+    for method in methods:
+        refused = heatmaps[f"refused_{method}"][rows]
+        maps = heatmaps[f"map_{method}"][rows].astype(np.float64)
+        maps = np.where(refused[:, None, None], np.nan, maps)
+        found.append(Maps(model, seed, method, maps))
+    return found
+
+
+def grid(maps: list[Maps], labels: Int[np.ndarray, " n"]) -> dict[str, Any]:
+    """The excess agreement of each pair of maps, and its mean by what the two have in common.
+
+    Excess: the rank agreement less that with the second map of another picture of the class.
+
+    Returns:
+        `maps`: their names, in the order of the rows and columns of `excess`, which is symmetric
+        (mean over pictures; None on the diagonal and where too few maps say anything). `groups`:
+        for each of GROUPS the number of pairs and the mean excess over them with its interval;
+        None for a group without pairs.
+    """
+    count = len(maps)
+    table: list[list[float | None]] = [[None] * count for _ in range(count)]
+    by_group: dict[str, list[Float[np.ndarray, " n"]]] = {group: [] for group in GROUPS}
+    for i, j in combinations(range(count), 2):
+        a, b = maps[i], maps[j]
+        excess = metrics.rank_agreement(a.values, b.values) - metrics.shuffled_agreement(
+            a.values, b.values, labels, seed=SHUFFLE_SEED
+        )
+        known = np.isfinite(excess)
+        if known.sum() >= metrics.MINIMUM:
+            table[i][j] = table[j][i] = float(excess[known].mean())
+        if (group := _group(a, b)) is not None:
+            by_group[group].append(excess)
+    return {
+        "n": len(labels),
+        "maps": [{"model": m.model, "seed": m.seed, "method": m.method} for m in maps],
+        "excess": table,
+        "groups": {group: _mean(pairs, labels) for group, pairs in by_group.items()},
+    }
+
+
+def _group(a: Maps, b: Maps) -> str | None:
+    """What the two have in common; None for pairs that differ in seed and in more."""
+    if a.seed != b.seed:
+        return "other_seed" if (a.model, a.method) == (b.model, b.method) else None
+    if a.model == b.model:
+        return "same_model"
+    return "same_method" if a.method == b.method else "neither"
+
+
+def _mean(
+    pairs: list[Float[np.ndarray, " n"]], labels: Int[np.ndarray, " n"]
+) -> dict[str, Any] | None:
+    if not pairs:
+        return None
+    values = np.stack(pairs)
+    known = np.isfinite(values)
+    total = np.where(known, values, 0.0).sum(axis=0)
+    each = np.where(known.any(axis=0), total / np.maximum(known.sum(axis=0), 1), np.nan)
+    return {"pairs": len(pairs), "excess": metrics.interval(each, clusters=labels)}

@@ -1,0 +1,219 @@
+"""The crosstest stage: what takes both models at once, on the same pictures.
+
+Reads, in cnn/ and in vit/: config.json, data.json, training.json, weights.safetensors,
+heatmaps.npz, explanations.json. Writes crosstest.json.
+
+Cross-testing asks how much of its own gain a model keeps when the cells are removed in the order of
+the other model's map. Composites, pictures made of two, ask whether maps point at their class; they
+are those on which both models recognise both classes, so that neither has the easier ones.
+"""
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+
+from visavis import runs
+from visavis.config import MODEL_NAMES, ExplainConfig
+from visavis.data import Dataset
+from visavis.heatmaps import Arrays, Rows, checksums, common_rows
+from visavis.loader import to_images
+from visavis.metrics import interval, ratio_interval
+from visavis.models import Model
+from visavis.progress import bar
+from visavis.saliency import pointing
+from visavis.saliency.faithfulness import measure
+from visavis.saliency.many import grid_maps
+from visavis.saliency.placement import Maps
+from visavis.saliency.selection import SEED
+from visavis.trained import check_data, load_trained
+
+log = logging.getLogger(__name__)
+
+CANDIDATES = 20
+"""Composites tried for each one that is wanted: few have both classes recognised by both models."""
+
+
+def crosstest(
+    experiment: Path,
+    dataset: Dataset,
+    config: ExplainConfig,
+    *,
+    device: torch.device | str = "cpu",
+    autocast: bool = False,
+) -> None:
+    """Test each model with the other's maps, and both on composites; write crosstest.json.
+
+    Args:
+        autocast: the forward passes of the deletion scores run in bf16.
+
+    Raises:
+        CheckpointError: a model is not explained yet, was altered since, or is of other pictures.
+    """
+    started = time.perf_counter()
+    for name in MODEL_NAMES:
+        check_data(experiment / name, dataset)
+    models = {name: load_trained(experiment / name).to(device) for name in MODEL_NAMES}
+    said = {name: runs.read_json(experiment / name / runs.EXPLANATIONS) for name in MODEL_NAMES}
+    heatmaps = {name: runs.read_arrays(experiment / name / runs.HEATMAPS) for name in MODEL_NAMES}
+    rows = common_rows(heatmaps["cnn"], heatmaps["vit"])
+    log.info("Testing each model with the other's maps, on %d test pictures.", len(rows[0]))
+    runs.write_json(
+        experiment / runs.CROSSTEST,
+        {
+            "heatmaps_sha256": checksums(experiment),
+            "n": len(rows[0]),
+            "default_methods": {name: values["default_method"] for name, values in said.items()},
+            **_transfer(models, dataset, config, said, heatmaps, rows, autocast=autocast),
+            "composites": {
+                kind: _composites(models, dataset, kind, said, count=max(config.images // 2, 20))
+                for kind in pointing.KINDS
+            },
+            "seconds": time.perf_counter() - started,
+        },
+    )
+
+
+def _transfer(
+    models: dict[str, Model],
+    dataset: Dataset,
+    config: ExplainConfig,
+    said: dict[str, Any],
+    heatmaps: dict[str, Arrays],
+    rows: tuple[Rows, Rows],
+    *,
+    autocast: bool,
+) -> dict[str, Any]:
+    """Deletion scores of every map on both models, and what each keeps with the other's map."""
+    of = dict(zip(MODEL_NAMES, rows, strict=True))
+    maps: dict[str, Maps] = {}
+    for name in MODEL_NAMES:
+        for method in said[name]["methods"]:
+            refused = heatmaps[name][f"refused_{method}"][of[name]]
+            found = heatmaps[name][f"map_{method}"][of[name]]
+            maps[f"{name} {method}"] = np.where(refused[:, None, None], np.nan, found)
+    first = heatmaps["cnn"]
+    labels, predicted = first["labels"][rows[0]], first["predicted"][rows[0]]
+    images = to_images(dataset.test_pixels[first["indices"][rows[0]]])
+    removal = {}
+    for name, model in models.items():
+        on = next(model.parameters()).device
+        with bar(len(images), f"{name} with the maps of both") as progress:
+            removal[name] = measure(
+                model,
+                images.to(on),
+                torch.from_numpy(predicted).to(on),
+                maps,
+                random_orders=config.random_orders,
+                clusters=labels,
+                seed=SEED,
+                autocast=autocast,
+                progress=progress.update,
+            )
+
+    def kept(tested: str, own: str, foreign: str) -> Any:
+        """The gain with the other's order over the gain with its own; None unless that is one."""
+        found = removal[tested]
+        return ratio_interval(
+            found.random - found.deletion[foreign],
+            found.random - found.deletion[own],
+            clusters=labels,
+        )
+
+    shared = [m for m in said["cnn"]["methods"] if m in said["vit"]["methods"]]
+    main = (said["cnn"]["default_method"], said["vit"]["default_method"])
+    return {
+        "rankings": [
+            {
+                "model": name,
+                "method": method,
+                "deletion": {
+                    on: found.scores(f"{name} {method}")["deletion"]
+                    for on, found in removal.items()
+                },
+            }
+            for name in MODEL_NAMES
+            for method in said[name]["methods"]
+        ],
+        "transfer": [
+            {
+                "cnn_method": a,
+                "vit_method": b,
+                "cnn_keeps": kept("cnn", f"cnn {a}", f"vit {b}"),
+                "vit_keeps": kept("vit", f"vit {b}", f"cnn {a}"),
+            }
+            for a, b in dict.fromkeys([main, *((m, m) for m in shared)])
+        ],
+    }
+
+
+def _composites(
+    models: dict[str, Model],
+    dataset: Dataset,
+    kind: pointing.Kind,
+    said: dict[str, Any],
+    *,
+    count: int,
+) -> dict[str, Any]:
+    """Where the maps of both models lie on composites of one kind."""
+    made = pointing.composites(
+        kind, dataset.test_pixels, dataset.test_labels, count=CANDIDATES * count, seed=SEED
+    )
+    images = to_images(made.pixels)
+    known = {name: _recognised(model, images, made.classes) for name, model in models.items()}
+    rows = np.flatnonzero(known["cnn"] & known["vit"])[:count]
+    classes, region = made.classes[rows], made.region[rows]
+    energies: dict[str, dict[str, Any]] = {}
+    for name, model in models.items():
+        methods = said[name]["methods"]
+        energies[name] = {}
+        with bar(2 * len(rows) * len(methods), f"{name} on composites") as progress:
+            for method in methods:
+                first, second = grid_maps(
+                    model,
+                    images[rows].to(next(model.parameters()).device),
+                    [classes[:, 0], classes[:, 1]],
+                    method,
+                    layer=said[name]["layer"],
+                    progress=progress.update,
+                )
+                energies[name][method] = _energy(kind, first, second, region, classes[:, 0])
+    return {
+        "candidates": len(images),
+        "recognised": {name: float(of.mean()) for name, of in known.items()},
+        "n": len(rows),
+        "chance": float(made.region[0].mean()),
+        "methods": energies,
+    }
+
+
+def _recognised(
+    model: Model, images: torch.Tensor, classes: Int[np.ndarray, "n 2"]
+) -> Bool[np.ndarray, " n"]:
+    device = next(model.parameters()).device
+    with torch.inference_mode():
+        parts = [model(part.to(device)).cpu() for part in images.split(100)]
+    return pointing.recognised(torch.cat(parts).numpy(), classes)
+
+
+def _energy(
+    kind: pointing.Kind,
+    first: Maps,
+    second: Maps,
+    region: Float[np.ndarray, "n 8 8"],
+    classes: Int[np.ndarray, " n"],
+) -> dict[str, Any]:
+    """Share of a map's mass on its class's part: of both halves, or of the box alone."""
+    both = pointing.energies(first, second, region)
+    asked = both if kind == "halves" else both[:, :1]
+    empty = np.isnan(asked)
+    chance = region.mean(axis=(1, 2))[:, None]
+    values = np.where(empty, chance, asked).mean(axis=1)  # a map that says nothing is as chance
+    return {
+        "energy": interval(values, clusters=classes),
+        "without_evidence": float(empty.mean()) if empty.size else 0.0,
+    }

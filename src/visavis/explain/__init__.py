@@ -1,0 +1,160 @@
+"""The explain stage: heatmaps of one trained model on test pictures, and how far to trust them.
+
+Reads config.json, data.json, training.json, weights.safetensors, predictions.npz and split.npz.
+Writes heatmaps.npz and explanations.json.
+
+Each picture is explained for the class that the model predicted. Both models are explained on the
+same random sample of test pictures, which all scores are measured on; the gallery's come on top.
+"""
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+
+from visavis import runs, saliency
+from visavis.config import GRID, ExplainConfig
+from visavis.data import Dataset
+from visavis.errors import CheckpointError
+from visavis.explain import findings, maps
+from visavis.loader import to_images
+from visavis.models import Model
+from visavis.progress import bar
+from visavis.saliency import layers, placement
+from visavis.saliency.selection import SEED, choose_pictures
+from visavis.trained import check_data, load_trained, validation_rows
+
+logger = logging.getLogger(__name__)
+
+
+def explain(
+    folder: Path,
+    dataset: Dataset,
+    config: ExplainConfig,
+    *,
+    device: torch.device | str = "cpu",
+    autocast: bool = False,
+) -> None:
+    """Explain the model in `folder` and write what was found.
+
+    Args:
+        autocast: the forward passes of the deletion and insertion scores run in bf16. Maps are
+            computed in float32 in any case.
+
+    Raises:
+        CheckpointError: the folder lacks something, its weights were altered since the training, or
+            it was made with other pictures.
+        EnvironmentFault: another process is writing the folder.
+    """
+    check_data(folder, dataset)
+    with runs.lock(folder):
+        _explain(folder, dataset, config, device=device, autocast=autocast)
+
+
+def _explain(
+    folder: Path,
+    dataset: Dataset,
+    config: ExplainConfig,
+    *,
+    device: torch.device | str,
+    autocast: bool,
+) -> None:
+    started = time.perf_counter()
+    model = load_trained(folder).to(device)
+    name = saliency.kind_of(model)
+    main = saliency.DEFAULT_METHOD[name]
+    chosen = choose_pictures(*_predictions(folder, dataset), sample=config.images)
+    sweep = _sweep(folder, model, dataset, config, autocast=autocast)
+    layer = next(row["layer"] for row in sweep["rows"] if row["chosen"])
+    logger.info("Explaining the %s on %d test pictures.", name, len(chosen.indices))
+    pixels = dataset.test_pixels[chosen.indices]
+    images = to_images(pixels).to(device)
+    explained = {
+        method: maps.explained(model, images, chosen, method, layer)
+        for method in saliency.methods_for(model)
+    }
+    few = slice(chosen.sample)
+    own = {method: found.maps[few] for method, found in explained.items()}
+    every = findings.with_baselines(own, images[few], main)
+    about = (model, images[few], chosen.predicted[few], chosen.labels[few])
+    masks = None
+    if dataset.test_masks is not None:
+        masks = placement.cell_means(dataset.test_masks[chosen.indices[few]])
+    found = findings.findings(
+        every,
+        explained,
+        findings.removals(*about, every, random_orders=config.random_orders, autocast=autocast),
+        findings.few_cells(*about, every, autocast=autocast),
+        findings.randomised(*about, own, layer),
+        masks,
+        chosen.labels[few],
+        logger.info,
+    )
+    (folder / runs.EXPLANATIONS).unlink(missing_ok=True)  # it names rows of the old heatmaps
+    runs.write_arrays(
+        folder / runs.HEATMAPS, images=pixels, **maps.arrays(model, images, chosen, explained)
+    )
+    runs.write_json(
+        folder / runs.EXPLANATIONS,
+        {
+            "model": name,
+            "n": chosen.sample,
+            "sample_rule": f"{chosen.sample} of the {len(dataset.test_labels)} test pictures, "
+            "drawn at random, the same for both models",
+            "grid": [GRID, GRID],
+            "default_method": main,
+            "layer": layer,
+            "layer_sweep": sweep,
+            **found,
+            "gallery": chosen.gallery,
+            "weights_sha256": runs.file_sha256(folder / runs.WEIGHTS),
+            "precision": "bf16" if autocast else "float32",
+            "seconds": time.perf_counter() - started,
+        },
+    )
+
+
+def _sweep(
+    folder: Path, model: Model, dataset: Dataset, config: ExplainConfig, *, autocast: bool
+) -> dict[str, Any]:
+    """Which layer Grad-CAM looks at, chosen on validation pictures."""
+    rows = np.random.default_rng(SEED).permutation(validation_rows(folder, dataset))
+    images = to_images(dataset.train_pixels[rows[: config.sweep_images]])
+    name = saliency.kind_of(model)
+    logger.info("Choosing the layer that explains the %s on %d pictures.", name, len(images))
+    with bar(len(images), "layers") as progress:
+        sweep = layers.sweep(
+            model,
+            images.to(next(model.parameters()).device),
+            random_orders=config.random_orders,
+            seed=SEED,
+            autocast=autocast,
+            progress=progress.update,
+        )
+    logger.info(sweep["reason"])
+    return {"split": "validation", "n": len(images), **sweep}
+
+
+def _predictions(
+    folder: Path, dataset: Dataset
+) -> tuple[Float[np.ndarray, "m classes"], Int[np.ndarray, " m"]]:
+    """The stored test logits and labels, after a check that they are of `dataset`."""
+    path = folder / runs.PREDICTIONS
+    stored = runs.read_arrays(path)
+    m = len(dataset.test_labels)
+    if not (
+        {"logits", "labels", "indices"} <= stored.keys()
+        and stored["logits"].shape == (m, len(dataset.class_names))
+        and np.isfinite(stored["logits"]).all()
+        and np.array_equal(stored["indices"], np.arange(m))
+        and np.array_equal(stored["labels"], dataset.test_labels)
+    ):
+        raise CheckpointError(
+            f"{path} does not hold one prediction for each test picture of {dataset.source}; "
+            "evaluate this model again, on the data that it was trained on"
+        )
+    return stored["logits"], stored["labels"]

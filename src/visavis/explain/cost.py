@@ -1,0 +1,31 @@
+"""How much work the explain stage will be, for the estimate that `run` gives."""
+
+from visavis.config import Experiment
+from visavis.explain.findings import BASELINES, CASCADE_PICTURES
+from visavis.saliency import METHODS
+from visavis.saliency.attribution import STEPS as PATH
+from visavis.saliency.faithfulness import CELLS, STEPS
+from visavis.saliency.sufficiency import KEPT
+
+WITH_GRADIENT = 2
+"""What an answer with its gradient costs, in answers."""
+
+
+def answers(name: str, experiment: Experiment) -> int:
+    """How many pictures the stage shows to the model called `name`."""
+    settings = experiment.explain
+    methods = [method for method, facts in METHODS.items() if name in facts.models]
+    kinds = len(methods) + len(BASELINES)
+    few = min(CASCADE_PICTURES, settings.images)
+    parts = 5 if name == "cnn" else 5 + experiment.vit.depth
+    # Maps for three classes (occlusion: for all at once), with all weights shuffled, part by part.
+    shuffled = settings.images + parts * few
+    gradients = (3 * settings.images + shuffled) * (PATH + len(methods) - 2)
+    maps = WITH_GRADIENT * gradients + (settings.images + shuffled) * CELLS
+
+    def removal(maps: int) -> int:  # every cell alone, then the curves of all orders
+        return CELLS + (STEPS - 1) * (settings.random_orders + 2 * (1 + maps))
+
+    layers = 2 * len(experiment.cnn.widths) if name == "cnn" else 2 * experiment.vit.depth - 1
+    scores = settings.images * (2 * removal(kinds) + len(KEPT) * kinds)
+    return maps + scores + settings.sweep_images * removal(layers)

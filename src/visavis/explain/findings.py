@@ -1,0 +1,225 @@
+"""What is measured about the maps of the sample: the numbers of explanations.json."""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from visavis import saliency
+from visavis.explain.maps import Explained
+from visavis.metrics import Interval, interval, rank_agreement
+from visavis.models import Model
+from visavis.progress import bar
+from visavis.saliency import placement, sanity, sufficiency
+from visavis.saliency.faithfulness import Removal, measure
+from visavis.saliency.placement import Maps
+from visavis.saliency.selection import SEED
+
+BASELINES = {
+    "random": "Random map",
+    "centre": "Centred Gaussian",
+    "edges": "Edge strength",
+    "mean": "Mean of the model's maps",
+}
+"""Maps that know nothing of the picture, or nothing of the model."""
+
+CASCADE_PICTURES = 50
+"""Of the sample, for the shuffling of weights part by part; all are used for the whole."""
+
+Scores = dict[str, Interval | None]
+
+
+def with_baselines(
+    maps: dict[str, Maps], images: Float[Tensor, "n 3 32 32"], main: str
+) -> dict[str, Maps]:
+    """The methods' maps and, after them, the baselines'; `main` gives the mean map."""
+    n = len(images)
+    return {
+        **maps,
+        "random": placement.random_maps(n, seed=SEED),
+        "centre": placement.centre_maps(n),
+        "edges": placement.edge_maps(images.cpu().numpy()),
+        "mean": placement.mean_maps(maps[main]),
+    }
+
+
+def removals(
+    model: Model,
+    images: Float[Tensor, "n 3 32 32"],
+    predicted: Int[np.ndarray, " n"],
+    labels: Int[np.ndarray, " n"],
+    maps: dict[str, Maps],
+    *,
+    random_orders: int,
+    autocast: bool,
+) -> tuple[Removal, Removal]:
+    """Deletion and insertion with holes of the mean colour, and with blurred ones."""
+    asked = torch.from_numpy(predicted).to(images.device)
+
+    def with_holes(fill: Any, what: str) -> Removal:
+        with bar(len(images), what) as progress:
+            return measure(
+                model,
+                images,
+                asked,
+                maps,
+                random_orders=random_orders,
+                fill=fill,
+                clusters=labels,
+                seed=SEED,
+                autocast=autocast,
+                progress=progress.update,
+            )
+
+    return (
+        with_holes("mean", "deletion and insertion"),
+        with_holes("blur", "the same with blurred holes"),
+    )
+
+
+def few_cells(
+    model: Model,
+    images: Float[Tensor, "n 3 32 32"],
+    predicted: Int[np.ndarray, " n"],
+    labels: Int[np.ndarray, " n"],
+    maps: dict[str, Maps],
+    *,
+    autocast: bool,
+) -> dict[str, Scores]:
+    """For each kind of map, how few of its highest cells are enough, and how often few are."""
+    found = {}
+    with bar(len(maps) * len(images), "few cells") as progress:
+        for name, of in maps.items():
+            named = sufficiency.answers(model, images, of, seed=SEED, autocast=autocast)
+            area = sufficiency.sufficient_area(named, predicted)
+            found[name] = {
+                "sufficient_area": interval(area, clusters=labels),
+                **{
+                    key: interval(right, clusters=labels)
+                    for key, right in sufficiency.accuracies(named, labels).items()
+                },
+            }
+            progress.update(len(images))
+    return found
+
+
+def randomised(
+    model: Model,
+    images: Float[Tensor, "n 3 32 32"],
+    predicted: Int[np.ndarray, " n"],
+    labels: Int[np.ndarray, " n"],
+    maps: dict[str, Maps],
+    layer: str,
+) -> dict[str, dict[str, Any]]:
+    """For each method, what is left of its maps when the model's weights are shuffled."""
+    parts = sanity.parts(model)
+    few = slice(CASCADE_PICTURES)
+    found = {}
+    total = len(maps) * ((len(parts) - 1) * len(images[few]) + len(images))
+    with bar(total, "shuffled weights") as progress:
+        for method, of in maps.items():
+
+            def left(
+                count: int, rows: slice, method: str = method, of: Maps = of
+            ) -> Float[np.ndarray, " k"]:
+                values = sanity.agreement(
+                    model,
+                    images[rows],
+                    predicted[rows],
+                    of[rows],
+                    method,
+                    parts[:count],
+                    layer=layer,
+                )
+                progress.update(len(values))
+                return values
+
+            steps = [left(i + 1, few) for i in range(len(parts) - 1)]
+            whole = left(len(parts), slice(None))
+            found[method] = {
+                "all": interval(whole, clusters=labels),
+                "cascade": [
+                    {"part": part, "agreement": interval(values, clusters=labels[: len(values)])}
+                    for part, values in zip(parts, [*steps, whole[few]], strict=True)
+                ],
+            }
+    return found
+
+
+def findings(
+    maps: dict[str, Maps],
+    explained: dict[str, Explained],
+    removal: tuple[Removal, Removal],
+    cells: dict[str, Scores],
+    shuffled: dict[str, dict[str, Any]],
+    masks: Float[np.ndarray, "n 8 8"] | None,
+    labels: Int[np.ndarray, " n"],
+    tell: Callable[..., None],
+) -> dict[str, Any]:
+    """The part of explanations.json with the scores, all measured on the sample."""
+    mean_colour, blurred = removal
+
+    def told(values: Float[np.ndarray, " n"]) -> Interval | None:
+        return interval(values, clusters=labels)
+
+    def scores(name: str) -> Scores:
+        good = np.isfinite(mean_colour.deletion[name])  # a refused map is not scored
+        middle = placement.share_inside(maps[name], placement.centre(len(good)))
+        also = blurred.scores(name)
+        found = {
+            **mean_colour.scores(name),
+            "deletion_blur": also["deletion"],
+            "insertion_blur": also["insertion"],
+            **cells[name],
+            "centre_share": told(np.where(good, middle, np.nan)),
+        }
+        of_masks = ("mask_share", "pointing_hit", "mask_auc")
+        if masks is None:
+            return found | dict.fromkeys(of_masks)
+        values = (
+            placement.share_inside(maps[name], masks),
+            placement.pointing_hit(maps[name], masks),
+            placement.area_under_curve(maps[name], masks),
+        )
+        return found | {
+            key: told(np.where(good, value, np.nan))
+            for key, value in zip(of_masks, values, strict=True)
+        }
+
+    methods = {}
+    for name, of in explained.items():
+        sample = slice(len(maps[name]))
+        reasons = Counter(reason for reason in of.refusals[sample] if reason is not None)
+        sensitivity = None
+        if of.others is not None:
+            sensitivity = told(placement.class_sensitivity(of.maps[sample], of.others))
+        method = saliency.METHODS[name]
+        for reason, count in reasons.items():
+            tell("%s: %d maps are not scored: %s.", method.label, count, reason)
+        known = placement.without_refused(maps[name])
+        methods[name] = {
+            "label": method.label,
+            "class_specific": method.class_specific,
+            "signed": method.signed,
+            "refused": reasons.total(),
+            "refused_because": dict(reasons),
+            "scores": scores(name)
+            | {"class_sensitivity": sensitivity, "shuffled_weights": shuffled[name]["all"]},
+            "shortcuts": {
+                other: told(rank_agreement(known, maps[other]))
+                for other in ("centre", "edges", "mean")
+            },
+            "cascade": shuffled[name]["cascade"],
+            "deletion_ahead_of": {o: mean_colour.ahead(name, o) for o in maps if o != name},
+            "deletion_blur_ahead_of": {o: blurred.ahead(name, o) for o in maps if o != name},
+        }
+    return {
+        "methods": methods,
+        "baselines": {n: {"label": label, "scores": scores(n)} for n, label in BASELINES.items()},
+        "mask_chance": None if masks is None else told(masks.mean(axis=(1, 2))),
+        "centre_chance": 0.25,
+    }

@@ -1,0 +1,92 @@
+"""Do maps point at their class? Two pictures of different classes in one, and a map for each.
+
+Where the picture of a class lies is known by construction, without any mask. Both pictures keep
+their 32 x 32 pixels' scale, and the places of the model's positions stay what they are.
+
+Source: after the grid pointing game of Böhle, Fritz & Schiele 2021 (arXiv 2104.00032) and of Rao,
+Böhle & Schiele 2022 (arXiv 2205.10435); the box as in CutMix (Yun et al. 2019, arXiv 1905.04899).
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from visavis.config import GRID, IMAGE_SIDE
+from visavis.saliency.placement import CELL_SIDE, Maps, cell_means, share_inside
+
+Kind = Literal["halves", "box"]
+KINDS: tuple[Kind, ...] = ("halves", "box")
+QUARTER = IMAGE_SIDE // 4
+MIDDLE = slice(QUARTER, IMAGE_SIDE - QUARTER)
+
+
+@dataclass(frozen=True)
+class Composites:
+    """Pictures made of two."""
+
+    pixels: UInt8[np.ndarray, "n 32 32 3"]
+    classes: Int[np.ndarray, "n 2"]
+    """The class of the part that `region` marks, and that of the rest."""
+    region: Float[np.ndarray, "n 8 8"]
+    """1 in the cells of the first class, 0 in the others."""
+
+
+def composites(
+    kind: Kind,
+    pixels: UInt8[np.ndarray, "m 32 32 3"],
+    labels: Int[np.ndarray, " m"],
+    *,
+    count: int,
+    seed: int = 0,
+) -> Composites:
+    """Pairs of pictures of different classes, drawn at random, put together.
+
+    halves: the middle 16 columns of one fill the left half, those of the other the right half; cut
+    out, not squeezed. box: the middle 16 x 16 pixels of one at a random place of the other, in
+    whole cells.
+    """
+    generator = np.random.default_rng([seed, KINDS.index(kind)])
+    first, second = generator.integers(0, len(labels), (2, count))
+    while (same := labels[first] == labels[second]).any():
+        if len(np.unique(labels)) < 2:
+            raise ValueError("composites need pictures of at least two classes")
+        second[same] = generator.integers(0, len(labels), int(same.sum()))
+    made = pixels[second].copy()
+    region = np.zeros((count, IMAGE_SIDE, IMAGE_SIDE), dtype=bool)
+    half = IMAGE_SIDE // 2
+    if kind == "halves":
+        made[:, :, :half] = pixels[first][:, :, MIDDLE]
+        made[:, :, half:] = pixels[second][:, :, MIDDLE]
+        region[:, :, :half] = True
+    else:
+        for i, (row, column) in enumerate(generator.integers(0, GRID // 2 + 1, (count, 2))):
+            place = (
+                slice(row * CELL_SIDE, row * CELL_SIDE + half),
+                slice(column * CELL_SIDE, column * CELL_SIDE + half),
+            )
+            made[i][place] = pixels[first[i], MIDDLE, MIDDLE]
+            region[i][place] = True
+    classes = np.stack([labels[first], labels[second]], axis=1)
+    return Composites(made, classes, cell_means(region))
+
+
+def recognised(
+    logits: Float[np.ndarray, "n classes"], classes: Int[np.ndarray, "n 2"]
+) -> np.ndarray:
+    """Whether both classes of a composite have the model's two highest logits."""
+    top = np.argsort(-logits, axis=1)[:, :2]
+    return (np.sort(top, axis=1) == np.sort(classes, axis=1)).all(axis=1)
+
+
+def energies(
+    maps_first: Maps, maps_second: Maps, region: Float[np.ndarray, "n 8 8"]
+) -> Float[np.ndarray, "n 2"]:
+    """Of each class's map, the share of its positive mass that lies on that class's part.
+
+    Chance is the part's share of the area. A map that does not depend on the class is the same for
+    both, so its two energies sum to exactly 1: on average it can only score chance. NaN where no
+    value of a map is positive.
+    """
+    return np.stack([share_inside(maps_first, region), share_inside(maps_second, 1 - region)], 1)

@@ -1,0 +1,83 @@
+import numpy as np
+import pytest
+import torch
+
+import tiny
+from test_faithfulness import Linear, bright
+from visavis import saliency
+from visavis.saliency import placement
+from visavis.saliency.attribution import integrated_gradients, occlusion
+
+
+@pytest.mark.parametrize("kind", ["cnn", "vit"])
+def test_integrated_gradients_equal_an_independent_implementation(kind):
+    """Point by point along the straight way, with the nodes and weights of NumPy."""
+    model, images, classes = tiny.model(kind), tiny.images(3), torch.tensor([1, 5, 9])
+    blank = model.normalize.mean.expand_as(images)
+    total = torch.zeros_like(images)
+    nodes, weights = np.polynomial.legendre.leggauss(16)
+    for node, weight in zip((nodes + 1) / 2, weights / 2, strict=True):
+        point = (blank + node * (images - blank)).float().requires_grad_()
+        model(point).gather(1, classes[:, None]).sum().backward()
+        total += weight * point.grad
+    expected = ((images - blank) * total).sum(dim=1).view(3, 8, 4, 8, 4).sum(dim=(2, 4))
+    found = integrated_gradients(model, images, classes)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-3)
+    with torch.no_grad():
+        gain = (model(images) - model(blank)).gather(1, classes[:, None])[:, 0]
+    torch.testing.assert_close(found.sum(dim=(1, 2)), gain, atol=1e-4, rtol=1e-3)
+
+
+def test_on_a_linear_model_both_give_what_each_cell_adds():
+    model, images = Linear(), bright(4)
+    truth = torch.from_numpy(model.truth(images))
+    ones = torch.ones(4, dtype=torch.int64)
+    torch.testing.assert_close(integrated_gradients(model, images, ones), truth, atol=1e-5, rtol=0)
+    torch.testing.assert_close(occlusion(model, images)[:, 1], truth, atol=1e-5, rtol=0)
+    assert not occlusion(model, images)[:, 0].any()  # class 0's logit depends on nothing
+
+
+@pytest.mark.parametrize("kind", ["cnn", "vit"])
+def test_occlusion_equals_blanking_cell_by_cell_for_every_class(kind):
+    model, images = tiny.model(kind), tiny.images(3)
+    maps = occlusion(model, images)
+    assert maps.shape == (3, 10, 8, 8)
+    for row, column in ((0, 0), (2, 5), (7, 7)):
+        holed = images.clone()
+        cell = (..., slice(4 * row, 4 * row + 4), slice(4 * column, 4 * column + 4))
+        holed[cell] = model.normalize.mean
+        with torch.no_grad():
+            fall = model(images) - model(holed)
+        torch.testing.assert_close(maps[..., row, column], fall, atol=1e-6, rtol=0)
+
+
+def test_a_planted_patch_is_found_by_a_taught_model():
+    images, labels, masks = tiny.planted(60, seed=999)
+    images, labels, masks = images[labels == 1], labels[labels == 1], masks[labels == 1]
+    # The square covers four cells. Without one of them the ViT is as sure of it by the others, so
+    # occlusion, cell by cell, sees little of what counts together.
+    bars = {
+        ("cnn", "integrated_gradients"): (0.8, 0.95),
+        ("cnn", "occlusion"): (0.8, 0.95),
+        ("vit", "integrated_gradients"): (0.8, 0.95),
+        ("vit", "occlusion"): (0.19, 0.25),
+    }
+    taught = {"cnn": tiny.taught("cnn", steps=20), "vit": tiny.taught("vit", steps=50)}
+    for (kind, method), (inside, hit) in bars.items():
+        maps = saliency.explain(taught[kind], images, labels, method).numpy()
+        assert placement.share_inside(maps, masks).mean() > inside > 3 * masks.mean()
+        assert placement.pointing_hit(maps, masks).mean() > hit > 3 * masks.mean()
+
+
+def test_a_signed_map_names_evidence_against_its_class():
+    """Two classes: what speaks for one speaks against the other."""
+    images, labels, _ = tiny.planted(20, seed=999)
+    model = tiny.taught("cnn", steps=20)
+    pictures = images[labels == 1]
+    for method in ("integrated_gradients", "occlusion"):
+        zero, one = (
+            saliency.explain(model, pictures, torch.full((len(pictures),), c), method)
+            for c in (0, 1)
+        )
+        highest = one.flatten(1).argmax(dim=1, keepdim=True)
+        assert (zero.flatten(1).gather(1, highest) < 0).float().mean() > 0.9

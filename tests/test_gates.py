@@ -1,0 +1,37 @@
+import pytest
+import torch
+
+import tiny
+from visavis import saliency
+from visavis.saliency import gates, methods
+
+
+@pytest.mark.parametrize("kind", ["cnn", "vit"])
+def test_every_method_passes_on_a_sound_model(kind):
+    model, images, classes = tiny.model(kind), tiny.images(4), torch.arange(4)
+    for method in saliency.methods_for(model):
+        assert gates.fault(model, images, classes, method) is None
+
+
+def test_maps_that_mix_the_pictures_of_a_batch_are_caught(monkeypatch):
+    honest = methods.explain
+
+    def mixing(*arguments, **settings):
+        maps = honest(*arguments, **settings)
+        return maps - 0.1 * maps.mean(dim=0)
+
+    monkeypatch.setattr(methods, "explain", mixing)
+    fault = gates.fault(tiny.model("vit"), tiny.images(4), torch.arange(4), "gradient_attention")
+    assert fault == "not the same in another batch"
+
+
+def test_maps_that_differ_from_call_to_call_are_caught(monkeypatch):
+    honest, draws = methods.explain, torch.Generator().manual_seed(0)
+
+    def noisy(*arguments, **settings):
+        maps = honest(*arguments, **settings)
+        return maps * (1 + 0.1 * torch.rand(maps.shape, generator=draws))
+
+    monkeypatch.setattr(methods, "explain", noisy)
+    fault = gates.fault(tiny.model("vit"), tiny.images(4), torch.arange(4), "rollout")
+    assert fault == "not the same when made again"

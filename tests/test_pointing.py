@@ -1,0 +1,69 @@
+import numpy as np
+import pytest
+
+from visavis.saliency import placement
+from visavis.saliency.pointing import Composites, composites, energies, recognised
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    """The pixel says its picture and its column, so that each can be traced."""
+    pixels = np.zeros((40, 32, 32, 3), dtype=np.uint8)
+    pixels[..., 0] = np.arange(40)[:, None, None]
+    pixels[..., 1] = np.arange(32)[None, None, :]
+    pixels[..., 2] = np.arange(32)[None, :, None]
+    return pixels, np.arange(40) % 4
+
+
+def test_halves_are_the_middles_of_two_pictures_of_different_classes(pictures):
+    pixels, labels = pictures
+    made: Composites = composites("halves", pixels, labels, count=100)
+    left, right = made.pixels[:, :, :16], made.pixels[:, :, 16:]
+    for half, classes in ((left, made.classes[:, 0]), (right, made.classes[:, 1])):
+        which = half[:, 0, 0, 0]
+        assert (half[..., 0] == which[:, None, None]).all()
+        np.testing.assert_array_equal(labels[which], classes)
+        assert (half[..., 1] == np.arange(8, 24)).all()  # cut out, not squeezed
+        assert (half[..., 2] == np.arange(32)[:, None]).all()
+    assert (made.classes[:, 0] != made.classes[:, 1]).all()
+    assert (made.region[:, :, :4] == 1).all() and (made.region[:, :, 4:] == 0).all()
+
+
+def test_a_box_lies_in_whole_cells_where_its_region_says(pictures):
+    pixels, labels = pictures
+    made = composites("box", pixels, labels, count=100)
+    assert set(made.region.sum(axis=(1, 2))) == {16.0}
+    inside = made.region.repeat(4, axis=1).repeat(4, axis=2) == 1
+    for picture, where, (box, around) in zip(made.pixels, inside, made.classes, strict=True):
+        assert labels[np.unique(picture[where][:, 0])].tolist() == [box]
+        assert labels[np.unique(picture[~where][:, 0])].tolist() == [around]
+    assert len(np.unique(made.region.reshape(100, -1), axis=0)) > 20  # anywhere
+
+
+def test_the_same_composites_every_time_and_others_with_another_seed(pictures):
+    first, again, other = (composites("box", *pictures, count=30, seed=s) for s in (0, 0, 1))
+    np.testing.assert_array_equal(first.pixels, again.pixels)
+    assert (first.pixels != other.pixels).any()
+
+
+def test_one_class_alone_makes_no_composite(pictures):
+    with pytest.raises(ValueError, match="two classes"):
+        composites("halves", pictures[0], np.zeros(40, dtype=np.int64), count=3)
+
+
+def test_both_classes_must_be_the_two_highest():
+    classes = np.array([[0, 2], [0, 2], [0, 2]])
+    logits = np.array([[5, 1, 4], [1, 5, 4], [4.0, 1, 5]])
+    assert recognised(logits, classes).tolist() == [True, False, True]
+
+
+def test_a_map_that_knows_no_class_has_energies_that_sum_to_one_and_the_truth_has_one_each():
+    made = composites("halves", np.zeros((20, 32, 32, 3), np.uint8), np.arange(20) % 5, count=200)
+    agnostic = placement.random_maps(200, seed=1)
+    both = energies(agnostic, agnostic, made.region)
+    np.testing.assert_allclose(both.sum(axis=1), 1, rtol=1e-6)
+    assert both.mean() == pytest.approx(0.5, abs=0.01)
+    np.testing.assert_allclose(energies(made.region, 1 - made.region, made.region), 1)
+    np.testing.assert_allclose(energies(1 - made.region, made.region, made.region), 0)
+    negative = energies(-made.region, -made.region, made.region)
+    assert np.isnan(negative).all()  # evidence against is no evidence for
