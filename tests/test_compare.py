@@ -6,7 +6,7 @@ import pytest
 
 from fake_runs import write_experiment
 from visavis import runs
-from visavis.compare import compare, convergence
+from visavis.compare import compare, convergence, grid
 from visavis.errors import CheckpointError
 
 
@@ -204,3 +204,62 @@ def test_a_model_that_reads_the_wrong_class_elsewhere(tmp_path: Path) -> None:
     assert mistakes["cnn"]["same_place"]["excess"]["high"] < 0
     assert mistakes["vit"]["same_place"]["agreement"]["value"] == pytest.approx(1)
     assert mistakes["vit"]["same_place"]["excess"]["low"] > 0
+
+
+def test_the_grid_parts_the_gap_of_methods_from_the_gap_of_models() -> None:
+    """One thing that both models see by the first method, another by the second."""
+    generator = np.random.default_rng(0)
+    first, second = generator.random((2, 100, 8, 8))
+    labels = np.arange(100) % 10
+
+    def noisy(values: np.ndarray) -> np.ndarray:
+        return values + 0.3 * generator.random(values.shape)
+
+    maps = [
+        grid.Maps(model, seed, method, noisy(values))
+        for model in ("cnn", "vit")
+        for seed in (0, 1)
+        for method, values in (("one", first), ("two", second))
+    ]
+    found = grid.grid(maps, labels)
+    groups = found["groups"]
+    assert {name: group["pairs"] for name, group in groups.items()} == {
+        "same_model": 4,
+        "same_method": 4,
+        "neither": 4,
+        "other_seed": 4,
+    }
+    for name in ("same_method", "other_seed"):
+        assert groups[name]["excess"]["low"] > 0.8
+    for name in ("same_model", "neither"):
+        assert groups[name]["excess"]["low"] < 0 < groups[name]["excess"]["high"]
+    table = np.array(found["excess"], dtype=float)
+    np.testing.assert_array_equal(table, table.T)
+    assert np.isnan(table.diagonal()).all()
+
+
+def test_the_grid_of_maps_with_a_shared_centre_has_no_excess_and_a_refused_map_no_number() -> None:
+    generator = np.random.default_rng(1)
+    centre = np.exp(-0.1 * sum((x - 3.5) ** 2 for x in np.meshgrid(np.arange(8), np.arange(8))))
+    a, b = (centre + 0.2 * generator.random((100, 8, 8)) for _ in range(2))
+    maps = [
+        grid.Maps("cnn", 0, "one", a),
+        grid.Maps("vit", 0, "one", b),
+        grid.Maps("vit", 0, "two", np.full((100, 8, 8), np.nan)),
+    ]
+    found = grid.grid(maps, np.arange(100) % 10)
+    shared = found["groups"]["same_method"]["excess"]
+    assert shared["low"] < 0 < shared["high"]
+    assert found["excess"][0][2] is found["excess"][2][0] is None
+    assert found["groups"]["same_model"] == {"pairs": 1, "excess": None}
+    assert found["groups"]["other_seed"] is None
+
+
+def test_the_grid_of_a_comparison_has_every_map_of_both(comparison: dict[str, Any]) -> None:
+    found = comparison["grid"]
+    assert len(found["maps"]) == 9
+    assert found["n"] == comparison["similarity"]["n"]
+    pair = next(p for p in comparison["similarity"]["pairs"] if p["vit_method"] == "grad_cam")
+    names = [(m["model"], m["method"]) for m in found["maps"]]
+    row, column = names.index(("cnn", "grad_cam")), names.index(("vit", "grad_cam"))
+    assert found["excess"][row][column] == pytest.approx(pair["excess"]["value"])

@@ -3,7 +3,6 @@ from typing import Any
 
 import pytest
 
-from visavis import discussion
 from visavis.discussion import maps, models, numbers
 
 NAMES = ("cat", "dog", "ship")
@@ -417,12 +416,3 @@ def test_swapping_the_models_swaps_the_findings(comparison: dict[str, Any]) -> N
     sooner = "the CNN is there sooner"
     assert sooner in models.convergence(comparison["convergence"])
     assert sooner in swapped(models.convergence(other["convergence"]))
-
-
-def test_findings_speak_of_both_models(comparison: dict[str, Any]) -> None:
-    sentences = discussion.findings(
-        explanations("cnn", 0.4), explanations("vit", 0.005), comparison
-    )
-    assert len(sentences) == 5
-    assert "regions are meaningful" in sentences[3]
-    assert "That the ViT depends" in sentences[3]

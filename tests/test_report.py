@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from fake_runs import interval, write_experiment
+from fake_runs import interval, write_crosstest, write_experiment
 from visavis import runs
 from visavis.compare import compare
 from visavis.config import to_json
@@ -171,12 +171,14 @@ def test_each_score_stands_where_it_belongs(tmp_path: Path) -> None:
     """Values that occur nowhere else turn up in the answers that are about them, and only there."""
     write_experiment(tmp_path)
     places = {
-        7.11: ("cnn", "grad_cam", "deletion", {"q-1-3-c", "q-2-2-b"}),
-        7.22: ("cnn", "grad_cam", "insertion", {"q-1-3-c", "q-2-2-b"}),
-        7.33: ("vit", "gradient_attention", "deletion", {"q-2-2-b"}),
-        7.44: ("vit", "gradient_attention", "insertion", {"q-2-2-b"}),
-        7.55: ("vit", "gradient_attention", "class_sensitivity", {"q-2-2-b"}),
-        7.66: ("cnn", "grad_cam", "class_sensitivity", {"q-1-3-c"}),
+        7.11: ("cnn", "grad_cam", "deletion", {"q-1-3-c", "q-2-2-b", "trust"}),
+        7.22: ("cnn", "grad_cam", "insertion", {"q-1-3-c", "q-2-2-b", "trust"}),
+        7.33: ("vit", "gradient_attention", "deletion", {"q-2-2-b", "trust"}),
+        7.44: ("vit", "gradient_attention", "insertion", {"q-2-2-b", "trust"}),
+        7.55: ("vit", "gradient_attention", "class_sensitivity", {"q-2-2-b", "trust"}),
+        7.66: ("cnn", "grad_cam", "class_sensitivity", {"q-1-3-c", "trust"}),
+        7.77: ("vit", "rollout", "sufficient_area", {"trust"}),
+        7.88: ("cnn", "occlusion", "deletion_blur", {"trust"}),
     }
     for value, (model, method, score, _) in places.items():
         path = tmp_path / model / runs.EXPLANATIONS
@@ -185,9 +187,13 @@ def test_each_score_stands_where_it_belongs(tmp_path: Path) -> None:
         runs.write_json(path, said)
     compare(tmp_path)
     html = report(tmp_path).read_text(encoding="utf-8")
-    answers = re.split(r'<section class="item" id="(.*?)">', html)
+    answers = re.split(r'<section class="(?:item|part)" id="(.*?)">', html)
     for value, (*_, expected) in places.items():
-        text = f"{value:.2f} ({value - 0.03:.2f} to {value + 0.03:.2f})"
+        shown = (value, value - 0.03, value + 0.03)
+        if value == 7.77:
+            text = "{:.1f}\u202f% ({:.1f} to {:.1f})".format(*(100 * x for x in shown))
+        else:
+            text = "{:.2f} ({:.2f} to {:.2f})".format(*shown)
         pairs = zip(answers[1::2], answers[2::2], strict=True)
         assert {item for item, answer in pairs if text in answer} == expected, value
 
@@ -198,8 +204,12 @@ def test_a_comparison_older_than_the_heatmaps_is_refused(tmp_path: Path) -> None
     heatmaps = runs.read_arrays(tmp_path / "vit" / runs.HEATMAPS)
     heatmaps["map_rollout"] += 0.1
     runs.write_arrays(tmp_path / "vit" / runs.HEATMAPS, **heatmaps)
-    with pytest.raises(CheckpointError, match=r"older than the heatmaps in vit/; first: visavis"):
-        report(tmp_path)
+    for verb, anew in (("crosstest", write_crosstest), ("compare", compare)):
+        match = rf"older than the heatmaps in vit/; first: visavis {verb}"
+        with pytest.raises(CheckpointError, match=match):
+            report(tmp_path)
+        anew(tmp_path)
+    report(tmp_path)
 
 
 def test_times_of_two_machines_are_not_set_against_each_other(tmp_path: Path, html: str) -> None:
@@ -275,6 +285,7 @@ def test_maps_without_evidence_and_without_scores(tmp_path: Path) -> None:
     for row in values["layer_sweep"]["rows"]:
         row |= {"deletion": None, "insertion": None}
     runs.write_json(path, values)
+    write_crosstest(tmp_path)
     compare(tmp_path)
     html = report(tmp_path).read_text(encoding="utf-8")
     assert "Grad-CAM for disc: no evidence" in html

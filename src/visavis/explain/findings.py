@@ -11,7 +11,7 @@ from torch import Tensor
 
 from visavis import saliency
 from visavis.explain.maps import Explained
-from visavis.metrics import Interval, interval, rank_agreement
+from visavis.metrics import Interval, interval, rank_agreement, shuffled_agreement
 from visavis.models import Model
 from visavis.progress import bar
 from visavis.saliency import placement, sanity, sufficiency
@@ -115,7 +115,11 @@ def randomised(
     maps: dict[str, Maps],
     layer: str,
 ) -> dict[str, dict[str, Any]]:
-    """For each method, what is left of its maps when the model's weights are shuffled."""
+    """For each method, what is left of its maps when the model's weights are shuffled.
+
+    `agreement` with the true maps when all weights are, its `floor`, which maps of two pictures of
+    a class reach, and the paired `excess`; and the agreement after each step of the `cascade`.
+    """
     parts = sanity.parts(model)
     few = slice(CASCADE_PICTURES)
     found = {}
@@ -140,8 +144,12 @@ def randomised(
 
             steps = [left(i + 1, few) for i in range(len(parts) - 1)]
             whole = left(len(parts), slice(None))
+            known = placement.without_refused(of)
+            floor = shuffled_agreement(known, known, labels, seed=SEED)
             found[method] = {
-                "all": interval(whole, clusters=labels),
+                "agreement": interval(whole, clusters=labels),
+                "floor": interval(floor, clusters=labels),
+                "excess": interval(whole - floor, clusters=labels),
                 "cascade": [
                     {"part": part, "agreement": interval(values, clusters=labels[: len(values)])}
                     for part, values in zip(parts, [*steps, whole[few]], strict=True)
@@ -207,8 +215,8 @@ def findings(
             "signed": method.signed,
             "refused": reasons.total(),
             "refused_because": dict(reasons),
-            "scores": scores(name)
-            | {"class_sensitivity": sensitivity, "shuffled_weights": shuffled[name]["all"]},
+            "scores": scores(name) | {"class_sensitivity": sensitivity},
+            "shuffled": {key: shuffled[name][key] for key in ("agreement", "floor", "excess")},
             "shortcuts": {
                 other: told(rank_agreement(known, maps[other]))
                 for other in ("centre", "edges", "mean")

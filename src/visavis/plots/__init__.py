@@ -29,6 +29,7 @@ from visavis.plots.pictures import (
     picture_figure,
 )
 from visavis.plots.style import BASELINE_COLOUR, MODEL_COLOURS, svg
+from visavis.plots.trust import cascade, crosstest, few_cells, likeness
 
 __all__ = [
     "BASELINE_COLOUR",
@@ -39,17 +40,21 @@ __all__ = [
     "accuracy_curve",
     "attention_gallery",
     "attention_heads",
+    "cascade",
     "class_counts",
     "class_examples",
     "confusion",
     "confusion_difference",
+    "crosstest",
     "f1_per_class",
     "face_to_face",
+    "few_cells",
     "grad_cam_detail",
     "grad_cam_gallery",
     "heat_gradient",
     "heat_picture",
     "layer_sweep",
+    "likeness",
     "loss_curve",
     "overlap",
     "overlay",

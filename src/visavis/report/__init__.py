@@ -82,10 +82,18 @@ def render(material: Material) -> str:
             material.cnn.explanations,
             material.vit.explanations,
             material.comparison,
+            material.crosstest,
             same_machine=material.same_machine,
         ),
         say_models=discussion.models,
         say_maps=discussion.maps,
+        say_trust=discussion.trust,
+        say_alike=discussion.alike,
+        crosstest=material.crosstest,
+        scorecards={
+            name: discussion.trust.scorecard(model.explanations, material.crosstest)
+            for name, model in material.models.items()
+        },
         face_names=_face_names(material),
         command=command(material.experiment) if material.experiment else None,
         settings=settings(model.config["model"] for model in material.models.values()),

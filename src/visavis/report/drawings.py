@@ -35,6 +35,7 @@ def charts(material: Material) -> dict[str, Figure]:
         drawn[f"{name}_accuracy"] = plots.accuracy_curve(model.history, best, name)
         drawn[f"{name}_confusion"] = plots.confusion(matrix, names, name)
         drawn |= _score_charts(model)
+        drawn |= _trust_charts(model, comparison["models"][name]["accuracy"]["value"])
     drawn["wall_clock"] = plots.wall_clock({n: m.history for n, m in material.models.items()})
     drawn["f1_per_class"] = plots.f1_per_class(
         {name: comparison["models"][name]["f1_per_class"] for name in material.models}, names
@@ -43,7 +44,8 @@ def charts(material: Material) -> dict[str, Figure]:
     drawn["confusion_difference"] = plots.confusion_difference(difference, names)
     drawn["overlap"] = plots.overlap(comparison["overlap"])
     drawn["reliability"] = plots.reliability(comparison["calibration"])
-    drawn["layer_sweep"] = plots.layer_sweep(material.cnn.explanations["layer_sweep"]["rows"])
+    drawn["likeness"] = plots.likeness(comparison["grid"])
+    drawn["crosstest"] = plots.crosstest(material.crosstest["rankings"])
     pairs = comparison["similarity"]["pairs"]
     methods = material.vit.explanations["methods"]
     labels = [_row_label(pair["vit_method"], methods[pair["vit_method"]]) for pair in pairs]
@@ -70,6 +72,28 @@ def galleries(material: Material) -> dict[str, list[Group]]:
 def _row_label(name: str, method: Mapping[str, Any]) -> str:
     """A method's name in a chart, with a star if it is class-agnostic."""
     return numbers.capital(plots.short_label(name)) + ("" if method["class_specific"] else " *")
+
+
+def _trust_charts(model: Model, accuracy: float) -> dict[str, Figure]:
+    """A model's layers, what shuffled weights leave of its maps, and accuracy with few cells."""
+    explanations, colour = model.explanations, plots.MODEL_COLOURS[model.name]
+    baselines = explanations["baselines"]
+    lines = {model.main["label"]: (model.main["scores"], colour)} | {
+        baselines[name]["label"]: (baselines[name]["scores"], plots.BASELINE_COLOUR)
+        for name in ("centre", "random")
+    }
+    rows = {
+        label: {
+            "kept": {share / 100: scores[f"kept_{share}"] for share in (10, 20, 30, 50)},
+            "colour": line,
+        }
+        for label, (scores, line) in lines.items()
+    }
+    return {
+        f"{model.name}_layers": plots.layer_sweep(explanations["layer_sweep"]["rows"], colour),
+        f"{model.name}_cascade": plots.cascade(explanations["methods"], model.name),
+        f"{model.name}_few_cells": plots.few_cells(rows, model.name, accuracy),
+    }
 
 
 def _score_charts(model: Model) -> dict[str, Figure]:

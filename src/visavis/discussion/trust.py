@@ -1,0 +1,205 @@
+"""How far the explanations can be trusted: one row of checks for each method and model."""
+
+from collections.abc import Mapping
+
+from visavis.discussion.numbers import (
+    MAPS,
+    NAMES,
+    Interval,
+    Values,
+    compared,
+    count,
+    decimal,
+    percent,
+    score,
+    share,
+    side,
+)
+
+CHECKS = {
+    "random": "Guides deletion better than a random order",
+    "shortcuts": "and better than centre, edges and mean map",
+    "blurred": "Both also with blurred holes",
+    "weights": "Needs what was learnt",
+    "class": "Points at the class asked about",
+    "mask": "Lies on the deciding pixels",
+}
+"""What is asked of a map. A check is passed where its interval says so."""
+
+SHORTCUTS = ("centre", "edges", "mean")
+LITTLE = 0.2
+"""Rank correlation beyond the floor that may be left after shuffling for a check half passed."""
+
+Check = tuple[int | None, str]
+"""1 shown, 0 not shown, -1 the contrary was shown, None not asked; and the number behind it."""
+
+
+def scorecard(explanations: Values, crosstest: Values) -> dict[str, dict[str, Check]]:
+    """For each method of a model the outcome of each of CHECKS; `mask` on shapes alone."""
+    found = {}
+    for name, method in explanations["methods"].items():
+        scores = method["scores"]
+        blurred = scores["deletion_blur"]
+        checks: dict[str, Check] = {
+            "random": (side(scores["deletion"]), _value(scores["deletion"])),
+            "shortcuts": _leads(method["deletion_ahead_of"]),
+            "blurred": (
+                min(side(blurred), _leads(method["deletion_blur_ahead_of"])[0] or 0),
+                _value(blurred),
+            ),
+            "weights": _weights(method["shuffled"]["excess"]),
+            "class": _class(explanations["model"], name, method, crosstest),
+        }
+        if explanations["mask_chance"] is not None:
+            checks["mask"] = _mask(scores["mask_share"], explanations)
+        found[name] = checks
+    return found
+
+
+def trusted(explanations: Values, crosstest: Values) -> str:
+    """Which of a model's maps passed all checks, and where its main map fell short."""
+    card = scorecard(explanations, crosstest)
+    model, main = NAMES[explanations["model"]], explanations["default_method"]
+    passed = [name for name, checks in card.items() if not _short_of(checks)]
+    asked = len([verdict for verdict, _ in card[main].values() if verdict is not None])
+    text = (
+        f"Of the {model}'s {count(len(card))} kinds of map, "
+        f"{' and '.join(MAPS[name] for name in passed) or 'none'} passed every check"
+    )
+    short = _short_of(card[main])
+    if not short:
+        return f"{text}; the main one, {MAPS[main]}, is among them." if passed[1:] else f"{text}."
+    return (
+        f"{text}. The main one, {MAPS[main]}, passed {asked - len(short)} of {asked} and fell "
+        f"short of: {'; '.join(CHECKS[check].removeprefix('and ').lower() for check in short)}."
+    )
+
+
+def few_cells(explanations: Values) -> str:
+    """How little of a picture is enough when a model's main map chooses it."""
+    main = explanations["default_method"]
+    own = explanations["methods"][main]["scores"]
+    chance = explanations["baselines"]["random"]["scores"]
+    model = NAMES[explanations["model"]]
+    area, by_chance = own["sufficient_area"], chance["sufficient_area"]
+    if area is None or by_chance is None:
+        return f"How little of a picture is enough for the {model} could not be measured."
+    verdict = {
+        -1: "less than a random choice needs",
+        1: "more than a random choice needs",
+    }.get(compared(area, by_chance), "no less than a random choice, as far as was shown")
+    return (
+        f"By {MAPS[main]}, {share(area)} of a picture is enough for the {model} to give the same "
+        f"answer, {verdict} ({share(by_chance)}). With a fifth of the cells it is right on "
+        f"{share(own['kept_20'])} of the pictures, with a random fifth on "
+        f"{share(chance['kept_20'])}."
+    )
+
+
+def composites(crosstest: Values) -> list[str]:
+    """Do the maps point at their class where two classes are in one picture?"""
+    halves = crosstest["composites"]["halves"]
+    if halves["n"] < 20:
+        return [
+            "On too few pictures made of two did both models recognise both classes for their maps "
+            "to be tried there."
+        ]
+    known = " and ".join(
+        f"the {NAMES[name]} recognises both classes in {percent(of, 0)}"
+        for name, of in halves["recognised"].items()
+    )
+    sentences = [
+        f"Of {count(halves['candidates'])} pictures made of the halves of two, {known}; maps were "
+        f"tried on {count(halves['n'])} where both models do."
+    ]
+    for name, main in crosstest["default_methods"].items():
+        energy = halves["methods"][name][main]["energy"]
+        verdict = {1: "more than chance", -1: "less than chance"}
+        sentences.append(
+            f"Of the {NAMES[name]}'s {MAPS[main]}, {share(energy)} lies on the half of the class "
+            f"asked about, where chance is {percent(halves['chance'], 0)}: "
+            f"{verdict.get(side(energy, halves['chance']), 'no difference from chance was shown')}."
+        )
+    sentences.append(
+        "A map that knows no class is the same for both halves' classes, so its two shares sum to "
+        "exactly 100 % and it can only score chance: attention and rollout are no explanation of a "
+        "class, whatever they show."
+    )
+    return sentences
+
+
+def shuffled(explanations: Values) -> str:
+    """What is left of a model's maps when it forgets all that it has learnt."""
+    methods = explanations["methods"]
+    kept = [
+        f"{MAPS[name]} ({score(method['shuffled']['agreement'])}, floor "
+        f"{score(method['shuffled']['floor'])})"
+        for name, method in methods.items()
+        if side(method["shuffled"]["excess"]) == 1
+    ]
+    model = NAMES[explanations["model"]]
+    if not kept:
+        return (
+            f"With all weights of the {model} shuffled, none of its maps was shown to resemble the "
+            "true one more than the maps of two pictures of a class resemble each other."
+        )
+    return (
+        f"With all weights of the {model} shuffled, something of the picture is left in "
+        f"{'; '.join(kept)}: more than maps of two pictures of a class share, so a part of these "
+        "maps shows the picture and not what the model has learnt."
+    )
+
+
+def _leads(ahead_of: Mapping[str, Interval | None]) -> Check:
+    """The smallest lead over the shortcuts."""
+    leads = {name: ahead_of[name] for name in SHORTCUTS}
+    known = {name: lead for name, lead in leads.items() if lead is not None}
+    if not known:
+        return 0, "–"
+    name = min(known, key=lambda key: known[key]["value"])
+    worst = min(side(lead) for lead in leads.values())
+    return worst, f"{_signed(known[name]['value'])} over {MAPS[name].removeprefix('the ')}"
+
+
+def _weights(excess: Interval | None) -> Check:
+    """Passed if nothing of the map was shown to be left beyond the floor."""
+    if excess is None:
+        return None, "no map left"
+    if side(excess) <= 0:
+        return 1, f"{_signed(excess['value'])} left"
+    return (0 if excess["high"] < LITTLE else -1), f"{_signed(excess['value'])} left"
+
+
+def _class(model: str, name: str, method: Values, crosstest: Values) -> Check:
+    """Passed if on both kinds of composites the map lies on its class's part more than chance."""
+    if not method["class_specific"]:
+        return None, "knows no class"
+    kinds = [
+        (side(of["methods"][model][name]["energy"], of["chance"]), of)
+        for of in crosstest["composites"].values()
+    ]
+    energy = crosstest["composites"]["halves"]["methods"][model][name]["energy"]
+    if energy is None:
+        return 0, "–"
+    return min(verdict for verdict, _ in kinds), f"{percent(energy['value'], 0)} on its half"
+
+
+def _mask(inside: Interval | None, explanations: Values) -> Check:
+    """Passed if more of the map is inside than of an even, a centred and an edge map."""
+    rivals = [explanations["mask_chance"]]
+    rivals += [explanations["baselines"][b]["scores"]["mask_share"] for b in ("centre", "edges")]
+    if inside is None:
+        return 0, "–"
+    return min(compared(inside, rival) for rival in rivals), percent(inside["value"], 0)
+
+
+def _short_of(checks: Mapping[str, Check]) -> list[str]:
+    return [name for name, (verdict, _) in checks.items() if verdict is not None and verdict < 1]
+
+
+def _value(interval: Interval | None) -> str:
+    return "–" if interval is None else decimal(interval["value"])
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "−")

@@ -1,0 +1,200 @@
+"""What the report says of how far maps can be trusted, from made-up numbers on both sides."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fake_runs import interval, write_experiment
+from visavis import discussion, runs
+from visavis.compare import compare
+from visavis.discussion import alike, trust
+
+Facts = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Facts]:
+    folder = write_experiment(tmp_path_factory.mktemp("experiment"), sample=120)
+    compare(folder)
+    return {
+        "cnn": runs.read_json(folder / "cnn" / runs.EXPLANATIONS),
+        "vit": runs.read_json(folder / "vit" / runs.EXPLANATIONS),
+        "comparison": runs.read_json(folder / runs.COMPARISON),
+        "crosstest": runs.read_json(folder / runs.CROSSTEST),
+    }
+
+
+def sound(files: dict[str, Facts]) -> tuple[Facts, Facts]:
+    """The CNN's explanations and a crosstest in which its Grad-CAM passes every check."""
+    cnn, crosstest = copy.deepcopy(files["cnn"]), copy.deepcopy(files["crosstest"])
+    cnn["methods"]["grad_cam"]["scores"]["mask_share"] = interval(0.8)
+    return cnn, crosstest
+
+
+def test_a_map_that_passes_every_check_is_named(files: dict[str, Facts]) -> None:
+    cnn, crosstest = sound(files)
+    card = trust.scorecard(cnn, crosstest)["grad_cam"]
+    assert card.keys() == trust.CHECKS.keys()
+    assert {verdict for verdict, _ in card.values()} == {1}
+    assert trust.trusted(cnn, crosstest) == (
+        "Of the CNN's 3 kinds of map, Grad-CAM passed every check."
+    )
+
+
+def without(cnn: Facts, crosstest: Facts, check: str, value: float) -> None:
+    method = cnn["methods"]["grad_cam"]
+    if check == "random":
+        method["scores"]["deletion"] = interval(value)
+    elif check == "shortcuts":
+        method["deletion_ahead_of"]["mean"] = interval(value)
+    elif check == "blurred":
+        method["deletion_blur_ahead_of"]["edges"] = interval(value)
+    elif check == "weights":
+        method["shuffled"]["excess"] = interval(0.1 - value)
+    elif check == "class":
+        box = crosstest["composites"]["box"]["methods"]["cnn"]["grad_cam"]
+        box["energy"] = interval(0.25 + value)
+    else:
+        method["scores"]["mask_share"] = interval(cnn["mask_chance"]["value"] + value)
+
+
+@pytest.mark.parametrize("check", trust.CHECKS)
+@pytest.mark.parametrize(("value", "verdict"), [(0.01, 0), (-0.2, -1)])
+def test_each_check_alone_can_be_missed(
+    files: dict[str, Facts], check: str, value: float, verdict: int
+) -> None:
+    cnn, crosstest = sound(files)
+    if check == "mask":  # an interval that touches one of the rivals is not shown to be above it
+        value = 0.3 if verdict == 0 else -0.15
+        cnn["baselines"]["centre"]["scores"]["mask_share"] = interval(0.46)
+    without(cnn, crosstest, check, value)
+    card = trust.scorecard(cnn, crosstest)["grad_cam"]
+    assert card.pop(check)[0] == verdict
+    assert {found for found, _ in card.values()} == {1}
+    text = trust.trusted(cnn, crosstest)
+    assert "none passed every check" in text
+    assert trust.CHECKS[check].removeprefix("and ").lower() in text
+
+
+def test_maps_that_know_no_class_are_not_asked_for_one(files: dict[str, Facts]) -> None:
+    card = trust.scorecard(files["vit"], files["crosstest"])
+    asked = {name: checks["class"][0] is not None for name, checks in card.items()}
+    assert asked == {n: m["class_specific"] for n, m in files["vit"]["methods"].items()}
+
+
+def test_without_masks_nobody_is_asked_about_them(files: dict[str, Facts]) -> None:
+    cnn, crosstest = sound(files)
+    cnn["mask_chance"] = None
+    assert "mask" not in trust.scorecard(cnn, crosstest)["grad_cam"]
+
+
+def test_what_is_missing_is_said_and_not_passed(files: dict[str, Facts]) -> None:
+    cnn, crosstest = sound(files)
+    method = cnn["methods"]["grad_cam"]
+    method["scores"] = dict.fromkeys(method["scores"])
+    for key in ("deletion_ahead_of", "deletion_blur_ahead_of"):
+        method[key] = dict.fromkeys(method[key])
+    method["shuffled"] = dict.fromkeys(method["shuffled"])
+    card = trust.scorecard(cnn, crosstest)["grad_cam"]
+    assert not any(card[check][0] == 1 for check in ("random", "shortcuts", "blurred", "mask"))
+    assert card["weights"] == (None, "no map left")
+    assert "could not be measured" in trust.few_cells(cnn)
+
+
+def test_few_cells_follow_the_intervals(files: dict[str, Facts]) -> None:
+    cnn, _ = sound(files)
+    own = cnn["methods"]["grad_cam"]["scores"]
+    for value, said in ((0.2, "less than a random"), (0.5, "no less than"), (0.9, "more than a")):
+        own["sufficient_area"] = interval(value)
+        assert said in trust.few_cells(cnn)
+
+
+def test_what_shuffled_weights_leave_is_named(files: dict[str, Facts]) -> None:
+    cnn, _ = sound(files)
+    for method in cnn["methods"].values():
+        method["shuffled"]["excess"] = interval(0.0)
+    assert "none of its maps" in trust.shuffled(cnn)
+    cnn["methods"]["occlusion"]["shuffled"]["excess"] = interval(0.3)
+    assert "left in occlusion (" in trust.shuffled(cnn)
+
+
+def test_composites_say_what_a_map_without_a_class_can_reach(files: dict[str, Facts]) -> None:
+    crosstest = copy.deepcopy(files["crosstest"])
+    text = " ".join(trust.composites(crosstest))
+    assert "more than chance" in text
+    assert "sum to exactly 100 %" in text
+    energies = crosstest["composites"]["halves"]["methods"]
+    energies["cnn"]["grad_cam"]["energy"] = interval(0.5)
+    assert "no difference from chance was shown" in " ".join(trust.composites(crosstest))
+    crosstest["composites"]["halves"]["n"] = 3
+    assert "too few pictures" in " ".join(trust.composites(crosstest))
+
+
+def test_the_larger_gap_is_named_only_where_the_intervals_part(files: dict[str, Facts]) -> None:
+    comparison = copy.deepcopy(files["comparison"])
+    groups = comparison["grid"]["groups"]
+    groups["same_model"]["excess"] = interval(0.5)
+    for value, said in (
+        (0.2, "choice of the model changes a map more"),
+        (0.8, "choice of the method changes a map more"),
+        (0.5, "was not shown"),
+    ):
+        groups["same_method"]["excess"] = interval(value)
+        text = alike.gap(comparison)
+        assert said in text
+        assert ("is mostly" in text) == (value != 0.5)
+    groups["same_method"] = None
+    assert "Too few" in alike.gap(comparison)
+
+
+def test_a_ceiling_is_never_guessed(files: dict[str, Facts]) -> None:
+    comparison = copy.deepcopy(files["comparison"])
+    assert "not measured" in alike.ceiling(comparison)
+    comparison["grid"]["groups"]["other_seed"] = {"pairs": 4, "excess": interval(0.7)}
+    assert "0.70" in alike.ceiling(comparison)
+
+
+def test_what_the_other_models_map_is_worth(files: dict[str, Facts]) -> None:
+    crosstest = copy.deepcopy(files["crosstest"])
+    main = crosstest["transfer"][0]
+    for value, said in (
+        (0.5, "less than its own"),
+        (0.98, "not shown to lose"),
+        (1.5, "even more"),
+        (0.0, "no gain over a random order"),
+    ):
+        main["vit_keeps"] = interval(value)
+        assert said in alike.transfer(crosstest)[0]
+    main["vit_keeps"] = None
+    assert "could not be told" in alike.transfer(crosstest)[0]
+
+
+def test_findings_speak_of_both_models(files: dict[str, Facts]) -> None:
+    sentences = discussion.findings(*files.values())
+    assert len(sentences) == 7
+    assert "The CNN depends" in sentences[3] and "The ViT depends" in sentences[3]
+    assert "Of the CNN's 3 kinds of map" in sentences[4]
+    assert "Of the ViT's 6 kinds of map" in sentences[4]
+
+
+def test_the_marks_of_the_report_are_those_of_the_scorecard(tmp_path: Path) -> None:
+    from visavis.report import report
+
+    folder = write_experiment(tmp_path)
+    compare(folder)
+    html = report(folder).read_text(encoding="utf-8")
+    table = html[html.index('class="plain marks"') : html.index("<b>●</b> shown")]
+    crosstest = runs.read_json(folder / runs.CROSSTEST)
+    verdicts = [
+        verdict
+        for name in ("cnn", "vit")
+        for checks in trust.scorecard(
+            runs.read_json(folder / name / runs.EXPLANATIONS), crosstest
+        ).values()
+        for verdict, _ in checks.values()
+    ]
+    marks = {1: "●", 0: "○", -1: "✕"}
+    for verdict, mark in marks.items():
+        assert table.count(mark) == verdicts.count(verdict)
