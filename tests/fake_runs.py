@@ -93,6 +93,7 @@ def write_experiment(
         )
         right = (accuracy or ACCURACY)[name]
         _training(model, name, right, rng)
+        _film(model, name, pixels, labels)
         logits = _predictions(model, labels, class_names, right, rng)
         _explanations(
             model, name, experiment, (pixels, labels, masks), logits, sample, gallery, rng
@@ -158,6 +159,19 @@ def _training(model: Path, name: str, right: float, rng: np.random.Generator) ->
             "weights_sha256": "a" * 64,
             "resumed": 0,
         },
+    )
+
+
+def _film(model: Path, name: str, pixels: np.ndarray, labels: np.ndarray) -> None:
+    rows = np.unique(labels, return_index=True)[1]
+    maps = np.stack([_places(pixels[rows], None) * strength for strength in (0.0, 0.5, 1.0)])
+    method = "grad_cam" if name == "cnn" else "gradient_attention"
+    runs.write_arrays(
+        model / runs.FILM,
+        epochs=np.array([0, 1, 8], dtype=np.int32),
+        images=pixels[rows],
+        labels=labels[rows],
+        **{f"map_{method}": maps},
     )
 
 

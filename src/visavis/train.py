@@ -1,8 +1,8 @@
 """Stage: train one model, and keep the epoch with the lowest validation loss.
 
 Reads the training pictures only. Writes config.json, data.json, split.npz, provenance.json,
-history.jsonl (each epoch), resume.ckpt and best.ckpt (while training), weights.safetensors and,
-last of all, training.json.
+history.jsonl and film.npz (while training), resume.ckpt and best.ckpt (until it is done),
+weights.safetensors and, last of all, training.json.
 """
 
 import datetime
@@ -21,6 +21,7 @@ from visavis.classifier import Classifier, Split
 from visavis.config import Experiment, ModelConfig
 from visavis.data import Dataset, split
 from visavis.errors import CheckpointError, EnvironmentFault
+from visavis.film import Film
 from visavis.loader import to_tensor
 from visavis.provenance import claim, provenance
 from visavis.tracking import logger as tracker
@@ -63,6 +64,9 @@ def train(
             folder,
             experiment,
             name,
+            film=Film(
+                folder, dataset, validation_indices, epochs=experiment.model(name).optim.epochs
+            ),
             training=_resident(dataset, train_indices, device),
             validation=_resident(dataset, validation_indices, device),
             device=device,
@@ -75,6 +79,7 @@ def _fit(
     experiment: Experiment,
     name: str,
     *,
+    film: Film,
     training: Split,
     validation: Split,
     device: torch.device,
@@ -137,7 +142,7 @@ def _fit(
         precision="bf16-mixed" if bf16 else "32-true",
         max_epochs=config.optim.epochs,
         plugins=[AtomicCheckpointIO()],
-        callbacks=[history, *checkpoints(folder)],
+        callbacks=[history, film, *checkpoints(folder)],
         logger=wandb_logger or False,
         log_every_n_steps=20,
         reload_dataloaders_every_n_epochs=1,

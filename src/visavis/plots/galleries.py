@@ -82,6 +82,37 @@ def attention_gallery(
     return _by_answer(gallery, headings, row)
 
 
+def film(strip: Arrays, method: str, class_names: Sequence[str], *, rows: int = 5) -> list[Group]:
+    """A few pictures and their maps of one method, from before the training to its end.
+
+    Args:
+        strip: the content of film.npz.
+    """
+    epochs = strip["epochs"].tolist()
+    headings = (("original", ""), *((_when(epoch), "") for epoch in epochs))
+
+    def row(index: int) -> tuple[Cell, ...]:
+        name = class_names[strip["labels"][index]]
+        picture = Cell(strip["images"][index], f"a validation picture of {name}", (name,))
+        frames = []
+        for epoch, maps in zip(epochs, strip[f"map_{method}"], strict=True):
+            heatmap = maps[index]
+            says = np.isfinite(heatmap).all() and np.ptp(heatmap) > 0
+            heatmap = heatmap if says else np.zeros_like(heatmap)
+            where_to = f"highest {where(heatmap)}" if says else "no evidence"
+            laid = overlay(strip["images"][index], heatmap, scale=4)
+            alt = f"{short_label(method)} for {name}, {_when(epoch)}: {where_to}"
+            frames.append(Cell(laid, alt, () if says else ("no evidence",), smooth=True))
+        return (picture, *frames)
+
+    shown = range(min(rows, len(strip["labels"])))
+    return [Group("", headings, tuple(row(index) for index in shown))]
+
+
+def _when(epoch: int) -> str:
+    return f"epoch {epoch}" if epoch else "untrained"
+
+
 def attention_heads(
     heatmaps: Arrays,
     index: int,

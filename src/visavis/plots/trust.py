@@ -130,8 +130,9 @@ def likeness(grid: Mapping[str, Any]) -> Figure:
         for column in range(count):
             value = table[row][column]
             corner = (column - 0.48, row - 0.48)
-            edge = {"facecolor": "none", "edgecolor": RULE, "linewidth": 0.5}
-            axes.add_patch(Rectangle(corner, 0.96, 0.96, **edge))
+            axes.add_patch(
+                Rectangle(corner, 0.96, 0.96, facecolor="none", edgecolor=RULE, linewidth=0.5)
+            )
             if row == column:
                 continue
             same = maps[row]["model"] == maps[column]["model"]

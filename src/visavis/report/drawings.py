@@ -59,7 +59,12 @@ def galleries(material: Material) -> dict[str, list[Group]]:
     pair, methods = material.comparison["face_to_face"], vit.explanations["methods"]
     found = pair["most_alike"]
     one = found["row_vit"] if found else 0
-    return {
+    films = {
+        f"{model.name}_film": plots.film(model.film, model.explanations["default_method"], names)
+        for model in (cnn, vit)
+        if model.film is not None
+    }
+    return films | {
         "class_examples": plots.class_examples(cnn.examples, names),
         "grad_cam_gallery": plots.grad_cam_gallery(cnn.heatmaps, cnn.gallery, names),
         "grad_cam_detail": plots.grad_cam_detail(cnn.heatmaps, cnn.gallery, names),

@@ -26,6 +26,8 @@ class Model:
     explanations: dict[str, Any]
     heatmaps: dict[str, np.ndarray]
     examples: UInt8[np.ndarray, "classes 32 32 3"]
+    film: dict[str, np.ndarray] | None
+    """None for a training that was begun before there were films."""
 
     @classmethod
     def read(cls, folder: Path) -> "Model":
@@ -41,6 +43,7 @@ class Model:
             explanations=runs.read_json(folder / runs.EXPLANATIONS),
             heatmaps=runs.read_arrays(folder / runs.HEATMAPS),
             examples=runs.read_arrays(folder / runs.SPLIT)["examples"],
+            film=runs.read_arrays(film) if (film := folder / runs.FILM).exists() else None,
         )
 
     @property
