@@ -6,7 +6,7 @@ import pytest
 
 from fake_runs import write_experiment
 from visavis import runs
-from visavis.compare import compare, convergence, grid
+from visavis.compare import compare, convergence, grid, seeds
 from visavis.errors import CheckpointError
 
 
@@ -263,3 +263,45 @@ def test_the_grid_of_a_comparison_has_every_map_of_both(comparison: dict[str, An
     names = [(m["model"], m["method"]) for m in found["maps"]]
     row, column = names.index(("cnn", "grad_cam")), names.index(("vit", "grad_cam"))
     assert found["excess"][row][column] == pytest.approx(pair["excess"]["value"])
+
+
+def test_another_seed_gives_the_ceiling_and_its_accuracy(tmp_path: Path) -> None:
+    """All maps of the made-up runs show the same places, so two models agree as two seeds do."""
+    write_experiment(tmp_path, sample=200)
+    write_experiment(tmp_path / "seed-1", sample=200, seed=1)
+    write_experiment(tmp_path / "seed-2", sample=200, seed=2)
+    (tmp_path / "seed-2" / "vit" / runs.HEATMAPS).unlink()  # not done yet
+    compare(tmp_path)
+    found = runs.read_json(tmp_path / runs.COMPARISON)
+    trained = [(row["model"], row["seed"]) for row in found["seeds"]]
+    assert trained == [("cnn", 0), ("vit", 0), ("cnn", 1), ("vit", 1)]
+    for row in found["seeds"]:
+        folder = tmp_path / ("seed-1" if row["seed"] else "") / row["model"]
+        assert row["accuracy"] == runs.read_json(folder / runs.EVALUATION)["accuracy"]
+    assert len(found["grid"]["maps"]) == 18
+    assert found["grid"]["n"] < found["similarity"]["n"]
+    assert found["grid"]["groups"]["other_seed"]["pairs"] == 9
+    ceiling = found["grid"]["ceiling"]
+    assert min(ceiling[kind]["low"] for kind in ("models", "cnn", "vit")) > 0.1
+    assert ceiling["normalised"]["value"] == pytest.approx(1, abs=0.15)
+
+
+def test_a_seed_of_other_pictures_is_refused(tmp_path: Path) -> None:
+    write_experiment(tmp_path)
+    write_experiment(tmp_path / "seed-1", seed=1)
+    change(tmp_path / "seed-1" / "vit" / runs.DATA, fingerprint="0" * 64)
+    with pytest.raises(CheckpointError, match="seed-1/vit was trained on other pictures"):
+        compare(tmp_path)
+
+
+def test_a_ceiling_that_was_not_shown_normalises_nothing() -> None:
+    generator = np.random.default_rng(3)
+    maps = [
+        grid.Maps(model, seed, method, generator.random((100, 8, 8)))
+        for model, method in (("cnn", "grad_cam"), ("vit", "gradient_attention"))
+        for seed in (0, 1)
+    ]
+    found = seeds._ceiling(maps, np.arange(100) % 10)
+    assert found is not None
+    assert found["normalised"] is None
+    assert seeds._ceiling(maps[::2], np.arange(100) % 10) is None  # one seed

@@ -36,6 +36,21 @@ def test_a_finished_run_repeated_does_no_stage_again(done):
     assert {p: p.stat().st_mtime_ns for p in before} == before
 
 
+def test_another_seed_can_be_added_to_a_finished_experiment(done):
+    before = (done / "cnn" / runs.WEIGHTS).read_bytes()
+    run(done, dataclasses.replace(experiment(), seeds=2), "smoke", dataset())
+    assert (done / "cnn" / runs.WEIGHTS).read_bytes() == before
+    again = done / "seed-1"
+    for name in ("cnn", "vit"):
+        assert runs.read_json(again / name / runs.CONFIG)["seed"] == 1
+        assert (again / name / runs.HEATMAPS).exists()
+        assert not (again / name / runs.EXPLANATIONS).exists()
+    found = runs.read_json(done / runs.COMPARISON)
+    assert [row["seed"] for row in found["seeds"]] == [0, 0, 1, 1]
+    assert found["seeds"][0]["accuracy"] != found["seeds"][2]["accuracy"]
+    assert "Each model was trained 2 times" in (done / runs.REPORT).read_text(encoding="utf-8")
+
+
 def test_a_missing_stage_alone_is_done_again(done):
     (done / "vit" / runs.EXPLANATIONS).unlink()
     kept = (done / "vit" / runs.PREDICTIONS).stat().st_mtime_ns

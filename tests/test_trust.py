@@ -152,8 +152,19 @@ def test_the_larger_gap_is_named_only_where_the_intervals_part(files: dict[str, 
 def test_a_ceiling_is_never_guessed(files: dict[str, Facts]) -> None:
     comparison = copy.deepcopy(files["comparison"])
     assert "not measured" in alike.ceiling(comparison)
-    comparison["grid"]["groups"]["other_seed"] = {"pairs": 4, "excess": interval(0.7)}
-    assert "0.70" in alike.ceiling(comparison)
+    assert alike.other_seeds(comparison) is None
+    kinds = {"models": interval(0.3), "cnn": interval(0.6), "vit": interval(0.5)}
+    for value, said in ((0.5, "more than another training"), (1.0, "was not shown")):
+        whole = {"normalised": interval(value)}
+        comparison["grid"]["ceiling"] = kinds | whole
+        assert said in alike.ceiling(comparison)
+    comparison["grid"]["ceiling"] = kinds | {"normalised": None}
+    assert "could not be told" in alike.ceiling(comparison)
+    rows = [
+        {"model": m, "seed": s, "accuracy": 0.5 + s / 10} for s in (0, 1) for m in ("cnn", "vit")
+    ]
+    comparison["seeds"] = rows
+    assert "60.0\u202f% (seed 1)" in str(alike.other_seeds(comparison))
 
 
 def test_what_the_other_models_map_is_worth(files: dict[str, Facts]) -> None:

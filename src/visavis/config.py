@@ -255,6 +255,9 @@ class Experiment:
 
     seed: int = 0
     """Seed of initialisation, order and augmentation of both models."""
+    seeds: int = 1
+    """How often each model is trained, with this seed and the following ones. The report is of the
+    first; the others show how well two trainings of one model agree, and take as long each."""
     data: DataConfig = field(default_factory=DataConfig)
     cnn: CNNConfig = field(default_factory=CNNConfig)
     vit: ViTConfig = field(default_factory=ViTConfig)
@@ -264,6 +267,7 @@ class Experiment:
 
     def __post_init__(self) -> None:
         _require(0 <= self.seed < 2**32, f"--seed {self.seed}: use 0 to {2**32 - 1}")
+        _require(1 <= self.seeds <= 20, f"--seeds {self.seeds}: use 1 to 20")
 
     def model(self, name: str) -> ModelConfig:
         """The config of the model called `name`, "cnn" or "vit"."""

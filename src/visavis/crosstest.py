@@ -60,13 +60,14 @@ def crosstest(
     models = {name: load_trained(experiment / name).to(device) for name in MODEL_NAMES}
     said = {name: runs.read_json(experiment / name / runs.EXPLANATIONS) for name in MODEL_NAMES}
     heatmaps = {name: runs.read_arrays(experiment / name / runs.HEATMAPS) for name in MODEL_NAMES}
-    rows = common_rows(heatmaps["cnn"], heatmaps["vit"])
-    log.info("Testing each model with the other's maps, on %d test pictures.", len(rows[0]))
+    rows = dict(zip(MODEL_NAMES, common_rows(*heatmaps.values()), strict=True))
+    n = len(rows["cnn"])
+    log.info("Testing each model with the other's maps, on %d test pictures.", n)
     runs.write_json(
         experiment / runs.CROSSTEST,
         {
             "heatmaps_sha256": checksums(experiment),
-            "n": len(rows[0]),
+            "n": n,
             "default_methods": {name: values["default_method"] for name, values in said.items()},
             **_transfer(models, dataset, config, said, heatmaps, rows, autocast=autocast),
             "composites": {
@@ -84,21 +85,20 @@ def _transfer(
     config: ExplainConfig,
     said: dict[str, Any],
     heatmaps: dict[str, Arrays],
-    rows: tuple[Rows, Rows],
+    rows: dict[str, Rows],
     *,
     autocast: bool,
 ) -> dict[str, Any]:
     """Deletion scores of every map on both models, and what each keeps with the other's map."""
-    of = dict(zip(MODEL_NAMES, rows, strict=True))
     maps: dict[str, Maps] = {}
     for name in MODEL_NAMES:
         for method in said[name]["methods"]:
-            refused = heatmaps[name][f"refused_{method}"][of[name]]
-            found = heatmaps[name][f"map_{method}"][of[name]]
+            refused = heatmaps[name][f"refused_{method}"][rows[name]]
+            found = heatmaps[name][f"map_{method}"][rows[name]]
             maps[f"{name} {method}"] = np.where(refused[:, None, None], np.nan, found)
     first = heatmaps["cnn"]
-    labels, predicted = first["labels"][rows[0]], first["predicted"][rows[0]]
-    images = to_images(dataset.test_pixels[first["indices"][rows[0]]])
+    labels, predicted = first["labels"][rows["cnn"]], first["predicted"][rows["cnn"]]
+    images = to_images(dataset.test_pixels[first["indices"][rows["cnn"]]])
     removal = {}
     for name, model in models.items():
         on = next(model.parameters()).device

@@ -21,11 +21,18 @@ def sampled_rows(cnn: Arrays, vit: Arrays) -> tuple[Rows, Rows]:
     return rows_cnn[sampled], rows_vit[sampled]
 
 
-def common_rows(cnn: Arrays, vit: Arrays) -> tuple[Rows, Rows]:
-    """Where in each file the sampled pictures stand that both models put in the same class."""
-    rows_cnn, rows_vit = sampled_rows(cnn, vit)
-    same = cnn["predicted"][rows_cnn] == vit["predicted"][rows_vit]
-    return rows_cnn[same], rows_vit[same]
+def common_rows(*heatmaps: Arrays) -> tuple[Rows, ...]:
+    """Where in each file the sampled pictures stand that all models put in the same class."""
+    answers: list[dict[int, tuple[int, int]]] = []
+    for of in heatmaps:  # index of a sampled picture: the answer and the row
+        columns = np.arange(len(of["indices"]))[of["in_sample"]]
+        answers.append({int(of["indices"][r]): (int(of["predicted"][r]), int(r)) for r in columns})
+    shared = sorted(
+        index
+        for index, (said, _) in answers[0].items()
+        if all(index in of and of[index][0] == said for of in answers)
+    )
+    return tuple(np.array([of[index][1] for index in shared], dtype=np.int64) for of in answers)
 
 
 def checksums(experiment: Path) -> dict[str, str]:

@@ -20,7 +20,7 @@ from visavis.crosstest import crosstest
 from visavis.data import Dataset
 from visavis.errors import CheckpointError
 from visavis.evaluate import evaluate
-from visavis.explain import explain
+from visavis.explain import explain, explain_again
 from visavis.explain.cost import answers
 from visavis.heatmaps import checksums
 from visavis.presets import preset
@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 
 COMPILED_SPEEDUP = 1.6
 """What torch.compile gains for the ViT on a CPU; for the estimate only."""
+
+AGAIN = 0.8
+"""What a second training takes of the time of the first, measuring included; likewise."""
 
 ANSWERS_PER_STEP = 2.5
 """Pictures that are answered in the time of training on one; for the estimate only."""
@@ -63,6 +66,8 @@ def run(out: Path, experiment: Experiment, preset_name: str, dataset: Dataset) -
                     device=device,
                     autocast=hardware.use_bf16(experiment.train, device),
                 )
+        for seed in range(experiment.seed + 1, experiment.seed + experiment.seeds):
+            _train_again(out, dataclasses.replace(experiment, seed=seed), dataset, device)
         if not _crosstested(out):
             log.info("testing each model with the other's maps")
             crosstest(
@@ -80,6 +85,19 @@ def run(out: Path, experiment: Experiment, preset_name: str, dataset: Dataset) -
                 experiment.tracking, folder=out, group=out.name, figures=figures(out)
             )
         return path
+
+
+def _train_again(out: Path, experiment: Experiment, dataset: Dataset, device: torch.device) -> None:
+    """Both models with another seed, tested, and explained where the first ones were."""
+    for name in MODEL_NAMES:
+        folder = out / runs.SEED.format(experiment.seed) / name
+        log.info("%s: training again, with seed %d", name, experiment.seed)
+        train(folder, experiment, name, dataset, tracked_in=out)
+        if not (folder / runs.EVALUATION).exists():
+            evaluate(folder, dataset, device=device)
+        if not (folder / runs.HEATMAPS).exists():
+            layer = runs.read_json(out / name / runs.EXPLANATIONS)["layer"]
+            explain_again(folder, dataset, experiment.explain, layer=layer, device=device)
 
 
 def _crosstested(out: Path) -> bool:
@@ -118,7 +136,10 @@ def claim(out: Path, experiment: Experiment, preset_name: str, dataset: Dataset)
 def _tell_duration(out: Path, experiment: Experiment, preset_name: str, dataset: Dataset) -> None:
     """Say how long what is left will take here, and what the shorter presets would."""
     pictures = int(len(dataset.train_labels) * (1 - experiment.data.validation_fraction))
-    if all((out / name / runs.EXPLANATIONS).exists() for name in MODEL_NAMES):
+    again = [out / runs.SEED.format(experiment.seed + i) for i in range(1, experiment.seeds)]
+    last = [out / name / runs.EXPLANATIONS for name in MODEL_NAMES]
+    last += [folder / name / runs.HEATMAPS for folder in again for name in MODEL_NAMES]
+    if all(path.exists() for path in last):
         return
     device = hardware.select_device(experiment.train.device)
 
@@ -145,7 +166,9 @@ def _tell_duration(out: Path, experiment: Experiment, preset_name: str, dataset:
             total += 0 if explained else answers(name, plan) * step / ANSWERS_PER_STEP
         return total
 
-    message = f"this will take about {duration(seconds(experiment, out))} on this machine"
+    # Another training is explained for one class and measured no further.
+    total = seconds(experiment, out) + sum(seconds(experiment, f) for f in again) * AGAIN
+    message = f"this will take about {duration(total)} on this machine"
     names: tuple[Preset, ...] = get_args(Preset)
     shorter = names[: names.index(preset_name)] if preset_name in names else ()
     others = []

@@ -26,6 +26,9 @@ CROSSTEST = "crosstest.json"
 COMPARISON = "comparison.json"
 REPORT = "report.html"
 
+SEED = "seed-{}"
+"""Folder of another training of both models, in an experiment folder."""
+
 # In a model's run folder, in the order in which they come to be.
 CONFIG = "config.json"
 PROVENANCE = "provenance.json"

@@ -134,7 +134,10 @@ def _fit(
 
     history = History(folder, name, config.optim)
     wandb_logger: Logger | None = tracker(
-        experiment.tracking, folder=tracked_in, name=name, group=tracked_in.resolve().name
+        experiment.tracking,
+        folder=tracked_in,
+        name=_tracked_as(folder, tracked_in, name),
+        group=tracked_in.resolve().name,
     )
     trainer = lightning.Trainer(
         accelerator="gpu" if device.type == "cuda" else device.type,
@@ -205,6 +208,13 @@ def _run(trainer: lightning.Trainer, module: Classifier, resume: Path | None) ->
             f"not enough memory for a batch of {module.config.batch_size} pictures; lower "
             "--cnn.optim.batch-size or --vit.optim.batch-size"
         ) from None
+
+
+def _tracked_as(folder: Path, tracked_in: Path, name: str) -> str:
+    """Name of the tracker's run: "cnn", or "seed-1/cnn" for another training of an experiment."""
+    if folder == tracked_in or not folder.is_relative_to(tracked_in):
+        return name
+    return folder.relative_to(tracked_in).as_posix()
 
 
 def _resident(dataset: Dataset, indices: np.ndarray, device: torch.device) -> Split:

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.special import softmax
 
 from visavis import metrics, runs
-from visavis.compare import behaviour, calibration, grid, maps
+from visavis.compare import behaviour, calibration, maps, seeds
 from visavis.errors import CheckpointError
 from visavis.heatmaps import checksums, common_rows
 
@@ -102,7 +102,8 @@ def compare(experiment: Path) -> None:
         cnn.labels, cnn.predicted, vit.predicted, classes
     )
     buckets = behaviour.buckets(cnn.labels, cnn.predicted, vit.predicted)
-    rows = common_rows(cnn.heatmaps, vit.heatmaps)
+    rows_cnn, rows_vit = common_rows(cnn.heatmaps, vit.heatmaps)
+    trainings = seeds.trainings(experiment)
     mcnemar = metrics.mcnemar(cnn.right, vit.right)
     runs.write_json(
         experiment / runs.COMPARISON,
@@ -140,24 +141,18 @@ def compare(experiment: Path) -> None:
                 "vit": _mistakes(vit, maps.VIT_METHOD),
             },
             "similarity": {
-                "n": len(rows[0]),
+                "n": len(rows_cnn),
                 "pairs": [
-                    maps.similarity(cnn.heatmaps, vit.heatmaps, *rows, method)
+                    maps.similarity(cnn.heatmaps, vit.heatmaps, rows_cnn, rows_vit, method)
                     for method in vit.explanations["methods"]
                 ],
             },
-            "grid": grid.grid(
-                [
-                    *grid.maps_of(
-                        "cnn", 0, cnn.heatmaps, rows[0], list(cnn.explanations["methods"])
-                    ),
-                    *grid.maps_of(
-                        "vit", 0, vit.heatmaps, rows[1], list(vit.explanations["methods"])
-                    ),
-                ],
-                cnn.heatmaps["predicted"][rows[0]],
+            "grid": seeds.likeness(
+                trainings,
+                {n: list(r.explanations["methods"]) for n, r in (("cnn", cnn), ("vit", vit))},
             ),
-            "face_to_face": maps.face_to_face(cnn.heatmaps, vit.heatmaps, *rows),
+            "seeds": seeds.accuracies(trainings),
+            "face_to_face": maps.face_to_face(cnn.heatmaps, vit.heatmaps, rows_cnn, rows_vit),
         },
     )
     log.info("compared both models on %d test pictures", len(cnn.labels))

@@ -1,6 +1,6 @@
 """Do the two models look at the same thing, and what makes two maps differ?"""
 
-from visavis.discussion.numbers import MAPS, Values, compared, count, score, side
+from visavis.discussion.numbers import MAPS, NAMES, Values, compared, count, percent, score, side
 
 
 def gap(comparison: Values) -> str:
@@ -31,15 +31,40 @@ def gap(comparison: Values) -> str:
 
 def ceiling(comparison: Values) -> str:
     """How well two trainings of one model would agree."""
-    seeds = comparison["grid"]["groups"]["other_seed"]
-    if not seeds or not seeds["excess"]:
+    ceiling = comparison["grid"]["ceiling"]
+    if ceiling is None:
         return (
             "How well two trainings of the same model agree, the ceiling for any such number, was "
-            "not measured: it takes a second seed."
+            "not measured: it takes a second seed (--seeds 2)."
         )
+    text = (
+        f"Beyond what pictures of a class share, the main maps of the two models agree by "
+        f"{score(ceiling['models'])}; those of two trainings of the CNN by "
+        f"{score(ceiling['cnn'])}, of the ViT by {score(ceiling['vit'])}: more cannot "
+        "be expected of two models."
+    )
+    whole = ceiling["normalised"]
+    if whole is None:
+        return f"{text} What share of this ceiling the two models reach could not be told."
+    verdict = {
+        -1: "they differ by more than another training does",
+        1: "more than two trainings of one model",
+    }.get(side(whole, 1.0), "that they differ more than two trainings do was not shown")
+    return f"{text} Of this ceiling the two models reach {score(whole)}: {verdict}."
+
+
+def other_seeds(comparison: Values) -> str | None:
+    """Test accuracy of the further trainings; None with one seed."""
+    told = []
+    for name, label in NAMES.items():
+        of = [row for row in comparison["seeds"] if row["model"] == name]
+        if len(of) < 2:
+            return None
+        values = ", ".join(f"{percent(row['accuracy'])} (seed {row['seed']})" for row in of)
+        told.append(f"the {label} {values}")
     return (
-        f"Two trainings of the same model, explained by the same method, agree by "
-        f"{score(seeds['excess'])}: more cannot be expected of two different models."
+        f"Each model was trained {len(comparison['seeds']) // 2} times. Right on the test pictures "
+        f"were {'; '.join(told)}. All else in this report is of the first."
     )
 
 

@@ -55,6 +55,39 @@ def explain(
         _explain(folder, dataset, config, device=device, autocast=autocast)
 
 
+def explain_again(
+    folder: Path,
+    dataset: Dataset,
+    config: ExplainConfig,
+    *,
+    layer: str,
+    device: torch.device | str = "cpu",
+) -> None:
+    """Write heatmaps.npz alone, of the sample: for a second training of an explained model.
+
+    Args:
+        layer: where Grad-CAM looks, that of the first training.
+
+    Raises:
+        CheckpointError: as `explain`.
+    """
+    check_data(folder, dataset)
+    with runs.lock(folder):
+        model = load_trained(folder).to(device)
+        name = saliency.kind_of(model)
+        chosen = choose_pictures(*_predictions(folder, dataset), sample=config.images, shown=0)
+        logger.info("Explaining the %s on %d test pictures.", name, len(chosen.indices))
+        pixels = dataset.test_pixels[chosen.indices]
+        images = to_images(pixels).to(device)
+        explained = {
+            method: maps.explained(model, images, chosen, method, layer, predicted_only=True)
+            for method in saliency.methods_for(model)
+        }
+        runs.write_arrays(
+            folder / runs.HEATMAPS, images=pixels, **maps.arrays(model, images, chosen, explained)
+        )
+
+
 def _explain(
     folder: Path,
     dataset: Dataset,

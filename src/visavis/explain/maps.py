@@ -43,9 +43,19 @@ class Explained:
 
 
 def explained(
-    model: Model, images: Float[Tensor, "n 3 32 32"], chosen: Chosen, method: str, layer: str
+    model: Model,
+    images: Float[Tensor, "n 3 32 32"],
+    chosen: Chosen,
+    method: str,
+    layer: str,
+    *,
+    predicted_only: bool = False,
 ) -> Explained:
-    """The method's maps, after a trial of the method on the first pictures."""
+    """The method's maps, after a trial of the method on the first pictures.
+
+    Args:
+        predicted_only: leave out the maps for other classes.
+    """
     facts = saliency.METHODS[method]
     few = slice(GATE_PICTURES)
     found = gates.fault(
@@ -57,19 +67,20 @@ def explained(
     )
     if found:
         nothing = np.full((len(images), GRID, GRID), np.nan, dtype=np.float32)
-        if not facts.class_specific:
+        if predicted_only or not facts.class_specific:
             return Explained(nothing, fault=found)
         return Explained(nothing, nothing, [nothing[: chosen.sample]] * 2, fault=found)
     wrong = np.flatnonzero(chosen.predicted != chosen.labels)
     sample = slice(chosen.sample)
-    more = 2 * chosen.sample + len(wrong) if facts.class_specific else 0
+    every_class = facts.class_specific and not predicted_only
+    more = 2 * chosen.sample + len(wrong) if every_class else 0
     with bar(len(images) + more, facts.label) as progress:
 
         def maps(rows: slice | np.ndarray, *asked: np.ndarray) -> list[Maps]:
             of = [classes[rows] for classes in asked]
             return grid_maps(model, images[rows], of, method, layer=layer, progress=progress.update)
 
-        if not facts.class_specific:
+        if not every_class:
             return Explained(maps(slice(None), chosen.predicted)[0])
         in_sample = maps(sample, chosen.predicted, chosen.runner_up, chosen.one_more_class)
         (shown,) = maps(slice(chosen.sample, None), chosen.predicted)

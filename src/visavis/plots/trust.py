@@ -118,11 +118,13 @@ def few_cells(rows: Mapping[str, Mapping[str, Any]], model: str, whole: float) -
 
 @matplotlib.rc_context(STYLE)
 def likeness(grid: Mapping[str, Any]) -> Figure:
-    """How much each pair of maps agrees about the picture itself, as a matrix of `grid.excess`.
+    """How much each pair of maps of the first seed agrees about the picture itself, as a matrix.
 
     Cells between two maps of one model have its colour; those between the models are grey.
     """
-    maps, table = grid["maps"], grid["excess"]
+    first = [i for i, m in enumerate(grid["maps"]) if m["seed"] == grid["maps"][0]["seed"]]
+    maps = [grid["maps"][i] for i in first]
+    table = [[grid["excess"][i][j] for j in first] for i in first]
     count = len(maps)
     size = 2.6 + 0.5 * count
     figure, axes = new_figure(size, 0.82 * size)

@@ -47,36 +47,44 @@ class Chosen:
 
 
 def choose_pictures(
-    logits: Float[np.ndarray, "m classes"], labels: Int[np.ndarray, " m"], *, sample: int
+    logits: Float[np.ndarray, "m classes"],
+    labels: Int[np.ndarray, " m"],
+    *,
+    sample: int,
+    shown: int = SHOWN,
 ) -> Chosen:
-    """A random sample, and by a fixed rule pictures that the model gets right and wrong."""
+    """A random sample, and by a fixed rule pictures that the model gets right and wrong.
+
+    Args:
+        shown: how many of each kind, at most.
+    """
     walk = np.random.default_rng(SEED).permutation(len(labels))
     right = logits.argmax(axis=1) == labels
-    shown = {
-        "correct": _varied(walk[right[walk]], labels),
-        "incorrect": _varied(walk[~right[walk]], labels),
+    gallery_of = {
+        "correct": _varied(walk[right[walk]], labels, shown),
+        "incorrect": _varied(walk[~right[walk]], labels, shown),
     }
     rows = list(walk[:sample])
-    rows += [i for i in shown["correct"] + shown["incorrect"] if i not in set(rows)]
+    rows += [i for i in gallery_of["correct"] + gallery_of["incorrect"] if i not in set(rows)]
     row_of = {index: row for row, index in enumerate(rows)}
     rule = (
         "All test pictures are walked through in one random order, the same for both models. Of "
         "the pictures that the model gets right, and of those that it gets wrong, the first one "
-        f"of each true class is taken, up to {SHOWN}; then the next ones, until there are "
-        f"{SHOWN}."
+        f"of each true class is taken, up to {shown}; then the next ones, until there are "
+        f"{shown}."
     )
-    for kind, found in shown.items():
-        if len(found) < SHOWN:
+    for kind, found in gallery_of.items():
+        if len(found) < shown:
             rule += f" There are only {len(found)} {kind} test pictures."
     indices = np.array(rows)
-    gallery: dict[str, Any] = {k: [row_of[i] for i in found] for k, found in shown.items()}
+    gallery: dict[str, Any] = {k: [row_of[i] for i in found] for k, found in gallery_of.items()}
     return Chosen(
         indices, labels[indices], logits[indices], min(sample, len(walk)), gallery | {"rule": rule}
     )
 
 
-def _varied(walk: Int[np.ndarray, " m"], labels: Int[np.ndarray, " n"]) -> list[int]:
-    """The first picture of each class on the walk, then the next of any, up to SHOWN."""
-    first = np.sort(np.unique(labels[walk], return_index=True)[1])[:SHOWN]
-    rest = np.setdiff1d(np.arange(len(walk)), first)[: SHOWN - len(first)]
+def _varied(walk: Int[np.ndarray, " m"], labels: Int[np.ndarray, " n"], count: int) -> list[int]:
+    """The first picture of each class on the walk, then the next of any, up to `count`."""
+    first = np.sort(np.unique(labels[walk], return_index=True)[1])[:count]
+    rest = np.setdiff1d(np.arange(len(walk)), first)[: count - len(first)]
     return walk[np.concatenate([first, rest])].tolist()

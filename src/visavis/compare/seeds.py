@@ -1,0 +1,117 @@
+"""Other trainings of both models, with other seeds: how well does a model agree with itself?"""
+
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from visavis import metrics, runs
+from visavis.compare.grid import SHUFFLE_SEED, Maps, grid, maps_of
+from visavis.compare.maps import CNN_METHOD, VIT_METHOD
+from visavis.config import MODEL_NAMES
+from visavis.errors import CheckpointError
+from visavis.heatmaps import Arrays, common_rows
+
+MAIN = {"cnn": CNN_METHOD, "vit": VIT_METHOD}
+
+
+@dataclass(frozen=True)
+class Training:
+    """One trained and explained model."""
+
+    model: str
+    seed: int
+    folder: Path
+    heatmaps: Arrays
+
+
+def trainings(experiment: Path) -> list[Training]:
+    """The two models of an experiment and then, seed by seed, those that were trained again.
+
+    A seed of which one model is not explained yet is left out.
+
+    Raises:
+        CheckpointError: one was trained on other pictures than the first.
+    """
+    again = sorted(experiment.glob(runs.SEED.format("*")))
+    folders = [
+        experiment,
+        *(f for f in again if all((f / n / runs.HEATMAPS).exists() for n in MODEL_NAMES)),
+    ]
+    first = runs.read_json(experiment / "cnn" / runs.DATA)
+    found = []
+    for folder in folders:
+        for name in MODEL_NAMES:
+            data = runs.read_json(folder / name / runs.DATA)
+            for key in ("fingerprint", "split_fingerprint"):
+                if data[key] != first[key]:
+                    raise CheckpointError(
+                        f"{folder / name} was trained on other pictures than {experiment}/cnn "
+                        f"(their {key} differs); move it away, or train it from the same data"
+                    )
+            seed = runs.read_json(folder / name / runs.CONFIG)["seed"]
+            heatmaps = runs.read_arrays(folder / name / runs.HEATMAPS)
+            found.append(Training(name, seed, folder / name, heatmaps))
+    return found
+
+
+def accuracies(found: list[Training]) -> list[dict[str, Any]]:
+    """Test accuracy and macro F1 of each training."""
+    rows = []
+    for training in found:
+        evaluation = runs.read_json(training.folder / runs.EVALUATION)
+        scores = {key: evaluation[key] for key in ("accuracy", "f1_macro")}
+        rows.append({"model": training.model, "seed": training.seed, **scores})
+    return rows
+
+
+def likeness(found: list[Training], methods: dict[str, list[str]]) -> dict[str, Any]:
+    """The grid of all maps of all trainings, and the two main maps' agreement under its ceiling.
+
+    Args:
+        methods: of each model.
+
+    Returns:
+        What `grid` returns, on the pictures that all trainings put in the same class, and
+        `ceiling`: None with one seed; otherwise of the main maps the excess agreement between the
+        models (`models`), of each model with its other trainings (`cnn`, `vit`), and `normalised`,
+        models / sqrt(cnn vit): how much of the agreement that two trainings of a model reach two
+        different models reach. Above 1 is possible by chance; None where a ceiling was not shown to
+        be above 0.
+    """
+    rows = common_rows(*(training.heatmaps for training in found))
+    maps = [
+        of
+        for training, places in zip(found, rows, strict=True)
+        for of in maps_of(
+            training.model, training.seed, training.heatmaps, places, methods[training.model]
+        )
+    ]
+    classes = found[0].heatmaps["predicted"][rows[0]]
+    return grid(maps, classes) | {"ceiling": _ceiling(maps, classes)}
+
+
+def _ceiling(maps: list[Maps], classes: Int[np.ndarray, " n"]) -> dict[str, Any] | None:
+    main = [of for of in maps if of.method == MAIN[of.model]]
+    by_kind: dict[str, list[Float[np.ndarray, " n"]]] = {"models": [], "cnn": [], "vit": []}
+    for a, b in combinations(main, 2):
+        excess = metrics.rank_agreement(a.values, b.values) - metrics.shuffled_agreement(
+            a.values, b.values, classes, seed=SHUFFLE_SEED
+        )
+        by_kind["models" if a.model != b.model else a.model].append(excess)
+    if not all(by_kind.values()):
+        return None
+    means = {kind: np.mean(pairs, axis=0) for kind, pairs in by_kind.items()}
+    intervals = {kind: metrics.interval(of, clusters=classes) for kind, of in means.items()}
+    known = np.isfinite(np.stack(list(means.values()))).all(axis=0)
+    shown = all((of := intervals[name]) and of["low"] > 0 for name in MODEL_NAMES)
+    normalised = None
+    if shown:
+        normalised = metrics.drawn_interval(
+            np.stack([of[known] for of in means.values()], axis=1),
+            lambda m: m[:, 0] / np.sqrt(np.clip(m[:, 1] * m[:, 2], 1e-9, None)),
+        )
+    return {**intervals, "normalised": normalised}

@@ -1,0 +1,98 @@
+"""A copy of the model that has learnt to see pictures with a hole, for the single-deletion score."""
+
+import copy
+import dataclasses
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from visavis.config import IMAGE_SIDE, OptimConfig
+from visavis.data import Dataset
+from visavis.loader import TrainingBatches, to_images, to_tensor
+from visavis.metrics import Interval, interval
+from visavis.models import Model
+from visavis.optim import learning_rate_factor, optimizer
+from visavis.progress import bar
+from visavis.saliency.selection import SEED
+from visavis.saliency.single_deletion import SIDE
+
+PICTURES_PER_SAMPLED = 20
+"""Training pictures shown for each picture of the sample."""
+GENTLE = 0.1
+"""Share of the training's own learning rates."""
+
+HOLE = IMAGE_SIDE // SIDE
+
+
+def adapted(
+    model: Model,
+    optim: OptimConfig,
+    dataset: Dataset,
+    rows: np.ndarray,
+    *,
+    sample: int,
+    autocast: bool,
+) -> Model:
+    """Train a copy a little further, half of its pictures with one cell of mean colour.
+
+    Args:
+        optim: the settings that the model was trained with; its pictures are whole here.
+        rows: the training pictures.
+        sample: how many pictures will be scored; 20 training pictures are shown for each.
+    """
+    device = next(model.parameters()).device
+    generator = np.random.default_rng(SEED)
+    chosen = generator.permutation(rows)[: PICTURES_PER_SAMPLED * sample]
+    pixels = to_tensor(dataset.train_pixels[chosen]).to(device)
+    labels = torch.from_numpy(dataset.train_labels[chosen]).to(device)
+    settings = dataclasses.replace(
+        optim,
+        batch_size=min(optim.batch_size, max(2, len(chosen) // 2)),
+        crop=IMAGE_SIDE,
+        cutout=0,
+        muon_learning_rate=GENTLE * optim.muon_learning_rate,
+        learning_rate=GENTLE * optim.learning_rate,
+    )
+    other = copy.deepcopy(model).train()
+    dtype = torch.bfloat16 if autocast else torch.float32
+    steps_taken = optimizer(other, settings, dtype=dtype)
+    peaks = [group["lr"] for group in steps_taken.param_groups]
+    batches = TrainingBatches(pixels, labels, settings, seed=SEED, epoch=0)
+    layout = torch.channels_last
+    with bar(len(batches) * batches.batch_size, "learning to see holes") as progress:
+        for step, (images, answers) in enumerate(batches):
+            factor = learning_rate_factor(step, steps=len(batches), warmup_fraction=0.1)
+            for group, peak in zip(steps_taken.param_groups, peaks, strict=True):
+                group["lr"] = peak * factor
+            holed = with_holes(other, images, generator).contiguous(memory_format=layout)
+            with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
+                logits = other(holed)
+            F.cross_entropy(
+                logits.float(), answers, label_smoothing=settings.label_smoothing
+            ).backward()
+            steps_taken.step()
+            other.zero_grad(set_to_none=True)
+            progress.update(len(images))
+    return other.eval()
+
+
+def with_holes(
+    model: Model, images: torch.Tensor, generator: np.random.Generator, *, share: float = 0.5
+) -> torch.Tensor:
+    """The images, a share of them with one of the 16 cells, drawn at random, in the mean colour."""
+    holed = images.clone()
+    for i in np.flatnonzero(generator.random(len(images)) < share):
+        row, column = generator.integers(0, SIDE, 2) * HOLE
+        holed[i, :, row : row + HOLE, column : column + HOLE] = model.normalize.mean[0]
+    return holed
+
+
+def accuracy_with_holes(model: Model, pixels: np.ndarray, labels: np.ndarray) -> Interval | None:
+    """How often the model is right on pictures that all have a hole."""
+    device = next(model.parameters()).device
+    generator = np.random.default_rng(SEED)
+    images = with_holes(model, to_images(pixels).to(device), generator, share=1)
+    with torch.inference_mode():
+        answers = torch.cat([model(part).argmax(dim=1) for part in images.split(100)])
+    return interval((answers.cpu().numpy() == labels).astype(np.float64), clusters=labels)
