@@ -28,6 +28,7 @@ SCORES = {
     "mask_auc",
     "deletion_blur",
     "insertion_blur",
+    "single_deletion",
     "sufficient_area",
     "kept_10",
     "kept_20",

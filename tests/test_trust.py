@@ -209,3 +209,19 @@ def test_the_marks_of_the_report_are_those_of_the_scorecard(tmp_path: Path) -> N
     marks = {1: "●", 0: "○", -1: "✕"}
     for verdict, mark in marks.items():
         assert table.count(mark) == verdicts.count(verdict)
+
+
+def test_single_deletion_names_the_better_map_only_where_intervals_part(
+    files: dict[str, Facts],
+) -> None:
+    cnn, vit = copy.deepcopy(files["cnn"]), copy.deepcopy(files["vit"])
+    vit["methods"]["gradient_attention"]["scores"]["single_deletion"] = interval(0.5)
+    for value, said in (
+        (0.9, "the CNN's map fits"),
+        (0.1, "the ViT's map fits"),
+        (0.5, "was shown"),
+    ):
+        cnn["methods"]["grad_cam"]["scores"]["single_deletion"] = interval(value)
+        assert said in trust.single_deletion(cnn, vit)
+    cnn["methods"]["grad_cam"]["scores"]["single_deletion"] = None
+    assert "Too few" in trust.single_deletion(cnn, vit)

@@ -117,11 +117,25 @@ def validation_rows(folder: Path, dataset: Dataset) -> Int[np.ndarray, " m"]:
     Raises:
         CheckpointError: the folder names none, or others than there are.
     """
+    return _rows(folder, dataset, "validation")
+
+
+def training_rows(folder: Path, dataset: Dataset) -> Int[np.ndarray, " m"]:
+    """Which training pictures of `dataset` the model in `folder` learnt from.
+
+    Raises:
+        CheckpointError: the folder names none, or others than there are.
+    """
+    return _rows(folder, dataset, "train")
+
+
+def _rows(folder: Path, dataset: Dataset, part: str) -> Int[np.ndarray, " m"]:
     path = folder / runs.SPLIT
-    rows = runs.read_arrays(path).get("validation", np.empty(0, dtype=np.int32))
+    rows = runs.read_arrays(path).get(part, np.empty(0, dtype=np.int32))
     if not (len(rows) and 0 <= rows.min() <= rows.max() < len(dataset.train_pixels)):
+        name = {"train": "training"}.get(part, part)
         raise CheckpointError(
-            f"{path} names no validation pictures of {dataset.source}; use the data that this "
+            f"{path} names no {name} pictures of {dataset.source}; use the data that this "
             "model was trained on"
         )
     return rows

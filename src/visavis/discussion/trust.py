@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from visavis.discussion.numbers import (
     MAPS,
     NAMES,
+    NONE_SHOWN,
     Interval,
     Values,
     compared,
@@ -93,6 +94,22 @@ def few_cells(explanations: Values) -> str:
         f"answer, {verdict} ({share(by_chance)}). With a fifth of the cells it is right on "
         f"{share(own['kept_20'])} of the pictures, with a random fifth on "
         f"{share(chance['kept_20'])}."
+    )
+
+
+def single_deletion(cnn: Values, vit: Values) -> str:
+    """Whose main map fits better what the model loses without each cell."""
+    methods = [values["default_method"] for values in (cnn, vit)]
+    a, b = (
+        values["methods"][method]["scores"]["single_deletion"]
+        for values, method in zip((cnn, vit), methods, strict=True)
+    )
+    if a is None or b is None:
+        return "Too few maps hold evidence for their single-deletion scores to be compared."
+    better = {1: "the CNN's map fits better", -1: "the ViT's map fits better"}
+    return (
+        f"The single-deletion score of the CNN's {MAPS[methods[0]]} is {score(a)}, of the ViT's "
+        f"{MAPS[methods[1]]} {score(b)}: {better.get(compared(a, b), NONE_SHOWN)}."
     )
 
 

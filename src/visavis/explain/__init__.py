@@ -16,17 +16,18 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from visavis import runs, saliency
+from visavis import models, runs, saliency
 from visavis.config import GRID, ExplainConfig
 from visavis.data import Dataset
 from visavis.errors import CheckpointError
 from visavis.explain import findings, maps
+from visavis.explain.in_domain import single_deletion_scores
 from visavis.loader import to_images
 from visavis.models import Model
 from visavis.progress import bar
 from visavis.saliency import layers, placement
 from visavis.saliency.selection import SEED, choose_pictures
-from visavis.trained import check_data, load_trained, validation_rows
+from visavis.trained import check_data, load_trained, training_rows, validation_rows
 
 logger = logging.getLogger(__name__)
 
@@ -117,12 +118,24 @@ def _explain(
     masks = None
     if dataset.test_masks is not None:
         masks = placement.cell_means(dataset.test_masks[chosen.indices[few]])
+    single = single_deletion_scores(
+        model,
+        models.config_from_json(runs.read_json(folder / runs.CONFIG)["model"]).optim,
+        dataset,
+        training_rows(folder, dataset),
+        *about[1:],
+        every,
+        [method for method, of in explained.items() if of.fault is None],
+        layer,
+        autocast=autocast,
+    )
     found = findings.findings(
         every,
         explained,
         findings.removals(*about, every, random_orders=config.random_orders, autocast=autocast),
         findings.few_cells(*about, every, autocast=autocast),
         findings.randomised(*about, own, layer),
+        single["scores"],
         masks,
         chosen.labels[few],
         logger.info,
@@ -143,6 +156,7 @@ def _explain(
             "layer": layer,
             "layer_sweep": sweep,
             **found,
+            "right_with_hole": single["right_with_hole"],
             "gallery": chosen.gallery,
             "weights_sha256": runs.file_sha256(folder / runs.WEIGHTS),
             "precision": "bf16" if autocast else "float32",

@@ -2,9 +2,11 @@
 
 from visavis.config import Experiment
 from visavis.explain.findings import BASELINES, CASCADE_PICTURES
+from visavis.explain.in_domain import PICTURES_PER_SAMPLED
 from visavis.saliency import METHODS
 from visavis.saliency.attribution import STEPS as PATH
 from visavis.saliency.faithfulness import CELLS, STEPS
+from visavis.saliency.single_deletion import SIDE
 from visavis.saliency.sufficiency import KEPT
 
 WITH_GRADIENT = 2
@@ -28,4 +30,7 @@ def answers(name: str, experiment: Experiment) -> int:
 
     layers = 2 * len(experiment.cnn.widths) if name == "cnn" else 2 * experiment.vit.depth - 1
     scores = settings.images * (2 * removal(kinds) + len(KEPT) * kinds)
-    return maps + scores + settings.sweep_images * removal(layers)
+    # A step of training counts as three answers; then one more map of each method, of the copy.
+    adapting = 3 * PICTURES_PER_SAMPLED * settings.images
+    adapting += settings.images * (WITH_GRADIENT * (PATH + len(methods) - 2) + CELLS + SIDE**2)
+    return maps + scores + adapting + settings.sweep_images * removal(layers)

@@ -164,6 +164,7 @@ def findings(
     removal: tuple[Removal, Removal],
     cells: dict[str, Scores],
     shuffled: dict[str, dict[str, Any]],
+    single: Scores,
     masks: Float[np.ndarray, "n 8 8"] | None,
     labels: Int[np.ndarray, " n"],
     tell: Callable[..., None],
@@ -183,6 +184,7 @@ def findings(
             "deletion_blur": also["deletion"],
             "insertion_blur": also["insertion"],
             **cells[name],
+            "single_deletion": single[name],
             "centre_share": told(np.where(good, middle, np.nan)),
         }
         of_masks = ("mask_share", "pointing_hit", "mask_auc")

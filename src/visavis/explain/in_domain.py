@@ -1,7 +1,8 @@
-"""A copy of the model that has learnt to see pictures with a hole, for the single-deletion score."""
+"""The single-deletion score, of a copy of the model that has learnt to see pictures with a hole."""
 
 import copy
 import dataclasses
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,11 +10,14 @@ import torch.nn.functional as F
 
 from visavis.config import IMAGE_SIDE, OptimConfig
 from visavis.data import Dataset
-from visavis.loader import TrainingBatches, to_images, to_tensor
+from visavis.loader import TrainingBatches, to_tensor
 from visavis.metrics import Interval, interval
 from visavis.models import Model
 from visavis.optim import learning_rate_factor, optimizer
 from visavis.progress import bar
+from visavis.saliency import single_deletion
+from visavis.saliency.many import grid_maps
+from visavis.saliency.placement import Maps
 from visavis.saliency.selection import SEED
 from visavis.saliency.single_deletion import SIDE
 
@@ -23,6 +27,48 @@ GENTLE = 0.1
 """Share of the training's own learning rates."""
 
 HOLE = IMAGE_SIDE // SIDE
+
+
+def single_deletion_scores(
+    model: Model,
+    optim: OptimConfig,
+    dataset: Dataset,
+    rows: np.ndarray,
+    images: torch.Tensor,
+    predicted: np.ndarray,
+    labels: np.ndarray,
+    maps: dict[str, Maps],
+    methods: list[str],
+    layer: str,
+    *,
+    autocast: bool,
+) -> dict[str, Any]:
+    """The score of each kind of map, and how well the copy has learnt to see holes.
+
+    Methods explain the copy; the other `maps` are as they are.
+
+    Args:
+        optim: the settings that the model was trained with.
+        rows: the training pictures.
+    """
+    copied = adapted(model, optim, dataset, rows, sample=len(images), autocast=autocast)
+    fall = single_deletion.falls(copied, images, torch.from_numpy(predicted).to(images.device))
+    scores = {}
+    with bar(len(images) * len(methods), "single deletion") as progress:
+        for name, given in maps.items():
+            of = given
+            if name in methods:
+                (of,) = grid_maps(
+                    copied, images, [predicted], name, layer=layer, progress=progress.update
+                )
+            scores[name] = interval(single_deletion.score(of, fall), clusters=labels)
+    return {
+        "scores": scores,
+        "right_with_hole": {
+            "before": _right_with_holes(model, images, labels),
+            "after": _right_with_holes(copied, images, labels),
+        },
+    }
 
 
 def adapted(
@@ -88,11 +134,9 @@ def with_holes(
     return holed
 
 
-def accuracy_with_holes(model: Model, pixels: np.ndarray, labels: np.ndarray) -> Interval | None:
+def _right_with_holes(model: Model, images: torch.Tensor, labels: np.ndarray) -> Interval | None:
     """How often the model is right on pictures that all have a hole."""
-    device = next(model.parameters()).device
-    generator = np.random.default_rng(SEED)
-    images = with_holes(model, to_images(pixels).to(device), generator, share=1)
+    holed = with_holes(model, images, np.random.default_rng(SEED), share=1.0)
     with torch.inference_mode():
-        answers = torch.cat([model(part).argmax(dim=1) for part in images.split(100)])
+        answers = torch.cat([model(part).argmax(dim=1) for part in holed.split(100)])
     return interval((answers.cpu().numpy() == labels).astype(np.float64), clusters=labels)
