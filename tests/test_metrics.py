@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-from scipy import stats
 from torch import from_numpy
 from torchmetrics.functional.classification import multiclass_f1_score
 
@@ -121,52 +120,6 @@ def test_mcnemar_by_hand():
         "p_value": pytest.approx(2 * 7 / 64),
     }
     assert metrics.mcnemar(right_a, right_a)["p_value"] == 1
-
-
-def test_rank_agreement_equals_scipys_with_ties():
-    a, b = np.random.default_rng(6).integers(0, 5, (2, 20, 8, 8)).astype(np.float32)
-    expected = [stats.spearmanr(x.ravel(), y.ravel()).statistic for x, y in zip(a, b, strict=True)]
-    np.testing.assert_allclose(metrics.rank_agreement(a, b), expected)
-
-
-def test_rank_agreement_of_the_same_of_the_opposite_and_of_nothing():
-    maps = np.random.default_rng(7).random((3, 8, 8))
-    np.testing.assert_allclose(metrics.rank_agreement(maps, maps**3), 1)
-    np.testing.assert_allclose(metrics.rank_agreement(maps, -maps), -1)
-    assert np.isnan(metrics.rank_agreement(maps, np.zeros_like(maps))).all()
-
-
-def test_unrelated_maps_agree_by_chance_only():
-    a, b = np.random.default_rng(8).random((2, 500, 8, 8))
-    assert contains(metrics.interval(metrics.rank_agreement(a, b)), 0)
-
-
-def test_partners_are_others_of_the_same_class_each_taken_once():
-    labels = np.random.default_rng(9).integers(0, 10, 200)
-    partner = metrics.same_class_partner(labels, seed=0)
-    assert (labels[partner] == labels).all()
-    assert (partner != np.arange(200)).all()
-    assert sorted(partner) == list(range(200))
-    assert metrics.same_class_partner(np.array([0, 1, 1]), seed=0).tolist() == [-1, 2, 1]
-
-
-def test_a_shared_centre_is_all_floor_and_no_excess():
-    generator = np.random.default_rng(10)
-    rows = np.linspace(-1, 1, 8)
-    centre = np.exp(-2 * (rows[:, None] ** 2 + rows**2))
-    a, b = centre + generator.normal(0, 0.2, (2, 400, 8, 8))
-    labels = generator.integers(0, 10, 400)
-    agreement = metrics.rank_agreement(a, b)
-    floor = metrics.shuffled_agreement(a, b, labels)
-    assert agreement.mean() > 0.3
-    assert contains(metrics.interval(agreement - floor), 0)
-
-
-def test_a_lone_picture_of_its_class_has_no_floor():
-    maps = np.random.default_rng(11).random((3, 8, 8))
-    floor = metrics.shuffled_agreement(maps, maps, np.array([0, 1, 1]))
-    assert np.isnan(floor[0])
-    assert np.isfinite(floor[1:]).all()
 
 
 def test_a_share_of_one_is_not_certain_and_few_values_have_no_interval():

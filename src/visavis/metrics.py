@@ -11,7 +11,6 @@ pictures are given, the classes are drawn first and then, of each drawn class, i
 """
 
 import functools
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -184,59 +183,6 @@ def mcnemar(right_a: Bool[np.ndarray, " n"], right_b: Bool[np.ndarray, " n"]) ->
     return {"only_a": only_a, "only_b": only_b, "p_value": float(p_value)}
 
 
-def rank_agreement(
-    maps_a: Float[np.ndarray, "n ..."], maps_b: Float[np.ndarray, "n ..."]
-) -> Float[np.ndarray, " n"]:
-    """Spearman's rank correlation of each pair of maps; ties share their mean rank.
-
-    Returns:
-        -1 (opposite order) to 1 (same order); NaN where a map is constant, since it ranks nothing.
-    """
-    a, b = (_centred_ranks(maps) for maps in (maps_a, maps_b))
-    scale = np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))
-    with np.errstate(invalid="ignore"):
-        return np.clip((a * b).sum(axis=1) / np.where(scale > 0, scale, np.nan), -1, 1)
-
-
-def same_class_partner(labels: Int[np.ndarray, " n"], seed: int) -> Int[np.ndarray, " n"]:
-    """Another picture of the same class for each picture, each taken once; -1 for a lone one."""
-    generator = np.random.default_rng(seed)
-    partner = np.full(len(labels), -1)
-    for label in np.unique(labels):
-        members = generator.permutation(np.flatnonzero(labels == label))
-        if len(members) > 1:
-            partner[members] = np.roll(members, 1)
-    return partner
-
-
-def shuffled_agreement(
-    maps_a: Float[np.ndarray, "n ..."],
-    maps_b: Float[np.ndarray, "n ..."],
-    labels: Int[np.ndarray, " n"],
-    *,
-    seed: int = 0,
-    rounds: int = 10,
-) -> Float[np.ndarray, " n"]:
-    """The floor of `rank_agreement`: the same maps with b's from another picture of the class.
-
-    What agreement is left after the shuffle comes from the layout that pictures of a class share
-    (objects in the centre, sky above), not from this picture.
-
-    Args:
-        rounds: shuffles to average over.
-
-    Returns:
-        One value per picture; NaN where no other picture of its class is there.
-    """
-    partners = [same_class_partner(labels, seed + i) for i in range(rounds)]
-    values = np.stack([rank_agreement(maps_a, maps_b[p]) for p in partners])
-    # A constant map of one partner should not cost the picture its other rounds.
-    values[np.stack(partners) < 0] = np.nan
-    known = np.isfinite(values)
-    total = np.where(known, values, 0.0).sum(axis=0)
-    return np.where(known.any(axis=0), total / np.maximum(known.sum(axis=0), 1), np.nan)
-
-
 def _present_and_predicted(
     confusion: Int[np.ndarray, "*batch classes classes"],
 ) -> Int[np.ndarray, "*batch classes"]:
@@ -246,13 +192,6 @@ def _present_and_predicted(
 def _f1_macros(confusions: Int[np.ndarray, "n classes classes"]) -> Float[np.ndarray, " n"]:
     occurring = (_present_and_predicted(confusions) > 0).sum(axis=-1)
     return f1_per_class(confusions).sum(axis=-1) / np.maximum(occurring, 1)
-
-
-def _centred_ranks(maps: Float[np.ndarray, "n ..."]) -> Float[np.ndarray, "n k"]:
-    """Mean ranks of each map's cells, less their mean."""
-    flat = np.asarray(maps, dtype=np.float64).reshape(len(maps), math.prod(maps.shape[1:]))
-    ranks = stats.rankdata(flat, axis=1)
-    return ranks - ranks.mean(axis=1, keepdims=True)
 
 
 def _drawn_means(

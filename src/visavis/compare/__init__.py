@@ -147,7 +147,7 @@ def compare(experiment: Path) -> None:
                     for method in vit.explanations["methods"]
                 ],
             },
-            "grid": seeds.likeness(
+            "grid": seeds.grid_of_all(
                 trainings,
                 {n: list(r.explanations["methods"]) for n, r in (("cnn", cnn), ("vit", vit))},
             ),

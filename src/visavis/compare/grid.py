@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from visavis import metrics
+from visavis import likeness, metrics
 from visavis.heatmaps import Arrays, Rows
 
 SHUFFLE_SEED = 0
@@ -56,7 +56,7 @@ def grid(maps: list[Maps], labels: Int[np.ndarray, " n"]) -> dict[str, Any]:
     by_group: dict[str, list[Float[np.ndarray, " n"]]] = {group: [] for group in GROUPS}
     for i, j in combinations(range(count), 2):
         a, b = maps[i], maps[j]
-        excess = metrics.rank_agreement(a.values, b.values) - metrics.shuffled_agreement(
+        excess = likeness.rank_agreement(a.values, b.values) - likeness.shuffled_agreement(
             a.values, b.values, labels, seed=SHUFFLE_SEED
         )
         known = np.isfinite(excess)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from visavis import metrics
+from visavis import likeness, metrics
 from visavis.heatmaps import Arrays, Rows
 
 CNN_METHOD = "grad_cam"
@@ -31,9 +31,9 @@ def above_floor(
     a: Float[np.ndarray, "n h w"], b: Float[np.ndarray, "n h w"], classes: Rows
 ) -> dict[str, Any]:
     """Rank agreement, its floor with pictures of a class shuffled, and the paired difference."""
-    agreement = metrics.rank_agreement(a, b)
+    agreement = likeness.rank_agreement(a, b)
     floor: Float[np.ndarray, " n"] = (
-        metrics.shuffled_agreement(a, b, classes, seed=SHUFFLE_SEED) if len(a) else agreement
+        likeness.shuffled_agreement(a, b, classes, seed=SHUFFLE_SEED) if len(a) else agreement
     )
     known = np.isfinite(agreement) & np.isfinite(floor)
     return {
@@ -54,11 +54,17 @@ def similarity(
     """Agreement of the CNN's Grad-CAM with one of the ViT's maps, and what of it is not layout."""
     kept = ~(cnn[f"refused_{CNN_METHOD}"][rows_cnn] | vit[f"refused_{vit_method}"][rows_vit])
     rows_cnn, rows_vit = rows_cnn[kept], rows_vit[kept]
-    maps = cnn[f"map_{CNN_METHOD}"][rows_cnn], vit[f"map_{vit_method}"][rows_vit]
+    ours, theirs = cnn[f"map_{CNN_METHOD}"][rows_cnn], vit[f"map_{vit_method}"][rows_vit]
+    classes = cnn["predicted"][rows_cnn]
+    overlap = likeness.top_overlap(ours, theirs)
+    partner = likeness.same_class_partner(classes, SHUFFLE_SEED)
+    shuffled = np.where(partner < 0, np.nan, likeness.top_overlap(ours, theirs[partner]))
     return {
         "cnn_method": CNN_METHOD,
         "vit_method": vit_method,
-        **above_floor(*maps, cnn["predicted"][rows_cnn]),
+        **above_floor(ours, theirs, classes),
+        "top_overlap": metrics.interval(overlap, clusters=classes),
+        "top_overlap_floor": metrics.interval(shuffled, clusters=classes),
     }
 
 
@@ -72,7 +78,7 @@ def face_to_face(
     kept = cnn["predicted"][rows_cnn] == cnn["labels"][rows_cnn]
     kept &= ~(cnn[f"refused_{CNN_METHOD}"][rows_cnn] | vit[f"refused_{VIT_METHOD}"][rows_vit])
     rows_cnn, rows_vit = rows_cnn[kept], rows_vit[kept]
-    agreement = metrics.rank_agreement(
+    agreement = likeness.rank_agreement(
         cnn[f"map_{CNN_METHOD}"][rows_cnn], vit[f"map_{VIT_METHOD}"][rows_vit]
     )
 

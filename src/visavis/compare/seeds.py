@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from visavis import metrics, runs
+from visavis import likeness, metrics, runs
 from visavis.compare.grid import SHUFFLE_SEED, Maps, grid, maps_of
 from visavis.compare.maps import CNN_METHOD, VIT_METHOD
 from visavis.config import MODEL_NAMES
@@ -68,7 +68,7 @@ def accuracies(found: list[Training]) -> list[dict[str, Any]]:
     return rows
 
 
-def likeness(found: list[Training], methods: dict[str, list[str]]) -> dict[str, Any]:
+def grid_of_all(found: list[Training], methods: dict[str, list[str]]) -> dict[str, Any]:
     """The grid of all maps of all trainings, and the two main maps' agreement under its ceiling.
 
     Args:
@@ -98,7 +98,7 @@ def _ceiling(maps: list[Maps], classes: Int[np.ndarray, " n"]) -> dict[str, Any]
     main = [of for of in maps if of.method == MAIN[of.model]]
     by_kind: dict[str, list[Float[np.ndarray, " n"]]] = {"models": [], "cnn": [], "vit": []}
     for a, b in combinations(main, 2):
-        excess = metrics.rank_agreement(a.values, b.values) - metrics.shuffled_agreement(
+        excess = likeness.rank_agreement(a.values, b.values) - likeness.shuffled_agreement(
             a.values, b.values, classes, seed=SHUFFLE_SEED
         )
         by_kind["models" if a.model != b.model else a.model].append(excess)

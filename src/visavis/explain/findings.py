@@ -11,7 +11,8 @@ from torch import Tensor
 
 from visavis import saliency
 from visavis.explain.maps import Explained
-from visavis.metrics import Interval, interval, rank_agreement, shuffled_agreement
+from visavis.likeness import rank_agreement, shuffled_agreement
+from visavis.metrics import Interval, interval
 from visavis.models import Model
 from visavis.progress import bar
 from visavis.saliency import placement, sanity, sufficiency

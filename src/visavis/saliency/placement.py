@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from scipy import ndimage, stats
 
 from visavis.config import GRID, IMAGE_SIDE
-from visavis.metrics import rank_agreement
+from visavis.likeness import rank_agreement
 
 CELL_SIDE = IMAGE_SIDE // GRID
 FLAT = 1e-6

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from visavis.metrics import rank_agreement
+from visavis.likeness import rank_agreement
 from visavis.models.cnn import CNN
 from visavis.models.vit import ViT
 from visavis.saliency.many import grid_maps

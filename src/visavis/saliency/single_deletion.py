@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from visavis.config import GRID
-from visavis.metrics import rank_agreement
+from visavis.likeness import rank_agreement
 from visavis.models.cnn import CNN
 from visavis.models.vit import ViT
 from visavis.saliency.faithfulness import logits_of_kept
