@@ -306,6 +306,7 @@ def _explanations(
                     "deletion_blur_ahead_of": {
                         other: interval(0.1) for other in (*methods, *BASELINES) if other != method
                     },
+                    "fault": None,
                     "refused": 0,
                     "refused_because": {},
                     "deletion_ahead_of": {
@@ -327,6 +328,7 @@ def _explanations(
             "mask_chance": None if masks is None else interval(0.16, 0.005),
             "centre_chance": 0.25,
             "right_with_hole": {"before": interval(0.7), "after": interval(0.8)},
+            "right_without_hole": {"before": interval(0.9), "after": interval(0.91)},
             "gallery": {**rows, "rule": "the first of each kind in the order of the test set."},
             "seconds": 41.0,
         },

@@ -62,6 +62,15 @@ def test_maps_do_not_depend_on_the_batch_or_on_the_callers_mode():
         assert torch.equal(inside, expected)
 
 
+@torch.no_grad()
+def test_the_fused_attention_answers_as_the_written_out_one_does():
+    model, images = tiny.model("vit"), tiny.images(3)
+    fused = model(images)
+    with torch.enable_grad():
+        written_out = model(images)
+    torch.testing.assert_close(fused, written_out.detach(), atol=1e-5, rtol=1e-5)
+
+
 def test_rollout_of_two_tokens_computed_by_hand():
     first = torch.tensor([[[0.5, 0.5], [0.1, 0.9]], [[0.7, 0.3], [0.3, 0.7]]])  # two heads
     second = torch.tensor([[[0.4, 0.6], [0.4, 0.6]], [[0.6, 0.4], [0.4, 0.6]]])

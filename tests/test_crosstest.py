@@ -1,3 +1,4 @@
+import dataclasses
 import shutil
 
 import numpy as np
@@ -7,11 +8,12 @@ import torch
 import tiny
 from test_explain import CONFIG, run_folder
 from visavis import models, runs, shapes
-from visavis.crosstest import crosstest
+from visavis.crosstest import _composites, _energy, crosstest
 from visavis.data import Dataset
 from visavis.errors import CheckpointError
 from visavis.explain import explain
 from visavis.loader import to_images
+from visavis.saliency import placement, pointing
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +61,8 @@ def test_a_model_keeps_all_of_its_gain_with_its_own_twins_maps(twins):
     for pair in found["transfer"]:
         assert pair["cnn_method"] == pair["vit_method"]
         for key in ("cnn_keeps", "vit_keeps"):
-            assert pair[key] is None or pair[key] == {"value": 1, "low": 1, "high": 1}
+            whole = {"value": 1, "low": 1, "high": 1}
+            assert pair[key] is None or pair[key] == pytest.approx(whole, abs=0.02)
     assert found["transfer"][-1]["cnn_keeps"] is not None
 
 
@@ -68,27 +71,66 @@ def test_rankings_are_of_every_map_on_both_models(twins):
     assert len(rows) == 6
     said = runs.read_json(twins / "cnn" / runs.EXPLANATIONS)["methods"]
     for row in rows:
-        assert row["deletion"]["cnn"] == row["deletion"]["vit"]
+        apart = 0.3 if row["method"] == "grad_cam" else 0.02  # its zeros tie, in random order
+        assert row["deletion"]["cnn"] == pytest.approx(row["deletion"]["vit"], abs=apart)
     by_occlusion = next(row for row in rows if row["method"] == "occlusion")
     own = said["occlusion"]["scores"]["deletion"]
     assert by_occlusion["deletion"]["vit"]["value"] == pytest.approx(own["value"], rel=0.05)
 
 
-def test_composites_are_those_that_both_recognise_and_chance_is_their_area(twins):
+def test_composites_are_those_that_both_recognise(twins):
     found = runs.read_json(twins / runs.CROSSTEST)["composites"]
     for kind, chance in (("halves", 0.5), ("box", 0.25)):
-        of = found[kind]
-        assert of["chance"] == chance
-        assert of["n"] <= of["candidates"] * of["recognised"]["cnn"] + 1
-        assert of["recognised"]["cnn"] == of["recognised"]["vit"]
-        assert of["methods"]["cnn"] == of["methods"]["vit"]
+        assert found[kind]["chance"] == chance
+        assert found[kind]["recognised"]["cnn"] == found[kind]["recognised"]["vit"] < 0.5
+        assert found[kind]["n"] == round(
+            found[kind]["candidates"] * found[kind]["recognised"]["cnn"]
+        )
+
+
+@pytest.mark.parametrize("kind", pointing.KINDS)
+def test_the_truth_points_at_its_class_the_same_map_has_chance_and_a_fault_has_no_number(
+    dataset, monkeypatch, kind
+):
+    made = pointing.composites(kind, dataset.test_pixels, dataset.test_labels, count=600)
+    monkeypatch.setattr(
+        "visavis.crosstest._recognised", lambda model, images, classes: np.ones(len(images), bool)
+    )
+
+    def maps(model, images, asked, method, **settings):
+        region = made.region[: len(images)].astype(np.float32)
+        if method == "grad_cam":
+            return [region, 1 - region]
+        even = np.ones_like(region)
+        return [even, even]
+
+    monkeypatch.setattr("visavis.crosstest.grid_maps", maps)
+    methods = {"grad_cam": None, "occlusion": None, "integrated_gradients": "not the same"}
+    said = {
+        name: {"methods": {m: {"fault": f} for m, f in methods.items()}, "layer": "stages.2"}
+        for name in ("cnn", "vit")
+    }
+    both = {"cnn": tiny.model("cnn"), "vit": tiny.model("vit")}
+    found = _composites(both, dataset, kind, said, count=30)
+    assert found["n"] == 30
+    for name in ("cnn", "vit"):
+        of = found["methods"][name]
+        assert of["grad_cam"]["energy"] == pytest.approx({"value": 1, "low": 1, "high": 1})
+        assert of["occlusion"]["energy"]["value"] == pytest.approx(found["chance"])
+        assert of["integrated_gradients"]["energy"] is None
+
+
+def test_a_model_trained_anew_since_it_was_explained_is_refused(twins, dataset, tmp_path):
+    copy = shutil.copytree(twins, tmp_path / "copy")
+    said = runs.read_json(copy / "vit" / runs.EXPLANATIONS)
+    runs.write_json(copy / "vit" / runs.EXPLANATIONS, said | {"weights_sha256": "0" * 64})
+    with pytest.raises(CheckpointError, match="trained anew since it was explained"):
+        crosstest(copy, dataset, CONFIG)
 
 
 def test_other_pictures_and_a_missing_stage_are_refused(twins, dataset, tmp_path):
     copy = shutil.copytree(twins, tmp_path / "copy")
     (copy / runs.CROSSTEST).unlink()
-    import dataclasses
-
     brighter = dataclasses.replace(dataset, test_pixels=dataset.test_pixels | 1)
     with pytest.raises(CheckpointError, match="was trained on shapes"):
         crosstest(copy, brighter, CONFIG)
@@ -102,9 +144,6 @@ def test_other_pictures_and_a_missing_stage_are_refused(twins, dataset, tmp_path
 
 
 def test_maps_that_know_no_class_get_exactly_chance_on_halves():
-    from visavis.crosstest import _energy
-    from visavis.saliency import placement
-
     region = np.zeros((30, 8, 8))
     region[:, :, :4] = 1
     maps = placement.random_maps(30, seed=0)

@@ -5,7 +5,7 @@ import torch
 from small import dataset, experiment
 from visavis import runs, saliency
 from visavis.classifier import Classifier
-from visavis.film import METHODS, Film, shown_epochs
+from visavis.film import Film, shown_epochs
 from visavis.loader import to_images
 from visavis.train import train
 from visavis.trained import load_trained
@@ -37,11 +37,11 @@ def test_filming_changes_no_bit_of_the_training_and_shows_the_model_as_it_was(
     labels = strip["labels"]
     assert len(set(labels.tolist())) == len(labels)  # one of each class
     best = runs.read_json(tmp_path / "filmed" / runs.TRAINING)["best_epoch"]
-    for method in METHODS[name]:
-        expected = saliency.explain(
-            filmed, to_images(strip["images"]), torch.from_numpy(labels), method
-        )
-        np.testing.assert_allclose(strip[f"map_{method}"][best], expected, atol=1e-5, rtol=1e-3)
+    method = saliency.DEFAULT_METHOD[name]
+    expected = saliency.explain(
+        filmed, to_images(strip["images"]), torch.from_numpy(labels), method
+    )
+    np.testing.assert_allclose(strip[f"map_{method}"][best], expected, atol=1e-5, rtol=1e-3)
 
 
 def test_the_film_of_a_resumed_training_is_whole(tmp_path, monkeypatch):

@@ -3,6 +3,9 @@ import pytest
 import torch
 
 import tiny
+from visavis import models
+from visavis.explain import findings
+from visavis.likeness import rank_agreement
 from visavis.saliency import sanity
 from visavis.saliency.many import grid_maps
 
@@ -31,20 +34,44 @@ def test_a_map_that_reads_the_weights_changes_and_one_that_does_not_stays():
     pictures, asked = images[labels == 1], labels[labels == 1].numpy()
     model = tiny.taught("cnn", steps=20)
     (maps,) = grid_maps(model, pictures, [asked], "grad_cam")
-    same = sanity.agreement(model, pictures, asked, maps, "grad_cam", [])
-    np.testing.assert_allclose(same, 1, atol=1e-6)
-    whole = sanity.agreement(model, pictures, asked, maps, "grad_cam", sanity.parts(model))
-    assert np.nanmean(whole) < 0.6
+    same = sanity.maps_of_shuffled(model, pictures, asked, "grad_cam", [])
+    np.testing.assert_allclose(rank_agreement(maps, same), 1, atol=1e-6)
+    whole = sanity.maps_of_shuffled(model, pictures, asked, "grad_cam", sanity.parts(model))
+    assert np.nanmean(rank_agreement(maps, whole)) < 0.6
 
     model = tiny.taught("vit", steps=50)
     (attention,) = grid_maps(model, pictures, [asked], "attention")
-    above = sanity.agreement(model, pictures, asked, attention, "attention", ["head", "norm"])
-    np.testing.assert_allclose(above, 1, atol=1e-6)  # attention is below the head, and knows none
+    above = sanity.maps_of_shuffled(model, pictures, asked, "attention", ["head", "norm"])
+    np.testing.assert_allclose(above, attention, atol=1e-6)  # it is below the head, and knows none
 
 
-def test_a_refused_map_has_no_agreement():
-    model, pictures = tiny.model("vit"), tiny.images(3)
-    maps = np.random.default_rng(0).random((3, 8, 8)).astype(np.float32)
-    maps[1] = 0
-    found = sanity.agreement(model, pictures, np.zeros(3, np.int64), maps, "rollout", ["blocks.0"])
-    assert np.isfinite(found).tolist() == [True, False, True]
+def test_a_map_of_nothing_is_nan():
+    model, pictures = models.build(tiny.VIT_CONFIG), tiny.images(3)  # its head is zero
+    classes = np.zeros(3, np.int64)
+    found = sanity.maps_of_shuffled(model, pictures, classes, "gradient_attention", ["norm"])
+    assert np.isnan(found).all()
+
+
+@pytest.mark.parametrize("left", ["picture", "nothing"])
+def test_excess_is_what_is_left_of_the_picture_and_not_of_the_layout(left, monkeypatch):
+    """True maps share a layout; what the shuffled model shows is the picture, or noise."""
+    generator = np.random.default_rng(0)
+    layout, pictures, noise = generator.random((8, 8)), *generator.random((2, 100, 8, 8))
+    true = (3 * layout + pictures).astype(np.float32)
+    kept = pictures + 0.3 * noise if left == "picture" else 3 * layout + noise
+
+    def shuffled_maps(model, images, classes, method, names, *, layer=None, seed=0):
+        return kept[: len(images)].astype(np.float32)
+
+    monkeypatch.setattr(sanity, "maps_of_shuffled", shuffled_maps)
+    labels = np.arange(100) % 10
+    model = tiny.model("cnn")
+    found = findings.randomised(
+        model, tiny.images(100), labels, labels, {"grad_cam": true}, "stages.2"
+    )["grad_cam"]
+    excess = found["excess"]
+    if left == "picture":
+        assert excess["low"] > 0.15
+    else:  # the layout alone is no evidence that the picture is shown
+        assert excess["low"] < 0.05 and excess["high"] < 0.1
+        assert found["agreement"]["low"] > 0.3

@@ -224,7 +224,7 @@ class ExplainConfig:
     images: int = 500
     """Test pictures that the scores are measured on, drawn at random."""
     sweep_images: int = 100
-    """Validation pictures that the CNN's explanation layer is chosen on."""
+    """Validation pictures that the layer of each model's Grad-CAM is chosen on."""
     random_orders: int = 10
     """Random removal orders per picture: the zero point of the deletion and insertion scores."""
 
@@ -267,7 +267,10 @@ class Experiment:
 
     def __post_init__(self) -> None:
         _require(0 <= self.seed < 2**32, f"--seed {self.seed}: use 0 to {2**32 - 1}")
-        _require(1 <= self.seeds <= 20, f"--seeds {self.seeds}: use 1 to 20")
+        _require(
+            1 <= self.seeds <= 20 and self.seed + self.seeds <= 2**32,
+            f"--seeds {self.seeds}: use 1 to 20, and no seed above {2**32 - 1}",
+        )
 
     def model(self, name: str) -> ModelConfig:
         """The config of the model called `name`, "cnn" or "vit"."""

@@ -1,7 +1,7 @@
 """The crosstest stage: what takes both models at once, on the same pictures.
 
 Reads, in cnn/ and in vit/: config.json, data.json, training.json, weights.safetensors,
-heatmaps.npz, explanations.json. Writes crosstest.json.
+heatmaps.npz, removal.npz, explanations.json. Writes crosstest.json.
 
 Cross-testing asks how much of its own gain a model keeps when the cells are removed in the order of
 the other model's map. Composites, pictures made of two, ask whether maps point at their class; they
@@ -20,13 +20,14 @@ from jaxtyping import Bool, Float, Int
 from visavis import runs
 from visavis.config import MODEL_NAMES, ExplainConfig
 from visavis.data import Dataset
+from visavis.errors import CheckpointError
 from visavis.heatmaps import Arrays, Rows, checksums, common_rows
 from visavis.loader import to_images
-from visavis.metrics import interval, ratio_interval
+from visavis.metrics import MINIMUM, interval, ratio_interval
 from visavis.models import Model
 from visavis.progress import bar
 from visavis.saliency import pointing
-from visavis.saliency.faithfulness import measure
+from visavis.saliency.faithfulness import Removal, deletion_means
 from visavis.saliency.many import grid_maps
 from visavis.saliency.placement import Maps
 from visavis.saliency.selection import SEED
@@ -35,7 +36,8 @@ from visavis.trained import check_data, load_trained
 log = logging.getLogger(__name__)
 
 CANDIDATES = 20
-"""Composites tried for each one that is wanted: few have both classes recognised by both models."""
+"""Composites tried for each one that is wanted, as far as there are pictures: of few do both models
+recognise both classes."""
 
 
 def crosstest(
@@ -59,7 +61,15 @@ def crosstest(
         check_data(experiment / name, dataset)
     models = {name: load_trained(experiment / name).to(device) for name in MODEL_NAMES}
     said = {name: runs.read_json(experiment / name / runs.EXPLANATIONS) for name in MODEL_NAMES}
+    for name, values in said.items():
+        trained = runs.read_json(experiment / name / runs.TRAINING)["weights_sha256"]
+        if values.get("weights_sha256") != trained:
+            raise CheckpointError(
+                f"{experiment / name} was trained anew since it was explained; first: visavis "
+                f"explain {experiment / name}"
+            )
     heatmaps = {name: runs.read_arrays(experiment / name / runs.HEATMAPS) for name in MODEL_NAMES}
+    measured = {name: runs.read_arrays(experiment / name / runs.REMOVAL) for name in MODEL_NAMES}
     rows = dict(zip(MODEL_NAMES, common_rows(*heatmaps.values()), strict=True))
     n = len(rows["cnn"])
     log.info("Testing each model with the other's maps, on %d test pictures.", n)
@@ -69,7 +79,7 @@ def crosstest(
             "heatmaps_sha256": checksums(experiment),
             "n": n,
             "default_methods": {name: values["default_method"] for name, values in said.items()},
-            **_transfer(models, dataset, config, said, heatmaps, rows, autocast=autocast),
+            **_transfer(models, dataset, said, heatmaps, measured, rows, autocast=autocast),
             "composites": {
                 kind: _composites(models, dataset, kind, said, count=max(config.images // 2, 20))
                 for kind in pointing.KINDS
@@ -82,14 +92,19 @@ def crosstest(
 def _transfer(
     models: dict[str, Model],
     dataset: Dataset,
-    config: ExplainConfig,
     said: dict[str, Any],
     heatmaps: dict[str, Arrays],
+    measured: dict[str, Arrays],
     rows: dict[str, Rows],
     *,
     autocast: bool,
 ) -> dict[str, Any]:
-    """Deletion scores of every map on both models, and what each keeps with the other's map."""
+    """Deletion scores of every map on both models, and what each keeps with the other's map.
+
+    Both are empty if the models agree on too few pictures.
+    """
+    if len(rows["cnn"]) < MINIMUM:
+        return {"rankings": [], "transfer": []}
     maps: dict[str, Maps] = {}
     for name in MODEL_NAMES:
         for method in said[name]["methods"]:
@@ -97,23 +112,24 @@ def _transfer(
             found = heatmaps[name][f"map_{method}"][rows[name]]
             maps[f"{name} {method}"] = np.where(refused[:, None, None], np.nan, found)
     first = heatmaps["cnn"]
+    indices = first["indices"][rows["cnn"]]
     labels, predicted = first["labels"][rows["cnn"]], first["predicted"][rows["cnn"]]
-    images = to_images(dataset.test_pixels[first["indices"][rows["cnn"]]])
+    images = to_images(dataset.test_pixels[indices])
     removal = {}
     for name, model in models.items():
         on = next(model.parameters()).device
-        with bar(len(images), f"{name} with the maps of both") as progress:
-            removal[name] = measure(
+        foreign = {key: of for key, of in maps.items() if not key.startswith(f"{name} ")}
+        with bar(len(images), f"{name} with the other's maps") as progress:
+            means = deletion_means(
                 model,
                 images.to(on),
                 torch.from_numpy(predicted).to(on),
-                maps,
-                random_orders=config.random_orders,
-                clusters=labels,
+                foreign,
                 seed=SEED,
                 autocast=autocast,
                 progress=progress.update,
             )
+        removal[name] = _with_own(name, measured[name], indices, means, labels)
 
     def kept(tested: str, own: str, foreign: str) -> Any:
         """The gain with the other's order over the gain with its own; None unless that is one."""
@@ -132,7 +148,11 @@ def _transfer(
                 "model": name,
                 "method": method,
                 "deletion": {
-                    on: found.scores(f"{name} {method}")["deletion"]
+                    on: ratio_interval(
+                        found.random - found.deletion[f"{name} {method}"],
+                        found.random - found.oracle_deletion,
+                        clusters=labels,
+                    )
                     for on, found in removal.items()
                 },
             }
@@ -149,6 +169,31 @@ def _transfer(
             for a, b in dict.fromkeys([main, *((m, m) for m in shared)])
         ],
     }
+
+
+def _with_own(
+    name: str,
+    measured: Arrays,
+    indices: Int[np.ndarray, " n"],
+    foreign: dict[str, Float[np.ndarray, " n"]],
+    labels: Int[np.ndarray, " n"],
+) -> Removal:
+    """What the explain stage measured of these pictures, and the deletion by the other's maps."""
+    place = {index: row for row, index in enumerate(measured["indices"].tolist())}
+    rows = np.array([place[index] for index in indices.tolist()])
+    own = {
+        f"{name} {key.removeprefix('deletion_')}": values[rows]
+        for key, values in measured.items()
+        if key.startswith("deletion_")
+    }
+    return Removal(
+        random=measured["random"][rows],
+        oracle_deletion=measured["oracle_deletion"][rows],
+        oracle_insertion=measured["oracle_insertion"][rows],
+        deletion=own | foreign,
+        insertion={},
+        clusters=labels,
+    )
 
 
 def _composites(
@@ -169,8 +214,9 @@ def _composites(
     classes, region = made.classes[rows], made.region[rows]
     energies: dict[str, dict[str, Any]] = {}
     for name, model in models.items():
-        methods = said[name]["methods"]
-        energies[name] = {}
+        methods = [m for m, of in said[name]["methods"].items() if of["fault"] is None]
+        nothing = {"energy": None, "without_evidence": 1.0}
+        energies[name] = dict.fromkeys(said[name]["methods"], nothing)
         with bar(2 * len(rows) * len(methods), f"{name} on composites") as progress:
             for method in methods:
                 first, second = grid_maps(
@@ -186,7 +232,7 @@ def _composites(
         "candidates": len(images),
         "recognised": {name: float(of.mean()) for name, of in known.items()},
         "n": len(rows),
-        "chance": float(made.region[0].mean()),
+        "chance": 0.5 if kind == "halves" else 0.25,
         "methods": energies,
     }
 

@@ -200,6 +200,7 @@ CHECKS: dict[str, Callable[[str], Check]] = {
     "torch": _torch,
     "lightning": _package("lightning", "lightning>=2.6.6,<2.7"),
     "grad-cam": _package("pytorch_grad_cam", "grad-cam"),
+    "captum": _package("captum", "captum"),
     "processor": _cpu,
     "bf16": _bf16,
     "GPU": _gpu,

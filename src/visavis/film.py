@@ -1,5 +1,6 @@
 """A film strip: how a model's explanations of a few pictures take shape while it learns."""
 
+import contextlib
 from pathlib import Path
 from typing import cast
 
@@ -10,11 +11,10 @@ from lightning.pytorch.callbacks import Callback
 
 from visavis import runs, saliency
 from visavis.data import Dataset
+from visavis.errors import CheckpointError
 from visavis.loader import to_images
 from visavis.models import Model
 from visavis.saliency.many import grid_maps
-
-METHODS = {"cnn": ("grad_cam",), "vit": ("gradient_attention", "attention")}
 
 
 def shown_epochs(epochs: int) -> list[int]:
@@ -25,6 +25,9 @@ def shown_epochs(epochs: int) -> list[int]:
 
 class Film(Callback):
     """Writes film.npz: maps of the first validation picture of each class, for its true class.
+
+    Of the model's main method; Grad-CAM at its default layer, since the layer that is later chosen
+    by its scores is not known yet.
 
     Nothing in the training depends on it: the model is left as it was found, no random number is
     drawn, and its time is outside the training seconds.
@@ -48,8 +51,10 @@ class Film(Callback):
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         if trainer.current_epoch == 0:
             self._take(0, module)
-        elif self.path.exists():  # an interrupted training goes on
-            stored = runs.read_arrays(self.path)
+        else:  # an interrupted training goes on, if need be without the frames before
+            stored: dict[str, np.ndarray] = {"epochs": np.empty(0, dtype=np.int32)}
+            with contextlib.suppress(CheckpointError):
+                stored = runs.read_arrays(self.path)
             for row, epoch in enumerate(stored["epochs"].tolist()):
                 if epoch <= trainer.current_epoch:
                     self.frames[epoch] = {
@@ -67,7 +72,7 @@ class Film(Callback):
         images = to_images(self.pixels).to(module.device)
         self.frames[epoch] = {
             f"map_{method}": grid_maps(model, images, [self.labels], method)[0]
-            for method in METHODS[saliency.kind_of(model)]
+            for method in [saliency.DEFAULT_METHOD[saliency.kind_of(model)]]
         }
         maps = {
             name: np.stack([frame[name] for frame in self.frames.values()])

@@ -5,12 +5,11 @@ Those of accuracy are Wilson's (1927). All others are percentile bootstraps over
 of those numbers is the interval. What is known of one picture stays together in a draw, so
 differences of two models are paired.
 
-Pictures of a class have more in common than a class with another. Where the `clusters` of the
-pictures are given, the classes are drawn first and then, of each drawn class, its pictures (Davison
-& Hinkley 1997, section 3.8): the interval then answers for other classes of the kind too.
+Pictures of a class have more in common than those of two classes. Where the `clusters` of the
+pictures are given, whole classes are drawn, each with all of its pictures (Davison & Hinkley 1997,
+section 3.8): the interval then answers for other classes of the kind.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -121,6 +120,7 @@ def drawn_interval(
     values: Float[np.ndarray, "n k"],
     statistic: Callable[[Float[np.ndarray, "draws k"]], Float[np.ndarray, " draws"]],
     *,
+    clusters: Clusters = None,
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Interval | None:
@@ -130,7 +130,7 @@ def drawn_interval(
     """
     if len(values) < MINIMUM:
         return None
-    drawn = statistic(_drawn_means(values, seed, resamples))
+    drawn = statistic(_drawn_means(values, seed, resamples, clusters))
     (value,) = statistic(values.mean(axis=0, keepdims=True))
     return None if np.isnan(drawn).any() else _interval(value, drawn)
 
@@ -198,28 +198,18 @@ def _drawn_means(
     values: Float[np.ndarray, "n *k"], seed: int, resamples: int, clusters: Clusters = None
 ) -> Float[np.ndarray, "resamples *k"]:
     """The means of `values` when its rows are drawn with replacement, `resamples` times."""
-    if clusters is not None:
-        draws = _clustered_draws(clusters.tobytes(), clusters.dtype.str, seed, resamples)
-        return (draws @ values.reshape(len(values), -1)).reshape(resamples, *values.shape[1:])
     generator, n = np.random.default_rng(seed), len(values)
+    if clusters is not None:  # all rows of a drawn class
+        classes, of = np.unique(clusters, return_inverse=True)
+        members = np.eye(len(classes))[of].T
+        even = np.full(len(classes), 1 / len(classes))
+        times = generator.multinomial(len(classes), even, resamples)
+        sums = (members @ values.reshape(n, -1)).reshape(len(classes), -1)
+        means = times @ sums / (times @ members.sum(axis=1))[:, None]
+        return means.reshape(resamples, *values.shape[1:])
     # By how often each row was drawn: far less to move than the rows themselves.
-    counts = (np.bincount(generator.integers(0, n, n), minlength=n) for _ in range(resamples))
-    return np.stack([count @ values for count in counts]) / n
-
-
-@functools.lru_cache(maxsize=8)  # many scores are of the same pictures
-def _clustered_draws(
-    clusters: bytes, dtype: str, seed: int, resamples: int
-) -> Float[np.ndarray, "resamples n"]:
-    """The share of each picture in each draw of classes and then of their pictures."""
-    labels = np.frombuffer(clusters, dtype)
-    generator = np.random.default_rng(seed)
-    members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
-    chosen = generator.multinomial(len(members), np.full(len(members), 1 / len(members)), resamples)
-    draws = np.zeros((resamples, len(labels)))
-    for times, rows in zip(chosen.T, members, strict=True):
-        draws[:, rows] = generator.multinomial(times * len(rows), np.full(len(rows), 1 / len(rows)))
-    return draws / draws.sum(axis=1, keepdims=True)
+    draws = (np.bincount(generator.integers(0, n, n), minlength=n) for _ in range(resamples))
+    return np.stack([counts @ values for counts in draws]) / n
 
 
 def _interval(value: float, drawn: Float[np.ndarray, " resamples"]) -> Interval:

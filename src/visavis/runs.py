@@ -18,7 +18,7 @@ from visavis.errors import CheckpointError, EnvironmentFault
 
 log = logging.getLogger(__name__)
 
-SCHEMA = 2
+SCHEMA = 3
 
 # In an experiment folder.
 EXPERIMENT = "experiment.json"
@@ -43,6 +43,7 @@ TRAINING = "training.json"
 PREDICTIONS = "predictions.npz"
 EVALUATION = "evaluation.json"
 HEATMAPS = "heatmaps.npz"
+REMOVAL = "removal.npz"
 EXPLANATIONS = "explanations.json"
 
 

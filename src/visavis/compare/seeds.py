@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from visavis import likeness, metrics, runs
-from visavis.compare.grid import SHUFFLE_SEED, Maps, grid, maps_of
+from visavis.compare.grid import SHUFFLE_SEED, Kind, grid, maps_of
 from visavis.compare.maps import CNN_METHOD, VIT_METHOD
 from visavis.config import MODEL_NAMES
 from visavis.errors import CheckpointError
@@ -34,7 +34,7 @@ def trainings(experiment: Path) -> list[Training]:
     A seed of which one model is not explained yet is left out.
 
     Raises:
-        CheckpointError: one was trained on other pictures than the first.
+        CheckpointError: one was trained on other pictures or with other settings than the first.
     """
     again = sorted(experiment.glob(runs.SEED.format("*")))
     folders = [
@@ -42,6 +42,7 @@ def trainings(experiment: Path) -> list[Training]:
         *(f for f in again if all((f / n / runs.HEATMAPS).exists() for n in MODEL_NAMES)),
     ]
     first = runs.read_json(experiment / "cnn" / runs.DATA)
+    settings = {n: runs.read_json(experiment / n / runs.CONFIG)["model"] for n in MODEL_NAMES}
     found = []
     for folder in folders:
         for name in MODEL_NAMES:
@@ -52,9 +53,14 @@ def trainings(experiment: Path) -> list[Training]:
                         f"{folder / name} was trained on other pictures than {experiment}/cnn "
                         f"(their {key} differs); move it away, or train it from the same data"
                     )
-            seed = runs.read_json(folder / name / runs.CONFIG)["seed"]
+            config = runs.read_json(folder / name / runs.CONFIG)
+            if config["model"] != settings[name]:
+                raise CheckpointError(
+                    f"{folder / name} was trained with other settings than {experiment / name}: it "
+                    "is not another seed of it; move it away"
+                )
             heatmaps = runs.read_arrays(folder / name / runs.HEATMAPS)
-            found.append(Training(name, seed, folder / name, heatmaps))
+            found.append(Training(name, config["seed"], folder / name, heatmaps))
     return found
 
 
@@ -94,7 +100,7 @@ def grid_of_all(found: list[Training], methods: dict[str, list[str]]) -> dict[st
     return grid(maps, classes) | {"ceiling": _ceiling(maps, classes)}
 
 
-def _ceiling(maps: list[Maps], classes: Int[np.ndarray, " n"]) -> dict[str, Any] | None:
+def _ceiling(maps: list[Kind], classes: Int[np.ndarray, " n"]) -> dict[str, Any] | None:
     main = [of for of in maps if of.method == MAIN[of.model]]
     by_kind: dict[str, list[Float[np.ndarray, " n"]]] = {"models": [], "cnn": [], "vit": []}
     for a, b in combinations(main, 2):
@@ -113,5 +119,6 @@ def _ceiling(maps: list[Maps], classes: Int[np.ndarray, " n"]) -> dict[str, Any]
         normalised = metrics.drawn_interval(
             np.stack([of[known] for of in means.values()], axis=1),
             lambda m: m[:, 0] / np.sqrt(np.clip(m[:, 1] * m[:, 2], 1e-9, None)),
+            clusters=classes[known],
         )
     return {**intervals, "normalised": normalised}

@@ -1,6 +1,6 @@
 """Do the two models look at the same thing, and what makes two maps differ?"""
 
-from visavis.discussion.numbers import MAPS, NAMES, Values, compared, count, percent, score, side
+from visavis.discussion.numbers import MAPS, NAMES, Values, count, percent, score, side
 
 
 def gap(comparison: Values) -> str:
@@ -9,23 +9,18 @@ def gap(comparison: Values) -> str:
     same_model, same_method = groups["same_model"], groups["same_method"]
     if not (same_model and same_method and same_model["excess"] and same_method["excess"]):
         return "Too few pictures have the maps that this comparison needs."
-    a, b = same_model["excess"], same_method["excess"]
-    larger = compared(a, b)
     verdict = {
-        1: "Here the choice of the model changes a map more than the choice of the method",
-        -1: "Here the choice of the method changes a map more than the choice of the model",
+        1: "Here the choice of the method changes a map more than the choice of the model",
+        -1: "Here the choice of the model changes a map more than the choice of the method",
     }.get(
-        larger,
+        side(comparison["grid"]["gap"]),
         "That the choice of the model or that of the method changes a map more was not shown",
     )
-    so = {
-        1: " So what a CNN's Grad-CAM and a ViT's attention do not share is mostly the models'.",
-        -1: " So what a CNN's Grad-CAM and a ViT's attention do not share is mostly the methods'.",
-    }
     return (
         f"{verdict}: beyond what pictures of a class share, two methods on one model agree by "
-        f"{score(a)} (mean of {count(same_model['pairs'])} pairs), two models under one method by "
-        f"{score(b)} ({count(same_method['pairs'])} pairs).{so.get(larger, '')}"
+        f"{score(same_model['excess'])} (mean of {count(same_model['pairs'])} pairs), two models "
+        f"under one method by {score(same_method['excess'])} ({count(same_method['pairs'])} "
+        "pairs), over the methods that both models have."
     )
 
 
@@ -64,12 +59,15 @@ def other_seeds(comparison: Values) -> str | None:
         told.append(f"the {label} {values}")
     return (
         f"Each model was trained {len(comparison['seeds']) // 2} times. Right on the test pictures "
-        f"were {'; '.join(told)}. All else in this report is of the first."
+        f"were {'; '.join(told)}. All else in this report but "
+        "the ceiling of likeness is of the first."
     )
 
 
 def transfer(crosstest: Values) -> list[str]:
     """How much of its own gain a model keeps with the other's map."""
+    if not crosstest["transfer"]:
+        return ["The models agree on too few pictures for each to be tested with the other's map."]
     main = crosstest["transfer"][0]
     sentences = []
     for tested, other, key, own, foreign in (

@@ -29,7 +29,7 @@ CHECKS = {
 
 SHORTCUTS = ("centre", "edges", "mean")
 LITTLE = 0.2
-"""Rank correlation beyond the floor that may be left after shuffling for a check half passed."""
+"""Rank correlation beyond the floor that may be left after shuffling."""
 
 Check = tuple[int | None, str]
 """1 shown, 0 not shown, -1 the contrary was shown, None not asked; and the number behind it."""
@@ -44,13 +44,16 @@ def scorecard(explanations: Values, crosstest: Values) -> dict[str, dict[str, Ch
         checks: dict[str, Check] = {
             "random": (side(scores["deletion"]), _value(scores["deletion"])),
             "shortcuts": _leads(method["deletion_ahead_of"]),
-            "blurred": (
-                min(side(blurred), _leads(method["deletion_blur_ahead_of"])[0] or 0),
-                _value(blurred),
+            "blurred": min(
+                (side(blurred), _value(blurred)),
+                _leads(method["deletion_blur_ahead_of"]),
+                key=lambda check: check[0] or 0,
             ),
             "weights": _weights(method["shuffled"]["excess"]),
             "class": _class(explanations["model"], name, method, crosstest),
         }
+        if name == "occlusion":  # it is the oracle of the mean colour, but for log-odds
+            checks["random"] = checks["shortcuts"] = (None, "by construction")
         if explanations["mask_chance"] is not None:
             checks["mask"] = _mask(scores["mask_share"], explanations)
         found[name] = checks
@@ -61,11 +64,14 @@ def trusted(explanations: Values, crosstest: Values) -> str:
     """Which of a model's maps passed all checks, and where its main map fell short."""
     card = scorecard(explanations, crosstest)
     model, main = NAMES[explanations["model"]], explanations["default_method"]
-    passed = [name for name, checks in card.items() if not _short_of(checks)]
+    methods = explanations["methods"]
+    passed = [
+        n for n, checks in card.items() if methods[n]["class_specific"] and not _short_of(checks)
+    ]
     asked = len([verdict for verdict, _ in card[main].values() if verdict is not None])
     text = (
         f"Of the {model}'s {count(len(card))} kinds of map, "
-        f"{' and '.join(MAPS[name] for name in passed) or 'none'} passed every check"
+        f"{' and '.join(MAPS[name] for name in passed) or 'none'} passed every check asked of it"
     )
     short = _short_of(card[main])
     if not short:
@@ -168,37 +174,37 @@ def shuffled(explanations: Values) -> str:
 
 
 def _leads(ahead_of: Mapping[str, Interval | None]) -> Check:
-    """The smallest lead over the shortcuts."""
+    """The worst lead over the shortcuts."""
     leads = {name: ahead_of[name] for name in SHORTCUTS}
     known = {name: lead for name, lead in leads.items() if lead is not None}
     if not known:
         return 0, "–"
-    name = min(known, key=lambda key: known[key]["value"])
-    worst = min(side(lead) for lead in leads.values())
+    name = min(known, key=lambda key: (side(known[key]), known[key]["value"]))
+    worst = side(known[name]) if len(known) == len(leads) else min(0, side(known[name]))
     return worst, f"{_signed(known[name]['value'])} over {MAPS[name].removeprefix('the ')}"
 
 
 def _weights(excess: Interval | None) -> Check:
-    """Passed if nothing of the map was shown to be left beyond the floor."""
+    """Passed if hardly anything of the map is left beyond the floor."""
     if excess is None:
         return None, "no map left"
-    if side(excess) <= 0:
-        return 1, f"{_signed(excess['value'])} left"
-    return (0 if excess["high"] < LITTLE else -1), f"{_signed(excess['value'])} left"
+    left = f"{_signed(excess['value'])} left"
+    return side(
+        {"value": 0.0, "low": LITTLE - excess["high"], "high": LITTLE - excess["low"]}
+    ), left
 
 
 def _class(model: str, name: str, method: Values, crosstest: Values) -> Check:
     """Passed if on both kinds of composites the map lies on its class's part more than chance."""
     if not method["class_specific"]:
         return None, "knows no class"
-    kinds = [
-        (side(of["methods"][model][name]["energy"], of["chance"]), of)
-        for of in crosstest["composites"].values()
-    ]
-    energy = crosstest["composites"]["halves"]["methods"][model][name]["energy"]
-    if energy is None:
-        return 0, "–"
-    return min(verdict for verdict, _ in kinds), f"{percent(energy['value'], 0)} on its half"
+    outcomes = []
+    for kind, part in (("halves", "its half"), ("box", "its box")):
+        of = crosstest["composites"][kind]
+        energy = of["methods"][model][name]["energy"]
+        told = "–" if energy is None else f"{percent(energy['value'], 0)} on {part}"
+        outcomes.append((side(energy, of["chance"]), told))
+    return min(outcomes, key=lambda outcome: outcome[0])
 
 
 def _mask(inside: Interval | None, explanations: Values) -> Check:

@@ -1,7 +1,7 @@
 """The explain stage: heatmaps of one trained model on test pictures, and how far to trust them.
 
 Reads config.json, data.json, training.json, weights.safetensors, predictions.npz and split.npz.
-Writes heatmaps.npz and explanations.json.
+Writes heatmaps.npz, removal.npz (deletion and insertion of each picture) and explanations.json.
 
 Each picture is explained for the class that the model predicted. Both models are explained on the
 same random sample of test pictures, which all scores are measured on; the gallery's come on top.
@@ -85,7 +85,11 @@ def explain_again(
             for method in saliency.methods_for(model)
         }
         runs.write_arrays(
-            folder / runs.HEATMAPS, images=pixels, **maps.arrays(model, images, chosen, explained)
+            folder / runs.HEATMAPS,
+            images=pixels,
+            layer=np.array(layer),
+            weights_sha256=np.array(runs.file_sha256(folder / runs.WEIGHTS)),
+            **maps.arrays(model, images, chosen, explained),
         )
 
 
@@ -118,6 +122,9 @@ def _explain(
     masks = None
     if dataset.test_masks is not None:
         masks = placement.cell_means(dataset.test_masks[chosen.indices[few]])
+    removal = findings.removals(
+        *about, every, random_orders=config.random_orders, autocast=autocast
+    )
     single = single_deletion_scores(
         model,
         models.config_from_json(runs.read_json(folder / runs.CONFIG)["model"]).optim,
@@ -132,8 +139,8 @@ def _explain(
     found = findings.findings(
         every,
         explained,
-        findings.removals(*about, every, random_orders=config.random_orders, autocast=autocast),
-        findings.few_cells(*about, every, autocast=autocast),
+        removal,
+        findings.few_cells(*about, every),
         findings.randomised(*about, own, layer),
         single["scores"],
         masks,
@@ -144,6 +151,7 @@ def _explain(
     runs.write_arrays(
         folder / runs.HEATMAPS, images=pixels, **maps.arrays(model, images, chosen, explained)
     )
+    runs.write_arrays(folder / runs.REMOVAL, indices=chosen.indices[few], **removal[0].arrays())
     runs.write_json(
         folder / runs.EXPLANATIONS,
         {
@@ -157,6 +165,7 @@ def _explain(
             "layer_sweep": sweep,
             **found,
             "right_with_hole": single["right_with_hole"],
+            "right_without_hole": single["right_without_hole"],
             "gallery": chosen.gallery,
             "weights_sha256": runs.file_sha256(folder / runs.WEIGHTS),
             "precision": "bf16" if autocast else "float32",

@@ -1,4 +1,4 @@
-"""How much work the explain stage will be, for the estimate that `run` gives."""
+"""How much work explaining and crosstesting will be, for the estimate that `run` gives."""
 
 from visavis.config import Experiment
 from visavis.explain.findings import BASELINES, CASCADE_PICTURES
@@ -14,7 +14,7 @@ WITH_GRADIENT = 2
 
 
 def answers(name: str, experiment: Experiment) -> int:
-    """How many pictures the stage shows to the model called `name`."""
+    """How many pictures the two stages show to the model called `name`."""
     settings = experiment.explain
     methods = [method for method, facts in METHODS.items() if name in facts.models]
     kinds = len(methods) + len(BASELINES)
@@ -33,4 +33,9 @@ def answers(name: str, experiment: Experiment) -> int:
     # A step of training counts as three answers; then one more map of each method, of the copy.
     adapting = 3 * PICTURES_PER_SAMPLED * settings.images
     adapting += settings.images * (WITH_GRADIENT * (PATH + len(methods) - 2) + CELLS + SIDE**2)
-    return maps + scores + adapting + settings.sweep_images * removal(layers)
+    # Then the crosstest: the maps of both models on this one, and all methods on composites.
+    both = sum(len(method.models) for method in METHODS.values())
+    crosstest = settings.images * (
+        (STEPS - 1) * (both - len(methods)) + 2 * WITH_GRADIENT * (PATH + len(methods) - 2) + CELLS
+    )
+    return maps + scores + adapting + crosstest + settings.sweep_images * removal(layers)

@@ -28,7 +28,7 @@ BASELINES = {
 }
 """Maps that know nothing of the picture, or nothing of the model."""
 
-CASCADE_PICTURES = 50
+CASCADE_PICTURES = 25
 """Of the sample, for the shuffling of weights part by part; all are used for the whole."""
 
 Scores = dict[str, Interval | None]
@@ -88,14 +88,12 @@ def few_cells(
     predicted: Int[np.ndarray, " n"],
     labels: Int[np.ndarray, " n"],
     maps: dict[str, Maps],
-    *,
-    autocast: bool,
 ) -> dict[str, Scores]:
     """For each kind of map, how few of its highest cells are enough, and how often few are."""
     found = {}
     with bar(len(maps) * len(images), "few cells") as progress:
         for name, of in maps.items():
-            named = sufficiency.answers(model, images, of, seed=SEED, autocast=autocast)
+            named = sufficiency.answers(model, images, of, seed=SEED)
             area = sufficiency.sufficient_area(named, predicted)
             found[name] = {
                 "sufficient_area": interval(area, clusters=labels),
@@ -118,8 +116,9 @@ def randomised(
 ) -> dict[str, dict[str, Any]]:
     """For each method, what is left of its maps when the model's weights are shuffled.
 
-    `agreement` with the true maps when all weights are, its `floor`, which maps of two pictures of
-    a class reach, and the paired `excess`; and the agreement after each step of the `cascade`.
+    `agreement` with the true maps when all weights are, its `floor` with the shuffled model's map
+    of another picture of the class, and the paired `excess`: what is left of the picture itself.
+    And the agreement after each step of the `cascade`.
     """
     parts = sanity.parts(model)
     few = slice(CASCADE_PICTURES)
@@ -127,33 +126,31 @@ def randomised(
     total = len(maps) * ((len(parts) - 1) * len(images[few]) + len(images))
     with bar(total, "shuffled weights") as progress:
         for method, of in maps.items():
+            true = placement.without_refused(of)
 
-            def left(
-                count: int, rows: slice, method: str = method, of: Maps = of
-            ) -> Float[np.ndarray, " k"]:
-                values = sanity.agreement(
-                    model,
-                    images[rows],
-                    predicted[rows],
-                    of[rows],
-                    method,
-                    parts[:count],
-                    layer=layer,
+            def left(count: int, rows: slice, method: str = method) -> Maps:
+                without = sanity.maps_of_shuffled(
+                    model, images[rows], predicted[rows], method, parts[:count], layer=layer
                 )
-                progress.update(len(values))
-                return values
+                progress.update(len(without))
+                return without
 
-            steps = [left(i + 1, few) for i in range(len(parts) - 1)]
             whole = left(len(parts), slice(None))
-            known = placement.without_refused(of)
-            floor = shuffled_agreement(known, known, labels, seed=SEED)
+            steps = [*(left(i + 1, few) for i in range(len(parts) - 1)), whole[few]]
+            agreement = rank_agreement(true, whole)
+            floor = shuffled_agreement(true, whole, labels, seed=SEED)
             found[method] = {
-                "agreement": interval(whole, clusters=labels),
+                "agreement": interval(agreement, clusters=labels),
                 "floor": interval(floor, clusters=labels),
-                "excess": interval(whole - floor, clusters=labels),
+                "excess": interval(agreement - floor, clusters=labels),
                 "cascade": [
-                    {"part": part, "agreement": interval(values, clusters=labels[: len(values)])}
-                    for part, values in zip(parts, [*steps, whole[few]], strict=True)
+                    {
+                        "part": part,
+                        "agreement": interval(
+                            rank_agreement(true[few], without), clusters=labels[few]
+                        ),
+                    }
+                    for part, without in zip(parts, steps, strict=True)
                 ],
             }
     return found
@@ -216,6 +213,7 @@ def findings(
             "label": method.label,
             "class_specific": method.class_specific,
             "signed": method.signed,
+            "fault": of.fault,
             "refused": reasons.total(),
             "refused_because": dict(reasons),
             "scores": scores(name) | {"class_sensitivity": sensitivity},

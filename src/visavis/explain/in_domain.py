@@ -17,7 +17,7 @@ from visavis.optim import learning_rate_factor, optimizer
 from visavis.progress import bar
 from visavis.saliency import single_deletion
 from visavis.saliency.many import grid_maps
-from visavis.saliency.placement import Maps
+from visavis.saliency.placement import Maps, without_refused
 from visavis.saliency.selection import SEED
 from visavis.saliency.single_deletion import SIDE
 
@@ -53,6 +53,7 @@ def single_deletion_scores(
     """
     copied = adapted(model, optim, dataset, rows, sample=len(images), autocast=autocast)
     fall = single_deletion.falls(copied, images, torch.from_numpy(predicted).to(images.device))
+    holed = with_holes(model, images, np.random.default_rng(SEED), share=1.0)
     scores = {}
     with bar(len(images) * len(methods), "single deletion") as progress:
         for name, given in maps.items():
@@ -61,12 +62,18 @@ def single_deletion_scores(
                 (of,) = grid_maps(
                     copied, images, [predicted], name, layer=layer, progress=progress.update
                 )
-            scores[name] = interval(single_deletion.score(of, fall), clusters=labels)
+            good = np.isfinite(without_refused(given)).all(axis=(1, 2))  # refused once is refused
+            values = np.where(good, single_deletion.score(of, fall), np.nan)
+            scores[name] = interval(values, clusters=labels)
     return {
         "scores": scores,
         "right_with_hole": {
-            "before": _right_with_holes(model, images, labels),
-            "after": _right_with_holes(copied, images, labels),
+            "before": _right(model, holed, labels),
+            "after": _right(copied, holed, labels),
+        },
+        "right_without_hole": {
+            "before": _right(model, images, labels),
+            "after": _right(copied, images, labels),
         },
     }
 
@@ -134,9 +141,8 @@ def with_holes(
     return holed
 
 
-def _right_with_holes(model: Model, images: torch.Tensor, labels: np.ndarray) -> Interval | None:
-    """How often the model is right on pictures that all have a hole."""
-    holed = with_holes(model, images, np.random.default_rng(SEED), share=1.0)
+def _right(model: Model, images: torch.Tensor, labels: np.ndarray) -> Interval | None:
+    """How often the model is right."""
     with torch.inference_mode():
-        answers = torch.cat([model(part).argmax(dim=1) for part in holed.split(100)])
+        answers = torch.cat([model(part).argmax(dim=1) for part in images.split(100)])
     return interval((answers.cpu().numpy() == labels).astype(np.float64), clusters=labels)

@@ -1,8 +1,9 @@
 """The Vision Transformer, from scratch (Dosovitskiy et al. 2021, arXiv 2010.11929).
 
-Pre-norm encoder with a classification token. Attention is written out as matrix products with the
-softmax as a module of its own: a hook on it sees the attention weights and their gradients, and no
-forward pass needs a flag for that. On CPU this is also faster than the fused kernel. A learned bias
+Pre-norm encoder with a classification token. Where a gradient is wanted, attention is written out
+as matrix products with the softmax as a module of its own, which trains faster on a CPU than the
+fused kernel. A hook on that softmax sees the attention weights and their gradients, and no forward
+pass needs a flag for that. A learned bias
 for each offset between two patches lets every head start on the patch that it reads for or on one
 of the eight around it, so that few epochs are enough.
 """
@@ -43,6 +44,12 @@ class SelfAttention(nn.Module):
         n, t, width = tokens.shape
         size = width // self.heads
         qkv = self.query_key_value(tokens).view(n, t, 3, self.heads, size)
+        if not (torch.is_grad_enabled() or self.softmax._forward_hooks):
+            # Nobody asks for the weights. The fused kernel is faster at answering, not at learning.
+            q, k, v = qkv.permute(2, 0, 3, 1, 4)
+            bias = self.bias(t).to(q.dtype)[None]
+            read = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+            return self.output(read.transpose(1, 2).flatten(2))
         q, k, v = qkv.permute(2, 0, 3, 1, 4).flatten(1, 2)  # each: n*heads t size
         # One call for bias + q k / sqrt(size): the t x t arrays are most of the memory traffic.
         products = torch.baddbmm(

@@ -77,6 +77,10 @@ class Material:
         """
         path = experiment / runs.EXPERIMENT
         comparison = runs.read_json(experiment / runs.COMPARISON)
+        if not (experiment / runs.CROSSTEST).exists():
+            raise CheckpointError(
+                f"{experiment / runs.CROSSTEST} is missing; first: visavis crosstest {experiment}"
+            )
         crosstest = runs.read_json(experiment / runs.CROSSTEST)
         found = checksums(experiment)
         for file, verb, made_of in (

@@ -1,7 +1,6 @@
 """Explain a model's answer by a heatmap over the picture. Knows no run, config file or Trainer."""
 
 from visavis.saliency.attention import attention_weights, class_attention
-from visavis.saliency.attribution import occlusion
 from visavis.saliency.gradcam import default_layer
 from visavis.saliency.methods import DEFAULT_METHOD, METHODS, Method, explain, kind_of, methods_for
 
@@ -15,5 +14,4 @@ __all__ = [
     "explain",
     "kind_of",
     "methods_for",
-    "occlusion",
 ]

@@ -179,6 +179,16 @@ class Removal:
             "insertion_gain": interval(gain, clusters=self.clusters),
         }
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All of it, as named arrays."""
+        return {
+            "random": self.random,
+            "oracle_deletion": self.oracle_deletion,
+            "oracle_insertion": self.oracle_insertion,
+            **{f"deletion_{name}": values for name, values in self.deletion.items()},
+            **{f"insertion_{name}": values for name, values in self.insertion.items()},
+        }
+
     def ahead(self, name: str, other: str) -> Interval | None:
         """Normalised deletion of one kind of map minus that of another.
 
@@ -189,6 +199,37 @@ class Removal:
             self.random - self.oracle_deletion,
             clusters=self.clusters,
         )
+
+
+def deletion_means(
+    model: CNN | ViT,
+    images: Float[Tensor, "n 3 32 32"],
+    classes: Int[Tensor, " n"],
+    maps: dict[str, Maps],
+    *,
+    seed: int = 0,
+    autocast: bool = False,
+    progress: Callable[[int], object] = lambda _: None,
+) -> dict[str, Float[np.ndarray, " n"]]:
+    """D of each kind of map alone: what `Removal.deletion` holds, without random orders and oracle.
+
+    Args:
+        progress: told the number of pictures done since the last call.
+    """
+    good = {k: np.array([reason is None for reason in refusals(m)]) for k, m in maps.items()}
+    orders = [
+        removal_order(np.where(good[name][:, None, None], values, 0.0), seed=seed + i)
+        for i, (name, values) in enumerate(maps.items())
+    ]
+    means = []
+    for start in range(0, len(images), 25):
+        batch = slice(start, start + 25)
+        kept = kept_cells(np.stack([order[batch] for order in orders], axis=1))
+        answers = probabilities(model, images[batch], classes[batch], kept, autocast=autocast)
+        means.append(answers.reshape(len(answers), len(orders), STEPS - 1).mean(axis=2))
+        progress(len(answers))
+    columns = np.concatenate(means).T
+    return {k: np.where(good[k], of, np.nan) for k, of in zip(maps, columns, strict=True)}
 
 
 def measure(

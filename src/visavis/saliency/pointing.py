@@ -13,8 +13,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from visavis.config import GRID, IMAGE_SIDE
-from visavis.saliency.placement import CELL_SIDE, Maps, cell_means, share_inside
+from visavis.config import IMAGE_SIDE
+from visavis.saliency.placement import Maps, cell_means, share_inside
 
 Kind = Literal["halves", "box"]
 KINDS: tuple[Kind, ...] = ("halves", "box")
@@ -44,28 +44,27 @@ def composites(
     """Pairs of pictures of different classes, drawn at random, put together.
 
     halves: the middle 16 columns of one fill the left half, those of the other the right half; cut
-    out, not squeezed. box: the middle 16 x 16 pixels of one at a random place of the other, in
-    whole cells.
+    out, not squeezed. box: the middle 16 x 16 pixels of one over a random quarter of the other, so
+    that every cell is covered equally often and a map that leans to the centre has no advantage.
+
+    Args:
+        count: how many are tried; pairs of one class are left out. Each picture serves at most once
+            on either side, so that composites are as independent as pictures.
     """
     generator = np.random.default_rng([seed, KINDS.index(kind)])
-    first, second = generator.integers(0, len(labels), (2, count))
-    while (same := labels[first] == labels[second]).any():
-        if len(np.unique(labels)) < 2:
-            raise ValueError("composites need pictures of at least two classes")
-        second[same] = generator.integers(0, len(labels), int(same.sum()))
-    made = pixels[second].copy()
-    region = np.zeros((count, IMAGE_SIDE, IMAGE_SIDE), dtype=bool)
+    first, second = (generator.permutation(len(labels))[:count] for _ in range(2))
+    apart = labels[first] != labels[second]
+    first, second = first[apart], second[apart]
+    made = pixels[second]
+    region = np.zeros((len(made), IMAGE_SIDE, IMAGE_SIDE), dtype=bool)
     half = IMAGE_SIDE // 2
     if kind == "halves":
         made[:, :, :half] = pixels[first][:, :, MIDDLE]
         made[:, :, half:] = pixels[second][:, :, MIDDLE]
         region[:, :, :half] = True
     else:
-        for i, (row, column) in enumerate(generator.integers(0, GRID // 2 + 1, (count, 2))):
-            place = (
-                slice(row * CELL_SIDE, row * CELL_SIDE + half),
-                slice(column * CELL_SIDE, column * CELL_SIDE + half),
-            )
+        for i, (row, column) in enumerate(half * generator.integers(0, 2, (len(made), 2))):
+            place = slice(row, row + half), slice(column, column + half)
             made[i][place] = pixels[first[i], MIDDLE, MIDDLE]
             region[i][place] = True
     classes = np.stack([labels[first], labels[second]], axis=1)

@@ -11,7 +11,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from visavis.likeness import rank_agreement
 from visavis.models.cnn import CNN
 from visavis.models.vit import ViT
 from visavis.saliency.many import grid_maps
@@ -40,23 +39,22 @@ def shuffled(model: CNN | ViT, names: list[str], *, seed: int) -> CNN | ViT:
     return other
 
 
-def agreement(
+def maps_of_shuffled(
     model: CNN | ViT,
     images: Float[Tensor, "n 3 32 32"],
     classes: Int[np.ndarray, " n"],
-    maps: Maps,
     method: str,
     names: list[str],
     *,
     layer: str | None = None,
     seed: int = 0,
-) -> Float[np.ndarray, " n"]:
-    """Rank agreement of `maps` with those of the model whose named parts are shuffled.
+) -> Maps:
+    """The maps of the model when the weights of its named parts are shuffled.
 
     Returns:
-        1: the map does not depend on these weights; 0: nothing of it is left. NaN where either map
-        is refused.
+        NaN throughout in a map that `refusals` names. A map that still ranks the cells as the true
+        one does depends on nothing that these weights have learnt.
     """
     other = shuffled(model, names, seed=seed)
     (found,) = grid_maps(other, images, [classes], method, layer=layer)
-    return rank_agreement(without_refused(maps), without_refused(found))
+    return without_refused(found)

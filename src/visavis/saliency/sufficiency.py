@@ -22,11 +22,11 @@ def answers(
     maps: Maps,
     *,
     seed: int = 0,
-    autocast: bool = False,
 ) -> Int[np.ndarray, "n kept"]:
     """The class that the model names with only the KEPT highest cells left, the rest mean colour.
 
-    Exact counts of cells; ties in random order. -1 for a map that `refusals` names.
+    Exact counts of cells; ties in random order; in float32, since bf16 would tie close answers. -1
+    for a map that `refusals` names.
     """
     refused = np.array([reason is not None for reason in refusals(maps)])
     order = removal_order(np.where(refused[:, None, None], 0.0, maps), seed=seed)
@@ -35,7 +35,7 @@ def answers(
     parts = []
     for start in range(0, len(images), 25):
         batch = slice(start, start + 25)
-        logits = logits_of_kept(model, images[batch], kept[batch], autocast=autocast)
+        logits = logits_of_kept(model, images[batch], kept[batch])
         parts.append(logits.argmax(dim=1).unflatten(0, (-1, len(KEPT))))
     named = torch.cat(parts).numpy()
     return np.where(refused[:, None], -1, named)
