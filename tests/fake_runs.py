@@ -391,7 +391,7 @@ def write_crosstest(folder: Path) -> None:
                         for name, methods in METHODS.items()
                     },
                 }
-                for kind, chance in (("halves", 0.5), ("box", 0.25))
+                for kind, chance in (("halves", 0.5), ("box", 0.5))
             },
             "seconds": 12.0,
         },

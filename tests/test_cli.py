@@ -243,7 +243,7 @@ def test_run_does_everything_once_and_goes_on_where_it_stopped(
     assert (code, again) == (0, text)
     after = {p: p.stat().st_mtime_ns for p in out.glob("*/*") if p.name != ".lock"}
     redone = {str(path.relative_to(out)) for path in before if after[path] != before[path]}
-    assert redone == {"vit/explanations.json", "vit/heatmaps.npz"}
+    assert redone == {"vit/explanations.json", "vit/heatmaps.npz", "vit/removal.npz"}
     code, _, err = visavis_command(*arguments, "--cnn.optim.epochs", "2")
     assert code == 4
     assert "cnn.optim.epochs is 1 there and 2 here" in err
@@ -252,14 +252,16 @@ def test_run_does_everything_once_and_goes_on_where_it_stopped(
 def test_stage_by_stage_comes_to_what_run_does(few_pictures, finished, tmp_path, visavis_command):
     experiment = tmp_path / "experiment"
     shutil.copytree(finished, experiment)
-    for name in ("cnn/evaluation.json", "cnn/explanations.json", "comparison.json", "report.html"):
+    made = ("cnn/evaluation.json", "cnn/explanations.json", "crosstest.json", "comparison.json")
+    for name in (*made, "report.html"):
         (experiment / name).unlink()
     code, _, err = visavis_command("compare", experiment)
     assert code == 4
     assert "evaluation.json is missing" in err
     for arguments, following in (
         (("evaluate", experiment / "cnn"), "explain"),
-        (("explain", experiment / "cnn"), "compare"),
+        (("explain", experiment / "cnn"), "crosstest"),
+        (("crosstest", experiment), "compare"),
         (("compare", experiment), "report"),
     ):
         code, out, err = visavis_command(*arguments)
@@ -268,7 +270,7 @@ def test_stage_by_stage_comes_to_what_run_does(few_pictures, finished, tmp_path,
     (experiment / "experiment.json").unlink()  # only `run` writes it
     code, out, _ = visavis_command("report", experiment)
     assert (code, out) == (0, f"{experiment / 'report.html'}\n")
-    for name in ("cnn/evaluation.json", "cnn/explanations.json", "comparison.json"):
+    for name in made:
         found, expected = (
             json.loads((folder / name).read_text()) for folder in (experiment, finished)
         )

@@ -55,7 +55,7 @@ def without(cnn: Facts, crosstest: Facts, check: str, value: float) -> None:
         method["shuffled"]["excess"] = interval(trust.LITTLE - value)
     elif check == "class":
         box = crosstest["composites"]["box"]["methods"]["cnn"]["grad_cam"]
-        box["energy"] = interval(0.25 + value)
+        box["energy"] = interval(0.5 + value)
     else:
         method["scores"]["mask_share"] = interval(cnn["mask_chance"]["value"] + value)
 

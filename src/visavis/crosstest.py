@@ -227,12 +227,12 @@ def _composites(
                     layer=said[name]["layer"],
                     progress=progress.update,
                 )
-                energies[name][method] = _energy(kind, first, second, region, classes[:, 0])
+                energies[name][method] = _energy(first, second, region, classes[:, 0])
     return {
         "candidates": len(images),
         "recognised": {name: float(of.mean()) for name, of in known.items()},
         "n": len(rows),
-        "chance": 0.5 if kind == "halves" else 0.25,
+        "chance": 0.5,
         "methods": energies,
     }
 
@@ -247,18 +247,17 @@ def _recognised(
 
 
 def _energy(
-    kind: pointing.Kind,
     first: Maps,
     second: Maps,
     region: Float[np.ndarray, "n 8 8"],
     classes: Int[np.ndarray, " n"],
 ) -> dict[str, Any]:
-    """Share of a map's mass on its class's part: of both halves, or of the box alone."""
+    """Share of a map's mass on its class's part, the mean of both classes' maps; chance is 0.5."""
     both = pointing.energies(first, second, region)
-    asked = both if kind == "halves" else both[:, :1]
-    empty = np.isnan(asked)
-    chance = region.mean(axis=(1, 2))[:, None]
-    values = np.where(empty, chance, asked).mean(axis=1)  # a map that says nothing is as chance
+    empty = np.isnan(both)
+    area = region.mean(axis=(1, 2))
+    chance = np.stack([area, 1 - area], axis=1)
+    values = np.where(empty, chance, both).mean(axis=1)  # a map that says nothing is as chance
     return {
         "energy": interval(values, clusters=classes),
         "without_evidence": float(empty.mean()) if empty.size else 0.0,

@@ -11,6 +11,7 @@ from visavis.discussion.numbers import (
     compared,
     count,
     decimal,
+    listed,
     percent,
     score,
     share,
@@ -248,5 +249,4 @@ def look_alike(comparison: Values) -> str:
 
 def _with_verb(names: Sequence[str]) -> str:
     """At the start of a sentence: "A is", "A and B are"."""
-    listed = " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-    return f"{capital(listed)} {'are' if len(names) > 1 else 'is'}"
+    return f"{capital(listed(names))} {'are' if len(names) > 1 else 'is'}"

@@ -1,6 +1,6 @@
 """Numbers as text, and what their intervals show."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 Interval = Mapping[str, float]
@@ -87,6 +87,11 @@ def p_value(value: float) -> str:
 def capital(text: str) -> str:
     """With a capital first letter; the others stay."""
     return text[:1].upper() + text[1:]
+
+
+def listed(names: Sequence[str]) -> str:
+    """A, B and C."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def side(interval: Interval | None, reference: float = 0.0) -> int:

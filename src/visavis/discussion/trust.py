@@ -11,6 +11,7 @@ from visavis.discussion.numbers import (
     compared,
     count,
     decimal,
+    listed,
     percent,
     score,
     share,
@@ -71,7 +72,7 @@ def trusted(explanations: Values, crosstest: Values) -> str:
     asked = len([verdict for verdict, _ in card[main].values() if verdict is not None])
     text = (
         f"Of the {model}'s {count(len(card))} kinds of map, "
-        f"{' and '.join(MAPS[name] for name in passed) or 'none'} passed every check asked of it"
+        f"{listed([MAPS[name] for name in passed]) or 'none'} passed every check asked of it"
     )
     short = _short_of(card[main])
     if not short:
@@ -144,8 +145,8 @@ def composites(crosstest: Values) -> list[str]:
             f"{verdict.get(side(energy, halves['chance']), 'no difference from chance was shown')}."
         )
     sentences.append(
-        "A map that knows no class is the same for both halves' classes, so its two shares sum to "
-        "exactly 100 % and it can only score chance: attention and rollout are no explanation of a "
+        "A map that knows no class is the same for both classes, so its two shares sum to exactly "
+        "100 % and it can only score chance: attention and rollout are no explanation of a "
         "class, whatever they show."
     )
     return sentences
@@ -164,12 +165,12 @@ def shuffled(explanations: Values) -> str:
     if not kept:
         return (
             f"With all weights of the {model} shuffled, none of its maps was shown to resemble the "
-            "true one more than the maps of two pictures of a class resemble each other."
+            "true one more than the shuffled model's map of another picture of the class does."
         )
     return (
         f"With all weights of the {model} shuffled, something of the picture is left in "
-        f"{'; '.join(kept)}: more than maps of two pictures of a class share, so a part of these "
-        "maps shows the picture and not what the model has learnt."
+        f"{'; '.join(kept)}: more than in the shuffled model's map of another picture of the "
+        "class, so a part of these maps shows the picture and not what the model has learnt."
     )
 
 
@@ -199,7 +200,7 @@ def _class(model: str, name: str, method: Values, crosstest: Values) -> Check:
     if not method["class_specific"]:
         return None, "knows no class"
     outcomes = []
-    for kind, part in (("halves", "its half"), ("box", "its box")):
+    for kind, part in (("halves", "its half"), ("box", "its part")):
         of = crosstest["composites"][kind]
         energy = of["methods"][model][name]["energy"]
         told = "–" if energy is None else f"{percent(energy['value'], 0)} on {part}"

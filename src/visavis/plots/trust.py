@@ -140,7 +140,7 @@ def likeness(grid: Mapping[str, Any]) -> Figure:
             same = maps[row]["model"] == maps[column]["model"]
             colour = MODEL_COLOURS[maps[row]["model"]] if same else MUTED
             if value is not None and value > 0:
-                alpha = 0.55 * min(value, 1)
+                alpha = 0.55 * min(2 * value, 1)
                 axes.add_patch(
                     Rectangle(corner, 0.96, 0.96, facecolor=colour, alpha=alpha, linewidth=0)
                 )
