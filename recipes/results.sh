@@ -1,0 +1,11 @@
+#!/bin/sh
+# The numbers of docs/results.md: they stand in the experiments' explanations.json, crosstest.json
+# and comparison.json, and in their reports.
+#   recipes/results.sh [DATA_FOLDER]
+# Without a folder CIFAR-10 is fetched.
+set -eu
+cd "$(dirname "$0")/.."
+make setup
+.venv/bin/visavis run --data.source shapes --explain.images 200 --out runs/results-shapes
+.venv/bin/visavis run --preset quick --data.source cifar10 ${1:+--data.dir "$1"} \
+    --explain.images 200 --explain.sweep-images 50 --out runs/results-quick
