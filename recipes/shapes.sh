@@ -1,5 +1,5 @@
 #!/bin/sh
-# Table "Built-in shapes" of docs/benchmarks.md: 5 to 7 minutes on 2 CPU cores.
+# Table "Built-in shapes" of docs/benchmarks.md: about 8 minutes on 2 CPU cores.
 set -eu
 cd "$(dirname "$0")/.."
 make setup

@@ -84,6 +84,13 @@ def test_maps_that_know_no_class_are_not_asked_for_one(files: dict[str, Facts]) 
     assert asked == {n: m["class_specific"] for n, m in files["vit"]["methods"].items()}
 
 
+def test_without_composites_nobody_falls_short_of_them(files: dict[str, Facts]) -> None:
+    cnn, crosstest = sound(files)
+    crosstest["composites"]["box"]["methods"]["cnn"]["grad_cam"]["energy"] = None
+    assert trust.scorecard(cnn, crosstest)["grad_cam"]["class"] == (None, "too few pictures")
+    assert "Grad-CAM passed every check asked" in trust.trusted(cnn, crosstest)
+
+
 def test_without_masks_nobody_is_asked_about_them(files: dict[str, Facts]) -> None:
     cnn, crosstest = sound(files)
     cnn["mask_chance"] = None

@@ -87,6 +87,15 @@ def shuffled_agreement(
     return np.where(known.any(axis=0), total / np.maximum(known.sum(axis=0), 1), np.nan)
 
 
+def excess_agreement(
+    maps_a: Float[np.ndarray, "n ..."],
+    maps_b: Float[np.ndarray, "n ..."],
+    labels: Int[np.ndarray, " n"],
+) -> Float[np.ndarray, " n"]:
+    """`rank_agreement` less its floor, `shuffled_agreement`: what is about the picture itself."""
+    return rank_agreement(maps_a, maps_b) - shuffled_agreement(maps_a, maps_b, labels)
+
+
 def _centred_ranks(maps: Float[np.ndarray, "n ..."]) -> Float[np.ndarray, "n k"]:
     """Mean ranks of each map's cells, less their mean."""
     flat = np.asarray(maps, dtype=np.float64).reshape(len(maps), math.prod(maps.shape[1:]))

@@ -13,7 +13,6 @@ from jaxtyping import Float, Int
 from visavis import likeness, metrics
 from visavis.heatmaps import Arrays, Rows
 
-SHUFFLE_SEED = 0
 GROUPS = ("same_model", "same_method", "neither", "other_seed")
 """What two maps have in common: the model, the method, nothing, or all but the training's seed.
 
@@ -64,9 +63,7 @@ def grid(maps: list[Kind], labels: Int[np.ndarray, " n"]) -> dict[str, Any]:
     by_group: dict[str, list[Float[np.ndarray, " n"]]] = {group: [] for group in GROUPS}
     for i, j in combinations(range(count), 2):
         a, b = maps[i], maps[j]
-        excess = likeness.rank_agreement(a.values, b.values) - likeness.shuffled_agreement(
-            a.values, b.values, labels, seed=SHUFFLE_SEED
-        )
+        excess = likeness.excess_agreement(a.values, b.values, labels)
         known = np.isfinite(excess)
         if known.sum() >= metrics.MINIMUM:
             table[i][j] = table[j][i] = float(excess[known].mean())

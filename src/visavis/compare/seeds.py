@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from visavis import likeness, metrics, runs
-from visavis.compare.grid import SHUFFLE_SEED, Kind, grid, maps_of
+from visavis.compare.grid import Kind, grid, maps_of
 from visavis.compare.maps import CNN_METHOD, VIT_METHOD
 from visavis.config import MODEL_NAMES
 from visavis.errors import CheckpointError
@@ -104,9 +104,7 @@ def _ceiling(maps: list[Kind], classes: Int[np.ndarray, " n"]) -> dict[str, Any]
     main = [of for of in maps if of.method == MAIN[of.model]]
     by_kind: dict[str, list[Float[np.ndarray, " n"]]] = {"models": [], "cnn": [], "vit": []}
     for a, b in combinations(main, 2):
-        excess = likeness.rank_agreement(a.values, b.values) - likeness.shuffled_agreement(
-            a.values, b.values, classes, seed=SHUFFLE_SEED
-        )
+        excess = likeness.excess_agreement(a.values, b.values, classes)
         by_kind["models" if a.model != b.model else a.model].append(excess)
     if not all(by_kind.values()):
         return None

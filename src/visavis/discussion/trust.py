@@ -203,7 +203,9 @@ def _class(model: str, name: str, method: Values, crosstest: Values) -> Check:
     for kind, part in (("halves", "its half"), ("box", "its part")):
         of = crosstest["composites"][kind]
         energy = of["methods"][model][name]["energy"]
-        told = "–" if energy is None else f"{percent(energy['value'], 0)} on {part}"
+        if energy is None:
+            return None, "too few pictures"
+        told = f"{percent(energy['value'], 0)} on {part}"
         outcomes.append((side(energy, of["chance"]), told))
     return min(outcomes, key=lambda outcome: outcome[0])
 

@@ -201,6 +201,18 @@ class Removal:
         )
 
 
+def _orders(
+    maps: dict[str, Maps], seed: int
+) -> tuple[dict[str, Bool[np.ndarray, " n"]], dict[str, Int[np.ndarray, "n 64"]]]:
+    """Which maps of each kind say something, and the order of their cells, ties drawn by kind."""
+    good = {k: np.array([reason is None for reason in refusals(m)]) for k, m in maps.items()}
+    orders = {
+        name: removal_order(np.where(good[name][:, None, None], values, 0.0), seed=seed + i)
+        for i, (name, values) in enumerate(maps.items())
+    }
+    return good, orders
+
+
 def deletion_means(
     model: CNN | ViT,
     images: Float[Tensor, "n 3 32 32"],
@@ -216,15 +228,11 @@ def deletion_means(
     Args:
         progress: told the number of pictures done since the last call.
     """
-    good = {k: np.array([reason is None for reason in refusals(m)]) for k, m in maps.items()}
-    orders = [
-        removal_order(np.where(good[name][:, None, None], values, 0.0), seed=seed + i)
-        for i, (name, values) in enumerate(maps.items())
-    ]
+    good, orders = _orders(maps, seed)
     means = []
     for start in range(0, len(images), 25):
         batch = slice(start, start + 25)
-        kept = kept_cells(np.stack([order[batch] for order in orders], axis=1))
+        kept = kept_cells(np.stack([order[batch] for order in orders.values()], axis=1))
         answers = probabilities(model, images[batch], classes[batch], kept, autocast=autocast)
         means.append(answers.reshape(len(answers), len(orders), STEPS - 1).mean(axis=2))
         progress(len(answers))
@@ -259,11 +267,7 @@ def measure(
         np.broadcast_to(np.arange(CELLS), (len(images), random_orders, CELLS)), axis=-1
     )
     alone = ~np.eye(CELLS, dtype=bool).reshape(1, CELLS, GRID, GRID)
-    good = {k: np.array([reason is None for reason in refusals(m)]) for k, m in maps.items()}
-    orders = {
-        name: removal_order(np.where(good[name][:, None, None], values, 0.0), seed=seed + 1 + i)
-        for i, (name, values) in enumerate(maps.items())
-    }
+    good, orders = _orders(maps, seed + 1)
     curves = []
     for start in range(0, len(images), 25):
         batch = slice(start, start + 25)

@@ -1,0 +1,59 @@
+"""What one answer and one explanation cost: "explaining" in docs/benchmarks.md.
+
+    .venv/bin/python recipes/explaining.py EXPERIMENT DATA_FOLDER
+
+Milliseconds for each picture, of models that are trained; the best of three rounds of 100 test
+pictures, in float32, on the device that the models are loaded on (the CPU).
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from visavis import data, saliency
+from visavis.config import MODEL_NAMES, DataConfig
+from visavis.loader import to_images
+from visavis.trained import load_trained
+
+PICTURES, BATCH = 100, 50
+
+
+def milliseconds(work: Callable[[torch.Tensor], object], images: torch.Tensor) -> float:
+    """The least time of three rounds, for each picture."""
+    rounds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        for part in images.split(BATCH):
+            work(part)
+        rounds.append(1000 * (time.perf_counter() - start) / len(images))
+    return round(min(rounds), 2)
+
+
+def main(experiment: str, folder: str) -> None:
+    """Print one line of JSON for each model."""
+    dataset = data.resolve(DataConfig(source="cifar10", dir=Path(folder)))
+    images = to_images(dataset.test_pixels[:PICTURES])
+    for name in MODEL_NAMES:
+        model = load_trained(Path(experiment) / name)
+
+        def answer(part: torch.Tensor, model: torch.nn.Module = model) -> None:
+            with torch.inference_mode():
+                model(part)
+
+        costs = {"answer": milliseconds(answer, images)}
+        for method in saliency.methods_for(model):
+            classes = torch.zeros(BATCH, dtype=torch.int64)
+
+            def explain(part: torch.Tensor, model=model, method=method, classes=classes) -> None:
+                saliency.explain(model, part, classes, method)
+
+            costs[method] = milliseconds(explain, images)
+        print(json.dumps({"model": name, **costs}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
