@@ -82,7 +82,9 @@ def test_the_oracle_breaks_ties_at_random(monkeypatch):
     """A model that always says the same: raster order would make every oracle start at the top."""
     model, images = Linear(weight=0.0), bright(30)
     seen = []
-    monkeypatch.setattr(faithfulness, "kept_cells", lambda o: seen.append(o) or kept_cells(o))
+    monkeypatch.setattr(
+        faithfulness, "kept_cells", lambda o, steps: seen.append(o) or kept_cells(o, steps=steps)
+    )
     maps = {"map": placement.random_maps(30, seed=0)}
     measure(model, images, torch.ones(30, dtype=torch.int64), maps, random_orders=1)
     first = np.concatenate([orders[:, 1, 0] for orders in seen])

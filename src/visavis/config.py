@@ -225,8 +225,13 @@ class ExplainConfig:
     """Test pictures that the scores are measured on, drawn at random."""
     sweep_images: int = 100
     """Validation pictures that the layer of each model's Grad-CAM is chosen on."""
-    random_orders: int = 10
+    random_orders: int = 5
     """Random removal orders per picture: the zero point of the deletion and insertion scores."""
+
+    @property
+    def composites(self) -> int:
+        """How many pictures made of two are wanted, of each kind: fewer, as each asks more."""
+        return max(self.images // 4, 50)
 
     def __post_init__(self) -> None:
         for name, low, high in (

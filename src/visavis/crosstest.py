@@ -35,10 +35,6 @@ from visavis.trained import check_data, load_trained
 
 log = logging.getLogger(__name__)
 
-CANDIDATES = 20
-"""Composites tried for each one that is wanted, as far as there are pictures: of few do both models
-recognise both classes."""
-
 
 def crosstest(
     experiment: Path,
@@ -81,7 +77,7 @@ def crosstest(
             "default_methods": {name: values["default_method"] for name, values in said.items()},
             **_transfer(models, dataset, said, heatmaps, measured, rows, autocast=autocast),
             "composites": {
-                kind: _composites(models, dataset, kind, said, count=max(config.images // 2, 20))
+                kind: _composites(models, dataset, kind, said, count=config.composites)
                 for kind in pointing.KINDS
             },
             "seconds": time.perf_counter() - started,
@@ -206,7 +202,7 @@ def _composites(
 ) -> dict[str, Any]:
     """Where the maps of both models lie on composites of one kind."""
     made = pointing.composites(
-        kind, dataset.test_pixels, dataset.test_labels, count=CANDIDATES * count, seed=SEED
+        kind, dataset.test_pixels, dataset.test_labels, count=pointing.CANDIDATES * count, seed=SEED
     )
     images = to_images(made.pixels)
     known = {name: _recognised(model, images, made.classes) for name, model in models.items()}

@@ -42,7 +42,7 @@ def preset(name: Preset, source: Literal["cifar10", "shapes"]) -> Experiment:
     # Squares of 24 x 24 cost little more than half, and buy more epochs. Shapes are whole: a square
     # might not hold what decides the class.
     if name == "quick":
-        explain = ExplainConfig(images=100, sweep_images=50, random_orders=5)
+        explain = ExplainConfig(images=100, sweep_images=50)
         return _experiment(cnn=((64, 128, 256), 3), vit=(192, 4, 3), crop=24, explain=explain)
     plan = _experiment(cnn=((64, 256, 256), 12), vit=(192, 6, 10), crop=24, explain=ExplainConfig())
     # So many epochs teach a CNN its training pictures by heart; this is what delays it.

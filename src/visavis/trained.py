@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 
-from visavis import models, runs, saliency
+from visavis import hardware, models, runs, saliency
 from visavis.data import Dataset
 from visavis.errors import CheckpointError
 from visavis.loader import to_images
@@ -94,7 +94,7 @@ def load_trained(folder: Path) -> Model:
             f"{weights} is not the file that the training wrote (its SHA-256 is not the one in "
             f"{runs.TRAINING}); restore it, or train again into another folder"
         )
-    return model
+    return hardware.place(model, torch.device("cpu"))
 
 
 def check_data(folder: Path, dataset: Dataset) -> None:

@@ -5,7 +5,8 @@ from visavis.explain.findings import BASELINES, CASCADE_PICTURES
 from visavis.explain.in_domain import PICTURES_PER_SAMPLED
 from visavis.saliency import METHODS
 from visavis.saliency.attribution import STEPS as PATH
-from visavis.saliency.faithfulness import CELLS, STEPS
+from visavis.saliency.faithfulness import CELLS, FEW_STEPS, STEPS
+from visavis.saliency.pointing import CANDIDATES
 from visavis.saliency.single_deletion import SIDE
 from visavis.saliency.sufficiency import KEPT
 
@@ -22,20 +23,21 @@ def answers(name: str, experiment: Experiment) -> int:
     parts = 5 if name == "cnn" else 5 + experiment.vit.depth
     # Maps for three classes (occlusion: for all at once), with all weights shuffled, part by part.
     shuffled = settings.images + parts * few
-    gradients = (3 * settings.images + shuffled) * (PATH + len(methods) - 2)
-    maps = WITH_GRADIENT * gradients + (settings.images + shuffled) * CELLS
+    gradients = WITH_GRADIENT * (PATH + len(methods) - 2)  # of all methods but occlusion
+    maps = (3 * settings.images + shuffled) * gradients + (settings.images + shuffled) * CELLS
 
-    def removal(maps: int) -> int:  # every cell alone, then the curves of all orders
-        return CELLS + (STEPS - 1) * (settings.random_orders + 2 * (1 + maps))
+    def removal(maps: int, steps: int) -> int:  # every cell alone, then the curves of all orders
+        return CELLS + (steps - 1) * (settings.random_orders + 2 * (1 + maps))
 
     layers = 2 * len(experiment.cnn.widths) if name == "cnn" else 2 * experiment.vit.depth - 1
-    scores = settings.images * (2 * removal(kinds) + len(KEPT) * kinds)
+    both_holes = removal(kinds, STEPS) + removal(kinds, FEW_STEPS)
+    scores = settings.images * (both_holes + len(KEPT) * kinds)
     # A step of training counts as three answers; then one more map of each method, of the copy.
     adapting = 3 * PICTURES_PER_SAMPLED * settings.images
-    adapting += settings.images * (WITH_GRADIENT * (PATH + len(methods) - 2) + CELLS + SIDE**2)
+    adapting += settings.images * (gradients + CELLS + SIDE**2)
     # Then the crosstest: the maps of both models on this one, and all methods on composites.
     both = sum(len(method.models) for method in METHODS.values())
-    crosstest = settings.images * (
-        (STEPS - 1) * (both - len(methods)) + 2 * WITH_GRADIENT * (PATH + len(methods) - 2) + CELLS
-    )
-    return maps + scores + adapting + crosstest + settings.sweep_images * removal(layers)
+    crosstest = settings.images * (STEPS - 1) * (both - len(methods))
+    crosstest += 2 * settings.composites * (CANDIDATES + 2 * gradients + CELLS)
+    sweep = settings.sweep_images * removal(layers, FEW_STEPS)
+    return maps + scores + adapting + crosstest + sweep

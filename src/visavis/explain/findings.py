@@ -16,7 +16,7 @@ from visavis.metrics import Interval, interval
 from visavis.models import Model
 from visavis.progress import bar
 from visavis.saliency import placement, sanity, sufficiency
-from visavis.saliency.faithfulness import Removal, measure
+from visavis.saliency.faithfulness import FEW_STEPS, STEPS, Fill, Removal, measure
 from visavis.saliency.placement import Maps
 from visavis.saliency.selection import SEED
 
@@ -61,7 +61,7 @@ def removals(
     """Deletion and insertion with holes of the mean colour, and with blurred ones."""
     asked = torch.from_numpy(predicted).to(images.device)
 
-    def with_holes(fill: Any, what: str) -> Removal:
+    def with_holes(fill: Fill, steps: int, what: str) -> Removal:
         with bar(len(images), what) as progress:
             return measure(
                 model,
@@ -70,6 +70,7 @@ def removals(
                 maps,
                 random_orders=random_orders,
                 fill=fill,
+                steps=steps,
                 clusters=labels,
                 seed=SEED,
                 autocast=autocast,
@@ -77,8 +78,8 @@ def removals(
             )
 
     return (
-        with_holes("mean", "deletion and insertion"),
-        with_holes("blur", "the same with blurred holes"),
+        with_holes("mean", STEPS, "deletion and insertion"),
+        with_holes("blur", FEW_STEPS, "the same with blurred holes"),
     )
 
 

@@ -14,9 +14,9 @@ holes. So each is placed between two curves of the same model on the same pictur
 The oracle removes cells in the order of how much each one's removal alone lowers the probability,
 taken in float32 and as log-odds: in bf16, or near a probability of 1, most cells would tie.
 It ignores interactions, so more than 1 is possible. D and I are the mean probability over the steps
-of a curve. The 64 cells go in 8 steps of 8; the ends (nothing removed, all removed) are the same
-for every order and cancel, which leaves 7 points. The insertion curve of an order is the deletion
-curve of the reversed order, so one set of random orders serves both.
+of a curve. The 64 cells go in 8 steps of 8 unless said otherwise; the ends (nothing removed, all
+removed) are the same for every order and cancel, which leaves 7 points. The insertion curve of an
+order is the deletion curve of the reversed order, so one set of random orders serves both.
 
 Over many pictures the score is the mean numerator over the mean denominator
 (`metrics.ratio_interval`): for a picture that the model cannot be talked out of, the denominator is
@@ -43,6 +43,8 @@ from visavis.saliency.placement import CELL_SIDE, Maps, refusals
 
 CELLS = GRID**2
 STEPS = 8
+FEW_STEPS = 4
+"""For checks beside the main score: half the answers, and about the same score."""
 BLUR = 4.0
 """Standard deviation of the blur, pixels: as wide as a cell."""
 
@@ -65,10 +67,12 @@ def removal_order(maps: Maps, *, seed: int) -> Int[np.ndarray, "n 64"]:
     return np.lexsort((chance, -maps.reshape(len(maps), CELLS)), axis=-1)
 
 
-def kept_cells(orders: Int[np.ndarray, "n m 64"]) -> Bool[np.ndarray, "n points 8 8"]:
+def kept_cells(
+    orders: Int[np.ndarray, "n m 64"], *, steps: int = STEPS
+) -> Bool[np.ndarray, "n points 8 8"]:
     """Which cells are left at the inner points of each deletion curve: 56, 48, ... 8 of 64."""
     rank = np.argsort(orders, axis=-1)[:, :, None]
-    removed = CELLS // STEPS * np.arange(1, STEPS)[:, None]
+    removed = CELLS // steps * np.arange(1, steps)[:, None]
     return (rank >= removed).reshape(len(orders), -1, GRID, GRID)
 
 
@@ -248,6 +252,7 @@ def measure(
     *,
     random_orders: int,
     fill: Fill = "mean",
+    steps: int = STEPS,
     clusters: Clusters = None,
     seed: int = 0,
     autocast: bool = False,
@@ -259,6 +264,7 @@ def measure(
         maps: kinds of maps by name, one map for each picture. Maps that `refusals` names get NaN.
         random_orders: how many per picture.
         fill: what a removed cell takes.
+        steps: of a curve; a divisor of 64.
         clusters: the class of each picture, for the intervals.
         progress: told the number of pictures done since the last call.
     """
@@ -275,13 +281,13 @@ def measure(
         single = np.repeat(alone, n, axis=0)
         left = log_odds(model, images[batch], classes[batch], single, fill=fill)
         oracle = removal_order(-left.reshape(n, GRID, GRID), seed=seed + start)
-        ranked = [oracle, *(o[batch] for o in orders.values())]
-        by_map = np.stack(ranked, axis=1)
-        kept = kept_cells(np.concatenate([chance[batch], by_map, by_map[:, :, ::-1]], axis=1))
+        by_map = np.stack([oracle, *(o[batch] for o in orders.values())], axis=1)
+        ranked = np.concatenate([chance[batch], by_map, by_map[:, :, ::-1]], axis=1)
+        kept = kept_cells(ranked, steps=steps)
         answers = probabilities(
             model, images[batch], classes[batch], kept, fill=fill, autocast=autocast
         )
-        curves.append(answers.reshape(n, -1, STEPS - 1).mean(axis=2))
+        curves.append(answers.reshape(n, -1, steps - 1).mean(axis=2))
         progress(n)
     random, deletion, insertion = np.split(
         np.concatenate(curves), [random_orders, random_orders + 1 + len(maps)], axis=1

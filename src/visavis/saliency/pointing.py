@@ -18,6 +18,9 @@ from visavis.saliency.placement import Maps, cell_means, share_inside
 
 Kind = Literal["halves", "box"]
 KINDS: tuple[Kind, ...] = ("halves", "box")
+CANDIDATES = 20
+"""Composites tried for each one that is wanted, as far as there are pictures: of few do both models
+recognise both classes."""
 QUARTER = IMAGE_SIDE // 4
 MIDDLE = slice(QUARTER, IMAGE_SIDE - QUARTER)
 
