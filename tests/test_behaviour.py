@@ -58,7 +58,7 @@ def test_independent_wrong_answers_meet_as_often_as_expected():
 
 def test_each_picture_is_in_its_one_bucket():
     labels, a, b = np.array([[0, 0, 0, 0, 0], [0, 0, 1, 1, 1], [0, 1, 0, 1, 2]])
-    found = behaviour.buckets(labels, a, b)
+    found = metrics.buckets(labels, a, b)
     np.testing.assert_array_equal(np.stack(list(found.values())), np.eye(5, dtype=bool))
 
 

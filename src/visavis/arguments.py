@@ -158,6 +158,26 @@ class Predict:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Serve:
+    """Open a web page to ask both models about any picture, and to explore the test pictures.
+
+    It runs until Ctrl-C. Pictures stay in memory and go into no file and no log.
+    """
+
+    experiment: ExperimentFolder
+    """Folder that holds cnn/ or vit/ or both."""
+    host: str = "127.0.0.1"
+    """Address to listen on. Only this machine can reach the default; with any other the page opens
+    only by the address that is printed, which holds a token. The connection is not encrypted."""
+    port: int = 8000
+    """Port to listen on, 1 to 65535; the next free one if it is taken."""
+    open: bool = False
+    """Open the page in a browser."""
+    debug: bool = False
+    """Show where in the code an error comes from."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Data:
     """Look at the pictures, or fetch them."""
 

@@ -34,6 +34,7 @@ stage by stage
   report EXPERIMENT     write report.html
 
 with trained models
+  serve EXPERIMENT            a web page to try pictures and explore the tests (--open)
   predict EXPERIMENT IMAGE…   what both models see in pictures of your own
 
 this machine

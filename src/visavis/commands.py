@@ -24,6 +24,7 @@ from visavis.arguments import (
     Predict,
     Report,
     Run,
+    Serve,
     TrainCNN,
     TrainViT,
 )
@@ -187,6 +188,22 @@ def predict(arguments: Arguments) -> Iterator[str]:
         raise DataError("; ".join(bad))
 
 
+def serve(arguments: Arguments) -> Iterator[str]:
+    """`visavis serve`."""
+    command = parse(Serve, arguments, prog="visavis serve")
+    if not 1 <= command.port <= 65_535:
+        raise ConfigError(f"--port {command.port}: use 1 to 65535")
+    from visavis.serve import Site
+
+    site = Site(command.experiment, host=command.host, port=command.port)
+    yield site.url
+    try:
+        site.run(open_browser=command.open)
+    except faults.Stopped as stopped:
+        log.info("stopped")
+        raise SystemExit(stopped.exit_code) from None
+
+
 def doctor(arguments: Arguments) -> Iterator[str]:
     """`visavis doctor`."""
     command = parse(Doctor, arguments, prog="visavis doctor")
@@ -250,6 +267,7 @@ COMMANDS: dict[str, Callable[[Arguments], Iterator[str]]] = {
     "compare": compare,
     "report": report,
     "predict": predict,
+    "serve": serve,
     "bench": bench,
     "doctor": doctor,
 }

@@ -215,3 +215,18 @@ def _drawn_means(
 def _interval(value: float, drawn: Float[np.ndarray, " resamples"]) -> Interval:
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return {"value": float(value), "low": float(low), "high": float(high)}
+
+
+def buckets(
+    labels: Int[np.ndarray, " n"], a: Int[np.ndarray, " n"], b: Int[np.ndarray, " n"]
+) -> dict[str, Bool[np.ndarray, " n"]]:
+    """The test pictures by who gets them right; each picture is in one bucket."""
+    right_a, right_b = a == labels, b == labels
+    neither = ~right_a & ~right_b
+    return {
+        "both_right": right_a & right_b,
+        "only_cnn": right_a & ~right_b,
+        "only_vit": ~right_a & right_b,
+        "both_wrong_same": neither & (a == b),
+        "both_wrong_apart": neither & (a != b),
+    }

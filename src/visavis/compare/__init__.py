@@ -101,7 +101,7 @@ def compare(experiment: Path) -> None:
     f1_cnn, f1_vit, f1_difference = metrics.macro_f1_intervals(
         cnn.labels, cnn.predicted, vit.predicted, classes
     )
-    buckets = behaviour.buckets(cnn.labels, cnn.predicted, vit.predicted)
+    buckets = metrics.buckets(cnn.labels, cnn.predicted, vit.predicted)
     rows_cnn, rows_vit = common_rows(cnn.heatmaps, vit.heatmaps)
     trainings = seeds.trainings(experiment)
     mcnemar = metrics.mcnemar(cnn.right, vit.right)

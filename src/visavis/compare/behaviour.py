@@ -68,19 +68,6 @@ def same_wrong_class(labels: Answers, a: Answers, b: Answers, classes: int) -> d
     }
 
 
-def buckets(labels: Answers, a: Answers, b: Answers) -> dict[str, Bool[np.ndarray, " n"]]:
-    """The test pictures by who gets them right; each picture is in one bucket."""
-    right_a, right_b = a == labels, b == labels
-    neither = ~right_a & ~right_b
-    return {
-        "both_right": right_a & right_b,
-        "only_cnn": right_a & ~right_b,
-        "only_vit": ~right_a & right_b,
-        "both_wrong_same": neither & (a == b),
-        "both_wrong_apart": neither & (a != b),
-    }
-
-
 def evidence_for_truth(cnn: Arrays, vit: Arrays, indices: Answers) -> dict[str, Any]:
     """Do both models see the evidence for the true class in the same places, on these pictures?
 

@@ -24,10 +24,12 @@ from visavis.plots.galleries import (
 from visavis.plots.pictures import (
     Cell,
     Group,
+    heat_colours,
     heat_gradient,
     heat_picture,
     overlay,
     picture_figure,
+    where,
 )
 from visavis.plots.style import BASELINE_COLOUR, MODEL_COLOURS, svg
 from visavis.plots.trust import cascade, crosstest, few_cells, likeness
@@ -53,6 +55,7 @@ __all__ = [
     "film",
     "grad_cam_detail",
     "grad_cam_gallery",
+    "heat_colours",
     "heat_gradient",
     "heat_picture",
     "layer_sweep",
@@ -67,4 +70,5 @@ __all__ = [
     "similarity",
     "svg",
     "wall_clock",
+    "where",
 ]

@@ -73,8 +73,13 @@ def overlay(
 
 def heat_gradient(stops: int = 9) -> str:
     """The colour map from low to high as a CSS gradient."""
-    colours = _colours(np.linspace(0, 1, stops, dtype=np.float32)[None])[0]
-    return f"linear-gradient(90deg,{','.join('#' + bytes(colour).hex() for colour in colours)})"
+    return f"linear-gradient(90deg,{','.join(heat_colours(stops))})"
+
+
+def heat_colours(shades: int) -> list[str]:
+    """The colour map from low to high, as #rrggbb."""
+    colours = _colours(np.linspace(0, 1, shades, dtype=np.float32)[None])[0]
+    return ["#" + bytes(colour).hex() for colour in colours]
 
 
 @matplotlib.rc_context(STYLE)

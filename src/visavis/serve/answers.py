@@ -1,0 +1,235 @@
+"""What the trained models say of one picture, as JSON types.
+
+A model is asked by one thread at a time: explaining hangs hooks on it and takes gradients.
+"""
+
+import base64
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image
+from torch import Tensor
+
+from visavis import plots, runs, saliency
+from visavis.config import GRID, IMAGE_SIDE, MODEL_NAMES
+from visavis.discussion import trust
+from visavis.loader import to_images
+from visavis.models.vit import Block, ViT
+from visavis.saliency import layers, placement
+from visavis.serve.refusal import Refusal
+from visavis.trained import Trained, load
+
+GUESSES = 3
+CELL = IMAGE_SIDE // GRID
+SHADES = 64
+"""Colours of a heatmap that the page is given."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """Which heatmap is asked for. None stands for the default of the model."""
+
+    model: str | None = None
+    """None: both, each by its own default method."""
+    method: str | None = None
+    class_name: str | None = None
+    """None: the class that the model names."""
+    layer: str | None = None
+    """Of Grad-CAM a part's name; of attention the number of a block, from 1."""
+    head: int | None = None
+    """Of attention, from 1; None: the mean of all."""
+
+
+class Models:
+    """The models of an experiment that are trained; each is loaded when it is first asked for."""
+
+    def __init__(self, experiment: Path) -> None:
+        self.experiment = experiment
+        self._loaded: dict[str, Trained] = {}
+
+    def trained(self) -> dict[str, Trained]:
+        """The models that are there, by name.
+
+        Raises:
+            Refusal: there is none yet.
+            CheckpointError: one is damaged.
+        """
+        for name in MODEL_NAMES:
+            folder = self.experiment / name
+            if name not in self._loaded and (folder / runs.TRAINING).exists():
+                self._loaded[name] = load(folder)
+        if not self._loaded:
+            raise Refusal(409, "no model is trained here yet")
+        return {name: self._loaded[name] for name in MODEL_NAMES if name in self._loaded}
+
+    def facts(self) -> dict[str, Any]:
+        """What the experiment is: data, classes, and of each model its methods and their checks."""
+        models = self.trained()
+        folder = self.experiment / next(iter(models))
+        data = runs.read_json(folder / runs.DATA)
+        return {
+            "experiment": self.experiment.resolve().name,
+            "class_names": data["class_names"],
+            "data": {"description": data["description"], "notice": data["notice"]},
+            "grid": GRID,
+            "colours": plots.heat_colours(SHADES),
+            "models": {name: self._model_facts(model) for name, model in models.items()},
+        }
+
+    def _model_facts(self, trained: Trained) -> dict[str, Any]:
+        folder = self.experiment / trained.name
+        training = runs.read_json(folder / runs.TRAINING)
+        tested = (folder / runs.EVALUATION).exists()
+        explained = (folder / runs.EXPLANATIONS).exists()
+        found = runs.read_json(folder / runs.EXPLANATIONS) if explained else None
+        path = self.experiment / runs.CROSSTEST
+        card = {}
+        if found and path.exists():
+            card = trust.scorecard(found, runs.read_json(path))
+        return {
+            "parameters": training["parameters"],
+            "test_accuracy": runs.read_json(folder / runs.EVALUATION)["accuracy"]
+            if tested
+            else None,
+            "default_method": saliency.DEFAULT_METHOD[trained.name],
+            "methods": {
+                name: {
+                    "label": saliency.METHODS[name].label,
+                    "class_specific": saliency.METHODS[name].class_specific,
+                    "signed": saliency.METHODS[name].signed,
+                    **_places(trained, name),
+                    "deletion": found["methods"][name]["scores"]["deletion"] if found else None,
+                    "n": found["n"] if found else 0,
+                    "checks": [
+                        {"what": trust.CHECKS[check], "outcome": outcome, "value": value}
+                        for check, (outcome, value) in card.get(name, {}).items()
+                    ],
+                }
+                for name in saliency.methods_for(trained.model)
+            },
+        }
+
+    def predict(self, pixels: UInt8[np.ndarray, "32 32 3"], hidden: list[int]) -> dict[str, Any]:
+        """As `visavis predict --json`, and the picture that the models saw."""
+        answers = {}
+        for name, trained in self.trained().items():
+            probabilities = _probabilities(trained, _image(trained, pixels, hidden))
+            best = np.argsort(-probabilities)[:GUESSES]
+            answers[name] = {
+                "top": [
+                    {"class": trained.class_names[k], "confidence": float(probabilities[k])}
+                    for k in best
+                ]
+            }
+        return {"models": answers, "seen": _data_url(pixels)}
+
+    def explain(
+        self, pixels: UInt8[np.ndarray, "32 32 3"], hidden: list[int], wanted: Wanted
+    ) -> dict[str, Any]:
+        """The heatmap of each model that is asked, raw, with what it is of.
+
+        Raises:
+            Refusal: what is wanted is not there.
+        """
+        models = self.trained()
+        if wanted.model is not None:
+            models = {wanted.model: _one_of(wanted.model, models, "model")}
+        return {
+            "models": {name: _explained(of, pixels, hidden, wanted) for name, of in models.items()}
+        }
+
+
+def _places(trained: Trained, method: str) -> dict[str, Any]:
+    """The layers and heads that a method can be asked for, with the default ones."""
+    if method == "grad_cam":
+        default = trained.layer or saliency.default_layer(trained.model)
+        return {"layers": layers.candidates(trained.model), "layer": default, "heads": 0}
+    if method == "attention":
+        assert isinstance(trained.model, ViT)
+        depth = len(trained.model.blocks)
+        heads = cast(Block, trained.model.blocks[0]).attention.heads
+        return {"layers": [str(i + 1) for i in range(depth)], "layer": str(depth), "heads": heads}
+    return {"layers": [], "layer": None, "heads": 0}
+
+
+def _explained(
+    trained: Trained, pixels: UInt8[np.ndarray, "32 32 3"], hidden: list[int], wanted: Wanted
+) -> dict[str, Any]:
+    methods = {m: saliency.METHODS[m] for m in saliency.methods_for(trained.model)}
+    method = wanted.method or saliency.DEFAULT_METHOD[trained.name]
+    facts = _one_of(method, methods, "method")
+    images = _image(trained, pixels, hidden)
+    probabilities = _probabilities(trained, images)
+    classes = {name: k for k, name in enumerate(trained.class_names)}
+    label = int(probabilities.argmax())
+    if wanted.class_name is not None:
+        label = _one_of(wanted.class_name, classes, "class")
+    places = _places(trained, method)
+    layer = places["layer"]
+    if wanted.layer is not None:
+        layer = _one_of(wanted.layer, {name: name for name in places["layers"]}, "layer")
+    if wanted.head is not None and not 1 <= wanted.head <= places["heads"]:
+        raise Refusal(422, f"head {wanted.head}: {method} has {places['heads'] or 'no'} heads here")
+    if method == "attention":
+        assert isinstance(trained.model, ViT)
+        heads = saliency.class_attention(saliency.attention_weights(trained.model, images))
+        of_layer = heads[int(layer) - 1]
+        found = of_layer.mean(dim=1) if wanted.head is None else of_layer[:, wanted.head - 1]
+    else:
+        asked = layer if method == "grad_cam" else None
+        found = saliency.explain(trained.model, images, torch.tensor([label]), method, layer=asked)
+    heatmap = found[0].float().cpu().numpy()
+    (reason,) = placement.refusals(heatmap[None])
+    return {
+        "method": method,
+        "label": facts.label,
+        "class_specific": facts.class_specific,
+        "class": trained.class_names[label],
+        "confidence": float(probabilities[label]),
+        "layer": layer,
+        "head": wanted.head,
+        "map": None if reason else [[float(value) for value in row] for row in heatmap],
+        "no_evidence_because": reason,
+        "highest": None if reason else plots.where(heatmap),
+    }
+
+
+def _one_of(name: str, known: dict[str, Any], what: str) -> Any:
+    if name not in known:
+        raise Refusal(422, f"there is no {what} {name[:80]!r} here; use {', '.join(known) or '-'}")
+    return known[name]
+
+
+def _image(
+    trained: Trained, pixels: UInt8[np.ndarray, "32 32 3"], hidden: list[int]
+) -> Float[Tensor, "1 3 32 32"]:
+    """The picture with the hidden cells in the training pictures' mean colour."""
+    image = to_images(pixels[None])
+    for cell in hidden:
+        row, column = (CELL * place for place in divmod(cell, GRID))
+        hole = image[:, :, row : row + CELL, column : column + CELL]
+        hole[:] = trained.model.normalize.mean
+    return image
+
+
+def _probabilities(
+    trained: Trained, images: Float[Tensor, "1 3 32 32"]
+) -> Float[np.ndarray, " classes"]:
+    with torch.inference_mode():
+        return trained.model(images).softmax(dim=1)[0].numpy()
+
+
+def _data_url(pixels: UInt8[np.ndarray, "32 32 3"]) -> str:
+    return "data:image/png;base64," + base64.b64encode(png(pixels)).decode()
+
+
+def png(pixels: UInt8[np.ndarray, "h w 3"]) -> bytes:
+    """As a PNG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG")
+    return buffer.getvalue()

@@ -1,0 +1,320 @@
+"""The web application: pages, and the API under /api/ that they stand on (docs/api.md)."""
+
+import asyncio
+import contextlib
+import importlib.metadata
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from visavis.config import GRID, IMAGE_SIDE
+from visavis.errors import DataError, VisavisError
+from visavis.pictures import read_picture
+from visavis.serve import gallery
+from visavis.serve.answers import Models, Wanted, png
+from visavis.serve.guard import Guard
+from visavis.serve.refusal import Refusal
+
+MAX_BYTES = 20_000_000
+"""Of an uploaded picture."""
+RECEIVE_SECONDS = 15
+PLACES = 16
+"""Requests with a picture at a time, being received or waiting for the models. So uploads hold at
+most PLACES x MAX_BYTES of memory; who comes when all are taken is told to come again."""
+MOST_ROWS = 10_000
+
+MEDIA = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+}
+PAGES = {"/": "index.html", "/explore": "explore.html"}
+
+ENDPOINTS = [
+    {"method": "GET", "path": "/api/", "what": "this list"},
+    {"method": "GET", "path": "/api/health", "what": "whether the server is up"},
+    {
+        "method": "GET",
+        "path": "/api/run",
+        "what": "data, classes, and of each model its accuracy, methods, layers and their checks",
+    },
+    {
+        "method": "POST",
+        "path": "/api/predict",
+        "what": "the three most probable classes by each model, and the 32 x 32 pixels it saw",
+        "body": "a picture file",
+        "query": {"hidden": "cells to hide, 0 to 63 by rows, such as 0,1,8"},
+    },
+    {
+        "method": "POST",
+        "path": "/api/explain",
+        "what": "raw heatmaps, higher meaning more evidence, and where they are highest",
+        "body": "a picture file",
+        "query": {
+            "model": "cnn or vit; both unless given",
+            "method": "one of the model's methods in /api/run; its default unless given",
+            "class": "the class asked about; the one that the model names unless given",
+            "layer": "one of the method's layers in /api/run",
+            "head": "of attention, from 1; the mean of all unless given",
+            "hidden": "as above",
+        },
+    },
+    {
+        "method": "GET",
+        "path": "/api/pictures",
+        "what": "the test pictures with both models' answers",
+        "query": {
+            "bucket": "one of " + ", ".join(gallery.BUCKETS),
+            "true": "a class",
+            "cnn": "the class that the CNN names",
+            "vit": "the class that the ViT names",
+            "offset": "first row, from 0",
+            "limit": f"rows, at most {MOST_ROWS}; 100 unless given",
+        },
+    },
+    {"method": "GET", "path": "/api/pictures/{index}.png", "what": "a test picture, 32 x 32"},
+]
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+
+class Server:
+    """What the requests share: the models, the test pictures, and the thread that uses them."""
+
+    def __init__(self, experiment: Path) -> None:
+        self.models = Models(experiment)
+        self._experiment = experiment
+        self._gallery: gallery.Gallery | None = None
+        # One thread: hooks and gradients of two requests must not meet on one model.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="models")
+        self._taken = 0
+
+    async def do(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Run `work` in the models' thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+
+    @contextlib.contextmanager
+    def place(self) -> Iterator[None]:
+        """One of the places for a request with a picture.
+
+        Raises:
+            Refusal: all are taken.
+        """
+        if self._taken >= PLACES:
+            raise Refusal(503, "too many pictures at once; try again in a second")
+        self._taken += 1
+        try:
+            yield
+        finally:
+            self._taken -= 1
+
+    def gallery(self) -> gallery.Gallery:
+        """The test pictures, read once."""
+        if self._gallery is None:
+            self._gallery = gallery.read(self._experiment)
+        return self._gallery
+
+    async def warm_up(self) -> None:
+        """Load what the first requests would have to wait for, and let them in between."""
+        blank = np.full((IMAGE_SIDE, IMAGE_SIDE, 3), 128, dtype=np.uint8)
+        with contextlib.suppress(VisavisError, Refusal):
+            for name in await self.do(self.models.trained):
+                await self.do(self.models.explain, blank, [], Wanted(model=name))
+            await self.do(self.gallery)
+
+    def close(self) -> None:
+        """Leave the thread to end by itself."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+def create_app(experiment: Path, *, token: str | None = None) -> Starlette:
+    """The application for one experiment folder.
+
+    Args:
+        token: what every request must show; None for loopback.
+    """
+    server = Server(experiment)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        warming = asyncio.create_task(server.warm_up())
+        yield
+        warming.cancel()
+        server.close()
+
+    async def describe(_: Request) -> Response:
+        version = importlib.metadata.version("visavis")
+        return JSONResponse({"name": "visavis", "version": version, "endpoints": ENDPOINTS})
+
+    async def health(_: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def run(_: Request) -> Response:
+        return JSONResponse(await server.do(server.models.facts))
+
+    async def predict(request: Request) -> Response:
+        hidden = _hidden(request)
+        with server.place():
+            content = await _body(request)
+            return JSONResponse(
+                await server.do(lambda: server.models.predict(_picture(content), hidden))
+            )
+
+    async def explain(request: Request) -> Response:
+        hidden, wanted = _hidden(request), _wanted(request)
+        with server.place():
+            content = await _body(request)
+            return JSONResponse(
+                await server.do(lambda: server.models.explain(_picture(content), hidden, wanted))
+            )
+
+    async def pictures(request: Request) -> Response:
+        offset = _number(request, "offset", 0, low=0, high=10**9)
+        limit = _number(request, "limit", 100, low=1, high=MOST_ROWS)
+        found = await server.do(server.gallery)
+        keys = ("bucket", "true", "cnn", "vit")
+        asked = {key: request.query_params[key] for key in keys if key in request.query_params}
+        rows = [row for row in found.rows if all(row[k] == v for k, v in asked.items())]
+        return JSONResponse(
+            {
+                "total": len(rows),
+                "buckets": gallery.BUCKETS,
+                "notice": found.notice,
+                "pictures": rows[offset : offset + limit],
+            }
+        )
+
+    async def picture(request: Request) -> Response:
+        found = await server.do(server.gallery)
+        pixels = found.pixels.get(request.path_params["index"])
+        if pixels is None:
+            raise Refusal(404, "there is no such test picture")
+        kept = {"cache-control": "private, max-age=3600"}
+        return Response(png(pixels), media_type="image/png", headers=kept)
+
+    return Starlette(
+        routes=[
+            Route("/api/", describe),
+            Route("/api/health", health),
+            Route("/api/run", run),
+            Route("/api/predict", predict, methods=["POST"]),
+            Route("/api/explain", explain, methods=["POST"]),
+            Route("/api/pictures", pictures),
+            Route("/api/pictures/{index:int}.png", picture),
+            *_files(),
+        ],
+        middleware=[
+            Middleware(Guard, token=token),
+            Middleware(GZipMiddleware, minimum_size=2000),
+        ],
+        exception_handlers={VisavisError: _fault, HTTPException: _http_fault},
+        lifespan=lifespan,
+    )
+
+
+def _files() -> list[Route]:
+    """The pages and what they load, read once: no address is ever made into a path."""
+    folder = resources.files("visavis") / "static"
+    content = {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
+
+    def route(path: str, name: str) -> Route:
+        media = MEDIA[name[name.rindex(".") :]]
+
+        async def answer(_: Request) -> Response:
+            return Response(content[name], media_type=media, headers={"cache-control": "no-cache"})
+
+        return Route(path, answer)
+
+    files = [route(f"/static/{name}", name) for name in content if not name.endswith(".html")]
+    return [*(route(path, name) for path, name in PAGES.items()), *files]
+
+
+async def _body(request: Request) -> bytes:
+    """The uploaded file, never more than MAX_BYTES of it, in memory alone.
+
+    Raises:
+        Refusal: too large, too slow, empty, or not sent as a picture.
+    """
+    media = request.headers.get("content-type", "application/octet-stream").partition(";")[0]
+    if not (media.startswith("image/") or media == "application/octet-stream"):
+        raise Refusal(415, "send the picture file itself, with Content-Type: image/png or the like")
+    too_large = Refusal(413, f"a picture file may have up to {MAX_BYTES // 10**6} MB")
+    length = request.headers.get("content-length", "0")
+    if length.isdigit() and int(length) > MAX_BYTES:
+        raise too_large
+    content = bytearray()
+    try:
+        async with asyncio.timeout(RECEIVE_SECONDS):
+            async for chunk in request.stream():
+                content += chunk
+                if len(content) > MAX_BYTES:
+                    raise too_large
+    except TimeoutError:
+        raise Refusal(408, f"the picture did not come within {RECEIVE_SECONDS} seconds") from None
+    except ClientDisconnect:
+        raise Refusal(400, "the picture was cut off") from None
+    if not content:
+        raise Refusal(422, "no picture was sent")
+    return bytes(content)
+
+
+def _picture(content: bytes) -> Any:
+    try:
+        return read_picture(content)
+    except DataError as error:
+        raise Refusal(422, str(error)) from None
+
+
+def _hidden(request: Request) -> list[int]:
+    """The cells to hide."""
+    words = [word for word in request.query_params.get("hidden", "").split(",") if word]
+    cells = GRID**2
+    if len(words) > cells or not all(w.isascii() and w.isdigit() and int(w) < cells for w in words):
+        raise Refusal(422, f"hidden: cells are numbers from 0 to {cells - 1}, such as 0,1,8")
+    return sorted({int(word) for word in words})
+
+
+def _wanted(request: Request) -> Wanted:
+    query = request.query_params
+    return Wanted(
+        model=query.get("model"),
+        method=query.get("method"),
+        class_name=query.get("class"),
+        layer=query.get("layer"),
+        head=_number(request, "head", 1, low=1, high=10**6) if "head" in query else None,
+    )
+
+
+def _number(request: Request, name: str, default: int, *, low: int, high: int) -> int:
+    word = request.query_params.get(name, str(default))
+    if not (word.isascii() and word.isdigit() and len(word) < 12 and low <= int(word) <= high):
+        raise Refusal(422, f"{name}: a number from {low} to {high}")
+    return int(word)
+
+
+async def _fault(_: Request, error: Exception) -> Response:
+    """What is wrong with the run folder is told to who runs the server: it names paths."""
+    log.error("%s", error)
+    raise Refusal(409, "the run folder cannot be read; the terminal says why") from error
+
+
+async def _http_fault(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    told = {404: "there is nothing at this address", 405: "another method is needed here"}
+    return JSONResponse(
+        {"error": told.get(error.status_code, error.detail)}, status_code=error.status_code
+    )

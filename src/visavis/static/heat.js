@@ -1,0 +1,105 @@
+// What both pages share: asking the API, and drawing a heatmap over the picture that it is of.
+
+export const NAMES = { cnn: "CNN", vit: "ViT" };
+
+export async function ask(path, body) {
+  const options = body ? { method: "POST", body, headers: { "content-type": "image/png" } } : {};
+  let answer;
+  try {
+    answer = await fetch(path, options);
+  } catch {
+    throw new Error("visavis does not answer; is it still running?");
+  }
+  if (answer.status === 503 && body) {  // others were first
+    await new Promise((done) => setTimeout(done, 500));
+    answer = await fetch(path, options);
+  }
+  const found = await answer.json();
+  if (!answer.ok) throw Object.assign(new Error(found.error), { status: answer.status });
+  return found;
+}
+
+export function element(tag, attributes = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name in made && name !== "role") made[name] = value;
+    else made.setAttribute(name, value);
+  }
+  made.append(...children);
+  return made;
+}
+
+export const percent = (share) => `${(100 * share).toFixed(share > 0.995 && share < 1 ? 1 : 0)} %`;
+
+export function tell(run) {
+  document.getElementById("loading").hidden = true;
+  const about = Object.entries(run.models).map(([name, model]) =>
+    `${NAMES[name]} ${model.test_accuracy === null ? "not tested" : `${(100 * model.test_accuracy).toFixed(1)} %`}`);
+  document.getElementById("about").textContent = `${run.experiment}, test accuracy: ${about.join(", ")}`;
+  say("notice", run.data.notice);
+}
+
+export function say(id, text) {
+  const place = document.getElementById(id);
+  place.hidden = !text;
+  place.textContent = text ?? "";
+}
+
+export function fault(error) {
+  document.getElementById("loading").hidden = true;
+  say("fault", error && (error.status === 409
+    ? `${error.message}. For a first look, two minutes long: visavis run --preset smoke --data.source shapes, then visavis serve runs/smoke-shapes`
+    : error.message));
+}
+
+export function drawLegend(canvas, colours) {
+  const context = canvas.getContext("2d");
+  colours.forEach((colour, i) => {
+    context.fillStyle = colour;
+    context.fillRect((i * canvas.width) / colours.length, 0, canvas.width / colours.length + 1, 1);
+  });
+}
+
+// From 0 at the lowest value (or at 0, if that is higher) to 1 at the highest, as in the report.
+function stretched(map) {
+  const positive = map.map((row) => row.map((value) => Math.max(value, 0)));
+  const all = positive.flat();
+  const low = Math.min(...all), high = Math.max(...all);
+  return positive.map((row) => row.map((value) => (high > low ? (value - low) / (high - low) : 0)));
+}
+
+function smooth(map, y, x) {  // between the centres of cells, 0 <= y, x < 1
+  const n = map.length;
+  const at = (p) => Math.min(Math.max(p * n - 0.5, 0), n - 1);
+  const [r, c] = [at(y), at(x)], [i, j] = [Math.floor(r), Math.floor(c)];
+  const [i2, j2] = [Math.min(i + 1, n - 1), Math.min(j + 1, n - 1)];
+  const [a, b] = [r - i, c - j];
+  return (1 - a) * ((1 - b) * map[i][j] + b * map[i][j2]) + a * ((1 - b) * map[i2][j] + b * map[i2][j2]);
+}
+
+// The picture in grey, and the map's colours over it: all colour is the map's.
+export function drawHeat(canvas, pixels, map, colours, opacity) {
+  const side = canvas.width, heat = stretched(map);
+  const shades = colours.map((c) => [1, 3, 5].map((i) => parseInt(c.slice(i, i + 2), 16)));
+  const drawn = new ImageData(side, side);
+  for (let y = 0; y < side; y++) {
+    for (let x = 0; x < side; x++) {
+      const from = 4 * (32 * Math.floor((32 * y) / side) + Math.floor((32 * x) / side));
+      const grey = 0.299 * pixels[from] + 0.587 * pixels[from + 1] + 0.114 * pixels[from + 2];
+      const value = smooth(heat, (y + 0.5) / side, (x + 0.5) / side);
+      const shade = shades[Math.round(value * (shades.length - 1))];
+      const to = 4 * (side * y + x);
+      for (let k = 0; k < 3; k++) drawn.data[to + k] = (1 - opacity) * grey + opacity * shade[k];
+      drawn.data[to + 3] = 255;
+    }
+  }
+  canvas.getContext("2d").putImageData(drawn, 0, 0);
+}
+
+export async function pixelsOf(blob) {
+  const picture = await createImageBitmap(blob, { colorSpaceConversion: "none" });
+  const canvas = element("canvas", { width: 32, height: 32 });
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  context.drawImage(picture, 0, 0, 32, 32);
+  return context.getImageData(0, 0, 32, 32).data;
+}

@@ -1,0 +1,429 @@
+"""The API and its fences, asked over a real connection."""
+
+import concurrent.futures
+import contextlib
+import io
+import os
+import re
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import zlib
+from types import SimpleNamespace
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import small
+from sites import ask, serving
+from visavis import runs, saliency, serve
+from visavis.loader import to_images
+from visavis.pictures import read_picture
+from visavis.predict import predict
+from visavis.saliency import faithfulness
+from visavis.serve import app, gallery
+from visavis.serve.answers import png
+from visavis.trained import load
+
+
+@pytest.fixture(scope="module")
+def site(finished):
+    """All test pictures are at hand."""
+    with pytest.MonkeyPatch.context() as patch, serving(finished) as running:
+        patch.setattr(gallery.data, "resolve", lambda _: small.dataset())
+        yield running
+
+
+@pytest.fixture
+def noise():
+    return np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+
+
+def file_of(image, kind="PNG", **options):
+    buffer = io.BytesIO()
+    image.save(buffer, format=kind, **options)
+    return buffer.getvalue()
+
+
+def test_answers_are_those_of_the_command(site, finished, tmp_path):
+    path = tmp_path / "picture.jpg"
+    pixels = np.random.default_rng(1).integers(0, 256, (60, 90, 3), dtype=np.uint8)
+    path.write_bytes(file_of(Image.fromarray(pixels), "JPEG"))
+    (expected,) = predict(finished, [path])
+    answer = ask(site, "/api/predict", path.read_bytes(), content_type="image/jpeg")
+    assert answer.status == 200
+    for name, found in answer.json["models"].items():
+        guesses = expected["models"][name]["top"]
+        assert [g["class"] for g in found["top"]] == [g["class"] for g in guesses]
+        assert [g["confidence"] for g in found["top"]] == pytest.approx(
+            [g["confidence"] for g in guesses]
+        )
+
+
+def test_the_picture_that_was_seen_comes_back_whole(site, noise):
+    import base64
+
+    seen = ask(site, "/api/predict", png(noise)).json["seen"]
+    content = base64.b64decode(seen.removeprefix("data:image/png;base64,"))
+    assert (read_picture(content) == noise).all()
+
+
+@pytest.mark.parametrize("name", ["cnn", "vit"])
+def test_heatmaps_are_those_of_the_library(site, finished, noise, name):
+    trained = load(finished / name)
+    wish = trained.class_names[3]
+    for method in saliency.methods_for(trained.model):
+        query = f"model={name}&method={method}&class={wish}"
+        found = ask(site, f"/api/explain?{query}", png(noise)).json["models"][name]
+        expected = trained.explain(noise[None], np.array([3]), method=method)[0]
+        assert found["class"] == wish
+        if found["map"] is None:
+            assert not np.ptp(expected) > 0
+        else:
+            assert np.array(found["map"]) == pytest.approx(expected, abs=1e-6)
+
+
+def test_one_head_of_one_block_is_that_head(site, finished, noise):
+    model = load(finished / "vit").model
+    query = "model=vit&method=attention&layer=1&head=2"
+    found = ask(site, f"/api/explain?{query}", png(noise)).json["models"]["vit"]
+    weights = saliency.attention_weights(model, to_images(noise[None]))
+    expected = saliency.class_attention(weights)[0, 0, 1]
+    assert np.array(found["map"]) == pytest.approx(expected.numpy(), abs=1e-6)
+
+
+def test_hidden_cells_are_the_holes_of_the_scores(site, finished, noise):
+    trained = load(finished / "cnn")
+    kept = np.ones((1, 1, 8, 8), dtype=bool)
+    kept[0, 0, 2, 5] = kept[0, 0, 7, 0] = False
+    logits = faithfulness.logits_of_kept(trained.model, to_images(noise[None]), kept)
+    expected = logits.softmax(dim=1)[0].max().item()
+    answer = ask(site, "/api/predict?hidden=21,56,21", png(noise)).json
+    assert answer["models"]["cnn"]["top"][0]["confidence"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_map_without_evidence_is_told_and_not_drawn(site, finished, noise, monkeypatch):
+    monkeypatch.setattr(saliency, "explain", lambda *_, **__: torch.zeros(1, 8, 8))
+    found = ask(site, "/api/explain?model=cnn", png(noise)).json["models"]["cnn"]
+    assert found["map"] is None and found["no_evidence_because"] == "zero everywhere"
+
+
+@pytest.mark.parametrize(
+    ("query", "named"),
+    [
+        ("model=mlp", "cnn, vit"),
+        ("model=cnn&method=rollout", "grad_cam"),
+        ("class=unicorn", "unicorn"),
+        ("model=cnn&layer=stages.9", "stages.0"),
+        ("model=vit&method=attention&head=99", "2 heads"),
+        ("model=vit&method=attention&layer=9", "1, 2"),
+        ("head=x", "number"),
+        ("hidden=64", "0 to 63"),
+        ("hidden=-1", "0 to 63"),
+        ("hidden=1;2", "0 to 63"),
+    ],
+)
+def test_what_is_not_there_is_refused_with_what_is(site, noise, query, named):
+    answer = ask(site, f"/api/explain?{query}", png(noise))
+    assert answer.status == 422 and named in answer.json["error"]
+
+
+def test_test_pictures_are_listed_as_they_were_answered(site, finished):
+    found = ask(site, "/api/pictures?limit=1000").json
+    assert found["total"] == len(found["pictures"]) == 60 and found["notice"] is None
+    overlap = runs.read_json(finished / runs.COMPARISON)["overlap"]
+    counts = {
+        k: ask(site, f"/api/pictures?bucket={k}&limit=1").json["total"] for k in gallery.BUCKETS
+    }
+    assert sum(counts.values()) == 60
+    assert counts["both_right"] == overlap["both_right"]
+    assert counts["only_cnn"] == overlap["only_cnn"]
+    stored = runs.read_arrays(finished / "vit" / runs.PREDICTIONS)
+    names = small.dataset().class_names
+    for row in found["pictures"]:
+        assert row["vit"] == names[stored["logits"][row["index"]].argmax()]
+    second = ask(site, "/api/pictures?offset=1&limit=1").json["pictures"]
+    assert second == found["pictures"][1:2]
+
+
+def test_a_test_picture_is_that_picture(site):
+    answer = ask(site, "/api/pictures/7.png")
+    assert answer.headers["content-type"] == "image/png"
+    assert (read_picture(answer.body) == small.dataset().test_pixels[7]).all()
+    assert ask(site, "/api/pictures/60.png").status == 404
+
+
+def test_without_the_data_the_explained_pictures_are_left(finished, monkeypatch):
+    monkeypatch.setattr(gallery.data, "resolve", lambda _: small.dataset(seed=5))  # other pictures
+    with serving(finished) as other:
+        found = ask(other, "/api/pictures?limit=1000").json
+        assert 20 <= found["total"] < 60 and "explained pictures" in found["notice"]
+        index = found["pictures"][0]["index"]
+        shown = read_picture(ask(other, f"/api/pictures/{index}.png").body)
+        assert (shown == small.dataset().test_pixels[index]).all()
+
+
+def test_the_description_names_every_address(site):
+    listed = ask(site, "/api/").json["endpoints"]
+    assert {e["path"] for e in listed} == {
+        "/api/", "/api/health", "/api/run", "/api/predict", "/api/explain", "/api/pictures",
+        "/api/pictures/{index}.png",
+    }  # fmt: skip
+
+
+def bomb():
+    """The header of a PNG of 50,000 x 50,000 pixels, and next to nothing after it."""
+
+    def chunk(kind, content):
+        checked = kind + content
+        return struct.pack(">I", len(content)) + checked + struct.pack(">I", zlib.crc32(checked))
+
+    header = struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0)
+    packed = zlib.compress(bytes(10_000))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", packed)
+
+
+GOOD = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("content", "status"),
+    [
+        pytest.param(b"", 422, id="empty"),
+        pytest.param(b"hello", 422, id="text"),
+        pytest.param(b"<svg xmlns='http://www.w3.org/2000/svg'/>", 422, id="svg"),
+        pytest.param(b"%!PS-Adobe-3.0 EPSF-3.0\n", 422, id="eps"),
+        pytest.param(bomb(), 422, id="bomb"),
+        pytest.param(file_of(GOOD, "JPEG")[:700], 422, id="truncated"),
+        pytest.param(file_of(GOOD.resize((1, 1))), 200, id="1x1"),
+        pytest.param(file_of(GOOD.resize((1, 100_000))), 422, id="1x100000"),
+        pytest.param(
+            file_of(GOOD, "GIF", save_all=True, append_images=[GOOD.rotate(90)]), 200, id="frames"
+        ),
+        pytest.param(file_of(GOOD.convert("CMYK"), "JPEG"), 200, id="cmyk"),
+        pytest.param(
+            file_of(Image.fromarray(np.full((40, 40), 40_000, dtype=np.uint16))), 200, id="16 bit"
+        ),
+        pytest.param(file_of(GOOD.convert("P"), transparency=0), 200, id="palette with alpha"),
+        pytest.param(file_of(GOOD) + b"<script>alert(1)</script>", 200, id="polyglot"),
+    ],
+)
+def test_any_file_gets_an_answer_or_a_sentence(site, content, status):
+    answer = ask(site, "/api/explain", content)
+    assert answer.status == status
+    if status != 200:
+        assert re.fullmatch(r"[^\n]{10,200}", answer.json["error"])
+    assert ask(site, "/api/health").status == 200
+
+
+@pytest.mark.parametrize(
+    "media", ["application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/plain"]
+)
+def test_what_is_not_sent_as_a_picture_is_refused(site, noise, media):
+    answer = ask(site, "/api/predict", png(noise), content_type=media)
+    assert answer.status == 415 and "Content-Type" in answer.json["error"]
+
+
+def test_a_body_that_is_too_large_is_not_read_to_its_end(site, noise, monkeypatch):
+    monkeypatch.setattr(app, "MAX_BYTES", 5000)
+    assert ask(site, "/api/predict", b"x" * 5001).status == 413
+    endless = (b"x" * 1000 for _ in range(10_000))  # chunked, without a length
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # hanging up is as good
+        assert ask(site, "/api/predict", endless).status == 413
+    assert ask(site, "/api/predict", png(noise)).status == 200
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(site, monkeypatch):
+    monkeypatch.setattr(app, "RECEIVE_SECONDS", 0.3)
+    with socket.create_connection(("127.0.0.1", urlsplit(site.url).port), timeout=20) as client:
+        client.sendall(
+            b"POST /api/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
+            b"Content-Length: 1000\r\n\r\nabc"
+        )
+        assert client.recv(4000).startswith(b"HTTP/1.1 408")
+
+
+def test_a_request_head_that_does_not_come_is_not_waited_for(finished, monkeypatch):
+    monkeypatch.setattr(serve, "HEAD_SECONDS", 0.2)
+    with serving(finished) as running:
+        port = urlsplit(running.url).port
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: local")
+            assert client.recv(100) == b""  # closed
+        assert ask(running, "/api/health").status == 200
+
+
+def test_when_all_places_are_taken_one_is_told_to_come_again(site, noise, monkeypatch):
+    busy, free = threading.Event(), threading.Event()
+
+    def slow(content):
+        busy.set()
+        assert free.wait(30)
+        return read_picture(content)
+
+    monkeypatch.setattr(app, "PLACES", 1)
+    monkeypatch.setattr(app, "read_picture", slow)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        first = pool.submit(ask, site, "/api/predict", png(noise))
+        assert busy.wait(30)
+        refused = ask(site, "/api/predict", png(noise))
+        health = ask(site, "/api/health")
+        free.set()
+        assert (refused.status, refused.headers["retry-after"]) == (503, "1")
+        assert health.status == 200
+        assert first.result().status == 200
+
+
+def test_requests_at_once_get_what_they_would_get_alone(site, noise):
+    wishes = [
+        (np.roll(noise, i, axis=0), f"model={name}&method={method}")
+        for i, (name, method) in enumerate(
+            [("cnn", "grad_cam"), ("vit", "grad_cam"), ("vit", "gradient_attention")] * 3
+        )
+    ]
+
+    def found(wish):
+        pixels, query = wish
+        return ask(site, f"/api/explain?{query}", png(pixels)).json
+
+    alone = [found(wish) for wish in wishes]
+    with concurrent.futures.ThreadPoolExecutor(len(wishes)) as pool:
+        assert list(pool.map(found, wishes)) == alone
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example:8000", ""])
+def test_another_name_for_this_machine_is_refused(site, host):
+    for path in ("/", "/api/run"):
+        assert ask(site, path, Host=host).status == 400
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://127.0.0.1:1"},
+        {"Sec-Fetch-Site": "cross-site"},
+    ],
+)
+def test_another_sites_request_is_refused(site, noise, headers):
+    headers = {name.replace("-", "_"): value for name, value in headers.items()}
+    answer = ask(site, "/api/predict", png(noise), **headers)
+    assert answer.status == 403
+    assert not [name for name in answer.headers if name.startswith("access-control")]
+
+
+def test_no_preflight_is_granted(site):
+    answer = ask(
+        site, "/api/predict", method="OPTIONS",
+        Origin="http://evil.example", Access_Control_Request_Method="POST",
+    )  # fmt: skip
+    assert answer.status in (403, 405)
+    assert not [name for name in answer.headers if name.startswith("access-control")]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/../../etc/passwd",
+        "/static/../app.py",
+        "/static/%2e%2e/serve/app.py",
+        "/static/..%2f..%2fpyproject.toml",
+        "//etc/passwd",
+        "/static//etc/passwd",
+        "/api/pictures/../../x.png",
+        "/api/pictures/-1.png",
+    ],
+)
+def test_no_address_leads_to_a_file(site, path):
+    answer = ask(site, path)
+    assert answer.status == 404 and answer.json == {"error": "there is nothing at this address"}
+
+
+def test_pages_may_load_nothing_from_elsewhere(site):
+    for path in ("/", "/explore", "/static/live.js", "/api/run", "/nothing"):
+        policy = ask(site, path).headers["content-security-policy"]
+        assert "default-src 'none'" in policy and "unsafe" not in policy and "http" not in policy
+        assert ask(site, path).headers["x-content-type-options"] == "nosniff"
+
+
+def test_nothing_that_was_sent_is_kept(site, finished, caplog):
+    def files():
+        return sorted(p for folder in (finished, tempfile.gettempdir()) for p in os.listdir(folder))
+
+    before = files()
+    canary = b"canary-5b1f"
+    ask(site, f"/api/predict?hidden={canary.decode()}", canary * 100)
+    ask(site, "/api/predict", canary * 100)
+    assert files() == before
+    assert canary.decode() not in caplog.text
+
+
+def test_without_a_model_the_page_explains_and_the_api_says_so(tmp_path, noise):
+    with serving(tmp_path) as empty:
+        assert ask(empty, "/").status == 200
+        for answer in (ask(empty, "/api/run"), ask(empty, "/api/predict", png(noise))):
+            assert answer.status == 409 and "no model is trained" in answer.json["error"]
+        assert ask(empty, "/api/pictures").status == 409
+
+
+def test_one_model_is_served_alone(finished, tmp_path, noise):
+    os.symlink(finished / "vit", tmp_path / "vit")
+    with serving(tmp_path) as one:
+        assert list(ask(one, "/api/run").json["models"]) == ["vit"]
+        assert list(ask(one, "/api/explain", png(noise)).json["models"]) == ["vit"]
+        assert ask(one, "/api/pictures").status == 409
+
+
+def test_a_damaged_model_is_told_without_a_path(finished, tmp_path, noise):
+    import shutil
+
+    shutil.copytree(finished / "cnn", tmp_path / "cnn")
+    weights = tmp_path / "cnn" / runs.WEIGHTS
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    with serving(tmp_path) as damaged:
+        answer = ask(damaged, "/api/run")
+        assert answer.status == 409 and str(tmp_path) not in answer.json["error"]
+
+
+def test_beyond_loopback_a_token_is_asked_for(finished, noise):
+    with serving(finished, host="0.0.0.0") as public:
+        token = public.url.partition("token=")[2]
+        assert len(token) > 16
+        assert ask(public, "/api/health").status == 200
+        for path in ("/", "/api/run", "/static/live.js", "/?token=wrong"):
+            assert ask(public, path).status == 401
+        assert ask(public, f"/api/predict?token={token}", png(noise)).status == 401
+        entered = ask(public, f"//evil.example/?picture=3&token={token}")
+        assert (entered.status, entered.headers["location"]) == (303, "/evil.example/?picture=3")
+        cookie = entered.headers["set-cookie"]
+        assert "HttpOnly" in cookie and "SameSite=Strict" in cookie
+        assert ask(public, "/api/run", Cookie=cookie.partition(";")[0]).status == 200
+        bearer = {"Authorization": f"Bearer {token}"}
+        assert ask(public, "/api/predict", png(noise), **bearer).status == 200
+
+
+def test_the_command_tells_its_address_and_stops_when_told(finished):
+    command = [sys.executable, "-m", "visavis", "serve", str(finished), "--port", "8400"]
+    started = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    try:
+        urls = [process.stdout.readline().strip() for process in started]
+        assert len(set(urls)) == 2  # the second took the next free port
+        for process, url, stop in zip(started, urls, (signal.SIGINT, signal.SIGTERM), strict=True):
+            assert ask(SimpleNamespace(url=url), "/api/health").json == {"status": "ok"}
+            process.send_signal(stop)
+            out, told = process.communicate(timeout=60)
+            assert (process.returncode, out, told) == (128 + stop, "", "stopped\n")
+    finally:
+        for process in started:
+            process.kill()
