@@ -11,13 +11,24 @@ PYTHON ?= python3
 BIN = .venv/bin
 READY = .venv/.ready
 
-.PHONY: run test check setup clean
+.PHONY: run test browser check setup clean
 
 run: $(READY)
 	@$(BIN)/visavis run $(ARGS)
 
-test: $(READY)
-	$(BIN)/python -m pytest $(ARGS)
+test: $(READY) browser
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+# The pages are tried in Debian's Chromium. Without one, and no right to install it, those tests are
+# left out and say so.
+browser:
+	@for name in chromium chromium-browser google-chrome google-chrome-stable; do \
+		command -v $$name >/dev/null 2>&1 && exit 0; done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
+		echo "Installing Chromium, to try the pages in it." >&2; \
+		apt-get update -qq >&2; \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >&2; \
+	fi || echo "make: Chromium could not be installed" >&2
 
 check: $(READY)
 	$(BIN)/ruff check

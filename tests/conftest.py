@@ -6,6 +6,9 @@ import socket
 import pytest
 from jaxtyping import install_import_hook
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch: two workers share two cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # Before anything of visavis is imported: shapes and types in signatures are checked when called.
 install_import_hook("visavis", "beartype.beartype")
 

@@ -50,11 +50,12 @@ async function start() {
 // A test picture that both models get right, and then any other, at random.
 async function another() {
   try {
-    const wanted = picture ? "" : "bucket=both_right&";
-    const { total } = await ask(`/api/pictures?${wanted}limit=1`);
-    if (!total) return;
-    const offset = picture ? Math.floor(Math.random() * total) : 0;
-    const { pictures } = await ask(`/api/pictures?${wanted}limit=1&offset=${offset}`);
+    if (!picture) {
+      const { pictures } = await ask("/api/pictures?bucket=both_right&limit=1");
+      if (pictures.length) return await testPicture(pictures[0].index);
+    }
+    const { total } = await ask("/api/pictures?limit=1");
+    const { pictures } = await ask(`/api/pictures?limit=1&offset=${Math.floor(Math.random() * total)}`);
     await testPicture(pictures[0].index);
   } catch {
     $("another").hidden = true;  // no test pictures here; own ones still work
@@ -100,6 +101,7 @@ async function refresh() {
   if (!picture) return;
   if (asking) { again = true; return; }
   asking = true;
+  $("live").setAttribute("aria-busy", true);
   try {
     do {
       again = false;
@@ -117,6 +119,7 @@ async function refresh() {
     fault(error);
   } finally {
     asking = false;
+    $("live").setAttribute("aria-busy", false);
   }
 }
 

@@ -1,0 +1,280 @@
+"""The pages in a real browser: what a visitor does, sees and hears."""
+
+import os
+import re
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import small
+from sites import ask, serving
+from visavis import runs
+from visavis.serve import gallery
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+PROGRAM = next((path for name in NAMES if (path := shutil.which(name))), None)
+REQUIRED = os.environ.get("VISAVIS_BROWSER") == "required"
+
+pytestmark = pytest.mark.skipif(
+    PROGRAM is None and not REQUIRED,
+    reason="no Chromium here; install one (Debian: apt install chromium) to try the pages in it",
+)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    assert PROGRAM is not None, "VISAVIS_BROWSER=required, and there is no Chromium here"
+    switches = ["--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(
+            executable_path=PROGRAM, args=[*switches, "--disable-sync", "--no-sandbox"]
+        )
+        yield running
+        running.close()
+
+
+@pytest.fixture(scope="module")
+def site(finished, tmp_path_factory):
+    """Its first class and its folder are called what only an attacker would call them."""
+    folder = tmp_path_factory.mktemp("site") / "<img src=x onerror=canary()>"
+    shutil.copytree(finished, folder)
+    for name in ("cnn", "vit"):
+        data = runs.read_json(folder / name / runs.DATA)
+        data["class_names"][0] = "<script>canary()</script>"
+        runs.write_json(folder / name / runs.DATA, data)
+    with pytest.MonkeyPatch.context() as patch, serving(folder) as running:
+        patch.setattr(gallery.data, "resolve", lambda _: small.dataset())
+        ask(running, "/api/pictures")  # what is slow is done before a test waits for it
+        yield running
+
+
+def unexpected(said):
+    """Chromium also reports each refused request, which a page may well get."""
+    return said.type == "error" and not said.text.startswith("Failed to load resource")
+
+
+@pytest.fixture
+def page(browser, site):
+    """A page that reports what it should not do: fail, complain, or ask another host."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    opened = context.new_page()
+    wrong = []
+    opened.on("pageerror", lambda error: wrong.append(str(error)))
+    opened.on("console", lambda said: wrong.append(said.text) if unexpected(said) else None)
+    inside = (site.url, "data:", "blob:")
+    opened.on(
+        "request",
+        lambda request: None if request.url.startswith(inside) else wrong.append(request.url),
+    )
+    opened.goto(site.url)
+    opened.wait_for_selector("#vit-panel .answers li")
+    settle(opened)
+    yield opened
+    context.close()
+    assert wrong == []
+
+
+def explore(page, site, query=""):
+    page.goto(f"{site.url}explore{query}")
+    page.wait_for_selector(".tile")
+
+
+def picture(folder):
+    path = folder / "picture.png"
+    noise = np.random.default_rng(3).integers(0, 256, (48, 40, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+    return path
+
+
+def shown(page, model):
+    """The answers on the page, as (class, percent)."""
+    rows = page.locator(f"#{model}-panel .answers li").all_inner_texts()
+    return [tuple(part.strip() for part in row.split("\n") if part.strip())[:2] for row in rows]
+
+
+def settle(page):
+    """Until both models have answered what was last asked of them."""
+    page.wait_for_selector("#live[aria-busy=false]")
+
+
+def upload(page, path):
+    page.set_input_files("#file", path)
+    page.wait_for_selector(f"#seen[aria-label^='{path.name}']")
+    settle(page)
+
+
+def test_an_uploaded_picture_gets_the_answers_of_the_command(page, site, tmp_path):
+    path = picture(tmp_path)
+    upload(page, path)
+    answer = ask(site, "/api/predict", path.read_bytes()).json["models"]
+    for model in ("cnn", "vit"):
+        for (name, percent), guess in zip(shown(page, model), answer[model]["top"], strict=True):
+            assert name == guess["class"]
+            assert float(percent.removesuffix(" %")) == pytest.approx(
+                100 * guess["confidence"], abs=0.51
+            )
+    seen = page.evaluate(
+        "[...document.getElementById('seen').getContext('2d').getImageData(0, 0, 32, 32).data]"
+    )
+    from visavis.pictures import read_picture
+
+    assert (np.reshape(seen, (32, 32, 4))[..., :3] == read_picture(path)).all()
+
+
+def test_hiding_a_cell_moves_both_answers(page, site, tmp_path):
+    path = picture(tmp_path)
+    upload(page, path)
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    box = page.locator("#cells").bounding_box()
+    side = box["width"] / 8
+    page.mouse.move(box["x"] + 3.5 * side, box["y"] + 2.5 * side)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 4.5 * side, box["y"] + 2.5 * side)
+    page.mouse.up()
+    settle(page)
+    assert page.inner_text("#hidden-count") == "2 of 64 cells hidden"
+    assert sum("hidden=19%2C20" in url or "hidden=19,20" in url for url in asked) >= 3
+    answer = ask(site, "/api/predict?hidden=19,20", path.read_bytes()).json["models"]
+    for model in ("cnn", "vit"):
+        assert shown(page, model)[0][0] == answer[model]["top"][0]["class"]
+    page.click("#show-all")
+    assert page.inner_text("#hidden-count") == ""
+
+
+def test_any_class_method_block_and_head_can_be_asked_about(page):
+    def said():
+        settle(page)
+        frame = page.locator("#vit-panel .frame")
+        return frame.inner_text() + frame.locator("canvas").get_attribute("aria-label")
+
+    settle(page)
+    page.locator("#vit-panel").get_by_label("Evidence for").select_option("star")
+    assert "star" in said()
+    with page.expect_request(re.compile("method=attention")):
+        page.locator("#vit-panel").get_by_label("Method").select_option("attention")
+    with page.expect_request(re.compile("layer=1&head=2|head=2.*layer=1")):
+        page.locator("#vit-panel").get_by_label("Layer").select_option("1")
+        page.locator("#vit-panel").get_by_label("Head").select_option("2")
+    assert "attention" in said()
+    assert "Knows no class" in page.inner_text("#vit-panel .said")
+
+
+def test_what_is_no_picture_gets_a_sentence_and_the_picture_before_stays(page, tmp_path):
+    before = page.get_attribute("#seen", "aria-label")
+    path = tmp_path / "<b>canary.png"
+    path.write_bytes(b"not a picture")
+    page.set_input_files("#file", path)
+    page.wait_for_selector("#fault:not([hidden])")
+    assert "is not a picture that visavis reads" in page.inner_text("#fault")
+    assert page.get_attribute("#seen", "aria-label") == before
+
+
+def test_names_are_shown_as_they_are_and_never_run(page, site):
+    page.evaluate("window.canary = () => { document.title = 'run' }")
+    assert "<img src=x onerror=canary()>" in page.inner_text("#about")
+    page.locator("#cnn-panel").get_by_label("Evidence for").select_option(
+        "<script>canary()</script>"
+    )
+    settle(page)
+    explore(page, site)
+    assert page.locator("th", has_text="<script>").count() > 0
+    assert page.title() != "run"
+
+
+def test_filters_choose_and_a_deep_link_keeps_the_choice(page, site):
+    explore(page, site)
+    total = ask(site, "/api/pictures?bucket=both_wrong_apart&limit=1").json["total"]
+    page.select_option("[name=bucket]", "both_wrong_apart")
+    page.select_option("[name=sort]", "cnn_confidence")
+    assert page.inner_text("#count") == f"{total} picture{'' if total == 1 else 's'}"
+    labels = page.locator(".tile").evaluate_all("tiles => tiles.map((tile) => tile.ariaLabel)")
+    assert labels and all(label.count("wrong") == 2 for label in labels)
+    page.locator(".tile").nth(min(2, total - 1)).click()
+    title, link = page.inner_text("#detail-title"), page.url
+    assert "bucket=both_wrong_apart" in link and "sort=cnn_confidence" in link
+    again = page.context.new_page()
+    again.goto(link)
+    again.wait_for_selector(".tile[aria-selected=true]")
+    assert again.inner_text("#detail-title") == title
+    assert again.inner_text("#count") == page.inner_text("#count")
+
+
+def test_a_cell_of_a_confusion_matrix_shows_its_pictures(page, site):
+    explore(page, site)
+    button = (
+        page.locator("#matrices > div")
+        .nth(1)
+        .locator("td button")
+        .filter(has_text=re.compile("^[1-9]"))
+    )
+    counted = int(button.first.inner_text())
+    button.first.click()
+    assert page.inner_text("#count").split()[0] == str(counted)
+    labels = page.locator(".tile").evaluate_all("tiles => tiles.map((tile) => tile.ariaLabel)")
+    answer = page.input_value("[name=vit]")
+    assert answer and all(f"ViT says {answer}," in label for label in labels)
+
+
+def test_only_pictures_in_view_are_in_the_page(page, site):
+    explore(page, site)
+    page.evaluate("document.getElementById('wall').style.height = '120px'")
+    page.evaluate("window.dispatchEvent(new Event('resize'))")
+    page.wait_for_selector(".tile[aria-posinset='60']", state="detached")
+    page.focus("#wall")
+    page.keyboard.press("End")
+    page.wait_for_selector(".tile[aria-posinset='60'][aria-selected=true]")
+
+
+def test_everything_can_be_reached_by_keyboard(page, site):
+    page.focus("#cells")
+    for key in ("ArrowRight", "ArrowDown", " "):
+        page.keyboard.press(key)
+    page.wait_for_selector("#hidden-count:has-text('1 of')")
+    assert "row 5, column 5" in page.inner_text("#status") or "CNN" in page.inner_text("#status")
+    reached = set()
+    page.locator("body").evaluate("() => document.activeElement.blur()")
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("document.activeElement.id || document.activeElement.tagName"))
+    assert {"file", "another", "show-all", "opacity", "cells", "SELECT", "SUMMARY"} <= reached
+    explore(page, site)
+    page.focus("#wall")
+    first = page.inner_text("#detail-title")
+    page.keyboard.press("ArrowRight")
+    assert page.inner_text("#detail-title") != first
+    held = page.get_attribute("#wall", "aria-activedescendant")
+    assert page.get_attribute(f"#{held}", "aria-selected") == "true"
+    table = page.locator("#matrices table").first
+    assert table.locator("button[tabindex='0']").count() == 1
+    table.locator("button[tabindex='0']").focus()
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate("document.activeElement.closest('tr').sectionRowIndex") == 1
+
+
+@pytest.mark.parametrize("width", [390, 768, 1920])
+def test_nothing_hangs_over_the_edge(page, site, width):
+    page.set_viewport_size({"width": width, "height": 844})
+    for path in ("", "explore"):
+        page.goto(site.url + path)
+        page.wait_for_selector(".tile" if path else "#vit-panel .answers li")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_against_level_aa(page, site, scheme):
+    from axe_playwright_python.sync_playwright import Axe
+
+    page.emulate_media(color_scheme=scheme)
+    rules = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}
+    for path in ("", "explore"):
+        page.goto(site.url + path)
+        page.wait_for_selector(".tile" if path else "#vit-panel .answers li")
+        page.wait_for_load_state("networkidle")
+        found = Axe().run(page, options=rules).response["violations"]
+        told = [(v["id"], [node["html"][:120] for node in v["nodes"][:3]]) for v in found]
+        assert told == []
