@@ -231,7 +231,8 @@ def test_run_does_everything_once_and_goes_on_where_it_stopped(
     arguments = ("run", "--preset", "smoke", "--data.source", "shapes", "--out", out, *TINY)
     code, text, narration = visavis_command(*arguments)
     assert code == 0, narration
-    assert text.splitlines()[-1] == str(out / "report.html")
+    assert text.splitlines()[-2] == str(out / "report.html")
+    assert f"visavis serve {out} --open" in text.splitlines()[-1]
     comparison = runs.read_json(out / runs.COMPARISON)
     accuracy = 100 * comparison["models"]["cnn"]["accuracy"]["value"]
     assert f"{accuracy:.1f} %" in text.splitlines()[1]

@@ -222,7 +222,7 @@ def test_a_cell_of_a_confusion_matrix_shows_its_pictures(page, site):
 
 def test_only_pictures_in_view_are_in_the_page(page, site):
     explore(page, site)
-    page.evaluate("document.getElementById('wall').style.height = '120px'")
+    page.evaluate("document.getElementById('wall').style.maxHeight = '120px'")
     page.evaluate("window.dispatchEvent(new Event('resize'))")
     page.wait_for_selector(".tile[aria-posinset='60']", state="detached")
     page.focus("#wall")

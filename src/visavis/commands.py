@@ -7,6 +7,9 @@ import contextlib
 import dataclasses
 import json
 import logging
+import os
+import shutil
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
@@ -57,8 +60,8 @@ def run(arguments: Arguments) -> Iterator[str]:
 
     path = run_stages(out, command.experiment, command.preset, dataset)
     yield results.compared(out)
-    yield f"next: visavis predict {out} PICTURE    to show both models a picture of your own"
     yield str(path)
+    yield f"next: {_program()} serve {out} --open    to try pictures, and look through the tests"
 
 
 def train(name: Literal["cnn", "vit"], arguments: Arguments) -> Iterator[str]:
@@ -271,6 +274,13 @@ COMMANDS: dict[str, Callable[[Arguments], Iterator[str]]] = {
     "bench": bench,
     "doctor": doctor,
 }
+
+
+def _program() -> str:
+    """What the user has to type for `visavis`: it need not be on the path."""
+    if shutil.which("visavis"):
+        return "visavis"
+    return os.path.relpath(Path(sys.executable).parent / "visavis")
 
 
 def _preset(arguments: Arguments) -> Preset:

@@ -68,26 +68,37 @@ function stretched(map) {
   return positive.map((row) => row.map((value) => (high > low ? (value - low) / (high - low) : 0)));
 }
 
-function smooth(map, y, x) {  // between the centres of cells, 0 <= y, x < 1
-  const n = map.length;
-  const at = (p) => Math.min(Math.max(p * n - 0.5, 0), n - 1);
-  const [r, c] = [at(y), at(x)], [i, j] = [Math.floor(r), Math.floor(c)];
-  const [i2, j2] = [Math.min(i + 1, n - 1), Math.min(j + 1, n - 1)];
-  const [a, b] = [r - i, c - j];
-  return (1 - a) * ((1 - b) * map[i][j] + b * map[i][j2]) + a * ((1 - b) * map[i2][j] + b * map[i2][j2]);
+// For each of `side` places, four cells around it and their weights: cubic, as in the report.
+function cubic(n, side) {
+  const near = (t) => 1.5 * t ** 3 - 2.5 * t ** 2 + 1, far = (t) => -0.5 * t ** 3 + 2.5 * t ** 2 - 4 * t + 2;
+  return Array.from({ length: side }, (_, p) => {
+    const at = ((p + 0.5) * n) / side - 0.5, first = Math.floor(at) - 1;
+    return [0, 1, 2, 3].map((k) => {
+      const away = Math.abs(at - first - k);
+      return [Math.min(Math.max(first + k, 0), n - 1), away < 1 ? near(away) : far(away)];
+    });
+  });
+}
+
+function smooth(map, side) {
+  const rows = cubic(map.length, side), columns = cubic(map[0].length, side);
+  const wide = map.map((row) => columns.map((taps) => taps.reduce((sum, [j, w]) => sum + w * row[j], 0)));
+  return rows.map((taps) => columns.map((_, x) => {
+    const value = taps.reduce((sum, [i, w]) => sum + w * wide[i][x], 0);
+    return Math.min(Math.max(value, 0), 1);
+  }));
 }
 
 // The picture in grey, and the map's colours over it: all colour is the map's.
 export function drawHeat(canvas, pixels, map, colours, opacity) {
-  const side = canvas.width, heat = stretched(map);
+  const side = canvas.width, heat = smooth(stretched(map), side);
   const shades = colours.map((c) => [1, 3, 5].map((i) => parseInt(c.slice(i, i + 2), 16)));
   const drawn = new ImageData(side, side);
   for (let y = 0; y < side; y++) {
     for (let x = 0; x < side; x++) {
       const from = 4 * (32 * Math.floor((32 * y) / side) + Math.floor((32 * x) / side));
       const grey = 0.299 * pixels[from] + 0.587 * pixels[from + 1] + 0.114 * pixels[from + 2];
-      const value = smooth(heat, (y + 0.5) / side, (x + 0.5) / side);
-      const shade = shades[Math.round(value * (shades.length - 1))];
+      const shade = shades[Math.round(heat[y][x] * (shades.length - 1))];
       const to = 4 * (side * y + x);
       for (let k = 0; k < 3; k++) drawn.data[to + k] = (1 - opacity) * grey + opacity * shade[k];
       drawn.data[to + 3] = 255;
