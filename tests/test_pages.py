@@ -11,7 +11,7 @@ from PIL import Image
 import small
 from sites import ask, serving
 from visavis import runs
-from visavis.serve import gallery
+from visavis.serve import pictures
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 PROGRAM = next((path for name in NAMES if (path := shutil.which(name))), None)
@@ -47,7 +47,7 @@ def site(finished, tmp_path_factory):
         data["class_names"][0] = "<script>canary()</script>"
         runs.write_json(folder / name / runs.DATA, data)
     with pytest.MonkeyPatch.context() as patch, serving(folder) as running:
-        patch.setattr(gallery.data, "resolve", lambda _: small.dataset())
+        patch.setattr(pictures.data, "resolve", lambda _: small.dataset())
         ask(running, "/api/pictures")  # what is slow is done before a test waits for it
         yield running
 
@@ -191,30 +191,30 @@ def test_filters_choose_and_a_deep_link_keeps_the_choice(page, site):
     total = ask(site, "/api/pictures?bucket=both_wrong_apart&limit=1").json["total"]
     page.select_option("[name=bucket]", "both_wrong_apart")
     page.select_option("[name=sort]", "cnn_confidence")
-    assert page.inner_text("#count") == f"{total} picture{'' if total == 1 else 's'}"
+    assert page.inner_text("#explorer-count") == f"{total} picture{'' if total == 1 else 's'}"
     labels = page.locator(".tile").evaluate_all("tiles => tiles.map((tile) => tile.ariaLabel)")
     assert labels and all(label.count("wrong") == 2 for label in labels)
     page.locator(".tile").nth(min(2, total - 1)).click()
-    title, link = page.inner_text("#detail-title"), page.url
+    title, link = page.inner_text("#explorer-title"), page.url
     assert "bucket=both_wrong_apart" in link and "sort=cnn_confidence" in link
     again = page.context.new_page()
     again.goto(link)
     again.wait_for_selector(".tile[aria-selected=true]")
-    assert again.inner_text("#detail-title") == title
-    assert again.inner_text("#count") == page.inner_text("#count")
+    assert again.inner_text("#explorer-title") == title
+    assert again.inner_text("#explorer-count") == page.inner_text("#explorer-count")
 
 
 def test_a_cell_of_a_confusion_matrix_shows_its_pictures(page, site):
     explore(page, site)
     button = (
-        page.locator("#matrices > div")
+        page.locator("#explorer-matrices > div")
         .nth(1)
         .locator("td button")
         .filter(has_text=re.compile("^[1-9]"))
     )
     counted = int(button.first.inner_text())
     button.first.click()
-    assert page.inner_text("#count").split()[0] == str(counted)
+    assert page.inner_text("#explorer-count").split()[0] == str(counted)
     labels = page.locator(".tile").evaluate_all("tiles => tiles.map((tile) => tile.ariaLabel)")
     answer = page.input_value("[name=vit]")
     assert answer and all(f"ViT says {answer}," in label for label in labels)
@@ -222,10 +222,10 @@ def test_a_cell_of_a_confusion_matrix_shows_its_pictures(page, site):
 
 def test_only_pictures_in_view_are_in_the_page(page, site):
     explore(page, site)
-    page.evaluate("document.getElementById('wall').style.maxHeight = '120px'")
+    page.evaluate("document.getElementById('explorer-wall').style.maxHeight = '120px'")
     page.evaluate("window.dispatchEvent(new Event('resize'))")
     page.wait_for_selector(".tile[aria-posinset='60']", state="detached")
-    page.focus("#wall")
+    page.focus("#explorer-wall")
     page.keyboard.press("End")
     page.wait_for_selector(".tile[aria-posinset='60'][aria-selected=true]")
 
@@ -243,13 +243,13 @@ def test_everything_can_be_reached_by_keyboard(page, site):
         reached.add(page.evaluate("document.activeElement.id || document.activeElement.tagName"))
     assert {"file", "another", "show-all", "opacity", "cells", "SELECT", "SUMMARY"} <= reached
     explore(page, site)
-    page.focus("#wall")
-    first = page.inner_text("#detail-title")
+    page.focus("#explorer-wall")
+    first = page.inner_text("#explorer-title")
     page.keyboard.press("ArrowRight")
-    assert page.inner_text("#detail-title") != first
-    held = page.get_attribute("#wall", "aria-activedescendant")
+    assert page.inner_text("#explorer-title") != first
+    held = page.get_attribute("#explorer-wall", "aria-activedescendant")
     assert page.get_attribute(f"#{held}", "aria-selected") == "true"
-    table = page.locator("#matrices table").first
+    table = page.locator("#explorer-matrices table").first
     assert table.locator("button[tabindex='0']").count() == 1
     table.locator("button[tabindex='0']").focus()
     page.keyboard.press("ArrowDown")
@@ -278,3 +278,32 @@ def test_axe_finds_nothing_against_level_aa(page, site, scheme):
         found = Axe().run(page, options=rules).response["violations"]
         told = [(v["id"], [node["html"][:120] for node in v["nodes"][:3]]) for v in found]
         assert told == []
+
+
+def test_the_report_holds_the_explorer_and_asks_for_nothing(browser, finished):
+    wrong = []
+    opened = browser.new_page()
+    opened.on("pageerror", lambda error: wrong.append(str(error)))
+    opened.on("console", lambda said: wrong.append(said.text))
+    opened.on("request", lambda request: wrong.append(request.url))
+    address = (finished / runs.REPORT).as_uri()
+    opened.goto(f"{address}#explore?sort=vit_confidence")
+    opened.wait_for_selector(".tile")
+    assert opened.input_value("[name=sort]") == "vit_confidence"
+    shown = opened.locator(".tile").count()
+    assert opened.inner_text("#explorer-count") == f"{shown} pictures"
+    assert not opened.locator(".plain-list").is_visible()
+    opened.select_option("[name=bucket]", "both_wrong_apart")
+    opened.locator(".tile").last.click()
+    assert "highest" in opened.inner_text("#explorer-said") or "evidence" in opened.inner_text(
+        "#explorer-said"
+    )
+    assert "bucket=both_wrong_apart" in opened.url
+    opened.close()
+    assert [said for said in wrong if not said.startswith(("data:", "blob:", address))] == []
+    plain = browser.new_context(java_script_enabled=False).new_page()
+    plain.goto(address)
+    assert plain.locator(".plain-list img").count() == shown
+    assert plain.locator(".plain-list img").first.is_visible()
+    assert not plain.locator("#explorer").is_visible()
+    plain.context.close()

@@ -1,3 +1,5 @@
+import base64
+import hashlib
 import json
 import re
 import subprocess
@@ -17,7 +19,8 @@ from visavis.config import to_json
 from visavis.discussion import numbers
 from visavis.errors import CheckpointError
 from visavis.presets import preset
-from visavis.report import figures, report
+from visavis.report import explorer, figures, report
+from visavis.report.material import Material
 from visavis.report.recipe import command
 
 ITEMS = [
@@ -95,8 +98,47 @@ def test_is_one_small_file_that_asks_for_nothing(html: str, page: Page) -> None:
     assert all(address.startswith(("data:", "#")) for address in asked)
     assert not re.search(r"@import|url\((?!#)", html)
     names = {tag for tag, _ in page.tags}
-    assert not names & {"script", "iframe", "object", "embed"}
+    assert not names & {"iframe", "object", "embed"}
     assert "default-src 'none'" in html
+
+
+def test_its_one_script_is_named_by_its_hash_and_asks_for_nothing(html: str) -> None:
+    found = re.findall(r"<script ([^>]*)>(.*?)</script>", html, re.DOTALL)
+    assert [kind for kind, _ in found] == [
+        'type="application/json" id="explorer-data"',
+        'type="module"',
+    ]
+    script = found[1][1]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in html
+    assert not re.search(r"fetch\(|XMLHttpRequest|^import |eval\(|innerHTML", script, re.MULTILINE)
+
+
+def test_the_explorer_holds_the_maps_and_prefers_pictures_that_a_model_gets_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(explorer, "SHOWN", 30)
+    compare(write_experiment(tmp_path, accuracy={"cnn": 0.9, "vit": 0.8}))
+    material = Material.read(tmp_path)
+    held = json.loads(explorer.look_through(material)["data"])
+    cnn = material.cnn.heatmaps
+    sampled = cnn["indices"][cnn["in_sample"]]
+    wrong = [p for p in held["pictures"] if p["bucket"] != "both_right"]
+    assert len(held["pictures"]) == 30 < len(sampled) and len(wrong) > 5
+    missed = {
+        int(index)
+        for of in (material.cnn.heatmaps, material.vit.heatmaps)
+        for index in of["indices"][of["predicted"] != of["labels"]]
+    }
+    assert {p["index"] for p in wrong} == missed & set(sampled.tolist())
+    for i, picture in enumerate(held["pictures"]):
+        row = int(np.flatnonzero(cnn["indices"] == picture["index"])[0])
+        assert picture["cnn"] == material.class_names[cnn["predicted"][row]]
+        if stored := held["maps"]["cnn"][i]:
+            levels = np.frombuffer(base64.b64decode(stored[0]), dtype=np.uint8).reshape(8, 8)
+            given = np.maximum(cnn["map_grad_cam"][row], 0)
+            spread = (given - given.min()) / np.ptp(given)
+            assert levels / 255 == pytest.approx(spread, abs=0.003)
 
 
 def test_answers_every_item_and_links_to_each(page: Page) -> None:
@@ -257,7 +299,7 @@ def test_names_from_outside_are_escaped(tmp_path: Path) -> None:
     write_experiment(tmp_path, class_names=names, description=canary, notice=canary)
     compare(tmp_path)
     html = report(tmp_path).read_text(encoding="utf-8")
-    assert "<script" not in html
+    assert "<script>" not in html and html.count("<script") == 2
     assert "<img src=x" not in html
     assert not any("onerror" in attributes for _, attributes in Page(html).tags)
 

@@ -24,11 +24,12 @@ from PIL import Image
 import small
 from sites import ask, serving
 from visavis import runs, saliency, serve
+from visavis.gallery import BUCKETS
 from visavis.loader import to_images
 from visavis.pictures import read_picture
 from visavis.predict import predict
 from visavis.saliency import faithfulness
-from visavis.serve import app, gallery
+from visavis.serve import app, pictures
 from visavis.serve.answers import png
 from visavis.trained import load
 
@@ -37,7 +38,7 @@ from visavis.trained import load
 def site(finished):
     """All test pictures are at hand."""
     with pytest.MonkeyPatch.context() as patch, serving(finished) as running:
-        patch.setattr(gallery.data, "resolve", lambda _: small.dataset())
+        patch.setattr(pictures.data, "resolve", lambda _: small.dataset())
         yield running
 
 
@@ -139,9 +140,7 @@ def test_test_pictures_are_listed_as_they_were_answered(site, finished):
     found = ask(site, "/api/pictures?limit=1000").json
     assert found["total"] == len(found["pictures"]) == 60 and found["notice"] is None
     overlap = runs.read_json(finished / runs.COMPARISON)["overlap"]
-    counts = {
-        k: ask(site, f"/api/pictures?bucket={k}&limit=1").json["total"] for k in gallery.BUCKETS
-    }
+    counts = {k: ask(site, f"/api/pictures?bucket={k}&limit=1").json["total"] for k in BUCKETS}
     assert sum(counts.values()) == 60
     assert counts["both_right"] == overlap["both_right"]
     assert counts["only_cnn"] == overlap["only_cnn"]
@@ -161,7 +160,7 @@ def test_a_test_picture_is_that_picture(site):
 
 
 def test_without_the_data_the_explained_pictures_are_left(finished, monkeypatch):
-    monkeypatch.setattr(gallery.data, "resolve", lambda _: small.dataset(seed=5))  # other pictures
+    monkeypatch.setattr(pictures.data, "resolve", lambda _: small.dataset(seed=5))  # other pictures
     with serving(finished) as other:
         found = ask(other, "/api/pictures?limit=1000").json
         assert 20 <= found["total"] < 60 and "explained pictures" in found["notice"]

@@ -19,6 +19,7 @@ from PIL import Image
 from visavis import discussion, plots, runs
 from visavis.discussion import numbers
 from visavis.report.drawings import SCORES, charts, galleries
+from visavis.report.explorer import look_through
 from visavis.report.material import Material
 from visavis.report.recipe import command, settings
 
@@ -89,6 +90,7 @@ def render(material: Material) -> str:
         say_maps=discussion.maps,
         say_trust=discussion.trust,
         say_alike=discussion.alike,
+        explorer=look_through(material),
         crosstest=material.crosstest,
         scorecards={
             name: discussion.trust.scorecard(model.explanations, material.crosstest)

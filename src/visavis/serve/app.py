@@ -21,8 +21,9 @@ from starlette.routing import Route
 
 from visavis.config import GRID, IMAGE_SIDE
 from visavis.errors import DataError, VisavisError
+from visavis.gallery import BUCKETS
 from visavis.pictures import read_picture
-from visavis.serve import gallery
+from visavis.serve import pictures as shelf
 from visavis.serve.answers import Models, Wanted, png
 from visavis.serve.guard import Guard
 from visavis.serve.refusal import Refusal
@@ -76,7 +77,7 @@ ENDPOINTS = [
         "path": "/api/pictures",
         "what": "the test pictures with both models' answers",
         "query": {
-            "bucket": "one of " + ", ".join(gallery.BUCKETS),
+            "bucket": "one of " + ", ".join(BUCKETS),
             "true": "a class",
             "cnn": "the class that the CNN names",
             "vit": "the class that the ViT names",
@@ -98,7 +99,7 @@ class Server:
     def __init__(self, experiment: Path) -> None:
         self.models = Models(experiment)
         self._experiment = experiment
-        self._gallery: gallery.Gallery | None = None
+        self._tests: shelf.TestPictures | None = None
         # One thread: hooks and gradients of two requests must not meet on one model.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="models")
         self._taken = 0
@@ -122,11 +123,11 @@ class Server:
         finally:
             self._taken -= 1
 
-    def gallery(self) -> gallery.Gallery:
+    def tests(self) -> shelf.TestPictures:
         """The test pictures, read once."""
-        if self._gallery is None:
-            self._gallery = gallery.read(self._experiment)
-        return self._gallery
+        if self._tests is None:
+            self._tests = shelf.read(self._experiment)
+        return self._tests
 
     async def warm_up(self) -> None:
         """Load what the first requests would have to wait for, and let them in between."""
@@ -134,7 +135,7 @@ class Server:
         with contextlib.suppress(VisavisError, Refusal):
             for name in await self.do(self.models.trained):
                 await self.do(self.models.explain, blank, [], Wanted(model=name))
-            await self.do(self.gallery)
+            await self.do(self.tests)
 
     def close(self) -> None:
         """Leave the thread to end by itself."""
@@ -185,21 +186,21 @@ def create_app(experiment: Path, *, token: str | None = None) -> Starlette:
     async def pictures(request: Request) -> Response:
         offset = _number(request, "offset", 0, low=0, high=10**9)
         limit = _number(request, "limit", 100, low=1, high=MOST_ROWS)
-        found = await server.do(server.gallery)
+        found = await server.do(server.tests)
         keys = ("bucket", "true", "cnn", "vit")
         asked = {key: request.query_params[key] for key in keys if key in request.query_params}
         rows = [row for row in found.rows if all(row[k] == v for k, v in asked.items())]
         return JSONResponse(
             {
                 "total": len(rows),
-                "buckets": gallery.BUCKETS,
+                "buckets": BUCKETS,
                 "notice": found.notice,
                 "pictures": rows[offset : offset + limit],
             }
         )
 
     async def picture(request: Request) -> Response:
-        found = await server.do(server.gallery)
+        found = await server.do(server.tests)
         pixels = found.pixels.get(request.path_params["index"])
         if pixels is None:
             raise Refusal(404, "there is no such test picture")
@@ -230,6 +231,8 @@ def _files() -> list[Route]:
     """The pages and what they load, read once: no address is ever made into a path."""
     folder = resources.files("visavis") / "static"
     content = {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
+    explorer = content.pop("explorer.html")  # the report has it too
+    content["explore.html"] = content["explore.html"].replace(b"<!-- explorer -->", explorer)
 
     def route(path: str, name: str) -> Route:
         media = MEDIA[name[name.rindex(".") :]]

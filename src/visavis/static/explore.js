@@ -1,36 +1,31 @@
-import { NAMES, ask, drawHeat, element, fault, percent, pixelsOf, say, tell } from "./heat.js";
+// Looking through test pictures. `source` says where they come from: the API, or the report itself.
+//   run: class_names, colours      pictures, buckets: as /api/pictures gives them
+//   image(index): an address       explain(picture): as /api/explain gives it, a promise
+//   confusion: {cnn, vit}, counts  more(picture): what to add about one, or null
+//   read(), write(query): the address of the page         fault(error)
 
-const $ = (id) => document.getElementById(id);
+import { NAMES, drawHeat, element, percent, pixelsOf } from "./heat.js";
+
 const TILE = 72;
-const form = $("filters");
-let run, all = [], buckets = {}, shown = [], selected = null;
+const at = (id) => document.getElementById(`explorer-${id}`);
+const form = at("filters");
 const tiles = new Map();
+let source, run, all = [], buckets = {}, shown = [], selected = null, touched = false;
 
-start();
-
-async function start() {
-  try {
-    run = await ask("/api/run");
-    const found = await ask("/api/pictures?limit=10000");
-    all = found.pictures;
-    buckets = found.buckets;
-    tell(run);
-    if (found.notice) say("notice", [run.data.notice, found.notice].filter(Boolean).join(" "));
-  } catch (error) {
-    fault(error);
-    return;
-  }
-  $("all").hidden = false;
+export function explore(from) {
+  source = from;
+  ({ run, pictures: all, buckets } = source);
+  document.getElementById("explorer").hidden = false;
   choices();
   matrices();
   restore();
-  form.addEventListener("input", () => { outputs(); choose(); });
-  form.addEventListener("reset", () => setTimeout(() => { outputs(); choose(); }));
+  touched = false;  // the address changes when the visitor chooses, not before
+  form.addEventListener("input", () => { touched = true; outputs(); choose(); });
+  form.addEventListener("reset", () => setTimeout(() => { touched = true; outputs(); choose(); }));
   form.addEventListener("submit", (event) => event.preventDefault());
-  $("wall").addEventListener("scroll", () => requestAnimationFrame(paint));
-  $("wall").addEventListener("keydown", keys);
+  at("wall").addEventListener("scroll", () => requestAnimationFrame(paint));
+  at("wall").addEventListener("keydown", keys);
   addEventListener("resize", () => requestAnimationFrame(paint));
-  addEventListener("popstate", restore);
 }
 
 function choices() {
@@ -45,13 +40,13 @@ function choices() {
 function outputs() {
   const told = (name, text) => { form.querySelector(`[data-of=${name}]`).textContent = text; };
   for (const name of ["cnn_sure", "vit_sure"]) told(name, Number(form[name].value) ? `${form[name].value} %` : "any");
-  told("alike", Number(form.alike.value) > -100 ? (form.alike.value / 100).toFixed(2) : "any");
+  told("similarity", Number(form.similarity.value) > -100 ? (form.similarity.value / 100).toFixed(2) : "any");
 }
 
-const DEFAULTS = { bucket: "", true: "", cnn: "", vit: "", cnn_sure: "0", vit_sure: "0", alike: "-100", sort: "index" };
+const DEFAULTS = { bucket: "", true: "", cnn: "", vit: "", cnn_sure: "0", vit_sure: "0", similarity: "-100", sort: "index" };
 
 function restore() {
-  const wanted = new URLSearchParams(location.search);
+  const wanted = source.read();
   for (const [name, value] of Object.entries(DEFAULTS)) {
     form[name].value = wanted.get(name) ?? value;
     if (form[name].selectedIndex === -1) form[name].value = value;
@@ -62,11 +57,11 @@ function restore() {
 }
 
 function remember() {
+  if (!touched) return;
   const state = new URLSearchParams();
   for (const [name, value] of Object.entries(DEFAULTS)) if (form[name].value !== value) state.set(name, form[name].value);
   if (selected !== null) state.set("picture", selected);
-  const query = state.toString();
-  history.replaceState(null, "", query ? `?${query}` : location.pathname);
+  source.write(state.toString());
 }
 
 const ORDERS = {
@@ -80,17 +75,17 @@ const ORDERS = {
 
 function choose(first = false) {
   const keys = ["bucket", "true", "cnn", "vit"].filter((name) => form[name].value);
-  const cnn = form.cnn_sure.value / 100, vit = form.vit_sure.value / 100, alike = form.alike.value / 100;
+  const cnn = form.cnn_sure.value / 100, vit = form.vit_sure.value / 100, alike = form.similarity.value / 100;
   shown = all.filter((p) => keys.every((name) => p[name] === form[name].value)
     && p.cnn_confidence >= cnn && p.vit_confidence >= vit && (alike <= -1 || (p.similarity !== null && p.similarity >= alike)));
   const order = ORDERS[form.sort.value];
   shown = shown.map((p) => [order(p), p]).sort((a, b) => a[0] - b[0] || a[1].index - b[1].index).map(([, p]) => p);
-  $("count").textContent = `${shown.length.toLocaleString("en")} ${shown.length === 1 ? "picture" : "pictures"}`;
+  at("count").textContent = `${shown.length.toLocaleString("en")} ${shown.length === 1 ? "picture" : "pictures"}`;
   const place = shown.findIndex((p) => p.index === selected);
   tiles.forEach((tile) => tile.remove());
   tiles.clear();
   if (place < 0) selected = shown.length && !first ? shown[0].index : selected === null && shown.length ? shown[0].index : null;
-  $("wall").scrollTop = 0;
+  at("wall").scrollTop = 0;
   select(selected, place > 0);
   document.querySelectorAll("td button").forEach((b) => {
     const on = b.dataset.true === form.true.value && ["cnn", "vit"].every((n) => !(n in b.dataset) || b.dataset[n] === form[n].value);
@@ -99,13 +94,13 @@ function choose(first = false) {
   });
 }
 
-const columns = () => Math.max(1, Math.floor($("wall").clientWidth / TILE));
-const rowHeight = () => $("wall").clientWidth / columns() + 8;  // a square picture, and two marks
+const columns = () => Math.max(1, Math.floor(at("wall").clientWidth / TILE));
+const rowHeight = () => at("wall").clientWidth / columns() + 8;  // a square picture, and two marks
 
 // Only what is in view, and a little more, is in the page.
 function paint() {
-  const wall = $("wall"), n = columns(), width = wall.clientWidth / n, row = rowHeight();
-  $("inner").style.height = `${row * Math.ceil(shown.length / n)}px`;
+  const wall = at("wall"), n = columns(), width = wall.clientWidth / n, row = rowHeight();
+  at("inner").style.height = `${row * Math.ceil(shown.length / n)}px`;
   const from = Math.max(0, n * (Math.floor(wall.scrollTop / row) - 2));
   const to = Math.min(shown.length, n * (Math.ceil((wall.scrollTop + wall.clientHeight) / row) + 2));
   const wanted = new Set();
@@ -115,12 +110,12 @@ function paint() {
     let tile = tiles.get(p.index);
     if (!tile) {
       tile = element("div", { className: "tile", role: "option", id: `picture-${p.index}` },
-        element("img", { src: `/api/pictures/${p.index}.png`, alt: "", width: 32, height: 32 }),
+        element("img", { src: source.image(p.index), alt: "", width: 32, height: 32 }),
         element("span", {}, ...["cnn", "vit"].map((name) => element("i", { className: `${name} ${p[name] === p.true ? "ok" : "no"}` }))));
       tile.setAttribute("aria-label", told(p));
-      tile.addEventListener("click", () => { select(p.index); });
+      tile.addEventListener("click", () => { touched = true; select(p.index); });
       tiles.set(p.index, tile);
-      $("inner").append(tile);
+      at("inner").append(tile);
     }
     tile.style.cssText = `top:${row * Math.floor(i / n)}px;left:${width * (i % n)}px;width:${width}px`;
     tile.setAttribute("aria-selected", p.index === selected);
@@ -139,10 +134,11 @@ function told(p) {
 
 function keys(event) {
   const n = columns(), place = shown.findIndex((p) => p.index === selected);
-  const page = n * Math.max(1, Math.floor($("wall").clientHeight / rowHeight()));
+  const page = n * Math.max(1, Math.floor(at("wall").clientHeight / rowHeight()));
   const step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: n, ArrowUp: -n, PageDown: page, PageUp: -page, Home: -place, End: shown.length - 1 - place }[event.key];
   if (step === undefined || !shown.length) return;
   event.preventDefault();
+  touched = true;
   const to = Math.min(shown.length - 1, Math.max(0, place + step));
   select(shown[to].index, true);
 }
@@ -151,34 +147,33 @@ function select(index, follow = false) {
   selected = index;
   remember();
   if (follow) {
-    const wall = $("wall"), row = rowHeight();
+    const wall = at("wall"), row = rowHeight();
     const top = row * Math.floor(shown.findIndex((p) => p.index === index) / columns());
     if (top < wall.scrollTop) wall.scrollTop = top;
     else if (top + row > wall.scrollTop + wall.clientHeight) wall.scrollTop = top + row - wall.clientHeight;
   }
   paint();
   const p = all.find((picture) => picture.index === index);
-  $("detail").hidden = !p;
+  at("detail").hidden = !p;
   if (p) detail(p);
 }
 
 async function detail(p) {
-  $("detail-title").textContent = `Test picture ${p.index}: ${p.true}`;
-  $("detail-try").href = `/?picture=${p.index}`;
+  at("title").textContent = `Test picture ${p.index}: ${p.true}`;
+  at("more").replaceChildren(...[source.more(p)].filter(Boolean));
   const frame = (title, says, canvas) => element("figure", {}, title, element("div", { className: "frame" }, canvas), element("figcaption", {}, says));
   const plain = element("canvas", { width: 32, height: 32, role: "img" });
   plain.setAttribute("aria-label", `${p.true}, 32 by 32 pixels`);
   const maps = Object.fromEntries(["cnn", "vit"].map((name) => [name, element("canvas", { width: 128, height: 128, className: "smooth", role: "img" })]));
   const says = (name) => element("span", {}, element("b", {}, p[name]), ` ${percent(p[`${name}_confidence`])}, ${p[name] === p.true ? "right" : "wrong"}`);
-  $("trio").replaceChildren(
+  at("trio").replaceChildren(
     frame(element("b", {}, "Picture"), p.true, plain),
     ...["cnn", "vit"].map((name) => frame(element("b", { className: name }, NAMES[name]), says(name), maps[name])));
-  $("detail-said").textContent = "";
+  at("said").textContent = "";
   try {
-    const blob = await (await fetch(`/api/pictures/${p.index}.png`)).blob();
-    const pixels = await pixelsOf(blob);
+    const pixels = await pixelsOf(source.image(p.index));
     plain.getContext("2d").putImageData(new ImageData(new Uint8ClampedArray(pixels), 32, 32), 0, 0);
-    const { models } = await ask("/api/explain", blob);
+    const { models } = await source.explain(p);
     const words = [];
     for (const [name, found] of Object.entries(models)) {
       if (found.map) drawHeat(maps[name], pixels, found.map, run.colours, 0.6);
@@ -189,28 +184,23 @@ async function detail(p) {
     }
     if (p.index !== selected) return;
     if (p.similarity !== null) words.push(`Rank correlation of the two: ${p.similarity.toFixed(2)}.`);
-    $("detail-said").textContent = words.join(" ");
+    at("said").textContent = words.join(" ");
   } catch (error) {
-    fault(error);
+    source.fault(error);
   }
 }
 
 function matrices() {
   const names = run.class_names;
-  const count = (name) => {
-    const rows = names.map(() => names.map(() => 0)), place = new Map(names.map((c, i) => [c, i]));
-    for (const p of all) rows[place.get(p.true)][place.get(p[name])] += 1;
-    return rows;
-  };
-  const both = { cnn: count("cnn"), vit: count("vit") };
+  const both = source.confusion;
   const difference = both.cnn.map((row, i) => row.map((v, j) => v - both.vit[i][j]));
   const largest = Math.max(1, ...difference.flat().map(Math.abs));
   const tint = (kind, share) => `rgba(var(--${kind}), calc(var(--strength) * ${share}))`;
   for (const name of ["cnn", "vit"]) {
-    $("matrices").append(matrix(element("span", {}, element("span", { className: name }, NAMES[name]), ": true class by rows, answer by columns"), both[name],
+    at("matrices").append(matrix(element("span", {}, element("span", { className: name }, NAMES[name]), ": true class by rows, answer by columns"), both[name],
       (v, row) => tint("share", v / Math.max(1, row.reduce((a, b) => a + b))), (i, j) => ({ true: names[i], [name]: names[j] }), (v, i, j) => `${NAMES[name]}: ${v} pictures of ${names[i]} called ${names[j]}`));
   }
-  $("matrices").append(matrix(element("span", {}, "CNN minus ViT: ", element("span", { className: "cnn" }, "more by the CNN"), ", ", element("span", { className: "vit" }, "more by the ViT")), difference,
+  at("matrices").append(matrix(element("span", {}, "CNN minus ViT: ", element("span", { className: "cnn" }, "more by the CNN"), ", ", element("span", { className: "vit" }, "more by the ViT")), difference,
     (v) => tint(v > 0 ? "more" : "less", Math.abs(v) / largest),
     (i) => ({ true: names[i] }), (v, i, j) => `${v > 0 ? "+" : ""}${v}: ${names[i]} called ${names[j]}, CNN minus ViT`));
 }
@@ -223,10 +213,11 @@ function matrix(title, rows, colour, choice, said) {
     Object.assign(button.dataset, choice(i, j));
     button.setAttribute("aria-label", said(value, i, j));
     button.addEventListener("click", () => {
+      touched = true;
       for (const [name, fallback] of Object.entries(DEFAULTS)) form[name].value = choice(i, j)[name] ?? fallback;
       outputs();
       choose();
-      $("filters").scrollIntoView({ block: "start" });
+      at("filters").scrollIntoView({ block: "nearest" });
     });
     return element("td", {}, button);
   })));
@@ -243,5 +234,5 @@ function matrix(title, rows, colour, choice, said) {
     to.tabIndex = 0;
     to.focus();
   });
-  return element("div", {}, element("h3", {}, title), element("div", { className: "scroll" }, table));
+  return element("div", {}, element("p", { className: "heading" }, title), element("div", { className: "scroll" }, table));
 }

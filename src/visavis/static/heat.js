@@ -1,23 +1,6 @@
-// What both pages share: asking the API, and drawing a heatmap over the picture that it is of.
+// Drawing a heatmap over the picture that it is of: in the pages that `serve` shows, and in the report.
 
 export const NAMES = { cnn: "CNN", vit: "ViT" };
-
-export async function ask(path, body) {
-  const options = body ? { method: "POST", body, headers: { "content-type": "image/png" } } : {};
-  let answer;
-  try {
-    answer = await fetch(path, options);
-  } catch {
-    throw new Error("visavis does not answer; is it still running?");
-  }
-  if (answer.status === 503 && body) {  // others were first
-    await new Promise((done) => setTimeout(done, 500));
-    answer = await fetch(path, options);
-  }
-  const found = await answer.json();
-  if (!answer.ok) throw Object.assign(new Error(found.error), { status: answer.status });
-  return found;
-}
 
 export function element(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
@@ -30,27 +13,6 @@ export function element(tag, attributes = {}, ...children) {
 }
 
 export const percent = (share) => `${(100 * share).toFixed(share > 0.995 && share < 1 ? 1 : 0)} %`;
-
-export function tell(run) {
-  document.getElementById("loading").hidden = true;
-  const about = Object.entries(run.models).map(([name, model]) =>
-    `${NAMES[name]} ${model.test_accuracy === null ? "not tested" : `${(100 * model.test_accuracy).toFixed(1)} %`}`);
-  document.getElementById("about").textContent = `${run.experiment}, test accuracy: ${about.join(", ")}`;
-  say("notice", run.data.notice);
-}
-
-export function say(id, text) {
-  const place = document.getElementById(id);
-  place.hidden = !text;
-  place.textContent = text ?? "";
-}
-
-export function fault(error) {
-  document.getElementById("loading").hidden = true;
-  say("fault", error && (error.status === 409
-    ? `${error.message}. For a first look, two minutes long: visavis run --preset smoke --data.source shapes, then visavis serve runs/smoke-shapes`
-    : error.message));
-}
 
 export function drawLegend(canvas, colours) {
   const context = canvas.getContext("2d");
@@ -107,10 +69,15 @@ export function drawHeat(canvas, pixels, map, colours, opacity) {
   canvas.getContext("2d").putImageData(drawn, 0, 0);
 }
 
-export async function pixelsOf(blob) {
-  const picture = await createImageBitmap(blob, { colorSpaceConversion: "none" });
+// The 32 x 32 pixels of a picture at an address, or in a Blob.
+export async function pixelsOf(picture) {
+  const address = typeof picture === "string" ? picture : URL.createObjectURL(picture);
+  const image = new Image();
+  image.src = address;
+  await image.decode();
   const canvas = element("canvas", { width: 32, height: 32 });
   const context = canvas.getContext("2d", { willReadFrequently: true });
-  context.drawImage(picture, 0, 0, 32, 32);
+  context.drawImage(image, 0, 0, 32, 32);
+  if (address !== picture) URL.revokeObjectURL(address);
   return context.getImageData(0, 0, 32, 32).data;
 }

@@ -1,4 +1,5 @@
-import { NAMES, ask, drawHeat, drawLegend, element, fault, percent, pixelsOf, tell } from "./heat.js";
+import { NAMES, drawHeat, drawLegend, element, percent, pixelsOf } from "./heat.js";
+import { ask, fault, tell } from "./page.js";
 
 const $ = (id) => document.getElementById(id);
 const CELLS = 8;

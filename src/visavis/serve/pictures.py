@@ -8,39 +8,26 @@ import numpy as np
 from jaxtyping import UInt8
 from scipy.special import softmax
 
-from visavis import data, download, runs
+from visavis import data, download, gallery, runs
 from visavis.config import MODEL_NAMES, DataConfig, from_json
 from visavis.errors import VisavisError
-from visavis.heatmaps import common_rows
-from visavis.likeness import rank_agreement
-from visavis.metrics import buckets
 from visavis.saliency import DEFAULT_METHOD
 from visavis.serve.refusal import Refusal
 from visavis.trained import check_data
 
-BUCKETS = {
-    "both_right": "both right",
-    "only_cnn": "only the CNN right",
-    "only_vit": "only the ViT right",
-    "both_wrong_same": "both wrong, the same way",
-    "both_wrong_apart": "both wrong, differently",
-}
-"""Every test picture is in one of them."""
-
 
 @dataclasses.dataclass(frozen=True)
-class Gallery:
+class TestPictures:
     """Test pictures by their index in the test set."""
 
     pixels: dict[int, UInt8[np.ndarray, "32 32 3"]]
     rows: list[dict[str, Any]]
-    """Of each picture: index, true, and for each model its answer and confidence, bucket, and the
-    rank agreement of the two main maps where it was measured."""
+    """As `gallery.rows`."""
     notice: str | None
     """Why not all test pictures are here."""
 
 
-def read(experiment: Path) -> Gallery:
+def read(experiment: Path) -> TestPictures:
     """The test pictures of an experiment whose two models were tested.
 
     Raises:
@@ -58,37 +45,10 @@ def read(experiment: Path) -> Gallery:
     heatmaps = {}
     if all((experiment / name / runs.HEATMAPS).exists() for name in MODEL_NAMES):
         heatmaps = {n: runs.read_arrays(experiment / n / runs.HEATMAPS) for n in MODEL_NAMES}
-    alike = _similarity(heatmaps) if heatmaps else {}
+    alike = gallery.similarity(heatmaps, DEFAULT_METHOD) if heatmaps else {}
     pixels, notice = _pixels(experiment, heatmaps)
-    bucket_of = np.empty(len(labels), dtype=object)
-    for key, inside in buckets(labels, answers["cnn"], answers["vit"]).items():
-        bucket_of[inside] = key
-    rows = [
-        {
-            "index": i,
-            "true": names[labels[i]],
-            **{name: names[answers[name][i]] for name in MODEL_NAMES},
-            **{f"{n}_confidence": round(float(confidence[n][i]), 4) for n in MODEL_NAMES},
-            "bucket": bucket_of[i],
-            "similarity": alike.get(i),
-        }
-        for i in range(len(labels))
-        if i in pixels
-    ]
-    return Gallery(pixels, rows, notice)
-
-
-def _similarity(heatmaps: dict[str, dict[str, np.ndarray]]) -> dict[int, float]:
-    """Rank agreement of both main maps, of sampled pictures that both put in the same class."""
-    rows = dict(zip(MODEL_NAMES, common_rows(*(heatmaps[n] for n in MODEL_NAMES)), strict=True))
-    main = {n: heatmaps[n][f"map_{DEFAULT_METHOD[n]}"][rows[n]] for n in MODEL_NAMES}
-    found = rank_agreement(main["cnn"], main["vit"])  # NaN for a map that was refused: it is even
-    indices = heatmaps["cnn"]["indices"][rows["cnn"]]
-    return {
-        int(index): round(float(value), 3)
-        for index, value in zip(indices, found, strict=True)
-        if np.isfinite(value)
-    }
+    rows = gallery.rows(np.arange(len(labels)), labels, answers, confidence, names, alike)
+    return TestPictures(pixels, [row for row in rows if row["index"] in pixels], notice)
 
 
 def _pixels(

@@ -1,0 +1,109 @@
+"""The explorer in the report: a few hundred test pictures with both maps, in the file itself."""
+
+import base64
+import hashlib
+import json
+from importlib import resources
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from visavis import gallery, plots
+from visavis.config import MODEL_NAMES
+from visavis.discussion.numbers import count
+from visavis.heatmaps import sampled_rows
+from visavis.report.material import Material
+
+SHOWN = 300
+SHADES = 64
+
+
+def look_through(material: Material) -> dict[str, Any]:
+    """What the template needs: the pictures by bucket, and the page's script with all it shows.
+
+    Shown are the sampled pictures on which a model was wrong, in the order of the test set, and
+    then those on which both were right, up to SHOWN.
+    """
+    heatmaps = {name: model.heatmaps for name, model in material.models.items()}
+    rows = dict(zip(MODEL_NAMES, sampled_rows(*(heatmaps[n] for n in MODEL_NAMES)), strict=True))
+    methods = {n: model.explanations["default_method"] for n, model in material.models.items()}
+    first = {key: heatmaps["cnn"][key][rows["cnn"]] for key in ("indices", "labels", "images")}
+    answers = {n: heatmaps[n]["predicted"][rows[n]] for n in MODEL_NAMES}
+    right = np.all([answers[n] == first["labels"] for n in MODEL_NAMES], axis=0)
+    chosen = np.sort(np.argsort(right, kind="stable")[:SHOWN])
+    rows = {n: rows[n][chosen] for n in MODEL_NAMES}
+    pictures = gallery.rows(
+        first["indices"][chosen],
+        first["labels"][chosen],
+        {n: answers[n][chosen] for n in MODEL_NAMES},
+        {n: heatmaps[n]["confidence"][rows[n]] for n in MODEL_NAMES},
+        material.class_names,
+        gallery.similarity(heatmaps, methods),
+    )
+    held = {
+        "class_names": material.class_names,
+        "colours": plots.heat_colours(SHADES),
+        "buckets": gallery.BUCKETS,
+        "pictures": pictures,
+        "labels": {n: model.main["label"] for n, model in material.models.items()},
+        "maps": {
+            n: [
+                _held(heatmap, refused=bool(refused))
+                for heatmap, refused in zip(
+                    heatmaps[n][f"map_{methods[n]}"][rows[n]],
+                    heatmaps[n][f"refused_{methods[n]}"][rows[n]],
+                    strict=True,
+                )
+            ]
+            for n in MODEL_NAMES
+        },
+        "confusion": {n: material.comparison["models"][n]["confusion_matrix"] for n in MODEL_NAMES},
+    }
+    script = _script()
+    wrong = int((~right[chosen]).sum())
+    kinds = f"{count(wrong)} on which at least one model is wrong, "
+    if len(pictures) < len(right):
+        rule = f"{count(len(pictures))} of the {count(len(right))} explained test pictures: {kinds}"
+        rule += f"and {count(len(pictures) - wrong)} on which both are right, the first of each"
+    else:
+        rule = f"All {count(len(right))} explained test pictures: {kinds}"
+        rule += f"and {count(len(pictures) - wrong)} on which both are right"
+    return {
+        "groups": {
+            label: [
+                {"pixels": first["images"][chosen[i]], **row}
+                for i, row in enumerate(pictures)
+                if row["bucket"] == key
+            ]
+            for key, label in gallery.BUCKETS.items()
+        },
+        "rule": rule,
+        # Nothing in it can end the element that it stands in.
+        "data": json.dumps(held, allow_nan=False).replace("<", "\\u003c"),
+        "script": script,
+        "script_sha256": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        "html": _static("explorer.html"),
+        "css": _static("explorer.css"),
+    }
+
+
+def _held(heatmap: Float[np.ndarray, "8 8"], *, refused: bool) -> list[str] | None:
+    """A map as 64 bytes in base 64, 0 for its lowest value, and where it is highest."""
+    if refused:
+        return None
+    heat = np.maximum(heatmap, 0)
+    heat = heat - heat.min()
+    levels = np.round(255 * heat / max(float(heat.max()), 1e-12)).astype(np.uint8)
+    return [base64.b64encode(levels.tobytes()).decode(), plots.where(heatmap)]
+
+
+def _script() -> str:
+    """The pages' own modules in one, which a file without a server can run."""
+    lines = "\n".join(_static(f"{name}.js") for name in ("heat", "explore", "report")).split("\n")
+    kept = [line.removeprefix("export ") for line in lines if not line.startswith("import ")]
+    return "\n".join(kept)
+
+
+def _static(name: str) -> str:
+    return (resources.files("visavis") / "static" / name).read_text(encoding="utf-8")
