@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Arguments = Sequence[str]
-Source = Literal["cifar10", "shapes"]
+Source = Literal["cifar10", "shapes", "folder"]
 T = TypeVar("T")
 
 
@@ -294,9 +294,11 @@ def _with_pictures(
 ) -> tuple[T, "Dataset"]:
     """The settings and the pictures. A preset depends on the pictures, known once they are there.
 
-    So the command line is read for CIFAR-10 first, and again if it comes to shapes.
+    So the command line is read for CIFAR-10 first unless it names others, and again if it comes to
+    shapes.
     """
-    wanted: Source = "shapes" if peek(arguments, "--data.source") == "shapes" else "cifar10"
+    named = peek(arguments, "--data.source")
+    wanted: Source = next((known for known in get_args(Source) if known == named), "cifar10")
     command = parsed(wanted)
     from visavis import data
 

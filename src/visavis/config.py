@@ -19,7 +19,7 @@ GRID = 8
 
 MODEL_NAMES = ("cnn", "vit")
 
-Source = Literal["auto", "cifar10", "shapes"]
+Source = Literal["auto", "cifar10", "shapes", "folder"]
 Preset = Literal["smoke", "quick", "standard"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 T = TypeVar("T")
@@ -42,10 +42,12 @@ class DataConfig:
 
     source: Source = "auto"
     """cifar10 fails if CIFAR-10 cannot be had; shapes is drawn by visavis itself, needs no file
-    and no network; auto takes cifar10 if it can and shapes otherwise, and says which."""
+    and no network; folder is pictures of your own; auto takes cifar10 if it can and shapes
+    otherwise, and says which."""
     dir: Path | None = None
     """Folder that holds CIFAR-10: the Python or binary archive, packed or unpacked, or the
-    two-file Parquet layout of the public mirrors. Without it: cache, mirrors, official host."""
+    two-file Parquet layout of the public mirrors. Without it: cache, mirrors, official host. With
+    folder: one folder of pictures for each of 2 to 100 classes, or the same in train and test."""
     validation_fraction: float = 0.1
     """Share of the training pictures held out for validation, the same in every class."""
     split_seed: int = 0
@@ -63,6 +65,10 @@ class DataConfig:
         _require(
             self.dir is None or self.source != "shapes",
             "--data.dir and --data.source shapes contradict each other: shapes are drawn, not read",
+        )
+        _require(
+            self.dir is not None or self.source != "folder",
+            "--data.source folder: say which with --data.dir DIR",
         )
 
 

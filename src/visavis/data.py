@@ -9,8 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Bool, Int32, Int64, UInt8
 
-from visavis import cifar10, download, shapes
-from visavis.config import NUM_CLASSES, DataConfig
+from visavis import cifar10, download, folder, shapes
+from visavis.config import DataConfig
 from visavis.errors import DataError, EnvironmentFault
 
 log = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ Labels = Int64[np.ndarray, " n"]
 class Dataset:
     """Training and test pictures with their labels."""
 
-    source: Literal["cifar10", "shapes"]
+    source: Literal["cifar10", "shapes", "folder"]
     description: str
     """What the pictures are, for people; names no folder."""
     class_names: tuple[str, ...]
@@ -58,7 +58,7 @@ def split(
     """
     generator = np.random.default_rng(seed)
     chosen = np.zeros(len(labels), bool)
-    for label, count in enumerate(class_counts(labels)):
+    for label, count in enumerate(class_counts(labels, int(labels.max()) + 1)):
         held_out = round(count * fraction)
         if not 0 < held_out < count:
             raise DataError(
@@ -70,9 +70,9 @@ def split(
     return np.flatnonzero(~chosen).astype(np.int32), np.flatnonzero(chosen).astype(np.int32)
 
 
-def class_counts(labels: Labels) -> list[int]:
+def class_counts(labels: Labels, classes: int) -> list[int]:
     """Pictures of each class."""
-    return [int(count) for count in np.bincount(labels, minlength=NUM_CLASSES)]
+    return [int(count) for count in np.bincount(labels, minlength=classes)]
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:
@@ -94,8 +94,8 @@ def info(dataset: Dataset) -> dict[str, Any]:
     return {
         **describe(dataset),
         "counts": {
-            "train": class_counts(dataset.train_labels),
-            "test": class_counts(dataset.test_labels),
+            "train": class_counts(dataset.train_labels, len(dataset.class_names)),
+            "test": class_counts(dataset.test_labels, len(dataset.class_names)),
         },
         "channel_mean": [round(float(value) / 255, 4) for value in mean],
         "channel_std": [round(float(value) / 255, 4) for value in std],
@@ -113,7 +113,7 @@ def _digests(pixels: UInt8[np.ndarray, "n 32 32 3"]) -> list[bytes]:
 
 
 def _uneven(name: str, labels: Labels, class_names: tuple[str, ...]) -> list[str]:
-    counts = class_counts(labels)
+    counts = class_counts(labels, len(class_names))
     if len(set(counts)) == 1:
         return []
     listed = ", ".join(f"{c} {n}" for c, n in zip(class_names, counts, strict=True))
@@ -213,15 +213,33 @@ def _shapes(notice: str | None = None) -> Dataset:
     )
 
 
+def _folder(pictures: folder.Pictures) -> Dataset:
+    return Dataset(
+        source="folder",
+        description=f"pictures of {len(pictures.class_names)} classes from a folder, "
+        + ("with test pictures of its own" if pictures.own_test else "a fifth of them for testing"),
+        class_names=pictures.class_names,
+        train_pixels=pictures.train_pixels,
+        train_labels=pictures.train_labels,
+        test_pixels=pictures.test_pixels,
+        test_labels=pictures.test_labels,
+        notice=pictures.notice,
+    )
+
+
 def resolve(config: DataConfig) -> Dataset:
     """The pictures that `config` asks for.
 
     Raises:
-        DataError: CIFAR-10 was asked for, by name or by folder, and is missing or damaged.
+        DataError: CIFAR-10 was asked for, by name or by folder, and is missing or damaged; or a
+            folder of pictures is not one.
         EnvironmentFault: CIFAR-10 was asked for by name and the cache cannot be written.
     """
     if config.source == "shapes":
         return _shapes()
+    if config.source == "folder":
+        assert config.dir is not None  # DataConfig sees to it
+        return _folder(folder.read(config.dir))
     if config.dir is not None:
         log.info("reading CIFAR-10 from %s", config.dir)
         return _cifar10(cifar10.read(config.dir))

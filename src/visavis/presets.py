@@ -15,7 +15,7 @@ from visavis.config import (
 )
 
 
-def preset(name: Preset, source: Literal["cifar10", "shapes"]) -> Experiment:
+def preset(name: Preset, source: Literal["cifar10", "shapes", "folder"]) -> Experiment:
     """The settings of a preset for a data source.
 
     smoke is there to see that everything works; quick trains smaller models for a few epochs;
@@ -39,12 +39,26 @@ def preset(name: Preset, source: Literal["cifar10", "shapes"]) -> Experiment:
             batch_size=100,
             explain=ExplainConfig(images=200, random_orders=4),
         )
+    # Of one's own pictures there are often few: smaller batches, so that there are steps enough.
+    batch_size = 50 if source == "folder" else 250
     # Squares of 24 x 24 cost little more than half, and buy more epochs. Shapes are whole: a square
     # might not hold what decides the class.
     if name == "quick":
         explain = ExplainConfig(images=100, sweep_images=50)
-        return _experiment(cnn=((64, 128, 256), 3), vit=(192, 4, 3), crop=24, explain=explain)
-    plan = _experiment(cnn=((64, 256, 256), 12), vit=(192, 6, 10), crop=24, explain=ExplainConfig())
+        return _experiment(
+            cnn=((64, 128, 256), 3),
+            vit=(192, 4, 3),
+            batch_size=batch_size,
+            crop=24,
+            explain=explain,
+        )
+    plan = _experiment(
+        cnn=((64, 256, 256), 12),
+        vit=(192, 6, 10),
+        batch_size=batch_size,
+        crop=24,
+        explain=ExplainConfig(),
+    )
     # So many epochs teach a CNN its training pictures by heart; this is what delays it.
     optim = replace(plan.cnn.optim, whole_epochs=2, cutout=8, label_smoothing=0.2)
     return replace(plan, cnn=replace(plan.cnn, optim=optim))

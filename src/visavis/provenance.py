@@ -39,12 +39,13 @@ def claim(
         "train": to_json(experiment.train),
         "data": to_json(experiment.data),
     }
+    classes = len(dataset.class_names)
     data = {
         **describe(dataset),
         "counts": {
-            "train": class_counts(dataset.train_labels[train_indices]),
-            "validation": class_counts(dataset.train_labels[validation_indices]),
-            "test": class_counts(dataset.test_labels),
+            "train": class_counts(dataset.train_labels[train_indices], classes),
+            "validation": class_counts(dataset.train_labels[validation_indices], classes),
+            "test": class_counts(dataset.test_labels, classes),
         },
         "split_seed": experiment.data.split_seed,
         "validation_fraction": experiment.data.validation_fraction,
@@ -62,7 +63,7 @@ def claim(
                 "Use the same settings, or another --out"
             )
         return
-    first = [int(np.flatnonzero(dataset.train_labels == c)[0]) for c in range(10)]
+    first = [int(np.flatnonzero(dataset.train_labels == c)[0]) for c in range(classes)]
     runs.write_arrays(
         folder / runs.SPLIT,
         train=train_indices,

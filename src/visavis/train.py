@@ -87,6 +87,7 @@ def _fit(
 ) -> None:
     config: ModelConfig = experiment.model(name)
     pictures = len(training[1])
+    classes = len(runs.read_json(folder / runs.DATA)["class_names"])
     facts = provenance(experiment.train, device)
     resume = folder / runs.RESUME
     if resumed := resume.exists():
@@ -105,7 +106,7 @@ def _fit(
     runs.write_json(folder / runs.PROVENANCE, facts)
 
     torch.manual_seed(experiment.seed)
-    model = models.build(config)
+    model = models.build(config, classes)
     models.fit_input(model, training[0][:5000].float().cpu() / 255)
     model = hardware.place(model, device)
 

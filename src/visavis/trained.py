@@ -88,7 +88,8 @@ def load_trained(folder: Path) -> Model:
     config = runs.read_json(folder / runs.CONFIG)
     training = runs.read_json(folder / runs.TRAINING)
     weights = folder / runs.WEIGHTS
-    model = models.load(models.config_from_json(config.get("model", {})), weights)
+    classes = len(runs.read_json(folder / runs.DATA)["class_names"])
+    model = models.load(models.config_from_json(config.get("model", {})), weights, classes)
     if runs.file_sha256(weights) != training.get("weights_sha256"):
         raise CheckpointError(
             f"{weights} is not the file that the training wrote (its SHA-256 is not the one in "

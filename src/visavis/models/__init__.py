@@ -11,7 +11,7 @@ from jaxtyping import Float
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from visavis.config import CNNConfig, ModelConfig, ViTConfig, from_json, to_json
+from visavis.config import NUM_CLASSES, CNNConfig, ModelConfig, ViTConfig, from_json, to_json
 from visavis.errors import CheckpointError, ConfigError
 from visavis.models import cnn, vit
 from visavis.models.cnn import CNN
@@ -24,9 +24,9 @@ MAX_HEADER_BYTES = 1_000_000
 """A header of ours has a few kilobytes; a larger one is not parsed."""
 
 
-def build(config: ModelConfig) -> Model:
+def build(config: ModelConfig, classes: int = NUM_CLASSES) -> Model:
     """A freshly initialised model; draws from torch's global generator."""
-    return CNN(config) if isinstance(config, CNNConfig) else ViT(config)
+    return CNN(config, classes) if isinstance(config, CNNConfig) else ViT(config, classes)
 
 
 def fit_input(model: Model, images: Float[Tensor, "n 3 32 32"]) -> None:
@@ -60,11 +60,11 @@ def config_from_json(values: dict[str, Any]) -> ModelConfig:
         raise CheckpointError(f"config.json does not describe a model: {error}") from error
 
 
-def parameter_count(config: ModelConfig) -> int:
+def parameter_count(config: ModelConfig, classes: int = NUM_CLASSES) -> int:
     """Learnable parameters, in closed form."""
     if isinstance(config, CNNConfig):
-        return cnn.parameter_count(config)
-    return vit.parameter_count(config)
+        return cnn.parameter_count(config, classes)
+    return vit.parameter_count(config, classes)
 
 
 def save(model: nn.Module, path: Path) -> None:
@@ -73,7 +73,7 @@ def save(model: nn.Module, path: Path) -> None:
     write_bytes(path, safetensors.torch.save(tensors))  # its own errors hide a full disk
 
 
-def load(config: ModelConfig, path: Path) -> Model:
+def load(config: ModelConfig, path: Path, classes: int = NUM_CLASSES) -> Model:
     """The model with the weights of `path`, on the CPU, in evaluation mode.
 
     Raises:
@@ -85,7 +85,7 @@ def load(config: ModelConfig, path: Path) -> Model:
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is damaged: {error}") from error
     with torch.random.fork_rng(devices=[]):
-        model = build(config)
+        model = build(config, classes)
     expected = {key: (value.shape, value.dtype) for key, value in model.state_dict().items()}
     found = {key: (value.shape, value.dtype) for key, value in tensors.items()}
     if expected != found:

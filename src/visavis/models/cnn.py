@@ -41,7 +41,7 @@ class Stage(nn.Module):
 class CNN(nn.Module):
     """Images in [0, 1] to class logits."""
 
-    def __init__(self, config: CNNConfig) -> None:
+    def __init__(self, config: CNNConfig, classes: int = NUM_CLASSES) -> None:
         super().__init__()
         first, second, third = config.widths
         self.normalize = Normalize()
@@ -52,7 +52,7 @@ class CNN(nn.Module):
             Stage(first, second, downsample=True),
             Stage(second, third, downsample=False),
         )
-        self.head = nn.Linear(third, NUM_CLASSES)
+        self.head = nn.Linear(third, classes)
         self._initialise()
 
     def _initialise(self) -> None:
@@ -80,7 +80,7 @@ class CNN(nn.Module):
         return self.head(self.pool(self.features(images)))
 
 
-def parameter_count(config: CNNConfig) -> int:
+def parameter_count(config: CNNConfig, classes: int = NUM_CLASSES) -> int:
     """Learnable parameters in closed form, for stages of a, b, c channels.
 
     (12 + 1) 24 + 9 (24 a + a^2 + a b + b^2 + b c + c^2) + 4 (a + b + c) + (c + 1) classes.
@@ -88,4 +88,4 @@ def parameter_count(config: CNNConfig) -> int:
     a, b, c = config.widths
     whitening = 13 * WHITENING_CHANNELS
     convolutions = 9 * (WHITENING_CHANNELS * a + a * a + a * b + b * b + b * c + c * c)
-    return whitening + convolutions + 4 * (a + b + c) + (c + 1) * NUM_CLASSES
+    return whitening + convolutions + 4 * (a + b + c) + (c + 1) * classes

@@ -129,7 +129,7 @@ class PatchEmbedding(nn.Module):
 class ViT(nn.Module):
     """Images in [0, 1] to class logits."""
 
-    def __init__(self, config: ViTConfig) -> None:
+    def __init__(self, config: ViTConfig, classes: int = NUM_CLASSES) -> None:
         super().__init__()
         width, grid = config.width, config.grid
         self.grid = grid
@@ -148,7 +148,7 @@ class ViT(nn.Module):
             )
         )
         self.norm = nn.LayerNorm(width)
-        self.head = nn.Linear(width, NUM_CLASSES)
+        self.head = nn.Linear(width, classes)
         self._initialise()
 
     def _initialise(self) -> None:
@@ -217,7 +217,7 @@ def sincos_positions(grid: int, width: int) -> Float[Tensor, "1 t width"]:
     return torch.cat([torch.zeros(1, 1, width), patches], dim=1)
 
 
-def parameter_count(config: ViTConfig) -> int:
+def parameter_count(config: ViTConfig, classes: int = NUM_CLASSES) -> int:
     """Learnable parameters in closed form, for width d, hidden width h, t tokens, patches of p.
 
     (3 p^2 + 1) d + d + t d + depth (4 d^2 + 2 d h + 9 d + h + heads o^2) + 2 d + (d + 1) classes,
@@ -228,4 +228,4 @@ def parameter_count(config: ViTConfig) -> int:
     positions = tokens * d if config.positions == "learned" else 0
     biases = config.heads * (2 * config.grid - 1) ** 2
     blocks = config.depth * (4 * d * d + 2 * d * h + 9 * d + h + biases)
-    return patches + d + positions + blocks + 2 * d + (d + 1) * NUM_CLASSES
+    return patches + d + positions + blocks + 2 * d + (d + 1) * classes

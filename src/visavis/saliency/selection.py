@@ -39,7 +39,9 @@ class Chosen:
 
     @property
     def one_more_class(self) -> Int[np.ndarray, " n"]:
-        """A class drawn from those that are neither predicted nor the runner-up."""
+        """A class drawn from those that are neither predicted nor the runner-up, if there are."""
+        if self.logits.shape[1] < 3:
+            return self.runner_up
         chance = np.random.default_rng(SEED).random(self.logits.shape)
         rows = np.arange(len(chance))
         chance[rows, self.predicted] = chance[rows, self.runner_up] = -1

@@ -190,8 +190,11 @@ async function detail(p) {
   }
 }
 
+const MANY = 30;  // classes; more make tables that nobody can read
+
 function matrices() {
   const names = run.class_names;
+  if (names.length > MANY) return;
   const both = source.confusion;
   const difference = both.cnn.map((row, i) => row.map((v, j) => v - both.vit[i][j]));
   const largest = Math.max(1, ...difference.flat().map(Math.abs));

@@ -1,0 +1,172 @@
+"""Pictures of one's own: a folder of files for each class."""
+
+import hashlib
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+
+from visavis import download, runs
+from visavis.config import IMAGE_SIDE
+from visavis.errors import CheckpointError, DataError, EnvironmentFault
+from visavis.pictures import read_picture
+
+log = logging.getLogger(__name__)
+
+ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+CLASSES = (2, 100)
+FEWEST = 10
+"""Training pictures of a class: one of ten is for validation."""
+FEWEST_TESTED = 20
+"""Test pictures of all classes together: of fewer nothing has an interval."""
+TEST_SHARE = 0.2
+"""Of each class, where there is no folder of test pictures."""
+NAMED = 3
+"""Files that are named of those that could not be read."""
+
+Files = list[tuple[Path, int]]
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What the folder holds, 32 x 32 pixels each."""
+
+    class_names: tuple[str, ...]
+    train_pixels: UInt8[np.ndarray, "train 32 32 3"]
+    train_labels: Int64[np.ndarray, " train"]
+    test_pixels: UInt8[np.ndarray, "test 32 32 3"]
+    test_labels: Int64[np.ndarray, " test"]
+    own_test: bool
+    """Whether the test pictures were in a folder of their own."""
+    notice: str | None
+    """Which files could not be read."""
+
+
+def read(folder: Path) -> Pictures:
+    """The pictures in DIR/CLASS/…, or in DIR/train/CLASS/… and DIR/test/CLASS/….
+
+    Each is cut to its middle square and scaled as `read_picture` does; a file that is no picture is
+    left out and told. Without a test folder a fifth of each class is for testing, chosen by the
+    names of the files, so that the choice is the same every time. What was read is kept in the
+    cache until a file changes.
+
+    Raises:
+        DataError: no such folder, too few or too many classes, a class with too few pictures, or
+            classes in the test folder that the training folder lacks.
+    """
+    if not folder.is_dir():
+        raise DataError(
+            f"there is no folder {folder}" if not folder.exists() else f"{folder} is a file"
+        )
+    own_test = all(
+        (folder / part).is_dir() and _classes(folder / part) for part in ("train", "test")
+    )
+    root = folder / "train" if own_test else folder
+    names = _classes(root)
+    low, high = CLASSES
+    if not low <= len(names) <= high:
+        raise DataError(
+            f"{root} holds {len(names)} folders; put the pictures of each class in a folder of its "
+            f"own, {low} to {high} classes in all"
+        )
+    if own_test:
+        if unknown := sorted(set(_classes(folder / "test")) - set(names)):
+            raise DataError(f"{folder / 'test'} has classes that train lacks: {', '.join(unknown)}")
+        train, test = _files(root, names), _files(folder / "test", names)
+    else:
+        train, test = _divided(_files(root, names))
+    pixels, faults = _pixels(folder, [path for path, _ in train + test])
+    good = np.array([fault is None for fault in faults], dtype=bool)
+    labels = np.array([label for _, label in train + test], dtype=np.int64)
+    in_train = np.arange(len(labels)) < len(train)
+    for kind, inside, fewest in (("training", in_train, FEWEST), ("test", ~in_train, 1)):
+        counts = np.bincount(labels[inside & good], minlength=len(names))
+        if counts.min() < fewest:
+            name = names[int(counts.argmin())]
+            raise DataError(
+                f"class {name} in {folder} has {counts.min()} {kind} pictures; at least {fewest} "
+                f"are needed ({', '.join(ENDINGS)})"
+            )
+    if (tested := int((good & ~in_train).sum())) < FEWEST_TESTED:
+        raise DataError(
+            f"{folder} has {tested} test pictures in all; at least {FEWEST_TESTED} are needed, and "
+            "hundreds to say much"
+        )
+    return Pictures(
+        tuple(os.fsencode(name).decode(errors="replace") for name in names),
+        pixels[good & in_train],
+        labels[good & in_train],
+        pixels[good & ~in_train],
+        labels[good & ~in_train],
+        own_test,
+        _notice([fault for fault in faults if fault]),
+    )
+
+
+def _classes(root: Path) -> tuple[str, ...]:
+    return tuple(sorted(p.name for p in root.iterdir() if p.is_dir() and p.name[0] != "."))
+
+
+def _files(root: Path, names: tuple[str, ...]) -> Files:
+    """The picture files of each class, in the order of their names."""
+    return [
+        (path, label)
+        for label, name in enumerate(names)
+        for path in sorted((root / name).rglob("*"))
+        if path.suffix.lower() in ENDINGS and path.name[0] != "." and path.is_file()
+    ]
+
+
+def _divided(files: Files) -> tuple[Files, Files]:
+    """A fifth of each class for testing: those whose names have the smallest digests."""
+    train: Files = []
+    test: Files = []
+    for label in sorted({label for _, label in files}):
+        members = [entry for entry in files if entry[1] == label]
+        members.sort(key=lambda entry: hashlib.sha256(os.fsencode(entry[0].name)).digest())
+        held = round(TEST_SHARE * len(members))
+        test += sorted(members[:held])
+        train += sorted(members[held:])
+    return train, test
+
+
+def _pixels(
+    folder: Path, paths: list[Path]
+) -> tuple[UInt8[np.ndarray, "n 32 32 3"], list[str | None]]:
+    """All pictures, and for each why it could not be read; from the cache if nothing changed."""
+    digest = hashlib.sha256(b"1")  # to be changed with what is kept
+    for path in paths:
+        facts = path.stat()
+        name = os.fsencode(path.relative_to(folder))
+        digest.update(name + f"\0{facts.st_size}\0{facts.st_mtime_ns}\n".encode())
+    kept = download.cache_folder() / f"folder-{digest.hexdigest()[:20]}.npz"
+    if kept.exists():
+        try:
+            stored = runs.read_arrays(kept)
+            return stored["pixels"], [str(fault) or None for fault in stored["faults"]]
+        except (CheckpointError, KeyError):
+            log.info("%s is damaged; reading the pictures anew", kept)
+    log.info("reading %d pictures from %s", len(paths), folder)
+    pixels = np.zeros((len(paths), IMAGE_SIDE, IMAGE_SIDE, 3), dtype=np.uint8)
+    faults: list[str | None] = [None] * len(paths)
+    for i, path in enumerate(paths):
+        try:
+            pixels[i] = read_picture(path)
+        except DataError as error:
+            faults[i] = str(error)
+    try:
+        runs.write_arrays(kept, pixels=pixels, faults=np.array([fault or "" for fault in faults]))
+    except EnvironmentFault as error:
+        log.info("the pictures are read anew next time: %s", error)
+    return pixels, faults
+
+
+def _notice(faults: list[str]) -> str | None:
+    if not faults:
+        return None
+    more = f"; and {len(faults) - NAMED} more" if len(faults) > NAMED else ""
+    number = "One file" if len(faults) == 1 else f"{len(faults)} files"
+    return f"{number} could not be read and stayed out: {'; '.join(faults[:NAMED])}{more}."

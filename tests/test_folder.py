@@ -1,0 +1,166 @@
+"""A folder of one's own pictures, as data and through the whole experiment."""
+
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import small
+from sites import ask, serving
+from visavis import data, folder, plots, runs, shapes
+from visavis.config import DataConfig
+from visavis.errors import ConfigError, DataError
+from visavis.pictures import read_picture
+from visavis.presets import preset
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """Few test pictures will do."""
+    monkeypatch.setattr(folder, "FEWEST_TESTED", 1)
+
+
+def draw(root, names, *, each=12, side=40, seed=0):
+    """Noise of another brightness for each class."""
+    generator = np.random.default_rng(seed)
+    for label, name in enumerate(names):
+        (root / name).mkdir(parents=True)
+        for i in range(each):
+            pixels = generator.integers(0, 60 + 40 * label, (side, side + 7, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / name / f"{i:03}.png")
+
+
+def test_each_folder_is_a_class_and_a_fifth_is_for_testing(tmp_path, few):
+    draw(tmp_path, ["cats", "ants", ".hidden"], each=20)
+    (tmp_path / "readme.txt").write_text("no class")
+    (tmp_path / "ants" / "notes.txt").write_text("no picture")
+    found = folder.read(tmp_path)
+    assert found.class_names == ("ants", "cats") and found.notice is None and not found.own_test
+    assert np.bincount(found.train_labels).tolist() == [16, 16]
+    assert np.bincount(found.test_labels).tolist() == [4, 4]
+    expected = {read_picture(path).tobytes() for path in (tmp_path / "cats").glob("*.png")}
+    cats = [
+        *found.train_pixels[found.train_labels == 1],
+        *found.test_pixels[found.test_labels == 1],
+    ]
+    assert {pixels.tobytes() for pixels in cats} == expected and len(cats) == 20
+
+
+def test_one_more_picture_moves_no_other_between_training_and_test(tmp_path, few):
+    draw(tmp_path, ["a", "b"], each=30)
+    before = {pixels.tobytes() for pixels in folder.read(tmp_path).test_pixels}
+    draw(tmp_path / "x", ["new"], each=1, seed=9)
+    (tmp_path / "x" / "new" / "000.png").rename(tmp_path / "a" / "zzz.png")
+    os.rmdir(tmp_path / "x" / "new")
+    os.rmdir(tmp_path / "x")
+    after = {pixels.tobytes() for pixels in folder.read(tmp_path).test_pixels}
+    assert len(after & before) >= len(before) - 1
+
+
+def test_test_pictures_of_their_own_are_taken(tmp_path, few):
+    draw(tmp_path / "train", ["a", "b"], each=11)
+    draw(tmp_path / "test", ["b"], each=3, seed=1)
+    with pytest.raises(DataError, match="has 0 test pictures"):
+        folder.read(tmp_path)
+    draw(tmp_path / "test", ["a"], each=2, seed=2)
+    found = folder.read(tmp_path)
+    assert found.own_test
+    assert (len(found.train_labels), found.test_labels.tolist()) == (22, [0, 0, 1, 1, 1])
+    draw(tmp_path / "test", ["c"], each=1)
+    with pytest.raises(DataError, match="classes that train lacks: c"):
+        folder.read(tmp_path)
+
+
+def test_classes_may_be_called_train_and_test(tmp_path, few):
+    draw(tmp_path, ["train", "test"])
+    assert folder.read(tmp_path).class_names == ("test", "train")
+
+
+def test_files_that_are_no_pictures_are_left_out_and_told(tmp_path, few):
+    draw(tmp_path, ["a", "b"], each=14)
+    for i in range(4):
+        (tmp_path / "a" / f"broken {i}.jpg").write_bytes(b"no")
+    found = data.resolve(DataConfig(source="folder", dir=tmp_path))
+    assert len(found.train_labels) + len(found.test_labels) == 28
+    assert found.notice is not None
+    assert found.notice.startswith("4 files could not be read and stayed out: broken 0.jpg")
+    assert found.notice.endswith("and 1 more.")
+
+
+def test_what_was_read_is_kept_until_a_file_changes(tmp_path, few, monkeypatch):
+    draw(tmp_path, ["a", "b"])
+    first = folder.read(tmp_path)
+    reads = []
+
+    def counted(path):
+        reads.append(path.name)
+        return read_picture(path)
+
+    monkeypatch.setattr(folder, "read_picture", counted)
+    again = folder.read(tmp_path)
+    assert reads == [] and (again.train_pixels == first.train_pixels).all()
+    Image.new("RGB", (50, 50), "red").save(tmp_path / "a" / "000.png")
+    changed = folder.read(tmp_path)
+    assert reads
+    assert [p for p in (*changed.train_pixels, *changed.test_pixels) if (p[..., 0] == 255).all()]
+
+
+@pytest.mark.parametrize(
+    ("names", "each", "said"),
+    [
+        ([], 1, "holds 0 folders"),
+        (["a"], 20, "holds 1 folders"),
+        ([f"{i:03}" for i in range(101)], 0, "holds 101 folders"),
+        (["a", "b"], 0, "class a in .* has 0 training pictures"),
+        (["a", "b"], 11, "at least 10 are needed"),
+        (["a", "b"], 40, "16 test pictures in all; at least 20 are needed"),
+    ],
+)
+def test_a_folder_that_is_no_data_is_refused(tmp_path, names, each, said):
+    draw(tmp_path, names, each=each)
+    with pytest.raises(DataError, match=said):
+        folder.read(tmp_path)
+
+
+def test_a_folder_must_be_named_and_be_there(tmp_path):
+    with pytest.raises(ConfigError, match=r"--data\.dir"):
+        DataConfig(source="folder")
+    with pytest.raises(DataError, match="there is no folder"):
+        folder.read(tmp_path / "nothing")
+
+
+def test_few_pictures_get_small_batches():
+    assert preset("standard", "folder").cnn.optim.batch_size == 50
+
+
+def test_two_classes_go_through_the_whole_experiment(tmp_path):
+    from visavis.run import run
+
+    pixels, labels, _ = shapes.draw(700, seed=3)
+    for label, name in ((0, "disc & <b>"), (4, "star")):
+        (tmp_path / "own" / name).mkdir(parents=True)
+        for i, picture in enumerate(pixels[labels == label]):
+            Image.fromarray(picture).save(tmp_path / "own" / name / f"{i}.png")
+    dataset = data.resolve(DataConfig(source="folder", dir=tmp_path / "own"))
+    experiment = small.experiment()
+    out = tmp_path / "out"
+    report = run(out, experiment, "smoke", dataset)
+    comparison = runs.read_json(out / runs.COMPARISON)
+    assert np.shape(comparison["models"]["cnn"]["confusion_matrix"]) == (2, 2)
+    html = report.read_text(encoding="utf-8")
+    assert "disc &amp; &lt;b&gt;" in html and "disc & <b>" not in html
+    with serving(out) as site:
+        image = next((tmp_path / "own" / "star").iterdir()).read_bytes()
+        for answer in ask(site, "/api/predict", image).json["models"].values():
+            assert {guess["class"] for guess in answer["top"]} == {"disc & <b>", "star"}
+
+
+def test_a_matrix_of_a_hundred_classes_stays_small():
+    counts = np.random.default_rng(0).integers(0, 50, (100, 100))
+    names = [f"class {i}" for i in range(100)]
+    for figure in (
+        plots.confusion(counts, names, "cnn"),
+        plots.confusion_difference(counts, names),
+    ):
+        assert len(plots.svg(figure)) < 200_000
