@@ -26,11 +26,10 @@ from sites import ask, serving
 from visavis import runs, saliency, serve
 from visavis.gallery import BUCKETS
 from visavis.loader import to_images
-from visavis.pictures import read_picture
+from visavis.pictures import png, read_picture
 from visavis.predict import predict
 from visavis.saliency import faithfulness
 from visavis.serve import app, pictures
-from visavis.serve.answers import png
 from visavis.trained import load
 
 

@@ -104,3 +104,10 @@ def read_picture(
         raise DataError(f"{name} has more than {MAX_PIXELS // 10**6} million pixels") from None
     except Exception as error:  # a damaged file can raise almost anything, by format
         raise DataError(f"{name} is damaged or cut off: {error}") from error
+
+
+def png(pixels: UInt8[np.ndarray, "h w 3"]) -> bytes:
+    """As a PNG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG")
+    return buffer.getvalue()

@@ -4,15 +4,12 @@ A model is asked by one thread at a time: explaining hangs hooks on it and takes
 """
 
 import base64
-import io
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from PIL import Image
 from torch import Tensor
 
 from visavis import plots, runs, saliency
@@ -20,29 +17,15 @@ from visavis.config import GRID, IMAGE_SIDE, MODEL_NAMES
 from visavis.discussion import trust
 from visavis.loader import to_images
 from visavis.models.vit import Block, ViT
+from visavis.pictures import png
 from visavis.saliency import layers, placement
-from visavis.serve.refusal import Refusal
+from visavis.serve.asked import Refusal, Wanted
 from visavis.trained import Trained, load
 
 GUESSES = 3
 CELL = IMAGE_SIDE // GRID
 SHADES = 64
 """Colours of a heatmap that the page is given."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """Which heatmap is asked for. None stands for the default of the model."""
-
-    model: str | None = None
-    """None: both, each by its own default method."""
-    method: str | None = None
-    class_name: str | None = None
-    """None: the class that the model names."""
-    layer: str | None = None
-    """Of Grad-CAM a part's name; of attention the number of a block, from 1."""
-    head: int | None = None
-    """Of attention, from 1; None: the mean of all."""
 
 
 class Models:
@@ -226,10 +209,3 @@ def _probabilities(
 
 def _data_url(pixels: UInt8[np.ndarray, "32 32 3"]) -> str:
     return "data:image/png;base64," + base64.b64encode(png(pixels)).decode()
-
-
-def png(pixels: UInt8[np.ndarray, "h w 3"]) -> bytes:
-    """As a PNG file."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG")
-    return buffer.getvalue()

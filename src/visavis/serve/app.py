@@ -2,13 +2,14 @@
 
 import asyncio
 import contextlib
+import functools
 import importlib.metadata
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from starlette.applications import Starlette
@@ -22,11 +23,13 @@ from starlette.routing import Route
 from visavis.config import GRID, IMAGE_SIDE
 from visavis.errors import DataError, VisavisError
 from visavis.gallery import BUCKETS
-from visavis.pictures import read_picture
-from visavis.serve import pictures as shelf
-from visavis.serve.answers import Models, Wanted, png
+from visavis.pictures import png, read_picture
+from visavis.serve.asked import Refusal, Wanted
 from visavis.serve.guard import Guard
-from visavis.serve.refusal import Refusal
+
+if TYPE_CHECKING:
+    from visavis.serve.answers import Models
+    from visavis.serve.pictures import TestPictures
 
 MAX_BYTES = 20_000_000
 """Of an uploaded picture."""
@@ -97,16 +100,24 @@ class Server:
     """What the requests share: the models, the test pictures, and the thread that uses them."""
 
     def __init__(self, experiment: Path) -> None:
-        self.models = Models(experiment)
         self._experiment = experiment
-        self._tests: shelf.TestPictures | None = None
         # One thread: hooks and gradients of two requests must not meet on one model.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="models")
+        # Reading all pictures takes a while, in which the models can already answer.
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="test pictures")
         self._taken = 0
 
-    async def do(self, work: Callable[..., T], *arguments: Any) -> T:
+    async def do(self, work: Callable[["Models"], T]) -> T:
         """Run `work` in the models' thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+        return await asyncio.get_running_loop().run_in_executor(
+            self._thread, lambda: work(self._models)
+        )
+
+    @functools.cached_property
+    def _models(self) -> "Models":
+        from visavis.serve.answers import Models  # torch: the pages are there before it is
+
+        return Models(self._experiment)
 
     @contextlib.contextmanager
     def place(self) -> Iterator[None]:
@@ -123,23 +134,27 @@ class Server:
         finally:
             self._taken -= 1
 
-    def tests(self) -> shelf.TestPictures:
+    async def tests(self) -> "TestPictures":
         """The test pictures, read once."""
-        if self._tests is None:
-            self._tests = shelf.read(self._experiment)
-        return self._tests
+        return await asyncio.get_running_loop().run_in_executor(self._reader, lambda: self._tests)
+
+    @functools.cached_property
+    def _tests(self) -> "TestPictures":
+        from visavis.serve.pictures import read
+
+        return read(self._experiment)
 
     async def warm_up(self) -> None:
-        """Load what the first requests would have to wait for, and let them in between."""
+        """Load what the first requests would have to wait for."""
         blank = np.full((IMAGE_SIDE, IMAGE_SIDE, 3), 128, dtype=np.uint8)
         with contextlib.suppress(VisavisError, Refusal):
-            for name in await self.do(self.models.trained):
-                await self.do(self.models.explain, blank, [], Wanted(model=name))
-            await self.do(self.tests)
+            await self.do(lambda models: models.explain(blank, [], Wanted()))
+            await self.tests()
 
     def close(self) -> None:
-        """Leave the thread to end by itself."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        """Leave the threads to end by themselves."""
+        for executor in (self._thread, self._reader):
+            executor.shutdown(wait=False, cancel_futures=True)
 
 
 def create_app(experiment: Path, *, token: str | None = None) -> Starlette:
@@ -165,14 +180,14 @@ def create_app(experiment: Path, *, token: str | None = None) -> Starlette:
         return JSONResponse({"status": "ok"})
 
     async def run(_: Request) -> Response:
-        return JSONResponse(await server.do(server.models.facts))
+        return JSONResponse(await server.do(lambda models: models.facts()))
 
     async def predict(request: Request) -> Response:
         hidden = _hidden(request)
         with server.place():
             content = await _body(request)
             return JSONResponse(
-                await server.do(lambda: server.models.predict(_picture(content), hidden))
+                await server.do(lambda models: models.predict(_picture(content), hidden))
             )
 
     async def explain(request: Request) -> Response:
@@ -180,13 +195,13 @@ def create_app(experiment: Path, *, token: str | None = None) -> Starlette:
         with server.place():
             content = await _body(request)
             return JSONResponse(
-                await server.do(lambda: server.models.explain(_picture(content), hidden, wanted))
+                await server.do(lambda models: models.explain(_picture(content), hidden, wanted))
             )
 
     async def pictures(request: Request) -> Response:
         offset = _number(request, "offset", 0, low=0, high=10**9)
         limit = _number(request, "limit", 100, low=1, high=MOST_ROWS)
-        found = await server.do(server.tests)
+        found = await server.tests()
         keys = ("bucket", "true", "cnn", "vit")
         asked = {key: request.query_params[key] for key in keys if key in request.query_params}
         rows = [row for row in found.rows if all(row[k] == v for k, v in asked.items())]
@@ -200,7 +215,7 @@ def create_app(experiment: Path, *, token: str | None = None) -> Starlette:
         )
 
     async def picture(request: Request) -> Response:
-        found = await server.do(server.tests)
+        found = await server.tests()
         pixels = found.pixels.get(request.path_params["index"])
         if pixels is None:
             raise Refusal(404, "there is no such test picture")

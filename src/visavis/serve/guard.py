@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlencode
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from visavis.serve.refusal import Refusal
+from visavis.serve.asked import Refusal
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from visavis import data, download, gallery, runs
 from visavis.config import MODEL_NAMES, DataConfig, from_json
 from visavis.errors import VisavisError
 from visavis.saliency import DEFAULT_METHOD
-from visavis.serve.refusal import Refusal
+from visavis.serve.asked import Refusal
 from visavis.trained import check_data
 
 

@@ -1,0 +1,100 @@
+"""What the web page bears: "serving" in docs/benchmarks.md.
+
+    .venv/bin/python recipes/serving.py EXPERIMENT
+
+Starts `visavis serve` on this machine, and asks both models about test pictures, by their default
+methods, with 1, 8 and 64 clients at once, 15 seconds each. A client that is told to come again
+waits as long as it is told. Prints one line of JSON for each number of clients.
+"""
+
+import http.client
+import json
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+
+SECONDS = 15
+
+
+def ask(port: int, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes, str]:
+    """Status, body, and when to come again."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection.request(method, path, body, {"Content-Type": "image/png"} if body else {})
+    answer = connection.getresponse()
+    found = answer.status, answer.read(), answer.getheader("Retry-After", "0")
+    connection.close()
+    return found
+
+
+def load(port: int, clients: int, picture: bytes, process: int) -> dict[str, float | int]:
+    """Ask with so many clients at once."""
+    seconds: list[float] = []
+    statuses: list[int] = []
+    end = time.perf_counter() + SECONDS
+
+    def client() -> None:
+        while time.perf_counter() < end:
+            start = time.perf_counter()
+            try:
+                status, _, again = ask(port, "POST", "/api/explain", picture)
+            except OSError:
+                status, again = 0, "0"
+            statuses.append(status)
+            if status == 200:
+                seconds.append(time.perf_counter() - start)
+            time.sleep(float(again))
+
+    threads = [threading.Thread(target=client) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    health = []
+    while any(thread.is_alive() for thread in threads):
+        start = time.perf_counter()
+        assert ask(port, "GET", "/api/health")[0] == 200
+        health.append(time.perf_counter() - start)
+        time.sleep(0.5)
+    status = Path(f"/proc/{process}/status").read_text()
+    peak = next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]
+    return {
+        "clients": clients,
+        "answers_per_second": round(len(seconds) / SECONDS, 1),
+        "p50_ms": round(1000 * float(np.percentile(seconds, 50))),
+        "p99_ms": round(1000 * float(np.percentile(seconds, 99))),
+        "told_to_come_again": statuses.count(503),
+        "errors": sum(status not in (200, 503) for status in statuses),
+        "slowest_health_ms": round(1000 * max(health)),
+        "peak_memory_mb": round(int(peak) / 1000),
+    }
+
+
+def main(experiment: str) -> None:
+    """Serve, ask, and stop."""
+    start = time.perf_counter()
+    server = subprocess.Popen(
+        [sys.executable, "-m", "visavis", "serve", experiment], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert server.stdout is not None
+        port = urlsplit(server.stdout.readline().strip()).port or 0
+        ask(port, "GET", "/")
+        page = time.perf_counter() - start
+        ask(port, "GET", "/api/run")
+        models = time.perf_counter() - start
+        picture = ask(port, "GET", "/api/pictures/0.png")[1]
+        tests = time.perf_counter() - start
+        found = {"seconds_to": {"page": page, "models": models, "test_pictures": tests}}
+        print(json.dumps(found, default=float))
+        for clients in (1, 8, 64):
+            print(json.dumps(load(port, clients, picture, server.pid)), flush=True)
+    finally:
+        server.terminate()
+        server.wait(timeout=20)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
