@@ -41,20 +41,18 @@ def accuracy(confusion: Int[np.ndarray, "classes classes"]) -> float:
     return float(np.trace(confusion) / confusion.sum())
 
 
-def f1_per_class(
-    confusion: Int[np.ndarray, "*batch classes classes"],
-) -> Float[np.ndarray, "*batch classes"]:
+def f1_per_class(confusion: Int[np.ndarray, "classes classes"]) -> Float[np.ndarray, " classes"]:
     """F1 = 2 TP / (2 TP + FP + FN), the harmonic mean of precision and recall.
 
     0 for a class that is neither present nor predicted, where F1 is undefined.
     """
-    hits = np.diagonal(confusion, axis1=-2, axis2=-1)
-    return 2 * hits / np.maximum(_present_and_predicted(confusion), 1)
+    return 2 * np.diagonal(confusion) / np.maximum(_present_and_predicted(confusion), 1)
 
 
 def f1_macro(confusion: Int[np.ndarray, "classes classes"]) -> float:
     """The plain mean of `f1_per_class` over the classes that are present or predicted."""
-    return float(_f1_macros(confusion[None])[0])
+    occurring = int((_present_and_predicted(confusion) > 0).sum())
+    return float(f1_per_class(confusion).sum()) / max(occurring, 1)
 
 
 def interval(
@@ -159,11 +157,20 @@ def macro_f1_intervals(
     A draw of pictures is a multinomial draw of the counts of (label, a's answer, b's answer), which
     is exact and needs no index per picture.
     """
-    triples = (labels * classes + predicted_a) * classes + predicted_b
-    counts = np.bincount(triples, minlength=classes**3)
+    triples = np.stack([labels, predicted_a, predicted_b], axis=1)
+    kinds, counts = np.unique(triples, axis=0, return_counts=True)
     drawn = np.random.default_rng(seed).multinomial(len(labels), counts / counts.sum(), resamples)
-    cubes = np.concatenate([counts[None], drawn]).reshape(-1, classes, classes, classes)
-    a, b = _f1_macros(cubes.sum(axis=3)), _f1_macros(cubes.sum(axis=2))
+    times = np.concatenate([counts[None], drawn])
+    of_class = [np.eye(classes)[kinds[:, k]] for k in range(3)]  # label, a's answer, b's answer
+    present = times @ of_class[0]
+
+    def macro_f1(answer: int) -> Float[np.ndarray, " draws"]:
+        right = kinds[:, 0] == kinds[:, answer]
+        hits = times[:, right] @ of_class[0][right]
+        both = present + times @ of_class[answer]
+        return (2 * hits / np.maximum(both, 1)).sum(axis=1) / np.maximum((both > 0).sum(axis=1), 1)
+
+    a, b = macro_f1(1), macro_f1(2)
     first, second, difference = (_interval(x[0], x[1:]) for x in (a, b, a - b))
     return first, second, difference
 
@@ -184,14 +191,9 @@ def mcnemar(right_a: Bool[np.ndarray, " n"], right_b: Bool[np.ndarray, " n"]) ->
 
 
 def _present_and_predicted(
-    confusion: Int[np.ndarray, "*batch classes classes"],
-) -> Int[np.ndarray, "*batch classes"]:
-    return confusion.sum(axis=-1) + confusion.sum(axis=-2)
-
-
-def _f1_macros(confusions: Int[np.ndarray, "n classes classes"]) -> Float[np.ndarray, " n"]:
-    occurring = (_present_and_predicted(confusions) > 0).sum(axis=-1)
-    return f1_per_class(confusions).sum(axis=-1) / np.maximum(occurring, 1)
+    confusion: Int[np.ndarray, "classes classes"],
+) -> Int[np.ndarray, " classes"]:
+    return confusion.sum(axis=1) + confusion.sum(axis=0)
 
 
 def _drawn_means(
