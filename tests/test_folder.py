@@ -1,6 +1,7 @@
 """A folder of one's own pictures, as data and through the whole experiment."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -72,6 +73,42 @@ def test_test_pictures_of_their_own_are_taken(tmp_path, few):
         folder.read(tmp_path)
 
 
+@pytest.mark.parametrize("names", [("Train", "Test"), ("training", "testing")])
+def test_parts_are_known_by_other_names_and_what_is_no_part_is_told(tmp_path, few, names):
+    for seed, part in enumerate((*names, "val")):
+        draw(tmp_path / part, ["cat", "dog"], seed=seed)
+    found = folder.read(tmp_path)
+    assert found.class_names == ("cat", "dog") and found.own_test
+    assert found.notice is not None and "Left out: val" in found.notice
+    assert len(found.train_labels) == 24
+
+
+def test_test_pictures_without_classes_are_left_out_and_told(tmp_path, few):
+    draw(tmp_path / "train", ["cat", "dog"], each=20)
+    draw(tmp_path, ["test"], each=3)
+    found = folder.read(tmp_path)
+    assert found.class_names == ("cat", "dog") and not found.own_test
+    assert found.notice is not None and "Left out: test" in found.notice
+
+
+def test_validation_pictures_alone_are_not_taken_for_classes(tmp_path):
+    draw(tmp_path / "val", ["cat", "dog"])
+    draw(tmp_path / "test", ["cat", "dog"])
+    with pytest.raises(DataError, match="but no train"):
+        folder.read(tmp_path)
+
+
+def test_two_folders_that_look_alike_are_not_confused(tmp_path, few):
+    for place, colour in (("one", "red"), ("two", "blue")):
+        draw(tmp_path / place, ["a", "b"])
+        for path in sorted((tmp_path / place).rglob("*.png")):
+            Image.new("RGB", (32, 32), colour).save(path.with_suffix(".bmp"))
+            path.unlink()
+            os.utime(path.with_suffix(".bmp"), (1, 1))
+    red, blue = (folder.read(tmp_path / place) for place in ("one", "two"))
+    assert (red.train_pixels[..., 0] == 255).all() and (blue.train_pixels[..., 2] == 255).all()
+
+
 def test_classes_may_be_called_train_and_test(tmp_path, few):
     draw(tmp_path, ["train", "test"])
     assert folder.read(tmp_path).class_names == ("test", "train")
@@ -84,7 +121,8 @@ def test_files_that_are_no_pictures_are_left_out_and_told(tmp_path, few):
     found = data.resolve(DataConfig(source="folder", dir=tmp_path))
     assert len(found.train_labels) + len(found.test_labels) == 28
     assert found.notice is not None
-    assert found.notice.startswith("4 files could not be read and stayed out: broken 0.jpg")
+    start = f"4 files could not be read and stayed out: {Path('a') / 'broken 0.jpg'}"
+    assert found.notice.startswith(start)
     assert found.notice.endswith("and 1 more.")
 
 
@@ -93,9 +131,9 @@ def test_what_was_read_is_kept_until_a_file_changes(tmp_path, few, monkeypatch):
     first = folder.read(tmp_path)
     reads = []
 
-    def counted(path):
+    def counted(path, name):
         reads.append(path.name)
-        return read_picture(path)
+        return read_picture(path, name)
 
     monkeypatch.setattr(folder, "read_picture", counted)
     again = folder.read(tmp_path)

@@ -128,7 +128,7 @@ def test_an_uploaded_picture_gets_the_answers_of_the_command(page, site, tmp_pat
 def test_hiding_a_cell_moves_both_answers(page, site, tmp_path):
     path = picture(tmp_path)
     upload(page, path)
-    asked = []
+    asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     box = page.locator("#cells").bounding_box()
     side = box["width"] / 8
@@ -141,7 +141,13 @@ def test_hiding_a_cell_moves_both_answers(page, site, tmp_path):
     assert sum("hidden=19%2C20" in url or "hidden=19,20" in url for url in asked) >= 3
     answer = ask(site, "/api/predict?hidden=19,20", path.read_bytes()).json["models"]
     for model in ("cnn", "vit"):
-        assert shown(page, model)[0][0] == answer[model]["top"][0]["class"]
+        guesses = answer[model]["top"]
+        assert [name for name, _ in shown(page, model)] == [g["class"] for g in guesses]
+    mean = ask(site, "/api/run").json["hidden_colour"]
+    seen = page.evaluate(
+        "[...document.getElementById('seen').getContext('2d').getImageData(13, 9, 1, 1).data]"
+    )
+    assert seen[:3] == mean
     page.click("#show-all")
     assert page.inner_text("#hidden-count") == ""
 
@@ -161,7 +167,7 @@ def test_any_class_method_block_and_head_can_be_asked_about(page):
         page.locator("#vit-panel").get_by_label("Layer").select_option("1")
         page.locator("#vit-panel").get_by_label("Head").select_option("2")
     assert "attention" in said()
-    assert "Knows no class" in page.inner_text("#vit-panel .said")
+    assert "It knows no class" in page.inner_text("#vit-panel .said")
 
 
 def test_what_is_no_picture_gets_a_sentence_and_the_picture_before_stays(page, tmp_path):
@@ -220,6 +226,31 @@ def test_a_cell_of_a_confusion_matrix_shows_its_pictures(page, site):
     assert answer and all(f"ViT says {answer}," in label for label in labels)
 
 
+def test_a_link_to_a_picture_far_down_shows_it(page, site):
+    page.set_viewport_size({"width": 390, "height": 500})
+    page.goto(f"{site.url}explore?picture=57")
+    page.wait_for_selector("#picture-57[aria-selected=true]")
+    assert page.evaluate("document.getElementById('explorer-wall').scrollTop") > 0
+    page.set_viewport_size({"width": 1000, "height": 500})
+    page.wait_for_selector("#picture-57[aria-selected=true]")
+
+
+def test_a_cell_of_the_difference_shows_the_pictures_that_either_took_so(page, site):
+    explore(page, site)
+    button = (
+        page.locator("#explorer-matrices > div")
+        .nth(2)
+        .locator("td button")
+        .filter(has_text=re.compile("[1-9]"))
+    )
+    true, said = button.first.get_attribute("data-true"), button.first.get_attribute("data-either")
+    button.first.click()
+    labels = page.locator(".tile").evaluate_all("tiles => tiles.map((tile) => tile.ariaLabel)")
+    assert labels
+    for label in labels:
+        assert f", {true};" in label and f"says {said}," in label
+
+
 def test_only_pictures_in_view_are_in_the_page(page, site):
     explore(page, site)
     page.evaluate("document.getElementById('explorer-wall').style.maxHeight = '120px'")
@@ -235,7 +266,9 @@ def test_everything_can_be_reached_by_keyboard(page, site):
     for key in ("ArrowRight", "ArrowDown", " "):
         page.keyboard.press(key)
     page.wait_for_selector("#hidden-count:has-text('1 of')")
-    assert "row 5, column 5" in page.inner_text("#status") or "CNN" in page.inner_text("#status")
+    settle(page)
+    page.keyboard.press("ArrowLeft")
+    assert page.inner_text("#status") == "row 5, column 4"
     reached = set()
     page.locator("body").evaluate("() => document.activeElement.blur()")
     for _ in range(40):

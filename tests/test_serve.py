@@ -5,6 +5,7 @@ import contextlib
 import io
 import os
 import re
+import shutil
 import signal
 import socket
 import struct
@@ -128,6 +129,8 @@ def test_a_map_without_evidence_is_told_and_not_drawn(site, finished, noise, mon
         ("hidden=64", "0 to 63"),
         ("hidden=-1", "0 to 63"),
         ("hidden=1;2", "0 to 63"),
+        ("hidden=" + "1" * 5000, "0 to 63"),
+        ("hiden=1", "hidden"),
     ],
 )
 def test_what_is_not_there_is_refused_with_what_is(site, noise, query, named):
@@ -151,11 +154,29 @@ def test_test_pictures_are_listed_as_they_were_answered(site, finished):
     assert second == found["pictures"][1:2]
 
 
+@pytest.mark.parametrize(
+    "query", ["bucket=nonsense", "true=unicorn", "vit=", "limit=0", "colour=red"]
+)
+def test_a_filter_that_cannot_be_met_is_refused(site, query):
+    answer = ask(site, f"/api/pictures?{query}")
+    assert answer.status == 422 and len(answer.json["error"]) > 20
+
+
+def test_no_answer_is_kept_for_another_experiment_at_the_same_address(site, noise):
+    for answer in (
+        ask(site, "/api/pictures/7.png"),
+        ask(site, "/api/pictures"),
+        ask(site, "/api/predict", png(noise)),
+    ):
+        assert answer.headers["cache-control"] == "no-store"
+
+
 def test_a_test_picture_is_that_picture(site):
     answer = ask(site, "/api/pictures/7.png")
     assert answer.headers["content-type"] == "image/png"
     assert (read_picture(answer.body) == small.dataset().test_pixels[7]).all()
-    assert ask(site, "/api/pictures/60.png").status == 404
+    for number in ("60", "-1", "x", "1" * 5000):
+        assert ask(site, f"/api/pictures/{number}.png").status == 404
 
 
 def test_without_the_data_the_explained_pictures_are_left(finished, monkeypatch):
@@ -337,7 +358,6 @@ def test_no_preflight_is_granted(site):
         "//etc/passwd",
         "/static//etc/passwd",
         "/api/pictures/../../x.png",
-        "/api/pictures/-1.png",
     ],
 )
 def test_no_address_leads_to_a_file(site, path):
@@ -380,9 +400,41 @@ def test_one_model_is_served_alone(finished, tmp_path, noise):
         assert ask(one, "/api/pictures").status == 409
 
 
-def test_a_damaged_model_is_told_without_a_path(finished, tmp_path, noise):
-    import shutil
+def test_models_of_different_pictures_are_not_set_side_by_side(finished, tmp_path):
+    for name in ("cnn", "vit"):
+        shutil.copytree(finished / name, tmp_path / name)
+    values = runs.read_json(tmp_path / "vit" / runs.DATA)
+    runs.write_json(tmp_path / "vit" / runs.DATA, values | {"fingerprint": "0" * 64})
+    with serving(tmp_path) as mixed:
+        for path in ("/api/run", "/api/pictures"):
+            answer = ask(mixed, path)
+            assert answer.status == 409 and "different pictures" in answer.json["error"]
 
+
+def test_too_many_connections_are_told_to_come_again(finished, monkeypatch):
+    monkeypatch.setattr(serve, "CONNECTIONS", 3)
+    with serving(finished) as running, contextlib.ExitStack() as stack:
+        port = urlsplit(running.url).port
+        for _ in range(3):
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20))
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as one_more:
+            answer = b"".join(iter(lambda: one_more.recv(1000), b""))
+    assert b" 503 " in answer and b"Retry-After: 1" in answer and answer.endswith(b"}")
+
+
+def test_stopping_does_not_wait_for_what_is_being_read(finished, monkeypatch, caplog):
+    free = threading.Event()
+    monkeypatch.setattr(pictures, "read", lambda _: free.wait(30))
+    with serving(finished) as running, concurrent.futures.ThreadPoolExecutor() as pool:
+        waiting = pool.submit(ask, running, "/api/pictures")
+        ask(running, "/api/health")
+        running.server.should_exit = True
+        assert waiting.result(timeout=20).status == 503
+    free.set()
+    assert "Exception" not in caplog.text
+
+
+def test_a_damaged_model_is_told_without_a_path(finished, tmp_path, noise):
     shutil.copytree(finished / "cnn", tmp_path / "cnn")
     weights = tmp_path / "cnn" / runs.WEIGHTS
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
@@ -402,9 +454,10 @@ def test_beyond_loopback_a_token_is_asked_for(finished, noise):
         entered = ask(public, f"//evil.example/?picture=3&token={token}")
         assert (entered.status, entered.headers["location"]) == (303, "/evil.example/?picture=3")
         cookie = entered.headers["set-cookie"]
-        assert "HttpOnly" in cookie and "SameSite=Strict" in cookie
-        assert ask(public, "/api/run", Cookie=cookie.partition(";")[0]).status == 200
-        bearer = {"Authorization": f"Bearer {token}"}
+        assert "HttpOnly" in cookie and "SameSite=Lax" in cookie
+        for held in (cookie.partition(";")[0], f'theirs={{"x":1}}; {cookie.partition(";")[0]}'):
+            assert ask(public, "/api/run", Cookie=held).status == 200
+        bearer = {"Authorization": f"bearer {token}"}
         assert ask(public, "/api/predict", png(noise), **bearer).status == 200
 
 

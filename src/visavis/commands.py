@@ -204,7 +204,8 @@ def serve(arguments: Arguments) -> Iterator[str]:
         site.run(open_browser=command.open)
     except faults.Stopped as stopped:
         log.info("stopped")
-        raise SystemExit(stopped.exit_code) from None
+        sys.stderr.flush()
+        os._exit(stopped.exit_code)  # a thread may still be reading pictures; none writes
 
 
 def doctor(arguments: Arguments) -> Iterator[str]:

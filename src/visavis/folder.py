@@ -18,6 +18,10 @@ log = logging.getLogger(__name__)
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 CLASSES = (2, 100)
+TRAINING, TESTING = ("train", "training"), ("test", "testing")
+SPLITS = (*TRAINING, *TESTING, "val", "valid", "validation", "dev")
+HIDDEN = (".", "__MACOSX")
+
 FEWEST = 10
 """Training pictures of a class: one of ten is for validation."""
 FEWEST_TESTED = 20
@@ -42,7 +46,7 @@ class Pictures:
     own_test: bool
     """Whether the test pictures were in a folder of their own."""
     notice: str | None
-    """Which files could not be read."""
+    """What was left out."""
 
 
 def read(folder: Path) -> Pictures:
@@ -61,10 +65,7 @@ def read(folder: Path) -> Pictures:
         raise DataError(
             f"there is no folder {folder}" if not folder.exists() else f"{folder} is a file"
         )
-    own_test = all(
-        (folder / part).is_dir() and _classes(folder / part) for part in ("train", "test")
-    )
-    root = folder / "train" if own_test else folder
+    root, test_root, left_out = _layout(folder)
     names = _classes(root)
     low, high = CLASSES
     if not low <= len(names) <= high:
@@ -72,10 +73,10 @@ def read(folder: Path) -> Pictures:
             f"{root} holds {len(names)} folders; put the pictures of each class in a folder of its "
             f"own, {low} to {high} classes in all"
         )
-    if own_test:
-        if unknown := sorted(set(_classes(folder / "test")) - set(names)):
-            raise DataError(f"{folder / 'test'} has classes that train lacks: {', '.join(unknown)}")
-        train, test = _files(root, names), _files(folder / "test", names)
+    if test_root:
+        if unknown := sorted(set(_classes(test_root)) - set(names)):
+            raise DataError(f"{test_root} has classes that {root.name} lacks: {', '.join(unknown)}")
+        train, test = _files(root, names), _files(test_root, names)
     else:
         train, test = _divided(_files(root, names))
     pixels, faults = _pixels(folder, [path for path, _ in train + test])
@@ -101,13 +102,40 @@ def read(folder: Path) -> Pictures:
         labels[good & in_train],
         pixels[good & ~in_train],
         labels[good & ~in_train],
-        own_test,
-        _notice([fault for fault in faults if fault]),
+        test_root is not None,
+        " ".join([*left_out, *_told([fault for fault in faults if fault])]) or None,
     )
 
 
+def _layout(folder: Path) -> tuple[Path, Path | None, list[str]]:
+    """Where the classes are, where those of the test pictures, and what is left out.
+
+    Raises:
+        DataError: training and test folders, or what looks like them, without classes in them.
+    """
+    parts = {name.lower(): folder / name for name in _classes(folder)}
+    divided = {name: path for name, path in parts.items() if name in SPLITS and _classes(path)}
+    if not divided:
+        return folder, None, []
+    train = next((divided[name] for name in TRAINING if name in divided), None)
+    if train is None:
+        raise DataError(
+            f"{folder} holds {', '.join(path.name for path in divided.values())} with folders in "
+            "them, but no train; put the classes into train, and test if there is one, or straight "
+            f"into {folder.name}"
+        )
+    test = next((divided[name] for name in TESTING if name in divided), None)
+    others = [path.name for path in parts.values() if path not in (train, test)]
+    left_out = []
+    if others:
+        left_out = [f"Left out: {', '.join(others)} (only {train.name} and test are read)."]
+    return train, test, left_out
+
+
 def _classes(root: Path) -> tuple[str, ...]:
-    return tuple(sorted(p.name for p in root.iterdir() if p.is_dir() and p.name[0] != "."))
+    return tuple(
+        sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith(HIDDEN))
+    )
 
 
 def _files(root: Path, names: tuple[str, ...]) -> Files:
@@ -137,7 +165,7 @@ def _pixels(
     folder: Path, paths: list[Path]
 ) -> tuple[UInt8[np.ndarray, "n 32 32 3"], list[str | None]]:
     """All pictures, and for each why it could not be read; from the cache if nothing changed."""
-    digest = hashlib.sha256(b"1")  # to be changed with what is kept
+    digest = hashlib.sha256(b"1" + os.fsencode(folder.resolve()))  # 1: changes with what is kept
     for path in paths:
         facts = path.stat()
         name = os.fsencode(path.relative_to(folder))
@@ -154,8 +182,8 @@ def _pixels(
     faults: list[str | None] = [None] * len(paths)
     for i, path in enumerate(paths):
         try:
-            pixels[i] = read_picture(path)
-        except DataError as error:
+            pixels[i] = read_picture(path, name=str(path.relative_to(folder)))
+        except (DataError, OSError) as error:
             faults[i] = str(error)
     try:
         runs.write_arrays(kept, pixels=pixels, faults=np.array([fault or "" for fault in faults]))
@@ -164,9 +192,9 @@ def _pixels(
     return pixels, faults
 
 
-def _notice(faults: list[str]) -> str | None:
+def _told(faults: list[str]) -> list[str]:
     if not faults:
-        return None
+        return []
     more = f"; and {len(faults) - NAMED} more" if len(faults) > NAMED else ""
     number = "One file" if len(faults) == 1 else f"{len(faults)} files"
-    return f"{number} could not be read and stayed out: {'; '.join(faults[:NAMED])}{more}."
+    return [f"{number} could not be read and stayed out: {'; '.join(faults[:NAMED])}{more}."]

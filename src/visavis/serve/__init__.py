@@ -20,8 +20,15 @@ from visavis.serve.guard import LOOPBACK
 
 PORTS_TRIED = 50
 HEAD_SECONDS = 10
+LONGEST_ANSWER = 6
+"""Times HEAD_SECONDS that an answer may take, the time in which the client reads it included."""
 CONNECTIONS = 400
 """At a time; more are told to come again."""
+FULL = (
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\n"
+    b"Connection: close\r\nContent-Length: 33\r\n\r\n"
+    b'{"error": "too many connections"}'
+)
 
 
 class PatientProtocol(H11Protocol):
@@ -29,20 +36,24 @@ class PatientProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        if len(self.connections) > CONNECTIONS:
+            transport.write(FULL)
+            transport.close()
+            return
         self._watch(asked=None)
 
     def _watch(self, asked: object) -> None:
         """Close if no request began or went on since the last look."""
-        answering = self.cycle is not None and not self.cycle.response_complete
         if self.transport.is_closing():
             return
-        if not answering and asked is self.cycle and self._looked:
-            self.transport.close()
+        answering = self.cycle is not None and not self.cycle.response_complete
+        self._looks = self._looks + 1 if asked is self.cycle else 0
+        if self._looks > (LONGEST_ANSWER if answering else 1):
+            self.transport.abort()  # `close` would wait for a client that does not read
             return
-        self._looked = True
         self.loop.call_later(HEAD_SECONDS, self._watch, self.cycle)
 
-    _looked = False
+    _looks = 0
 
 
 class Site:
@@ -64,6 +75,7 @@ class Site:
         self._token = None if private else secrets.token_urlsafe(16)
         self._socket = _listen(host.strip("[]"), port)
         name, taken = self._socket.getsockname()[:2]
+        name = _own_address() if name in ("0.0.0.0", "::") else name  # what others can open
         shown = f"[{name}]" if ":" in name else name
         self.url = f"http://{shown}:{taken}/" + (f"?token={self._token}" if self._token else "")
         settings: dict[str, Any] = {
@@ -73,9 +85,8 @@ class Site:
             "log_config": None,
             "access_log": False,
             "server_header": False,
-            "limit_concurrency": CONNECTIONS,
             "timeout_keep_alive": 5,
-            "timeout_graceful_shutdown": 3,
+            "timeout_graceful_shutdown": 1,
         }
         app = create_app(experiment, token=self._token)
         self.server = uvicorn.Server(uvicorn.Config(app, **settings))
@@ -86,6 +97,14 @@ class Site:
             webbrowser.open(self.url)  # it listens already, so the page comes when it can
         with contextlib.closing(self._socket):
             self.server.run(sockets=[self._socket])
+
+
+def _own_address() -> str:
+    """This machine's address in its network; nothing is sent to find it."""
+    with contextlib.suppress(OSError), socket.socket(type=socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))
+        return str(probe.getsockname()[0])
+    return "127.0.0.1"
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -53,13 +53,16 @@ class Models:
     def facts(self) -> dict[str, Any]:
         """What the experiment is: data, classes, and of each model its methods and their checks."""
         models = self.trained()
-        folder = self.experiment / next(iter(models))
-        data = runs.read_json(folder / runs.DATA)
+        data, *others = (runs.read_json(self.experiment / name / runs.DATA) for name in models)
+        if any(other["fingerprint"] != data["fingerprint"] for other in others):
+            raise Refusal(409, "the two models were trained on different pictures")
+        mean = next(iter(models.values())).model.normalize.mean.flatten()
         return {
             "experiment": self.experiment.resolve().name,
             "class_names": data["class_names"],
             "data": {"description": data["description"], "notice": data["notice"]},
             "grid": GRID,
+            "hidden_colour": [round(255 * value) for value in mean.tolist()],
             "colours": plots.heat_colours(SHADES),
             "models": {name: self._model_facts(model) for name, model in models.items()},
         }

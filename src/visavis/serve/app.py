@@ -183,6 +183,7 @@ def create_app(experiment: Path, *, token: str | None = None) -> Starlette:
         return JSONResponse(await server.do(lambda models: models.facts()))
 
     async def predict(request: Request) -> Response:
+        _known(request, "hidden")
         hidden = _hidden(request)
         with server.place():
             content = await _body(request)
@@ -191,6 +192,7 @@ def create_app(experiment: Path, *, token: str | None = None) -> Starlette:
             )
 
     async def explain(request: Request) -> Response:
+        _known(request, "hidden", "model", "method", "class", "layer", "head")
         hidden, wanted = _hidden(request), _wanted(request)
         with server.place():
             content = await _body(request)
@@ -202,8 +204,13 @@ def create_app(experiment: Path, *, token: str | None = None) -> Starlette:
         offset = _number(request, "offset", 0, low=0, high=10**9)
         limit = _number(request, "limit", 100, low=1, high=MOST_ROWS)
         found = await server.tests()
-        keys = ("bucket", "true", "cnn", "vit")
-        asked = {key: request.query_params[key] for key in keys if key in request.query_params}
+        _known(request, "bucket", "true", "cnn", "vit", "offset", "limit")
+        allowed = {"bucket": list(BUCKETS), **dict.fromkeys(("true", "cnn", "vit"), found.classes)}
+        asked = {k: v for k, v in request.query_params.items() if k in allowed}
+        for key, value in asked.items():
+            if value not in allowed[key]:
+                named = ", ".join(allowed[key])
+                raise Refusal(422, f"{key}: there is no {value[:80]!r} here; use {named}")
         rows = [row for row in found.rows if all(row[k] == v for k, v in asked.items())]
         return JSONResponse(
             {
@@ -216,11 +223,12 @@ def create_app(experiment: Path, *, token: str | None = None) -> Starlette:
 
     async def picture(request: Request) -> Response:
         found = await server.tests()
-        pixels = found.pixels.get(request.path_params["index"])
+        index = request.path_params["index"]
+        pixels = found.pixels.get(int(index)) if index.isdecimal() and len(index) < 10 else None
         if pixels is None:
             raise Refusal(404, "there is no such test picture")
-        kept = {"cache-control": "private, max-age=3600"}
-        return Response(png(pixels), media_type="image/png", headers=kept)
+        # Not to be kept: the same address has other pictures when another experiment is served.
+        return Response(png(pixels), media_type="image/png")
 
     return Starlette(
         routes=[
@@ -230,7 +238,7 @@ def create_app(experiment: Path, *, token: str | None = None) -> Starlette:
             Route("/api/predict", predict, methods=["POST"]),
             Route("/api/explain", explain, methods=["POST"]),
             Route("/api/pictures", pictures),
-            Route("/api/pictures/{index:int}.png", picture),
+            Route("/api/pictures/{index}.png", picture),
             *_files(),
         ],
         middleware=[
@@ -297,11 +305,19 @@ def _picture(content: bytes) -> Any:
         raise Refusal(422, str(error)) from None
 
 
+def _known(request: Request, *names: str) -> None:
+    """Refuse a misspelt parameter instead of answering another question."""
+    for name in request.query_params:
+        if name not in names:
+            raise Refusal(422, f"there is no parameter {name[:80]!r} here; use {', '.join(names)}")
+
+
 def _hidden(request: Request) -> list[int]:
     """The cells to hide."""
     words = [word for word in request.query_params.get("hidden", "").split(",") if word]
     cells = GRID**2
-    if len(words) > cells or not all(w.isascii() and w.isdigit() and int(w) < cells for w in words):
+    good = all(w.isascii() and w.isdigit() and len(w) < 3 and int(w) < cells for w in words)
+    if len(words) > cells or not good:
         raise Refusal(422, f"hidden: cells are numbers from 0 to {cells - 1}, such as 0,1,8")
     return sorted({int(word) for word in words})
 

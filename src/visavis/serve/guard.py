@@ -5,10 +5,10 @@ machine (against DNS rebinding), and a request that names another origin is refu
 loopback every request needs the token that was printed at the start.
 """
 
+import asyncio
 import json
 import logging
 import secrets
-from http.cookies import SimpleCookie
 from urllib.parse import parse_qs, urlencode
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -19,7 +19,6 @@ from visavis.serve.asked import Refusal
 log = logging.getLogger(__name__)
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
-COOKIE = "visavis_token"
 
 POLICY = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -58,11 +57,14 @@ class Guard:
 
         try:
             if location := self._admitted(scope):
-                await _redirect(guarded, location, self.token or "")
+                await _redirect(guarded, location, f"{_cookie(scope)}={self.token}")
             else:
                 await self.app(scope, receive, guarded)
         except Refusal as refusal:
             await _refuse(guarded, refusal)
+        except asyncio.CancelledError:  # the server stops
+            if not begun:
+                await _refuse(guarded, Refusal(503, "visavis is stopping"))
         except Exception as error:
             log.error("a request failed: %s: %s", type(error).__name__, error)
             if not begun:
@@ -93,11 +95,13 @@ class Guard:
             path: str = scope["path"]
             # One slash: two would be an address on another host.
             return "/" + path.lstrip("/\\") + (f"?{left}" if left else "")
-        cookies = SimpleCookie()
-        cookies.load(headers.get("cookie", ""))
-        held = cookies[COOKIE].value if COOKIE in cookies else ""
-        bearer = headers.get("authorization", "").removeprefix("Bearer ")
-        if not (_same(held, self.token) or _same(bearer, self.token)):
+        # By hand: SimpleCookie stops at the first cookie of somebody else's that it dislikes.
+        pairs = [part.strip().partition("=") for part in headers.get("cookie", "").split(";")]
+        held = [value for name, _, value in pairs if name == _cookie(scope)]
+        scheme, _, bearer = headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            held.append(bearer.strip())
+        if not any(_same(value, self.token) for value in held):
             raise Refusal(401, "open the address that visavis printed when it started")
         return None
 
@@ -106,8 +110,14 @@ def _same(given: str, token: str) -> bool:
     return secrets.compare_digest(given.encode(), token.encode())
 
 
-async def _redirect(send: Send, location: str, token: str) -> None:
-    cookie = f"{COOKIE}={token}; HttpOnly; SameSite=Strict; Path=/"
+def _cookie(scope: Scope) -> str:
+    """Cookies are shared by all ports of a host, so each has a name of its own."""
+    return f"visavis_{(scope.get('server') or ('', 0))[1]}"
+
+
+async def _redirect(send: Send, location: str, held: str) -> None:
+    # Lax: the address may be clicked in a message. What changes nothing is all that a link can ask.
+    cookie = f"{held}; HttpOnly; SameSite=Lax; Path=/"
     headers = [(b"location", location.encode("latin-1")), (b"set-cookie", cookie.encode())]
     await send({"type": "http.response.start", "status": 303, "headers": headers})
     await send({"type": "http.response.body", "body": b""})

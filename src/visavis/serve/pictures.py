@@ -1,6 +1,7 @@
 """The test pictures with what both models said of them, for looking through."""
 
 import dataclasses
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from visavis.saliency import DEFAULT_METHOD
 from visavis.serve.asked import Refusal
 from visavis.trained import check_data
 
+log = logging.getLogger(__name__)
+
 
 @dataclasses.dataclass(frozen=True)
 class TestPictures:
@@ -23,6 +26,7 @@ class TestPictures:
     pixels: dict[int, UInt8[np.ndarray, "32 32 3"]]
     rows: list[dict[str, Any]]
     """As `gallery.rows`."""
+    classes: list[str]
     notice: str | None
     """Why not all test pictures are here."""
 
@@ -34,9 +38,16 @@ def read(experiment: Path) -> TestPictures:
         Refusal: a model is not tested yet.
         CheckpointError: a file is damaged.
     """
-    missing = [n for n in MODEL_NAMES if not (experiment / n / runs.EVALUATION).exists()]
-    if missing:
-        raise Refusal(409, f"to look through the test pictures, test both models: {missing} lack")
+    for name in MODEL_NAMES:
+        if not (experiment / name / runs.EVALUATION).exists():
+            raise Refusal(
+                409,
+                f"the {name.replace('vit', 'ViT').replace('cnn', 'CNN')} is not tested yet; the "
+                "test pictures can be looked through when both models are",
+            )
+    prints = {runs.read_json(experiment / n / runs.DATA)["fingerprint"] for n in MODEL_NAMES}
+    if len(prints) > 1:
+        raise Refusal(409, "the two models were trained on different pictures")
     tested = {name: runs.read_arrays(experiment / name / runs.PREDICTIONS) for name in MODEL_NAMES}
     names = runs.read_json(experiment / "cnn" / runs.DATA)["class_names"]
     labels = tested["cnn"]["labels"]
@@ -48,7 +59,7 @@ def read(experiment: Path) -> TestPictures:
     alike = gallery.similarity(heatmaps, DEFAULT_METHOD) if heatmaps else {}
     pixels, notice = _pixels(experiment, heatmaps)
     rows = gallery.rows(np.arange(len(labels)), labels, answers, confidence, names, alike)
-    return TestPictures(pixels, [row for row in rows if row["index"] in pixels], notice)
+    return TestPictures(pixels, [row for row in rows if row["index"] in pixels], names, notice)
 
 
 def _pixels(
@@ -65,11 +76,15 @@ def _pixels(
         check_data(folder, dataset)
         return dict(enumerate(dataset.test_pixels)), None
     except (VisavisError, Refusal) as error:
+        log.info("the test pictures cannot be read: %s", error)  # the page must name no path
         if not heatmaps:
-            raise Refusal(409, f"the test pictures cannot be read: {error}") from None
+            raise Refusal(409, "the test pictures cannot be read; the terminal says why") from None
         kept = {
             int(index): picture
             for of in heatmaps.values()
             for index, picture in zip(of["indices"], of["images"], strict=True)
         }
-        return kept, f"Only the {len(kept)} explained pictures are shown: {error}."
+        return (
+            kept,
+            f"Only the {len(kept)} explained pictures are shown: the others are not here now.",
+        )

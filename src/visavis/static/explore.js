@@ -4,13 +4,13 @@
 //   confusion: {cnn, vit}, counts  more(picture): what to add about one, or null
 //   read(), write(query): the address of the page         fault(error)
 
-import { NAMES, drawHeat, element, percent, pixelsOf } from "./heat.js";
+import { NAMES, drawHeat, drawLegend, element, percent, pixelsOf } from "./heat.js";
 
 const TILE = 72;
 const at = (id) => document.getElementById(`explorer-${id}`);
 const form = at("filters");
 const tiles = new Map();
-let source, run, all = [], buckets = {}, shown = [], selected = null, touched = false;
+let source, run, all = [], buckets = {}, shown = [], selected = null, touched = false, waiting;
 
 export function explore(from) {
   source = from;
@@ -25,7 +25,8 @@ export function explore(from) {
   form.addEventListener("submit", (event) => event.preventDefault());
   at("wall").addEventListener("scroll", () => requestAnimationFrame(paint));
   at("wall").addEventListener("keydown", keys);
-  addEventListener("resize", () => requestAnimationFrame(paint));
+  addEventListener("resize", () => requestAnimationFrame(() => { follow(); paint(); }));
+  drawLegend(at("legend"), run.colours);
 }
 
 function choices() {
@@ -35,23 +36,24 @@ function choices() {
     ...options.map(([value, text]) => element("option", { value }, `${text} (${count(name, value).toLocaleString("en")})`)));
   fill("bucket", Object.entries(buckets));
   for (const name of ["true", "cnn", "vit"]) fill(name, run.class_names.map((c) => [c, c]));
+  form.either.replaceChildren(...["", ...run.class_names].map((c) => element("option", { value: c }, c || "all")));
 }
 
 function outputs() {
   const told = (name, text) => { form.querySelector(`[data-of=${name}]`).textContent = text; };
   for (const name of ["cnn_sure", "vit_sure"]) told(name, Number(form[name].value) ? `${form[name].value} %` : "any");
-  told("similarity", Number(form.similarity.value) > -100 ? (form.similarity.value / 100).toFixed(2) : "any");
+  told("similarity", Number(form.similarity.value) > -100 ? (form.similarity.value / 100).toFixed(2).replace("-", "−") : "any");
 }
 
-const DEFAULTS = { bucket: "", true: "", cnn: "", vit: "", cnn_sure: "0", vit_sure: "0", similarity: "-100", sort: "index" };
+const DEFAULTS = { bucket: "", true: "", cnn: "", vit: "", either: "", cnn_sure: "0", vit_sure: "0", similarity: "-100", sort: "index" };
 
 function restore() {
   const wanted = source.read();
   for (const [name, value] of Object.entries(DEFAULTS)) {
     form[name].value = wanted.get(name) ?? value;
-    if (form[name].selectedIndex === -1) form[name].value = value;
+    if (form[name].selectedIndex === -1 || (form[name].type === "range" && !/^-?\d+$/.test(wanted.get(name) ?? "0"))) form[name].value = value;
   }
-  selected = wanted.has("picture") ? Number(wanted.get("picture")) : null;
+  selected = /^\d+$/.test(wanted.get("picture") ?? "") ? Number(wanted.get("picture")) : null;
   outputs();
   choose(true);
 }
@@ -76,7 +78,8 @@ const ORDERS = {
 function choose(first = false) {
   const keys = ["bucket", "true", "cnn", "vit"].filter((name) => form[name].value);
   const cnn = form.cnn_sure.value / 100, vit = form.vit_sure.value / 100, alike = form.similarity.value / 100;
-  shown = all.filter((p) => keys.every((name) => p[name] === form[name].value)
+  const either = form.either.value;
+  shown = all.filter((p) => keys.every((name) => p[name] === form[name].value) && (!either || p.cnn === either || p.vit === either)
     && p.cnn_confidence >= cnn && p.vit_confidence >= vit && (alike <= -1 || (p.similarity !== null && p.similarity >= alike)));
   const order = ORDERS[form.sort.value];
   shown = shown.map((p) => [order(p), p]).sort((a, b) => a[0] - b[0] || a[1].index - b[1].index).map(([, p]) => p);
@@ -88,7 +91,7 @@ function choose(first = false) {
   at("wall").scrollTop = 0;
   select(selected, place > 0);
   document.querySelectorAll("td button").forEach((b) => {
-    const on = b.dataset.true === form.true.value && ["cnn", "vit"].every((n) => !(n in b.dataset) || b.dataset[n] === form[n].value);
+    const on = b.dataset.true === form.true.value && ["cnn", "vit", "either"].every((n) => (b.dataset[n] ?? "") === form[n].value);
     b.classList.toggle("chosen", on && Boolean(form.true.value));
     b.setAttribute("aria-pressed", on && Boolean(form.true.value));
   });
@@ -97,10 +100,14 @@ function choose(first = false) {
 const columns = () => Math.max(1, Math.floor(at("wall").clientWidth / TILE));
 const rowHeight = () => at("wall").clientWidth / columns() + 8;  // a square picture, and two marks
 
+function stretch() {
+  at("inner").style.height = `${rowHeight() * Math.ceil(shown.length / columns())}px`;
+}
+
 // Only what is in view, and a little more, is in the page.
 function paint() {
   const wall = at("wall"), n = columns(), width = wall.clientWidth / n, row = rowHeight();
-  at("inner").style.height = `${row * Math.ceil(shown.length / n)}px`;
+  stretch();
   const from = Math.max(0, n * (Math.floor(wall.scrollTop / row) - 2));
   const to = Math.min(shown.length, n * (Math.ceil((wall.scrollTop + wall.clientHeight) / row) + 2));
   const wanted = new Set();
@@ -113,7 +120,7 @@ function paint() {
         element("img", { src: source.image(p.index), alt: "", width: 32, height: 32 }),
         element("span", {}, ...["cnn", "vit"].map((name) => element("i", { className: `${name} ${p[name] === p.true ? "ok" : "no"}` }))));
       tile.setAttribute("aria-label", told(p));
-      tile.addEventListener("click", () => { touched = true; select(p.index); });
+      tile.addEventListener("click", () => { touched = true; select(p.index); at("detail").scrollIntoView({ block: "nearest" }); });
       tiles.set(p.index, tile);
       at("inner").append(tile);
     }
@@ -143,23 +150,29 @@ function keys(event) {
   select(shown[to].index, true);
 }
 
-function select(index, follow = false) {
+function select(index, scroll = false) {
   selected = index;
   remember();
-  if (follow) {
-    const wall = at("wall"), row = rowHeight();
-    const top = row * Math.floor(shown.findIndex((p) => p.index === index) / columns());
-    if (top < wall.scrollTop) wall.scrollTop = top;
-    else if (top + row > wall.scrollTop + wall.clientHeight) wall.scrollTop = top + row - wall.clientHeight;
-  }
+  if (scroll) follow();
   paint();
   const p = all.find((picture) => picture.index === index);
   at("detail").hidden = !p;
-  if (p) detail(p);
+  if (p) at("title").textContent = `Test picture ${p.index}: ${p.true}`;
+  clearTimeout(waiting);
+  if (p) waiting = setTimeout(() => detail(p), scroll ? 80 : 0);  // not for each picture passed by
+}
+
+// Scroll so far that the chosen picture is in view.
+function follow() {
+  const place = shown.findIndex((p) => p.index === selected);
+  if (place < 0) return;
+  stretch();  // else there is nothing yet to scroll over
+  const wall = at("wall"), row = rowHeight(), top = row * Math.floor(place / columns());
+  if (top < wall.scrollTop) wall.scrollTop = top;
+  else if (top + row > wall.scrollTop + wall.clientHeight) wall.scrollTop = top + row - wall.clientHeight;
 }
 
 async function detail(p) {
-  at("title").textContent = `Test picture ${p.index}: ${p.true}`;
   at("more").replaceChildren(...[source.more(p)].filter(Boolean));
   const frame = (title, says, canvas) => element("figure", {}, title, element("div", { className: "frame" }, canvas), element("figcaption", {}, says));
   const plain = element("canvas", { width: 32, height: 32, role: "img" });
@@ -183,10 +196,11 @@ async function detail(p) {
       words.push(`${found.label} of the ${NAMES[name]} for “${found.class}”: ${what}.`);
     }
     if (p.index !== selected) return;
-    if (p.similarity !== null) words.push(`Rank correlation of the two: ${p.similarity.toFixed(2)}.`);
+    if (p.similarity !== null) words.push(`Rank correlation of the two: ${p.similarity.toFixed(2).replace("-", "−")}.`);
     at("said").textContent = words.join(" ");
+    source.fault(null);
   } catch (error) {
-    source.fault(error);
+    if (p.index === selected) source.fault(error);
   }
 }
 
@@ -194,7 +208,10 @@ const MANY = 30;  // classes; more make tables that nobody can read
 
 function matrices() {
   const names = run.class_names;
-  if (names.length > MANY) return;
+  if (names.length > MANY) {
+    at("matrices").textContent = `The confusion matrices of ${names.length} classes have no room here.`;
+    return;
+  }
   const both = source.confusion;
   const difference = both.cnn.map((row, i) => row.map((v, j) => v - both.vit[i][j]));
   const largest = Math.max(1, ...difference.flat().map(Math.abs));
@@ -205,7 +222,7 @@ function matrices() {
   }
   at("matrices").append(matrix(element("span", {}, "CNN minus ViT: ", element("span", { className: "cnn" }, "more by the CNN"), ", ", element("span", { className: "vit" }, "more by the ViT")), difference,
     (v) => tint(v > 0 ? "more" : "less", Math.abs(v) / largest),
-    (i) => ({ true: names[i] }), (v, i, j) => `${v > 0 ? "+" : ""}${v}: ${names[i]} called ${names[j]}, CNN minus ViT`));
+    (i, j) => ({ true: names[i], either: names[j] }), (v, i, j) => `${v > 0 ? "+" : ""}${v}: ${names[i]} called ${names[j]}, CNN minus ViT`));
 }
 
 function matrix(title, rows, colour, choice, said) {
@@ -225,6 +242,7 @@ function matrix(title, rows, colour, choice, said) {
     return element("td", {}, button);
   })));
   const table = element("table", {}, element("thead", {}, element("tr", {}, element("td"), ...names.map((c) => element("th", { scope: "col" }, element("span", {}, c))))), element("tbody", {}, ...body));
+  table.style.minWidth = `${5.4 + 1.82 * names.length}rem`;
   table.addEventListener("keydown", (event) => {  // one stop for the tab key, arrows inside
     const from = event.target.closest("td");
     const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];

@@ -6,6 +6,7 @@ const CELLS = 8;
 let run;
 let picture = null;  // the 32 x 32 pixels as a PNG: what the server makes of any file
 let pixels = null;
+let shown = null;  // the pixels with the hidden cells: what the models see
 let hidden = new Set();
 let label = "your picture";
 const panels = {};
@@ -42,6 +43,7 @@ async function start() {
     $("own").classList.remove("drop");
     const file = event.dataTransfer.files[0];
     if (file) take(file, file.name);
+    else fault(new Error("what was dropped is no file; save the picture, and drop the file"));
   });
   const asked = new URLSearchParams(location.search).get("picture");
   if (asked !== null && /^\d+$/.test(asked)) await testPicture(asked);
@@ -58,8 +60,9 @@ async function another() {
     const { total } = await ask("/api/pictures?limit=1");
     const { pictures } = await ask(`/api/pictures?limit=1&offset=${Math.floor(Math.random() * total)}`);
     await testPicture(pictures[0].index);
-  } catch {
-    $("another").hidden = true;  // no test pictures here; own ones still work
+  } catch (error) {
+    if (error.status === 409) $("another").hidden = true;  // no test pictures here; own ones still work
+    else fault(error);
   }
 }
 
@@ -70,15 +73,20 @@ async function testPicture(index) {
     return;
   }
   await take(await answer.blob(), `test picture ${index}`);
+  history.replaceState(null, "", `?picture=${index}`);
 }
 
+let taken = 0;
+
 async function take(file, name) {
+  const mine = ++taken;  // a slow picture must not replace a later one
   if (file.size > 20e6) {
     fault(new Error(`${name} has ${(file.size / 1e6).toFixed(0)} MB; a picture file may have up to 20`));
     return;
   }
   try {
     const { seen } = await ask("/api/predict", file);
+    if (mine !== taken) return;
     const bytes = Uint8Array.from(atob(seen.split(",")[1]), (c) => c.charCodeAt(0));
     picture = new Blob([bytes], { type: "image/png" });
     pixels = await pixelsOf(picture);
@@ -88,6 +96,7 @@ async function take(file, name) {
   }
   fault(null);
   label = name;
+  history.replaceState(null, "", location.pathname);
   hidden.clear();
   $("prompt").hidden = true;
   $("cells").hidden = false;
@@ -127,8 +136,9 @@ async function refresh() {
 function marked() {
   const context = $("seen").getContext("2d");
   context.putImageData(new ImageData(new Uint8ClampedArray(pixels), 32, 32), 0, 0);
-  context.fillStyle = "#7a7a78";
+  context.fillStyle = `rgb(${run.hidden_colour})`;
   for (const cell of hidden) context.fillRect(4 * (cell % CELLS), 4 * Math.floor(cell / CELLS), 4, 4);
+  shown = context.getImageData(0, 0, 32, 32).data;
   $("seen").setAttribute("aria-label", `${label}, 32 by 32 pixels${hidden.size ? `, ${hidden.size} of 64 cells hidden` : ""}`);
   [...$("cells").children].forEach((cell, i) => cell.classList.toggle("gone", hidden.has(i)));
   $("hidden-count").textContent = hidden.size ? `${hidden.size} of 64 cells hidden` : "";
@@ -151,11 +161,16 @@ function cells() {
     return CELLS * place(event.clientY, box.top, box.height) + place(event.clientX, box.left, box.width);
   };
   grid.addEventListener("pointerdown", (event) => {
+    if (event.button !== 0) return;
     grid.setPointerCapture(event.pointerId);
     hides = !hidden.has(under(event));
     set(under(event), hides);
   });
-  grid.addEventListener("pointermove", (event) => { if (hides !== null) set(under(event), hides); });
+  grid.addEventListener("pointermove", (event) => {
+    if (hides === null) return;
+    for (const passed of event.getCoalescedEvents?.() ?? []) set(under(passed), hides);
+    set(under(event), hides);
+  });
   for (const end of ["pointerup", "pointercancel"]) grid.addEventListener(end, () => { hides = null; });
   const move = (to) => {
     grid.children[here].classList.remove("here");
@@ -173,6 +188,8 @@ function cells() {
   $("status").textContent = "";
 }
 
+const signed = (value) => value.toFixed(2).replace("-", "−");
+
 function chooser(title, options, changed) {
   const select = element("select", {}, ...options.map(([value, text]) => element("option", { value }, text)));
   select.addEventListener("change", changed);
@@ -186,7 +203,7 @@ function panel(name) {
   canvas.setAttribute("aria-label", "No heatmap yet");
   const none = element("div", { className: "none", hidden: true });
   const said = element("div", { className: "said" });
-  const method = chooser("Method", Object.entries(facts.methods).map(([key, m]) => [key, m.label + (m.class_specific ? "" : " *")]), () => { offer(); refresh(); });
+  const method = chooser("Method", Object.entries(facts.methods).map(([key, m]) => [key, m.label + (m.class_specific ? "" : " (knows no class)")]), () => { offer(); refresh(); });
   const asked = chooser("Evidence for", [["", "the class it names"], ...run.class_names.map((c) => [c, c])], refresh);
   const layer = chooser("Layer", [], refresh);
   const head = chooser("Head", [], refresh);
@@ -233,7 +250,7 @@ function panel(name) {
   }
 
   function draw() {
-    if (!found || !pixels) return;
+    if (!found || !shown) return;
     const m = facts.methods[found.method];
     none.hidden = found.map !== null;
     const of = found.class_specific ? ` for “${found.class}”` : "";
@@ -241,14 +258,14 @@ function panel(name) {
       none.textContent = `No evidence${of}: the map is ${found.no_evidence_because}.`;
       canvas.setAttribute("aria-label", none.textContent);
     } else {
-      drawHeat(canvas, pixels, found.map, run.colours, Number($("opacity").value) / 100);
+      drawHeat(canvas, shown, found.map, run.colours, Number($("opacity").value) / 100);
       canvas.setAttribute("aria-label", `${m.label} of the ${NAMES[name]}${of}: highest ${found.highest} of ${label}`);
     }
     said.replaceChildren(
-      element("p", {}, found.map === null ? "" : element("b", {}, `Highest ${found.highest}. `),
-        found.class_specific ? `Bright cells speak for “${found.class}” (${percent(found.confidence)}).` : "* Knows no class: it says where the model reads from, not what speaks for its answer.",
+      found.map === null ? "" : element("p", {}, element("b", {}, `Highest ${found.highest}. `),
+        found.class_specific ? `Bright cells speak for “${found.class}” (${percent(found.confidence)}).` : "It knows no class: it says where the model reads from, not what speaks for its answer.",
         m.signed ? " What speaks against it is dark, like what says nothing." : ""),
-      element("p", {}, m.deletion ? `Faithfulness (normalised deletion, ${m.n} test pictures): ${m.deletion.value.toFixed(2)} (${m.deletion.low.toFixed(2)} to ${m.deletion.high.toFixed(2)}); 0 is a random map, 1 the model’s own best single cells.` : "How faithful such maps are was not measured."));
+      element("p", {}, m.deletion ? `Faithfulness (normalised deletion, ${m.n} test pictures): ${signed(m.deletion.value)} (${signed(m.deletion.low)} to ${signed(m.deletion.high)}). 0 is as a random map; 1 as removing first the cells that count most one by one; more is better still.` : "How faithful such maps are was not measured."));
   }
 
   function answer(top) {

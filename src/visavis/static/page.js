@@ -10,11 +10,11 @@ export async function ask(path, body) {
   } catch {
     throw new Error("visavis does not answer; is it still running?");
   }
-  if (answer.status === 503 && body) {  // others were first
-    await new Promise((done) => setTimeout(done, 500));
+  for (let tries = 0; answer.status === 503 && tries < 3; tries++) {  // others were first
+    await new Promise((done) => setTimeout(done, 1000 * Number(answer.headers.get("retry-after") ?? 1)));
     answer = await fetch(path, options);
   }
-  const found = await answer.json();
+  const found = await answer.json().catch(() => ({ error: `visavis answers with status ${answer.status}` }));
   if (!answer.ok) throw Object.assign(new Error(found.error), { status: answer.status });
   return found;
 }
@@ -35,7 +35,7 @@ export function say(id, text) {
 
 export function fault(error) {
   document.getElementById("loading").hidden = true;
-  say("fault", error && (error.status === 409
+  say("fault", error && (error.message.startsWith("no model")
     ? `${error.message}. For a first look, two minutes long: visavis run --preset smoke --data.source shapes, then visavis serve runs/smoke-shapes`
     : error.message));
 }

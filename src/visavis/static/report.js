@@ -23,6 +23,7 @@ explore({
   write: (query) => {
     if (query || location.hash.startsWith("#explore")) history.replaceState(null, "", `#explore${query ? `?${query}` : ""}`);
   },
-  fault: (error) => { throw error; },
+  fault: (error) => { if (error) throw error; },
 });
 document.getElementById("explore").classList.add("live");
+if (location.hash.startsWith("#explore?")) document.getElementById("explore").scrollIntoView();
