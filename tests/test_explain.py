@@ -57,7 +57,11 @@ def run_folder(folder, model, dataset, *, right=0.5):
     config = tiny.CNN_CONFIG if saliency.kind_of(model) == "cnn" else tiny.VIT_CONFIG
     runs.write_json(folder / runs.CONFIG, {"model": models.config_to_json(config)})
     models.save(model, folder / runs.WEIGHTS)
-    described = {"fingerprint": dataset.fingerprint, "description": dataset.description}
+    described = {
+        "fingerprint": dataset.fingerprint,
+        "description": dataset.description,
+        "class_names": list(dataset.class_names),
+    }
     runs.write_json(folder / runs.DATA, described)
     checksum = runs.file_sha256(folder / runs.WEIGHTS)
     runs.write_json(folder / runs.TRAINING, {"weights_sha256": checksum})

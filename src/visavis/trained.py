@@ -88,8 +88,10 @@ def load_trained(folder: Path) -> Model:
     config = runs.read_json(folder / runs.CONFIG)
     training = runs.read_json(folder / runs.TRAINING)
     weights = folder / runs.WEIGHTS
-    classes = len(runs.read_json(folder / runs.DATA)["class_names"])
-    model = models.load(models.config_from_json(config.get("model", {})), weights, classes)
+    classes = runs.read_json(folder / runs.DATA).get("class_names")
+    if not isinstance(classes, list):
+        raise CheckpointError(f"{folder / runs.DATA} names no classes; restore it, or train again")
+    model = models.load(models.config_from_json(config.get("model", {})), weights, len(classes))
     if runs.file_sha256(weights) != training.get("weights_sha256"):
         raise CheckpointError(
             f"{weights} is not the file that the training wrote (its SHA-256 is not the one in "
