@@ -24,10 +24,12 @@ test: $(READY) browser
 browser:
 	@for name in chromium chromium-browser google-chrome google-chrome-stable; do \
 		command -v $$name >/dev/null 2>&1 && exit 0; done; \
-	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
+	as=; [ "$$(id -u)" = 0 ] || as="sudo -n"; \
+	if command -v apt-get >/dev/null 2>&1 && $$as true 2>/dev/null; then \
 		echo "Installing Chromium, to try the pages in it." >&2; \
-		apt-get update -qq >&2; \
-		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >&2; \
+		$$as apt-get update -qq >&2; \
+		$$as env DEBIAN_FRONTEND=noninteractive \
+			apt-get install -y -qq --no-install-recommends chromium >&2; \
 	fi || echo "make: Chromium could not be installed" >&2
 
 check: $(READY)
