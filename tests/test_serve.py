@@ -1,5 +1,6 @@
 """The API and its fences, asked over a real connection."""
 
+import base64
 import concurrent.futures
 import contextlib
 import io
@@ -69,8 +70,6 @@ def test_answers_are_those_of_the_command(site, finished, tmp_path):
 
 
 def test_the_picture_that_was_seen_comes_back_whole(site, noise):
-    import base64
-
     seen = ask(site, "/api/predict", png(noise)).json["seen"]
     content = base64.b64decode(seen.removeprefix("data:image/png;base64,"))
     assert (read_picture(content) == noise).all()
@@ -219,6 +218,8 @@ GOOD = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), dt
         pytest.param(b"hello", 422, id="text"),
         pytest.param(b"<svg xmlns='http://www.w3.org/2000/svg'/>", 422, id="svg"),
         pytest.param(b"%!PS-Adobe-3.0 EPSF-3.0\n", 422, id="eps"),
+        pytest.param(b"8BPS\x00\x01" + bytes(40), 422, id="psd"),
+        pytest.param(b"SIMPLE  =                    T".ljust(2880), 422, id="fits"),
         pytest.param(bomb(), 422, id="bomb"),
         pytest.param(file_of(GOOD, "JPEG")[:700], 422, id="truncated"),
         pytest.param(file_of(GOOD.resize((1, 1))), 200, id="1x1"),
@@ -257,6 +258,34 @@ def test_a_body_that_is_too_large_is_not_read_to_its_end(site, noise, monkeypatc
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # hanging up is as good
         assert ask(site, "/api/predict", endless).status == 413
     assert ask(site, "/api/predict", png(noise)).status == 200
+
+
+def test_a_gigabyte_is_refused_before_it_comes(site):
+    with socket.create_connection(("127.0.0.1", urlsplit(site.url).port), timeout=20) as client:
+        client.sendall(
+            b"POST /api/explain HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
+            b"Content-Length: 1000000000\r\n\r\n"
+        )
+        assert client.recv(4000).startswith(b"HTTP/1.1 413")
+
+
+def test_two_hundred_at_once_get_an_answer_or_are_told_to_come_again(site, noise):
+    with concurrent.futures.ThreadPoolExecutor(200) as pool:
+        found = list(pool.map(lambda _: ask(site, "/api/explain", png(noise)).status, range(200)))
+    assert set(found) <= {200, 503} and found.count(200) >= 16
+    assert ask(site, "/api/health").status == 200
+    assert ask(site, "/api/explain", png(noise)).status == 200
+
+
+def test_a_photograph_is_turned_as_its_camera_was(site):
+    left_dark = np.full((32, 32, 3), 200, dtype=np.uint8)
+    left_dark[:, :16] = 20
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was on its side: turn it clockwise
+    content = file_of(Image.fromarray(left_dark), "PNG", exif=exif)
+    seen = ask(site, "/api/predict", content).json["seen"]
+    turned = read_picture(base64.b64decode(seen.partition(",")[2]))
+    assert (turned[:16] == 20).all() and (turned[16:] == 200).all()
 
 
 def test_a_body_that_does_not_come_is_not_waited_for(site, monkeypatch):
