@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 import small
 from sites import ask, serving
@@ -31,7 +32,7 @@ from visavis.loader import to_images
 from visavis.pictures import png, read_picture
 from visavis.predict import predict
 from visavis.saliency import faithfulness
-from visavis.serve import app, pictures
+from visavis.serve import app, asked, pictures
 from visavis.trained import load
 
 
@@ -252,7 +253,7 @@ def test_what_is_not_sent_as_a_picture_is_refused(site, noise, media):
 
 
 def test_a_body_that_is_too_large_is_not_read_to_its_end(site, noise, monkeypatch):
-    monkeypatch.setattr(app, "MAX_BYTES", 5000)
+    monkeypatch.setattr(asked, "MAX_BYTES", 5000)
     assert ask(site, "/api/predict", b"x" * 5001).status == 413
     endless = (b"x" * 1000 for _ in range(10_000))  # chunked, without a length
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # hanging up is as good
@@ -289,7 +290,7 @@ def test_a_photograph_is_turned_as_its_camera_was(site):
 
 
 def test_a_body_that_does_not_come_is_not_waited_for(site, monkeypatch):
-    monkeypatch.setattr(app, "RECEIVE_SECONDS", 0.3)
+    monkeypatch.setattr(asked, "RECEIVE_SECONDS", 0.3)
     with socket.create_connection(("127.0.0.1", urlsplit(site.url).port), timeout=20) as client:
         client.sendall(
             b"POST /api/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
@@ -317,7 +318,7 @@ def test_when_all_places_are_taken_one_is_told_to_come_again(site, noise, monkey
         return read_picture(content)
 
     monkeypatch.setattr(app, "PLACES", 1)
-    monkeypatch.setattr(app, "read_picture", slow)
+    monkeypatch.setattr(asked, "read_picture", slow)
     with concurrent.futures.ThreadPoolExecutor() as pool:
         first = pool.submit(ask, site, "/api/predict", png(noise))
         assert busy.wait(30)
@@ -403,14 +404,17 @@ def test_pages_may_load_nothing_from_elsewhere(site):
 
 def test_nothing_that_was_sent_is_kept(site, finished, caplog):
     def files():
-        return sorted(p for folder in (finished, tempfile.gettempdir()) for p in os.listdir(folder))
+        kept = [(path, path.stat().st_mtime_ns) for path in finished.rglob("*")]
+        return sorted(kept), sorted(os.listdir(tempfile.gettempdir()))
 
+    caplog.set_level("DEBUG")
     before = files()
-    canary = b"canary-5b1f"
-    ask(site, f"/api/predict?hidden={canary.decode()}", canary * 100)
-    ask(site, "/api/predict", canary * 100)
+    canary = PngInfo()
+    canary.add_text("note", "canary-5b1f")
+    assert ask(site, "/api/explain", file_of(GOOD, pnginfo=canary)).status == 200
+    assert ask(site, "/api/predict", b"canary-5b1f" * 100).status == 422
     assert files() == before
-    assert canary.decode() not in caplog.text
+    assert "canary-5b1f" not in caplog.text
 
 
 def test_without_a_model_the_page_explains_and_the_api_says_so(tmp_path, noise):

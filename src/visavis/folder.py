@@ -128,7 +128,8 @@ def _layout(folder: Path) -> tuple[Path, Path | None, list[str]]:
     others = [path.name for path in parts.values() if path not in (train, test)]
     left_out = []
     if others:
-        left_out = [f"Left out: {', '.join(others)} (only {train.name} and test are read)."]
+        read_are = f"{train.name} and {test.name} are" if test else f"{train.name} is"
+        left_out = [f"Left out: {', '.join(others)}; only {read_are} read, for the classes in it."]
     return train, test, left_out
 
 

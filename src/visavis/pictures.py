@@ -1,5 +1,6 @@
 """Any picture file as the 32 x 32 pixels that the models see."""
 
+import base64
 import io
 import warnings
 from pathlib import Path
@@ -111,3 +112,8 @@ def png(pixels: UInt8[np.ndarray, "h w 3"]) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="PNG")
     return buffer.getvalue()
+
+
+def data_address(pixels: UInt8[np.ndarray, "h w 3"]) -> str:
+    """As a PNG inside an address, for a page that loads nothing."""
+    return "data:image/png;base64," + base64.b64encode(png(pixels)).decode()

@@ -4,18 +4,16 @@ Reads each model's config.json, data.json, training.json and weights.safetensors
 explanations.json if it is there. Writes nothing, or one PNG for each picture and model where told.
 """
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from visavis import plots, runs
 from visavis.config import MODEL_NAMES
 from visavis.errors import CheckpointError, DataError
-from visavis.pictures import read_picture
+from visavis.pictures import png, read_picture
 from visavis.trained import load
 
 GUESSES = 3
@@ -61,13 +59,7 @@ def predict(
             if out is not None:
                 # Numbered, since pictures of two folders may have one name.
                 target = out / f"{number}-{path.stem}-{model.name}.png"
-                _write_png(target, plots.overlay(pixels[0], model.explain(pixels)[0]))
+                runs.write_bytes(target, png(plots.overlay(pixels[0], model.explain(pixels)[0])))
                 found[model.name]["overlay"] = str(target)
         answers.append({"image": str(path), "models": found})
     return answers
-
-
-def _write_png(path: Path, pixels: np.ndarray) -> None:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG")
-    runs.write_bytes(path, buffer.getvalue())

@@ -29,6 +29,7 @@ from visavis.plots.pictures import (
     heat_picture,
     overlay,
     picture_figure,
+    stretched,
     where,
 )
 from visavis.plots.style import BASELINE_COLOUR, MODEL_COLOURS, svg
@@ -68,6 +69,7 @@ __all__ = [
     "scores",
     "short_label",
     "similarity",
+    "stretched",
     "svg",
     "wall_clock",
     "where",

@@ -45,7 +45,7 @@ def heat_picture(heatmap: Num[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
     Evidence against the class (below 0) counts as none. Each map has its own scale, so colours
     compare places within a picture, never two pictures.
     """
-    return _colours(_stretched(heatmap))
+    return _colours(stretched(heatmap))
 
 
 def overlay(
@@ -64,7 +64,7 @@ def overlay(
         opacity: of the heatmap, 0 to 1.
     """
     side = (image.shape[1] * scale, image.shape[0] * scale)
-    heat = Image.fromarray(_stretched(heatmap)).resize(side, Image.Resampling.BICUBIC)
+    heat = Image.fromarray(stretched(heatmap)).resize(side, Image.Resampling.BICUBIC)
     grey = Image.fromarray(image).convert("L").resize(side, Image.Resampling.NEAREST)
     picture = np.asarray(grey, dtype=np.float32)[..., None]
     blend = (1 - opacity) * picture + opacity * _colours(np.clip(np.asarray(heat), 0, 1))
@@ -148,7 +148,7 @@ def where(heatmap: Num[np.ndarray, "h w"]) -> str:
     return " ".join(word for word in ("in the", vertical, horizontal, part) if word)
 
 
-def _stretched(heatmap: Num[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
+def stretched(heatmap: Num[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
     """From 0 at the lowest (or at 0, if that is higher) to 1 at the highest; a flat map is 0."""
     heat = np.maximum(np.nan_to_num(heatmap.astype(np.float32)), 0)
     heat -= heat.min()

@@ -4,20 +4,16 @@ Reads all that `train`, `evaluate`, `explain` and `compare` wrote; writes report
 numbers of its own: what it prints stands in the JSON files, formatted.
 """
 
-import base64
-import io
 import logging
 from pathlib import Path
 
 import jinja2
-import numpy as np
-from jaxtyping import UInt8
 from markupsafe import Markup
 from matplotlib.figure import Figure
-from PIL import Image
 
 from visavis import discussion, plots, runs
 from visavis.discussion import numbers
+from visavis.pictures import data_address
 from visavis.report.drawings import SCORES, charts, galleries
 from visavis.report.explorer import look_through
 from visavis.report.material import Material
@@ -66,9 +62,9 @@ def render(material: Material) -> str:
         numbers.compared,
         numbers.p_value,
         numbers.capital,
-        png,
     ):
         environment.filters[function.__name__] = function
+    environment.filters["png"] = data_address
     return environment.get_template("report.html.j2").render(
         data=material.cnn.data,
         comparison=material.comparison,
@@ -113,10 +109,3 @@ def _face_names(material: Material) -> dict[str, str]:
         for kind in ("most_alike", "least_alike")
         if pair[kind]
     }
-
-
-def png(pixels: UInt8[np.ndarray, "h w 3"]) -> str:
-    """A picture as a data address."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "png")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

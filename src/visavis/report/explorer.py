@@ -92,9 +92,7 @@ def _held(heatmap: Float[np.ndarray, "8 8"], *, refused: bool) -> list[str] | No
     """A map as 64 bytes in base 64, 0 for its lowest value, and where it is highest."""
     if refused:
         return None
-    heat = np.maximum(heatmap, 0)
-    heat = heat - heat.min()
-    levels = np.round(255 * heat / max(float(heat.max()), 1e-12)).astype(np.uint8)
+    levels = np.round(255 * plots.stretched(heatmap)).astype(np.uint8)
     return [base64.b64encode(levels.tobytes()).decode(), plots.where(heatmap)]
 
 

@@ -3,7 +3,6 @@
 A model is asked by one thread at a time: explaining hangs hooks on it and takes gradients.
 """
 
-import base64
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +16,7 @@ from visavis.config import GRID, IMAGE_SIDE, MODEL_NAMES
 from visavis.discussion import trust
 from visavis.loader import to_images
 from visavis.models.vit import Block, ViT
-from visavis.pictures import png
+from visavis.pictures import data_address
 from visavis.saliency import layers, placement
 from visavis.serve.asked import Refusal, Wanted
 from visavis.trained import Trained, load
@@ -112,7 +111,7 @@ class Models:
                     for k in best
                 ]
             }
-        return {"models": answers, "seen": _data_url(pixels)}
+        return {"models": answers, "seen": data_address(pixels)}
 
     def explain(
         self, pixels: UInt8[np.ndarray, "32 32 3"], hidden: list[int], wanted: Wanted
@@ -208,7 +207,3 @@ def _probabilities(
 ) -> Float[np.ndarray, " classes"]:
     with torch.inference_mode():
         return trained.model(images).softmax(dim=1)[0].numpy()
-
-
-def _data_url(pixels: UInt8[np.ndarray, "32 32 3"]) -> str:
-    return "data:image/png;base64," + base64.b64encode(png(pixels)).decode()

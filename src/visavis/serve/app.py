@@ -9,21 +9,22 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from visavis.config import GRID, IMAGE_SIDE
-from visavis.errors import DataError, VisavisError
+from visavis.config import IMAGE_SIDE
+from visavis.errors import VisavisError
 from visavis.gallery import BUCKETS
-from visavis.pictures import png, read_picture
+from visavis.pictures import png
+from visavis.serve import asked
 from visavis.serve.asked import Refusal, Wanted
 from visavis.serve.guard import Guard
 
@@ -31,12 +32,9 @@ if TYPE_CHECKING:
     from visavis.serve.answers import Models
     from visavis.serve.pictures import TestPictures
 
-MAX_BYTES = 20_000_000
-"""Of an uploaded picture."""
-RECEIVE_SECONDS = 15
 PLACES = 16
 """Requests with a picture at a time, being received or waiting for the models. So uploads hold at
-most PLACES x MAX_BYTES of memory; who comes when all are taken is told to come again."""
+most PLACES times `asked.MAX_BYTES` of memory; who comes when all are taken is to come again."""
 MOST_ROWS = 10_000
 
 MEDIA = {
@@ -183,35 +181,37 @@ def create_app(experiment: Path, *, token: str | None = None) -> Starlette:
         return JSONResponse(await server.do(lambda models: models.facts()))
 
     async def predict(request: Request) -> Response:
-        _known(request, "hidden")
-        hidden = _hidden(request)
+        asked.known(request, "hidden")
+        hidden = asked.hidden(request)
         with server.place():
-            content = await _body(request)
+            content = await asked.body(request)
             return JSONResponse(
-                await server.do(lambda models: models.predict(_picture(content), hidden))
+                await server.do(lambda models: models.predict(asked.picture(content), hidden))
             )
 
     async def explain(request: Request) -> Response:
-        _known(request, "hidden", "model", "method", "class", "layer", "head")
-        hidden, wanted = _hidden(request), _wanted(request)
+        asked.known(request, "hidden", "model", "method", "class", "layer", "head")
+        hidden, wanted = asked.hidden(request), asked.wanted(request)
         with server.place():
-            content = await _body(request)
+            content = await asked.body(request)
             return JSONResponse(
-                await server.do(lambda models: models.explain(_picture(content), hidden, wanted))
+                await server.do(
+                    lambda models: models.explain(asked.picture(content), hidden, wanted)
+                )
             )
 
     async def pictures(request: Request) -> Response:
-        offset = _number(request, "offset", 0, low=0, high=10**9)
-        limit = _number(request, "limit", 100, low=1, high=MOST_ROWS)
+        asked.known(request, "bucket", "true", "cnn", "vit", "offset", "limit")
+        offset = asked.number(request, "offset", 0, low=0, high=10**9)
+        limit = asked.number(request, "limit", 100, low=1, high=MOST_ROWS)
         found = await server.tests()
-        _known(request, "bucket", "true", "cnn", "vit", "offset", "limit")
         allowed = {"bucket": list(BUCKETS), **dict.fromkeys(("true", "cnn", "vit"), found.classes)}
-        asked = {k: v for k, v in request.query_params.items() if k in allowed}
-        for key, value in asked.items():
+        filters = {k: v for k, v in request.query_params.items() if k in allowed}
+        for key, value in filters.items():
             if value not in allowed[key]:
                 named = ", ".join(allowed[key])
                 raise Refusal(422, f"{key}: there is no {value[:80]!r} here; use {named}")
-        rows = [row for row in found.rows if all(row[k] == v for k, v in asked.items())]
+        rows = [row for row in found.rows if all(row[k] == v for k, v in filters.items())]
         return JSONResponse(
             {
                 "total": len(rows),
@@ -267,77 +267,6 @@ def _files() -> list[Route]:
 
     files = [route(f"/static/{name}", name) for name in content if not name.endswith(".html")]
     return [*(route(path, name) for path, name in PAGES.items()), *files]
-
-
-async def _body(request: Request) -> bytes:
-    """The uploaded file, never more than MAX_BYTES of it, in memory alone.
-
-    Raises:
-        Refusal: too large, too slow, empty, or not sent as a picture.
-    """
-    media = request.headers.get("content-type", "application/octet-stream").partition(";")[0]
-    if not (media.startswith("image/") or media == "application/octet-stream"):
-        raise Refusal(415, "send the picture file itself, with Content-Type: image/png or the like")
-    too_large = Refusal(413, f"a picture file may have up to {MAX_BYTES // 10**6} MB")
-    length = request.headers.get("content-length", "0")
-    if length.isdigit() and int(length) > MAX_BYTES:
-        raise too_large
-    content = bytearray()
-    try:
-        async with asyncio.timeout(RECEIVE_SECONDS):
-            async for chunk in request.stream():
-                content += chunk
-                if len(content) > MAX_BYTES:
-                    raise too_large
-    except TimeoutError:
-        raise Refusal(408, f"the picture did not come within {RECEIVE_SECONDS} seconds") from None
-    except ClientDisconnect:
-        raise Refusal(400, "the picture was cut off") from None
-    if not content:
-        raise Refusal(422, "no picture was sent")
-    return bytes(content)
-
-
-def _picture(content: bytes) -> Any:
-    try:
-        return read_picture(content)
-    except DataError as error:
-        raise Refusal(422, str(error)) from None
-
-
-def _known(request: Request, *names: str) -> None:
-    """Refuse a misspelt parameter instead of answering another question."""
-    for name in request.query_params:
-        if name not in names:
-            raise Refusal(422, f"there is no parameter {name[:80]!r} here; use {', '.join(names)}")
-
-
-def _hidden(request: Request) -> list[int]:
-    """The cells to hide."""
-    words = [word for word in request.query_params.get("hidden", "").split(",") if word]
-    cells = GRID**2
-    good = all(w.isascii() and w.isdigit() and len(w) < 3 and int(w) < cells for w in words)
-    if len(words) > cells or not good:
-        raise Refusal(422, f"hidden: cells are numbers from 0 to {cells - 1}, such as 0,1,8")
-    return sorted({int(word) for word in words})
-
-
-def _wanted(request: Request) -> Wanted:
-    query = request.query_params
-    return Wanted(
-        model=query.get("model"),
-        method=query.get("method"),
-        class_name=query.get("class"),
-        layer=query.get("layer"),
-        head=_number(request, "head", 1, low=1, high=10**6) if "head" in query else None,
-    )
-
-
-def _number(request: Request, name: str, default: int, *, low: int, high: int) -> int:
-    word = request.query_params.get(name, str(default))
-    if not (word.isascii() and word.isdigit() and len(word) < 12 and low <= int(word) <= high):
-        raise Refusal(422, f"{name}: a number from {low} to {high}")
-    return int(word)
 
 
 async def _fault(_: Request, error: Exception) -> Response:

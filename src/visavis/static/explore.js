@@ -87,10 +87,11 @@ function choose(first = false) {
   const place = shown.findIndex((p) => p.index === selected);
   tiles.forEach((tile) => tile.remove());
   tiles.clear();
-  if (place < 0) selected = shown.length && !first ? shown[0].index : selected === null && shown.length ? shown[0].index : null;
+  // A link to a picture that is not there shows none, rather than another.
+  if (place < 0) selected = first && selected !== null ? null : shown[0]?.index ?? null;
   at("wall").scrollTop = 0;
   select(selected, place > 0);
-  document.querySelectorAll("td button").forEach((b) => {
+  at("matrices").querySelectorAll("button").forEach((b) => {
     const on = b.dataset.true === form.true.value && ["cnn", "vit", "either"].every((n) => (b.dataset[n] ?? "") === form[n].value);
     b.classList.toggle("chosen", on && Boolean(form.true.value));
     b.setAttribute("aria-pressed", on && Boolean(form.true.value));

@@ -72,13 +72,12 @@ async function testPicture(index) {
     fault(new Error(`there is no test picture ${index}`));
     return;
   }
-  await take(await answer.blob(), `test picture ${index}`);
-  history.replaceState(null, "", `?picture=${index}`);
+  await take(await answer.blob(), `test picture ${index}`, `?picture=${index}`);
 }
 
 let taken = 0;
 
-async function take(file, name) {
+async function take(file, name, address = location.pathname) {
   const mine = ++taken;  // a slow picture must not replace a later one
   if (file.size > 20e6) {
     fault(new Error(`${name} has ${(file.size / 1e6).toFixed(0)} MB; a picture file may have up to 20`));
@@ -86,17 +85,18 @@ async function take(file, name) {
   }
   try {
     const { seen } = await ask("/api/predict", file);
-    if (mine !== taken) return;
     const bytes = Uint8Array.from(atob(seen.split(",")[1]), (c) => c.charCodeAt(0));
-    picture = new Blob([bytes], { type: "image/png" });
-    pixels = await pixelsOf(picture);
+    const small = new Blob([bytes], { type: "image/png" });
+    const found = await pixelsOf(small);
+    if (mine !== taken) return;
+    [picture, pixels] = [small, found];
   } catch (error) {
-    fault(error);  // the picture before stays
+    if (mine === taken) fault(error);  // the picture before stays
     return;
   }
   fault(null);
   label = name;
-  history.replaceState(null, "", location.pathname);
+  history.replaceState(null, "", address);
   hidden.clear();
   $("prompt").hidden = true;
   $("cells").hidden = false;
@@ -112,9 +112,9 @@ async function refresh() {
   if (asking) { again = true; return; }
   asking = true;
   $("live").setAttribute("aria-busy", true);
-  try {
-    do {
-      again = false;
+  do {
+    again = false;
+    try {
       const query = hidden.size ? `hidden=${[...hidden].join(",")}` : "";
       const [{ models }] = await Promise.all([
         ask(`/api/predict?${query}`, picture),
@@ -123,14 +123,13 @@ async function refresh() {
       for (const [name, answer] of Object.entries(models)) panels[name].answer(answer.top);
       const heard = Object.entries(models).map(([name, { top }]) => `${NAMES[name]}: ${top[0].class}, ${percent(top[0].confidence)}`);
       $("status").textContent = heard.join("; ");
-    } while (again);
-    fault(null);
-  } catch (error) {
-    fault(error);
-  } finally {
-    asking = false;
-    $("live").setAttribute("aria-busy", false);
-  }
+      fault(null);
+    } catch (error) {
+      fault(error);
+    }
+  } while (again);
+  asking = false;
+  $("live").setAttribute("aria-busy", false);
 }
 
 function marked() {
