@@ -39,5 +39,5 @@ def answers(name: str, experiment: Experiment) -> int:
     both = sum(len(method.models) for method in METHODS.values())
     crosstest = settings.images * (STEPS - 1) * (both - len(methods))
     crosstest += 2 * settings.composites * (CANDIDATES + 2 * gradients + CELLS)
-    sweep = settings.sweep_images * removal(layers, FEW_STEPS)
+    sweep = settings.sweep_images * removal(layers, STEPS)
     return maps + scores + adapting + crosstest + sweep

@@ -44,7 +44,8 @@ from visavis.saliency.placement import CELL_SIDE, Maps, refusals
 CELLS = GRID**2
 STEPS = 8
 FEW_STEPS = 4
-"""For checks beside the main score: half the answers, and about the same score."""
+"""For a check beside the main score: half the answers, a little less sure. Not for choosing a
+layer: on shapes the CNN's last one could then not be told from a better one."""
 BLUR = 4.0
 """Standard deviation of the blur, pixels: as wide as a cell."""
 

@@ -12,7 +12,7 @@ from visavis.config import GRID
 from visavis.metrics import Interval
 from visavis.models.cnn import CNN
 from visavis.models.vit import ViT
-from visavis.saliency.faithfulness import FEW_STEPS, measure, to_cells
+from visavis.saliency.faithfulness import measure, to_cells
 from visavis.saliency.gradcam import default_layer, grad_cam
 
 REFUSED_AT_MOST = 0.1
@@ -71,7 +71,6 @@ def sweep(
         classes,
         {name: to_cells(maps).cpu().numpy() for name, maps in raw.items()},
         random_orders=random_orders,
-        steps=FEW_STEPS,
         clusters=classes.cpu().numpy(),
         seed=seed,
         autocast=autocast,
