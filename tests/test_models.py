@@ -11,6 +11,7 @@ from visavis import models
 from visavis.config import CNNConfig, ViTConfig
 from visavis.errors import CheckpointError
 from visavis.models.vit import Block, SelfAttention, sincos_positions
+from visavis.saliency.gradcam import default_layer
 
 SMALL_CNN = CNNConfig(widths=(8, 16, 16))
 SMALL_VIT = ViTConfig(width=32, depth=3, heads=4)
@@ -119,8 +120,33 @@ def test_the_counts_written_out_by_hand():
 
 def test_explanation_grids_are_8_by_8():
     images = torch.rand(2, 3, 32, 32)
-    assert models.build(SMALL_CNN).features(images).shape == (2, 16, 8, 8)
+    cnn, seen = models.build(SMALL_CNN), []
+    cnn.get_submodule(default_layer(cnn)).register_forward_hook(
+        lambda _module, _inputs, output: seen.append(output.shape)
+    )
+    cnn(images)
+    assert seen == [(2, 16, 8, 8)]
     assert models.build(SMALL_VIT).features(images).shape == (2, 1 + 8 * 8, 32)
+
+
+def test_what_training_leaves_out_of_the_last_block_changes_nothing():
+    torch.manual_seed(0)
+    model = models.build(SMALL_VIT)
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    images = torch.rand(3, 3, 32, 32)
+    logits, gradients = [], []
+    for _ in range(2):
+        logits.append(model(images))
+        loss = logits[-1].square().sum()
+        weights = list(model.parameters())
+        # The last block's offset biases have none: they are of patches, and only the class token
+        # reads there.
+        gradients.append(torch.autograd.grad(loss, weights, materialize_grads=True))
+        model.eval()  # then with everything in it
+    torch.testing.assert_close(*logits)
+    for short, full in zip(*gradients, strict=True):
+        torch.testing.assert_close(short, full, atol=1e-4, rtol=1e-4)
 
 
 def test_patch_tokens_read_their_own_patch_and_no_other():
