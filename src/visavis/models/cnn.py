@@ -1,7 +1,8 @@
-"""The CNN, from scratch: whitening, then three stages of two 3x3 convolutions, 32 > 16 > 8 > 8.
+"""The CNN, from scratch: whitening, then three stages of two 3x3 convolutions, 32 > 16 > 8 > 4.
 
-The last stage keeps the 8 x 8 grid, so that its maps are as fine as the ViT's patches, and the head
-reads the mean over that grid. The shape and the whitening first layer follow the line of fast
+The last stage halves the grid only after its first activation, which is what Grad-CAM looks at: its
+8 x 8 cells are as fine as the ViT's patches. The head reads the mean over the 4 x 4 that are left.
+The shape and the whitening first layer follow the line of fast
 CIFAR-10 networks by Page (2018) and Jordan (2024, arXiv 2404.00498).
 """
 
@@ -20,13 +21,18 @@ WHITENING_CHANNELS = 24
 
 
 class Stage(nn.Module):
-    """Two 3x3 convolutions with batch norm and GELU; the first halves the grid if `downsample`."""
+    """Two 3x3 convolutions with batch norm and GELU; the largest of each 2 x 2 cells goes on.
 
-    def __init__(self, channels_in: int, channels: int, *, downsample: bool) -> None:
+    Args:
+        late: halve the grid after the first activation instead of before it.
+    """
+
+    def __init__(self, channels_in: int, channels: int, *, late: bool) -> None:
         super().__init__()
+        self.late = late
         self.conv1 = nn.Conv2d(channels_in, channels, 3, padding=1, bias=False)
         # ceil_mode: the whitening layer leaves 31 pixels, which become 16.
-        self.pool = nn.MaxPool2d(2, ceil_mode=True) if downsample else nn.Identity()
+        self.pool = nn.MaxPool2d(2, ceil_mode=True)
         self.norm1 = nn.BatchNorm2d(channels)
         self.activation1 = nn.GELU()
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
@@ -34,7 +40,10 @@ class Stage(nn.Module):
         self.activation2 = nn.GELU()
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h2 w2"]:
-        x = self.activation1(self.norm1(self.pool(self.conv1(x))))
+        x = self.conv1(x)
+        x = x if self.late else self.pool(x)
+        x = self.activation1(self.norm1(x))
+        x = self.pool(x) if self.late else x
         return self.activation2(self.norm2(self.conv2(x)))
 
 
@@ -48,9 +57,9 @@ class CNN(nn.Module):
         self.whitening = nn.Conv2d(3, WHITENING_CHANNELS, kernel_size=2)
         self.activation = nn.GELU()
         self.stages = nn.Sequential(
-            Stage(WHITENING_CHANNELS, first, downsample=True),
-            Stage(first, second, downsample=True),
-            Stage(second, third, downsample=False),
+            Stage(WHITENING_CHANNELS, first, late=False),
+            Stage(first, second, late=False),
+            Stage(second, third, late=True),
         )
         self.head = nn.Linear(third, classes)
         self._initialise()
@@ -68,8 +77,8 @@ class CNN(nn.Module):
         self.whitening.weight.copy_(torch.cat([filters, -filters]))
         nn.init.zeros_(cast(Tensor, self.whitening.bias))
 
-    def features(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c h4 w4"]:
-        """The last stage's output, about a quarter of the pictures' height and width."""
+    def features(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c h8 w8"]:
+        """The last stage's output, about an eighth of the pictures' height and width."""
         return self.stages(self.activation(self.whitening(self.normalize(images))))
 
     def pool(self, features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c"]:

@@ -21,7 +21,7 @@ def default_layer(model: CNN | ViT) -> str:
     read, so the patches' gradient is zero.
     """
     if isinstance(model, CNN):
-        return f"stages.{len(model.stages) - 1}"
+        return f"stages.{len(model.stages) - 1}.activation1"
     return f"blocks.{len(model.blocks) - 1}.norm1"
 
 
