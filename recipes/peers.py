@@ -113,6 +113,7 @@ def same_shape(config: ModelConfig) -> nn.Module:
         nn.MaxPool2d(2),
         ConvNormAct(b, b, **part),
         ConvNormAct(b, c, **part),
+        nn.MaxPool2d(2),
         ConvNormAct(c, c, **part),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),

@@ -46,8 +46,8 @@ def preset(name: Preset, source: Literal["cifar10", "shapes", "folder"]) -> Expe
     if name == "quick":
         explain = ExplainConfig(images=100, sweep_images=50)
         return _experiment(
-            cnn=((64, 128, 256), 3),
-            vit=(192, 4, 3),
+            cnn=((64, 128, 256), 5),
+            vit=(192, 4, 4),
             batch_size=batch_size,
             crop=24,
             explain=explain,
