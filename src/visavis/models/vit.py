@@ -63,9 +63,7 @@ class SelfAttention(nn.Module):
         weights = self.softmax(products.view(n, self.heads, t, t))
         return self.output((weights @ v.view(n, self.heads, t, size)).transpose(1, 2).flatten(2))
 
-    def _class_token_reads(
-        self, tokens: Float[Tensor, "n t width"]
-    ) -> Float[Tensor, "n 1 width"]:
+    def _class_token_reads(self, tokens: Float[Tensor, "n t width"]) -> Float[Tensor, "n 1 width"]:
         """Row 0 of the attention; the class token has no bias."""
         n, t, width = tokens.shape
         weight, bias = self.query_key_value.weight, self.query_key_value.bias
