@@ -22,6 +22,20 @@ def test_orthogonalize_keeps_directions_and_evens_singular_values(shape, dtype):
     assert values.max() < 1.3
 
 
+def test_orthogonalize_in_small_products_equals_the_steps_one_by_one():
+    generator = torch.Generator().manual_seed(0)
+    left, right = (torch.randn(40, 5, generator=generator) for _ in range(2))
+    noise = torch.randn(40, 90, generator=generator)
+    nearly_flat = left @ right.T @ noise[:40] + 1e-4 * noise  # five large singular values of forty
+    for matrix in (noise, noise.T, nearly_flat, torch.zeros(3, 7)):
+        x = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
+        x = x / (x.norm() + 1e-7)
+        for _ in range(5):
+            x = 3.4445 * x - 4.775 * x @ x.T @ x + 2.0315 * x @ x.T @ x @ x.T @ x
+        expected = x if matrix.shape[0] <= matrix.shape[1] else x.T
+        torch.testing.assert_close(orthogonalize(matrix), expected, atol=2e-3, rtol=0)
+
+
 def test_adamw_equals_torchs():
     torch.manual_seed(0)
     ours, theirs = nn.Parameter(torch.randn(5, 4)), None

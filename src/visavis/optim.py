@@ -26,10 +26,31 @@ def orthogonalize(
     wide = matrix.shape[0] <= matrix.shape[1]
     x = x if wide else x.T
     x = x / (x.norm() + 1e-7)
+    x = _in_small_products(x) if dtype == torch.float32 else _step_by_step(x)
+    return (x if wide else x.T).to(matrix.dtype)
+
+
+def _step_by_step(x: Float[Tensor, "r c"]) -> Float[Tensor, "r c"]:
     for _ in range(5):
         gram = x @ x.T
         x = 3.4445 * x + (-4.775 * gram + 2.0315 * gram @ gram) @ x
-    return (x if wide else x.T).to(matrix.dtype)
+    return x
+
+
+def _in_small_products(x: Float[Tensor, "r c"]) -> Float[Tensor, "r c"]:
+    """The same with two products of x in place of ten: all steps are polynomials of x x^T, times x.
+
+    A third of the work for a 3x3 filter. It squares the singular values, for which bf16 is too
+    coarse: rounding makes the smallest ones negative, and they grow.
+    """
+    gram = x @ x.T
+    one = torch.eye(len(x), device=x.device)
+    factors = one
+    for _ in range(5):
+        factor = 3.4445 * one - 4.775 * gram + 2.0315 * gram @ gram
+        factors = factor @ factors
+        gram = gram @ factor @ factor
+    return factors @ x
 
 
 class MuonAdamW(torch.optim.Optimizer):
