@@ -7,5 +7,5 @@ set -eu
 cd "$(dirname "$0")/.."
 make setup
 .venv/bin/visavis run --data.source shapes --explain.images 200 --out runs/results-shapes
-.venv/bin/visavis run --preset quick --data.source cifar10 ${1:+--data.dir "$1"} \
+.venv/bin/visavis run --preset quick --seeds 2 --data.source cifar10 ${1:+--data.dir "$1"} \
     --explain.images 200 --explain.sweep-images 50 --out runs/results-quick
