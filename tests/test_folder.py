@@ -126,6 +126,14 @@ def test_files_that_are_no_pictures_are_left_out_and_told(tmp_path, few):
     assert found.notice.endswith("and 1 more.")
 
 
+def test_pictures_of_a_kind_that_is_not_read_are_told(tmp_path, few):
+    draw(tmp_path, ["a", "b"])
+    for name in ("1.HEIC", "2.heic", "3.avif", "._4.heic"):
+        (tmp_path / "a" / name).write_bytes(b"a picture of a telephone")
+    notice = "Left out: 3 pictures of a kind that is not read (.avif, .heic); save them as JPEG"
+    assert (folder.read(tmp_path).notice or "").startswith(notice)
+
+
 def test_what_was_read_is_kept_until_a_file_changes(tmp_path, few, monkeypatch):
     draw(tmp_path, ["a", "b"])
     first = folder.read(tmp_path)

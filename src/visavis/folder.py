@@ -13,10 +13,13 @@ from visavis import download, runs
 from visavis.config import IMAGE_SIDE
 from visavis.errors import CheckpointError, DataError, EnvironmentFault
 from visavis.pictures import read_picture
+from visavis.progress import bar
 
 log = logging.getLogger(__name__)
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+NOT_READ = (".heic", ".heif", ".avif", ".jxl", ".jp2", ".svg", ".psd", ".dng", ".cr2", ".nef")
+"""Endings of pictures that are told of, so that nobody takes them for read."""
 CLASSES = (2, 100)
 TRAINING, TESTING = ("train", "training"), ("test", "testing")
 SPLITS = (*TRAINING, *TESTING, "val", "valid", "validation", "dev")
@@ -79,6 +82,8 @@ def read(folder: Path) -> Pictures:
         train, test = _files(root, names), _files(test_root, names)
     else:
         train, test = _divided(_files(root, names))
+    left_out += _of_other_kinds([root / name for name in names])
+    left_out += _of_other_kinds([test_root / name for name in names] if test_root else [])
     pixels, faults = _pixels(folder, [path for path, _ in train + test])
     good = np.array([fault is None for fault in faults], dtype=bool)
     labels = np.array([label for _, label in train + test], dtype=np.int64)
@@ -149,6 +154,21 @@ def _files(root: Path, names: tuple[str, ...]) -> Files:
     ]
 
 
+def _of_other_kinds(folders: list[Path]) -> list[str]:
+    """A sentence on the pictures whose kind is not read, if there are any."""
+    endings = [
+        path.suffix.lower()
+        for folder in folders
+        for path in folder.rglob("*")
+        if path.suffix.lower() in NOT_READ and path.name[0] != "."
+    ]
+    if not endings:
+        return []
+    kinds = ", ".join(sorted(set(endings)))
+    number = "1 picture" if len(endings) == 1 else f"{len(endings)} pictures"
+    return [f"Left out: {number} of a kind that is not read ({kinds}); save them as JPEG or PNG."]
+
+
 def _divided(files: Files) -> tuple[Files, Files]:
     """A fifth of each class for testing: those whose names have the smallest digests."""
     train: Files = []
@@ -181,11 +201,13 @@ def _pixels(
     log.info("reading %d pictures from %s", len(paths), folder)
     pixels = np.zeros((len(paths), IMAGE_SIDE, IMAGE_SIDE, 3), dtype=np.uint8)
     faults: list[str | None] = [None] * len(paths)
-    for i, path in enumerate(paths):
-        try:
-            pixels[i] = read_picture(path, name=str(path.relative_to(folder)))
-        except (DataError, OSError) as error:
-            faults[i] = str(error)
+    with bar(len(paths), "reading") as progress:
+        for i, path in enumerate(paths):
+            try:
+                pixels[i] = read_picture(path, name=str(path.relative_to(folder)))
+            except (DataError, OSError) as error:
+                faults[i] = str(error)
+            progress.update()
     try:
         runs.write_arrays(kept, pixels=pixels, faults=np.array([fault or "" for fault in faults]))
     except EnvironmentFault as error:
