@@ -37,7 +37,8 @@ def test_the_epoch_with_the_lowest_validation_loss_is_the_one_shipped_and_tested
         return loss if self.current_epoch == 0 else -loss
 
     monkeypatch.setattr(Classifier, "training_step", worse_after_the_first_epoch)
-    data, config = dataset(), experiment(cnn=OptimConfig(epochs=3, batch_size=50))
+    optim = OptimConfig(epochs=3, batch_size=50, muon_learning_rate=0.1)
+    data, config = dataset(), experiment(cnn=optim)
     train(tmp_path, config, "cnn", data)
     losses = [row["val_loss"] for row in runs.read_history(tmp_path)]
     assert losses[0] < min(losses[1:]), "this run was to get worse"
@@ -101,7 +102,8 @@ def test_a_run_that_moved_keeps_its_best_epoch(tmp_path, monkeypatch):
         return loss if self.current_epoch == 0 else -loss
 
     monkeypatch.setattr(Classifier, "training_step", worse)
-    config = experiment(cnn=OptimConfig(epochs=3, batch_size=50))
+    optim = OptimConfig(epochs=3, batch_size=50, muon_learning_rate=0.1)
+    config = experiment(cnn=optim)
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "here", config, "cnn", dataset())
     (tmp_path / "here").rename(tmp_path / "there")
