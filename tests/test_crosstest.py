@@ -107,7 +107,10 @@ def test_the_truth_points_at_its_class_the_same_map_has_chance_and_a_fault_has_n
     monkeypatch.setattr("visavis.crosstest.grid_maps", maps)
     methods = {"grad_cam": None, "occlusion": None, "integrated_gradients": "not the same"}
     said = {
-        name: {"methods": {m: {"fault": f} for m, f in methods.items()}, "layer": "stages.2"}
+        name: {
+            "methods": {m: {"fault": f} for m, f in methods.items()},
+            "layer": "stages.2.activation1",
+        }
         for name in ("cnn", "vit")
     }
     both = {"cnn": tiny.model("cnn"), "vit": tiny.model("vit")}

@@ -129,12 +129,16 @@ def test_explanation_grids_are_8_by_8():
     assert models.build(SMALL_VIT).features(images).shape == (2, 1 + 8 * 8, 32)
 
 
-def test_what_training_leaves_out_of_the_last_block_changes_nothing():
+@pytest.mark.parametrize("side", [24, 32])
+def test_what_training_leaves_out_of_the_last_block_changes_nothing(side):
     torch.manual_seed(0)
     model = models.build(SMALL_VIT)
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.2)
-    images = torch.rand(3, 3, 32, 32)
+    images, rows = torch.rand(3, 3, side, side), []
+    model.blocks[-1].attention.softmax.register_forward_hook(
+        lambda _module, _inputs, weights: rows.append(weights.shape[2])
+    )
     logits, gradients = [], []
     for _ in range(2):
         logits.append(model(images))
@@ -144,6 +148,7 @@ def test_what_training_leaves_out_of_the_last_block_changes_nothing():
         # reads there.
         gradients.append(torch.autograd.grad(loss, weights, materialize_grads=True))
         model.eval()  # then with everything in it
+    assert rows == [1, 1 + (side // 4) ** 2]
     torch.testing.assert_close(*logits)
     for short, full in zip(*gradients, strict=True):
         torch.testing.assert_close(short, full, atol=1e-4, rtol=1e-4)

@@ -17,8 +17,11 @@ from visavis.progress import bar
 
 log = logging.getLogger(__name__)
 
-ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
-NOT_READ = (".heic", ".heif", ".avif", ".jxl", ".jp2", ".svg", ".psd", ".dng", ".cr2", ".nef")
+ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+NOT_READ = (
+    *(".heic", ".heif", ".hif", ".avif", ".jxl", ".jp2", ".svg", ".psd"),
+    *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2"),
+)
 """Endings of pictures that are told of, so that nobody takes them for read."""
 CLASSES = (2, 100)
 TRAINING, TESTING = ("train", "training"), ("test", "testing")
@@ -82,8 +85,8 @@ def read(folder: Path) -> Pictures:
         train, test = _files(root, names), _files(test_root, names)
     else:
         train, test = _divided(_files(root, names))
-    left_out += _of_other_kinds([root / name for name in names])
-    left_out += _of_other_kinds([test_root / name for name in names] if test_root else [])
+    places = [part / name for part in (root, test_root) if part for name in names]
+    unread = _of_other_kinds(places)
     pixels, faults = _pixels(folder, [path for path, _ in train + test])
     good = np.array([fault is None for fault in faults], dtype=bool)
     labels = np.array([label for _, label in train + test], dtype=np.int64)
@@ -94,12 +97,12 @@ def read(folder: Path) -> Pictures:
             name = names[int(counts.argmin())]
             raise DataError(
                 f"class {name} in {folder} has {counts.min()} {kind} pictures; at least {fewest} "
-                f"are needed ({', '.join(ENDINGS)})"
+                f"are needed ({', '.join(ENDINGS)}){unread}"
             )
     if (tested := int((good & ~in_train).sum())) < FEWEST_TESTED:
         raise DataError(
             f"{folder} has {tested} test pictures in all; at least {FEWEST_TESTED} are needed, and "
-            "hundreds to say much"
+            f"hundreds to say much{unread}"
         )
     return Pictures(
         tuple(os.fsencode(name).decode(errors="replace") for name in names),
@@ -108,7 +111,14 @@ def read(folder: Path) -> Pictures:
         pixels[good & ~in_train],
         labels[good & ~in_train],
         test_root is not None,
-        " ".join([*left_out, *_told([fault for fault in faults if fault])]) or None,
+        " ".join(
+            [
+                *left_out,
+                *_told([fault for fault in faults if fault]),
+                *([f"Left out: {unread.removeprefix('; ')}."] if unread else []),
+            ]
+        )
+        or None,
     )
 
 
@@ -154,19 +164,20 @@ def _files(root: Path, names: tuple[str, ...]) -> Files:
     ]
 
 
-def _of_other_kinds(folders: list[Path]) -> list[str]:
-    """A sentence on the pictures whose kind is not read, if there are any."""
+def _of_other_kinds(folders: list[Path]) -> str:
+    """What to say of pictures whose kind is not read; nothing if there are none."""
     endings = [
         path.suffix.lower()
         for folder in folders
+        if folder.is_dir()
         for path in folder.rglob("*")
-        if path.suffix.lower() in NOT_READ and path.name[0] != "."
+        if path.suffix.lower() in NOT_READ and path.name[0] != "." and path.is_file()
     ]
     if not endings:
-        return []
+        return ""
     kinds = ", ".join(sorted(set(endings)))
     number = "1 picture" if len(endings) == 1 else f"{len(endings)} pictures"
-    return [f"Left out: {number} of a kind that is not read ({kinds}); save them as JPEG or PNG."]
+    return f"; {number} of a kind that is not read ({kinds}); save them as JPEG or PNG"
 
 
 def _divided(files: Files) -> tuple[Files, Files]:

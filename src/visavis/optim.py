@@ -8,6 +8,9 @@ from torch import Tensor, nn
 
 from visavis.config import OptimConfig
 
+STEPS = 5
+"""Newton-Schulz steps of Muon."""
+
 
 @torch.no_grad()
 def orthogonalize(
@@ -15,7 +18,7 @@ def orthogonalize(
 ) -> Float[Tensor, "rows columns"]:
     """The nearest matrix whose singular values are all about 1 (between about 0.7 and 1.2).
 
-    Five Newton-Schulz steps of the quintic 3.4445 x - 4.775 x^3 + 2.0315 x^5.
+    STEPS Newton-Schulz steps of the quintic 3.4445 x - 4.775 x^3 + 2.0315 x^5.
 
     Args:
         dtype: of the products. bf16 is enough, where the processor has it.
@@ -26,12 +29,13 @@ def orthogonalize(
     wide = matrix.shape[0] <= matrix.shape[1]
     x = x if wide else x.T
     x = x / (x.norm() + 1e-7)
-    x = _in_small_products(x) if dtype == torch.float32 else _step_by_step(x)
+    small = dtype == torch.float32 and x.shape[1] >= 2 * x.shape[0]
+    x = _in_small_products(x) if small else _step_by_step(x)
     return (x if wide else x.T).to(matrix.dtype)
 
 
 def _step_by_step(x: Float[Tensor, "r c"]) -> Float[Tensor, "r c"]:
-    for _ in range(5):
+    for _ in range(STEPS):
         gram = x @ x.T
         x = 3.4445 * x + (-4.775 * gram + 2.0315 * gram @ gram) @ x
     return x
@@ -40,16 +44,18 @@ def _step_by_step(x: Float[Tensor, "r c"]) -> Float[Tensor, "r c"]:
 def _in_small_products(x: Float[Tensor, "r c"]) -> Float[Tensor, "r c"]:
     """The same with two products of x in place of ten: all steps are polynomials of x x^T, times x.
 
-    A third of the work for a 3x3 filter. It squares the singular values, for which bf16 is too
-    coarse: rounding makes the smallest ones negative, and they grow.
+    A third of the work where a matrix is nine times as wide as it is high. The eigenvalues of x x^T
+    are the squares of x's singular values, for which bf16 is too coarse: rounding makes the
+    smallest ones negative, and the steps then let them grow.
     """
     gram = x @ x.T
-    one = torch.eye(len(x), device=x.device)
+    one = torch.eye(len(x), device=x.device, dtype=x.dtype)
     factors = one
-    for _ in range(5):
+    for step in range(STEPS):
         factor = 3.4445 * one - 4.775 * gram + 2.0315 * gram @ gram
-        factors = factor @ factors
-        gram = gram @ factor @ factor
+        factors = factor @ factors if step else factor
+        if step < STEPS - 1:  # nobody asks for the last one
+            gram = gram @ factor @ factor
     return factors @ x
 
 

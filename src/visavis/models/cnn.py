@@ -2,8 +2,8 @@
 
 The last stage halves the grid only after its first activation, which is what Grad-CAM looks at: its
 8 x 8 cells are as fine as the ViT's patches. The head reads the mean over the 4 x 4 that are left.
-The shape and the whitening first layer follow the line of fast
-CIFAR-10 networks by Page (2018) and Jordan (2024, arXiv 2404.00498).
+The shape and the whitening first layer follow the line of fast CIFAR-10 networks by Page (2018) and
+Jordan (2024, arXiv 2404.00498).
 """
 
 from typing import cast
@@ -21,17 +21,17 @@ WHITENING_CHANNELS = 24
 
 
 class Stage(nn.Module):
-    """Two 3x3 convolutions with batch norm and GELU; the largest of each 2 x 2 cells goes on.
+    """Two 3x3 convolutions with batch norm and GELU, and a 2x2 max-pooling between them.
 
     Args:
-        late: halve the grid after the first activation instead of before it.
+        pool_late: pool after the first activation instead of before its norm.
     """
 
-    def __init__(self, channels_in: int, channels: int, *, late: bool) -> None:
+    def __init__(self, channels_in: int, channels: int, *, pool_late: bool) -> None:
         super().__init__()
-        self.late = late
+        self.pool_late = pool_late
         self.conv1 = nn.Conv2d(channels_in, channels, 3, padding=1, bias=False)
-        # ceil_mode: the whitening layer leaves 31 pixels, which become 16.
+        # ceil_mode: the whitening layer leaves 31 pixels, which become 16; no odd grid is cut off.
         self.pool = nn.MaxPool2d(2, ceil_mode=True)
         self.norm1 = nn.BatchNorm2d(channels)
         self.activation1 = nn.GELU()
@@ -41,9 +41,9 @@ class Stage(nn.Module):
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h2 w2"]:
         x = self.conv1(x)
-        x = x if self.late else self.pool(x)
+        x = x if self.pool_late else self.pool(x)
         x = self.activation1(self.norm1(x))
-        x = self.pool(x) if self.late else x
+        x = self.pool(x) if self.pool_late else x
         return self.activation2(self.norm2(self.conv2(x)))
 
 
@@ -57,9 +57,9 @@ class CNN(nn.Module):
         self.whitening = nn.Conv2d(3, WHITENING_CHANNELS, kernel_size=2)
         self.activation = nn.GELU()
         self.stages = nn.Sequential(
-            Stage(WHITENING_CHANNELS, first, late=False),
-            Stage(first, second, late=False),
-            Stage(second, third, late=True),
+            Stage(WHITENING_CHANNELS, first, pool_late=False),
+            Stage(first, second, pool_late=False),
+            Stage(second, third, pool_late=True),
         )
         self.head = nn.Linear(third, classes)
         self._initialise()

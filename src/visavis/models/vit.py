@@ -130,9 +130,9 @@ class Block(nn.Module):
         self, tokens: Float[Tensor, "n t width"], *, class_only: bool = False
     ) -> Float[Tensor, "n r width"]:
         """All tokens after the block, or the class token alone."""
-        goes_on = tokens[:, :1] if class_only else tokens
-        goes_on = goes_on + self.attention(self.norm1(tokens), class_only=class_only)
-        return goes_on + self.feed_forward(self.norm2(goes_on))
+        residual = tokens[:, :1] if class_only else tokens
+        residual = residual + self.attention(self.norm1(tokens), class_only=class_only)
+        return residual + self.feed_forward(self.norm2(residual))
 
 
 class PatchEmbedding(nn.Module):
@@ -220,14 +220,17 @@ class ViT(nn.Module):
         return self.norm(tokens[:, 0])
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n classes"]:
-        if not self.training:
+        *earlier, last = cast(list[Block], self.blocks)
+        explained = torch.is_grad_enabled() or last.attention.softmax._forward_hooks
+        if explained and not self.training:
             return self.head(self.pool(self.features(images)))
         # After the last block only the class token is read. To leave the patches out of it changes
-        # neither the logits nor any gradient, and saves three quarters of a block.
+        # neither the logits nor any gradient of a weight, and saves three quarters of a block. Who
+        # explains an answer wants that block's attention whole.
         tokens = self.embed(images)
-        for block in self.blocks[:-1]:
+        for block in earlier:
             tokens = block(tokens)
-        return self.head(self.pool(self.blocks[-1](tokens, class_only=True)))
+        return self.head(self.pool(last(tokens, class_only=True)))
 
 
 def sincos_positions(grid: int, width: int) -> Float[Tensor, "1 t width"]:
