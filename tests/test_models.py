@@ -130,13 +130,13 @@ def test_explanation_grids_are_8_by_8():
 
 
 @pytest.mark.parametrize("side", [24, 32])
-def test_what_training_leaves_out_of_the_last_block_changes_nothing(side):
+def test_what_is_left_out_of_the_last_block_changes_nothing(side):
     torch.manual_seed(0)
     model = models.build(SMALL_VIT)
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.2)
     images, rows = torch.rand(3, 3, side, side), []
-    model.blocks[-1].attention.softmax.register_forward_hook(
+    hook = model.blocks[-1].attention.softmax.register_forward_hook(
         lambda _module, _inputs, weights: rows.append(weights.shape[2])
     )
     logits, gradients = [], []
@@ -150,6 +150,9 @@ def test_what_training_leaves_out_of_the_last_block_changes_nothing(side):
         model.eval()  # then with everything in it
     assert rows == [1, 1 + (side // 4) ** 2]
     torch.testing.assert_close(*logits)
+    hook.remove()
+    with torch.no_grad():  # nobody explains it: without the patches again
+        torch.testing.assert_close(model(images), logits[1])
     for short, full in zip(*gradients, strict=True):
         torch.testing.assert_close(short, full, atol=1e-4, rtol=1e-4)
 

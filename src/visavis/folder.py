@@ -85,8 +85,8 @@ def read(folder: Path) -> Pictures:
         train, test = _files(root, names), _files(test_root, names)
     else:
         train, test = _divided(_files(root, names))
-    places = [part / name for part in (root, test_root) if part for name in names]
-    unread = _of_other_kinds(places)
+    unread = _of_other_kinds([part / name for part in (root, test_root) if part for name in names])
+    besides = f"; {unread}" if unread else ""
     pixels, faults = _pixels(folder, [path for path, _ in train + test])
     good = np.array([fault is None for fault in faults], dtype=bool)
     labels = np.array([label for _, label in train + test], dtype=np.int64)
@@ -97,13 +97,15 @@ def read(folder: Path) -> Pictures:
             name = names[int(counts.argmin())]
             raise DataError(
                 f"class {name} in {folder} has {counts.min()} {kind} pictures; at least {fewest} "
-                f"are needed ({', '.join(ENDINGS)}){unread}"
+                f"are needed ({', '.join(ENDINGS)}){besides}"
             )
     if (tested := int((good & ~in_train).sum())) < FEWEST_TESTED:
         raise DataError(
             f"{folder} has {tested} test pictures in all; at least {FEWEST_TESTED} are needed, and "
-            f"hundreds to say much{unread}"
+            f"hundreds to say much{besides}"
         )
+    if unread:
+        left_out.append(f"Left out: {unread}.")
     return Pictures(
         tuple(os.fsencode(name).decode(errors="replace") for name in names),
         pixels[good & in_train],
@@ -111,14 +113,7 @@ def read(folder: Path) -> Pictures:
         pixels[good & ~in_train],
         labels[good & ~in_train],
         test_root is not None,
-        " ".join(
-            [
-                *left_out,
-                *_told([fault for fault in faults if fault]),
-                *([f"Left out: {unread.removeprefix('; ')}."] if unread else []),
-            ]
-        )
-        or None,
+        " ".join([*left_out, *_told([fault for fault in faults if fault])]) or None,
     )
 
 
@@ -165,7 +160,7 @@ def _files(root: Path, names: tuple[str, ...]) -> Files:
 
 
 def _of_other_kinds(folders: list[Path]) -> str:
-    """What to say of pictures whose kind is not read; nothing if there are none."""
+    """How many pictures there are whose kind is not read; empty if there are none."""
     endings = [
         path.suffix.lower()
         for folder in folders
@@ -177,7 +172,7 @@ def _of_other_kinds(folders: list[Path]) -> str:
         return ""
     kinds = ", ".join(sorted(set(endings)))
     number = "1 picture" if len(endings) == 1 else f"{len(endings)} pictures"
-    return f"; {number} of a kind that is not read ({kinds}); save them as JPEG or PNG"
+    return f"{number} of a kind that is not read ({kinds}); save them as JPEG or PNG"
 
 
 def _divided(files: Files) -> tuple[Files, Files]:

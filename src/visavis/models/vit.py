@@ -221,12 +221,12 @@ class ViT(nn.Module):
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n classes"]:
         *earlier, last = cast(list[Block], self.blocks)
+        # Explanations want the last block's attention whole.
         explained = torch.is_grad_enabled() or last.attention.softmax._forward_hooks
         if explained and not self.training:
             return self.head(self.pool(self.features(images)))
         # After the last block only the class token is read. To leave the patches out of it changes
-        # neither the logits nor any gradient of a weight, and saves three quarters of a block. Who
-        # explains an answer wants that block's attention whole.
+        # neither the logits nor any gradient of a weight, and saves three quarters of a block.
         tokens = self.embed(images)
         for block in earlier:
             tokens = block(tokens)
