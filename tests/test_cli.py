@@ -103,7 +103,7 @@ def test_run_takes_the_promised_flags_and_explains_each(visavis_command):
     text = " ".join(out.replace("│", " ").split())
     assert code == 0
     for promised in (
-        "--preset {smoke,quick,standard}",
+        "--preset {smoke,quick,standard,best}",
         "--out PATH",
         "--seed INT",
         "--data.source {auto,cifar10,shapes,folder}",

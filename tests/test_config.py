@@ -15,7 +15,7 @@ from visavis.errors import ConfigError
 from visavis.presets import preset
 
 
-@pytest.mark.parametrize("name", ["smoke", "quick", "standard"])
+@pytest.mark.parametrize("name", ["smoke", "quick", "standard", "best"])
 @pytest.mark.parametrize("source", ["cifar10", "shapes"])
 def test_every_preset_survives_json(name, source):
     experiment = preset(name, source)
@@ -27,7 +27,7 @@ def test_presets_get_longer():
         plan = preset(name, "cifar10")
         return plan.cnn.optim.epochs, plan.vit.optim.epochs
 
-    assert cost("smoke") < cost("quick") < cost("standard")
+    assert cost("smoke") < cost("quick") < cost("standard") < cost("best")
 
 
 @pytest.mark.parametrize(

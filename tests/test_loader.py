@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from visavis.config import OptimConfig
-from visavis.loader import EvaluationBatches, TrainingBatches, augment, to_images
+from visavis.loader import EvaluationBatches, TrainingBatches, augment, cutmix, to_images
 
 PLAIN = OptimConfig(batch_size=7, flip=False, shift=0)
 NONE = torch.zeros(300, dtype=torch.bool)
@@ -124,3 +124,15 @@ def test_the_effort_of_epochs_is_their_share_of_the_area():
     assert [config.side(epoch) for epoch in range(4)] == [16, 16, 16, 32]
     assert config.effort() == 3 / 4 + 1
     assert config.effort(2) == 1 / 4 + 1
+
+
+def test_cutmix_puts_a_rectangle_of_the_picture_before_and_tells_its_share():
+    images = torch.arange(400).float()[:, None, None, None].expand(400, 3, 24, 24)
+    mixed, share = cutmix(images, 0.5, torch.Generator().manual_seed(0))
+    foreign = mixed != images
+    assert torch.equal(mixed[foreign], images.roll(1, 0)[foreign])
+    assert torch.allclose(foreign[:, 0].float().mean(dim=(1, 2)), share)
+    assert 160 < (share > 0).sum() < 215  # of half of them some are too small for one pixel
+    for hole in foreign[:, 0][share > 0]:
+        rows, columns = hole.nonzero().T
+        assert hole.sum() == len(rows.unique()) * len(columns.unique())

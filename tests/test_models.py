@@ -10,6 +10,7 @@ from torch import nn
 from visavis import models
 from visavis.config import CNNConfig, ViTConfig
 from visavis.errors import CheckpointError
+from visavis.models.convolution import Convolution
 from visavis.models.vit import Block, SelfAttention, sincos_positions
 from visavis.saliency.gradcam import default_layer
 
@@ -111,8 +112,8 @@ def test_parameter_count_equals_the_closed_form(config):
 
 
 def test_the_counts_written_out_by_hand():
-    # 13 * 24 + 9 (24*8 + 8*8 + 8*16 + 16*16 + 16*16 + 16*16) + 4 * 40 + 17 * 10
-    assert models.parameter_count(SMALL_CNN) == 312 + 10_368 + 160 + 170
+    # 13 * 24 + 9 (24*8 + 2*8*8 + 8*16 + 2*16*16 + 16*16 + 2*16*16) + 6 * 40 + 17 * 10
+    assert models.parameter_count(SMALL_CNN) == 312 + 15_552 + 240 + 170
     # patches 49*32, class 32, positions 65*32, 3 blocks (4*1024 + 2*32*64 + 9*32 + 64
     # + 4*15*15), 64, 33*10
     assert models.parameter_count(SMALL_VIT) == 1568 + 32 + 2080 + 3 * (8544 + 900) + 64 + 330
@@ -272,3 +273,19 @@ def test_the_patch_embedding_starts_from_whitened_patches():
     assert strengths[0] < 1.1
     assert strengths[24] > 0.5
     assert strengths[48] < 1e-3
+
+
+@pytest.mark.parametrize(("stride", "side"), [(1, 6), (2, 6), (2, 5)])
+def test_the_weight_gradient_as_one_product_is_that_of_the_convolution(stride, side):
+    convolution = Convolution(128, 8, stride=stride)
+    x = torch.randn(3, 128, side, side, requires_grad=True)
+    plain = F.conv2d(x, convolution.weight, stride=stride, padding=1)
+    direction = torch.randn_like(plain)
+    expected = torch.autograd.grad(plain, [x, convolution.weight], direction)
+    with torch.autocast("cpu", torch.bfloat16):
+        ours = convolution(x)
+    found = torch.autograd.grad(ours, [x, convolution.weight], direction.bfloat16())
+    assert "_convolve" in type(ours.grad_fn).__name__
+    torch.testing.assert_close(ours.float(), plain, rtol=0.05, atol=0.05)
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=0.05, atol=0.05 * b.abs().max().item())

@@ -37,9 +37,9 @@ def test_the_epoch_with_the_lowest_validation_loss_is_the_one_shipped_and_tested
         return loss if self.current_epoch == 0 else -loss
 
     monkeypatch.setattr(Classifier, "training_step", worse_after_the_first_epoch)
-    optim = OptimConfig(epochs=3, batch_size=50, muon_learning_rate=0.1)
-    data, config = dataset(), experiment(cnn=optim)
-    train(tmp_path, config, "cnn", data)
+    optim = OptimConfig(epochs=3, batch_size=50, muon_learning_rate=0.1, learning_rate=0.03)
+    data, config = dataset(), experiment(vit=optim)
+    train(tmp_path, config, "vit", data)
     losses = [row["val_loss"] for row in runs.read_history(tmp_path)]
     assert losses[0] < min(losses[1:]), "this run was to get worse"
     assert runs.read_json(tmp_path / runs.TRAINING)["best_epoch"] == 1
@@ -102,12 +102,12 @@ def test_a_run_that_moved_keeps_its_best_epoch(tmp_path, monkeypatch):
         return loss if self.current_epoch == 0 else -loss
 
     monkeypatch.setattr(Classifier, "training_step", worse)
-    optim = OptimConfig(epochs=3, batch_size=50, muon_learning_rate=0.1)
-    config = experiment(cnn=optim)
+    optim = OptimConfig(epochs=3, batch_size=50, muon_learning_rate=0.1, learning_rate=0.03)
+    config = experiment(vit=optim)
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path / "here", config, "cnn", dataset())
+        train(tmp_path / "here", config, "vit", dataset())
     (tmp_path / "here").rename(tmp_path / "there")
-    train(tmp_path / "there", config, "cnn", dataset())
+    train(tmp_path / "there", config, "vit", dataset())
     assert runs.read_json(tmp_path / "there" / runs.TRAINING)["best_epoch"] == 1
 
     _, validation = split(dataset().train_labels, config.data.validation_fraction, 0)
@@ -270,3 +270,20 @@ def test_a_resume_file_that_is_not_ours_is_refused_and_runs_no_code(tmp_path, mo
     with pytest.raises(CheckpointError, match=r"resume\.ckpt is damaged"):
         train(tmp_path / "run", experiment(), "cnn", dataset())
     assert not (tmp_path / "canary").exists()
+
+
+def test_a_mixed_picture_counts_for_both_classes_by_their_share():
+    nothing = (torch.zeros(0, 3, 32, 32, dtype=torch.uint8), torch.zeros(0, dtype=torch.int64))
+    module = Classifier(
+        models.build(experiment().cnn),
+        OptimConfig(label_smoothing=0.1),
+        training=nothing,
+        validation=nothing,
+        seed=0,
+    )
+    logits, labels = torch.randn(4, 10), torch.tensor([3, 1, 4, 1])
+    share = torch.tensor([0.0, 0.25, 0.5, 1.0])
+    own, other = (F.one_hot(y, 10) * 0.9 + 0.01 for y in (labels, torch.tensor([1, 3, 1, 4])))
+    targets = torch.lerp(own, other, share[:, None])
+    expected = F.cross_entropy(logits, targets)
+    torch.testing.assert_close(module._loss(logits, labels, share), expected)

@@ -48,7 +48,7 @@ class TrainCNN:
     out: Path
     """Run folder of this one model."""
     preset: Preset = "standard"
-    """Sets what no flag below sets: smoke, quick or standard, from short to long."""
+    """Sets what no flag below sets: smoke, quick, standard or best, from short to long."""
     seed: int = 0
     """Seed of initialisation, order and augmentation."""
     debug: bool = False
@@ -66,7 +66,7 @@ class TrainViT:
     out: Path
     """Run folder of this one model."""
     preset: Preset = "standard"
-    """Sets what no flag below sets: smoke, quick or standard, from short to long."""
+    """Sets what no flag below sets: smoke, quick, standard or best, from short to long."""
     seed: int = 0
     """Seed of initialisation, order and augmentation."""
     debug: bool = False

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from visavis.config import OptimConfig
 from visavis.errors import VisavisError
-from visavis.loader import EvaluationBatches, TrainingBatches
+from visavis.loader import EvaluationBatches, TrainingBatches, cutmix
 from visavis.models import Model
 from visavis.optim import learning_rate_factor, optimizer
 
@@ -74,8 +74,11 @@ class Classifier(lightning.LightningModule):
 
     def training_step(self, batch: Batch, index: int) -> Float[Tensor, ""]:
         images, labels = batch
+        share = None
+        if mixed := self.config.mixed(self.current_epoch):
+            images, share = cutmix(images, mixed, self._draws(index))
         logits = self.training_forward(_channels_last(images)).float()
-        loss = F.cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
+        loss = self._loss(logits, labels, share)
         if index % 20 == 0 and not torch.isfinite(loss):  # not every step: a GPU would wait for it
             raise self._diverged()
         correct = (logits.detach().argmax(dim=1) == labels).float().mean()
@@ -84,6 +87,26 @@ class Classifier(lightning.LightningModule):
         rate = self.trainer.optimizers[0].param_groups[0]["lr"]
         self.log("learning_rate", rate, on_step=True, on_epoch=False)
         return loss
+
+    def _draws(self, index: int) -> torch.Generator:
+        """What step `index` of this epoch draws from, the same after an interruption."""
+        step = self.current_epoch * self.steps_per_epoch + index
+        return torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+
+    def _loss(
+        self,
+        logits: Float[Tensor, "n classes"],
+        labels: Int64[Tensor, " n"],
+        share: Float[Tensor, " n"] | None,
+    ) -> Float[Tensor, ""]:
+        smoothing = self.config.label_smoothing
+        if share is None:
+            return F.cross_entropy(logits, labels, label_smoothing=smoothing)
+        own, other = (
+            F.cross_entropy(logits, answers, label_smoothing=smoothing, reduction="none")
+            for answers in (labels, labels.roll(1))
+        )
+        return torch.lerp(own, other, share).mean()
 
     def validation_step(self, batch: Batch, index: int) -> None:
         images, labels = batch

@@ -3,6 +3,8 @@
 Stages, and with them torch, are imported inside functions, so that help comes at once.
 """
 
+import contextlib
+import ctypes
 import logging
 import os
 import sys
@@ -59,6 +61,7 @@ LIBRARIES = (
 def main() -> int:
     """Run the command line and return its exit code."""
     arguments = sys.argv[1:]
+    _keep_memory()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal that lacks a character shows a ? for it
             stream.reconfigure(errors="replace")
@@ -84,6 +87,19 @@ def main() -> int:
         return code
     finally:
         logging.getLogger("visavis").removeHandler(handler)
+
+
+def _keep_memory() -> None:
+    """Let this process keep what it frees, in large pages.
+
+    Otherwise every step gets the same memory from the system anew, page by page, which is a fifth
+    of a training step on a CPU. Where there is no glibc, nothing happens.
+    """
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # PyTorch reads it when it first allocates
+    with contextlib.suppress(OSError, AttributeError):
+        glibc = ctypes.CDLL(None)
+        glibc.mallopt(-4, 0)  # M_MMAP_MAX: no block gets pages of its own
+        glibc.mallopt(-1, -1)  # M_TRIM_THRESHOLD: nothing is handed back
 
 
 def _dispatch(arguments: Sequence[str]) -> None:

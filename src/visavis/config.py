@@ -20,7 +20,7 @@ GRID = 8
 MODEL_NAMES = ("cnn", "vit")
 
 Source = Literal["auto", "cifar10", "shapes", "folder"]
-Preset = Literal["smoke", "quick", "standard"]
+Preset = Literal["smoke", "quick", "standard", "best"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 T = TypeVar("T")
 
@@ -98,11 +98,14 @@ class OptimConfig:
     """Move each training picture by up to this many pixels in each direction (reflected edge)."""
     cutout: int = 0
     """Side of the square replaced by the mean colour in each training picture, pixels; 0: none."""
+    cutmix: float = 0.0
+    """Share of the training pictures, in all but the last --whole-epochs, that have a rectangle of
+    another picture in them, whose class then counts by its share of the area."""
     crop: int = 32
     """Side of the square, at a random place in each picture, that all but the last epochs see,
     pixels; they cost its share of the area. 32: whole pictures. For the ViT in whole patches."""
     whole_epochs: int = 1
-    """Epochs, the last ones, that see whole pictures in any case."""
+    """Epochs, the last ones, that see whole and unmixed pictures in any case."""
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -120,7 +123,7 @@ class OptimConfig:
                 0 < getattr(self, name) < 100,
                 f"{_flag(name)} is {getattr(self, name)}; use a number above 0 and below 100",
             )
-        for name in ("momentum", "weight_decay", "warmup_fraction", "label_smoothing"):
+        for name in ("momentum", "weight_decay", "warmup_fraction", "label_smoothing", "cutmix"):
             _require(
                 0 <= getattr(self, name) < 1,
                 f"{_flag(name)} is {getattr(self, name)}; use 0 or more, below 1",
@@ -130,19 +133,23 @@ class OptimConfig:
         """Height and width of what `epoch`, counted from 0, sees of each picture, pixels."""
         return self.crop if epoch < self.epochs - self.whole_epochs else IMAGE_SIDE
 
+    def mixed(self, epoch: int) -> float:
+        """Share of the pictures that `epoch`, counted from 0, mixes with another one."""
+        return self.cutmix if epoch < self.epochs - self.whole_epochs else 0.0
+
     def effort(self, first: int = 0) -> float:
         """How many epochs of whole pictures cost about as much as those from `first` on."""
         squares = ((self.side(epoch) / IMAGE_SIDE) ** 2 for epoch in range(first, self.epochs))
         return sum(squares, 0.0)
 
 
-CNN_OPTIM = OptimConfig(muon_learning_rate=0.1, learning_rate=0.01, momentum=0.7)
+CNN_OPTIM = OptimConfig(muon_learning_rate=0.1, learning_rate=0.01, momentum=0.7, weight_decay=0.05)
 VIT_OPTIM = OptimConfig(muon_learning_rate=0.01, learning_rate=0.003, momentum=0.95, shift=3)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CNNConfig:
-    """The CNN: a whitening layer, then three stages of two 3x3 convolutions each."""
+    """The CNN: a whitening layer, then three stages of three 3x3 convolutions each."""
 
     widths: tuple[int, int, int] = (64, 256, 256)
     """Channels of the three stages."""
