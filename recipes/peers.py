@@ -88,6 +88,25 @@ class Clock(lightning.Callback):
         self.end = time.perf_counter()
 
 
+class Stage(nn.Module):
+    """Three of timm's convolutions with norm; what the first leaves is added to the third."""
+
+    def __init__(self, channels_in: int, channels: int, *, strided: bool) -> None:
+        super().__init__()
+        part: dict[str, Any] = {"kernel_size": 3, "act_layer": nn.GELU}
+        pool = nn.Identity() if strided else nn.MaxPool2d(2, ceil_mode=True)
+        self.first = nn.Sequential(ConvNormAct(channels_in, channels, **part), pool)
+        self.rest = nn.Sequential(
+            ConvNormAct(channels, channels, **part),
+            ConvNormAct(channels, channels, stride=2 if strided else 1, apply_act=False, **part),
+        )
+        self.shortcut = nn.AvgPool2d(2) if strided else nn.Identity()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(x)
+        return nn.functional.gelu(self.rest(x) + self.shortcut(x))
+
+
 def same_shape(config: ModelConfig) -> nn.Module:
     """The model of `config` from timm's parts."""
     if isinstance(config, ViTConfig):
@@ -102,18 +121,12 @@ def same_shape(config: ModelConfig) -> nn.Module:
         )
     assert isinstance(config, CNNConfig)
     a, b, c = config.widths
-    part: dict[str, Any] = {"kernel_size": 3, "act_layer": nn.GELU}
     return nn.Sequential(
         nn.Conv2d(3, 24, 2),
         nn.GELU(),
-        ConvNormAct(24, a, **part),
-        nn.MaxPool2d(2, ceil_mode=True),
-        ConvNormAct(a, a, **part),
-        ConvNormAct(a, b, **part),
-        nn.MaxPool2d(2),
-        ConvNormAct(b, b, **part),
-        ConvNormAct(b, c, **part),
-        ConvNormAct(c, c, stride=2, **part),
+        Stage(24, a, strided=False),
+        Stage(a, b, strided=False),
+        Stage(b, c, strided=True),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
         nn.Linear(c, 10),

@@ -282,7 +282,7 @@ def _explanations(
             "sample_rule": f"{sample} test pictures drawn at random with seed 0",
             "grid": [8, 8],
             "default_method": "grad_cam" if name == "cnn" else "gradient_attention",
-            "layer": "stages.2.activation1" if name == "cnn" else "blocks.1.norm1",
+            "layer": "stages.2.activation2" if name == "cnn" else "blocks.1.norm1",
             "layer_sweep": _sweep(name),
             "methods": {
                 method: {
@@ -399,7 +399,7 @@ def write_crosstest(folder: Path) -> None:
 
 
 def _sweep(name: str) -> dict[str, Any]:
-    layers = [("stages.0", 16, 0.21), ("stages.1", 8, 0.33), ("stages.2.activation1", 8, 0.41)]
+    layers = [("stages.0", 16, 0.21), ("stages.1", 8, 0.33), ("stages.2.activation2", 8, 0.41)]
     if name == "vit":
         layers = [
             ("blocks.0.norm1", 8, 0.1),

@@ -109,7 +109,7 @@ def test_the_truth_points_at_its_class_the_same_map_has_chance_and_a_fault_has_n
     said = {
         name: {
             "methods": {m: {"fault": f} for m, f in methods.items()},
-            "layer": "stages.2.activation1",
+            "layer": "stages.2.activation2",
         }
         for name in ("cnn", "vit")
     }

@@ -349,10 +349,13 @@ def test_the_sweep_scores_each_layer_of_the_cnn_on_its_own_grid():
     grids = {row["layer"]: row["grid"] for row in found["rows"]}
     assert grids == {
         "stages.0.activation1": [16, 16],
+        "stages.0.activation2": [16, 16],
         "stages.0": [16, 16],
         "stages.1.activation1": [8, 8],
+        "stages.1.activation2": [8, 8],
         "stages.1": [8, 8],
         "stages.2.activation1": [8, 8],
+        "stages.2.activation2": [8, 8],
         "stages.2": [4, 4],
     }
     assert sum(row["chosen"] for row in found["rows"]) == 1

@@ -11,7 +11,7 @@ from visavis.saliency.faithfulness import to_cells
 from visavis.saliency.gradcam import default_layer, grad_cam
 from visavis.saliency.guard import check_classes
 
-CNN_LAYERS = ["stages.0", "stages.1.conv1", "stages.1", "stages.2.activation1", "stages.2"]
+CNN_LAYERS = ["stages.0", "stages.1.conv1", "stages.1", "stages.2.activation2", "stages.2"]
 
 
 def by_hand(model, images, classes, layer, to_grid=lambda x: x):

@@ -67,7 +67,7 @@ def test_excess_is_what_is_left_of_the_picture_and_not_of_the_layout(left, monke
     labels = np.arange(100) % 10
     model = tiny.model("cnn")
     found = findings.randomised(
-        model, tiny.images(100), labels, labels, {"grad_cam": true}, "stages.2.activation1"
+        model, tiny.images(100), labels, labels, {"grad_cam": true}, "stages.2.activation2"
     )["grad_cam"]
     excess = found["excess"]
     if left == "picture":

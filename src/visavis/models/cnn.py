@@ -1,7 +1,7 @@
 """The CNN, from scratch: whitening, then three stages of three 3x3 convolutions, 32 > 16 > 8 > 4.
 
-The last stage halves the grid only after its first activation, which is what Grad-CAM looks at: its
-8 x 8 cells are as fine as the ViT's patches. Its second convolution does that with a stride; a
+The last stage halves the grid only after its second activation, which is what Grad-CAM looks at:
+its 8 x 8 cells are as fine as the ViT's patches. Its third convolution does that with a stride; a
 max-pooling would hand the gradient to one cell in four. The head reads the mean over the 4 x 4 that
 are left. The shape and the whitening first layer follow the line of fast CIFAR-10 networks by Page
 (2018) and Jordan (2024, arXiv 2404.00498), whose larger one has the third convolution and the sum.
@@ -28,7 +28,7 @@ class Stage(nn.Module):
     What the first one leaves is added to what the third one makes of it.
 
     Args:
-        strided: the second convolution halves the grid, not a max-pooling after the first.
+        strided: the third convolution halves the grid, not a max-pooling after the first.
     """
 
     def __init__(self, channels_in: int, channels: int, *, strided: bool) -> None:
@@ -38,10 +38,10 @@ class Stage(nn.Module):
         self.pool = nn.Identity() if strided else nn.MaxPool2d(2, ceil_mode=True)
         self.norm1 = nn.BatchNorm2d(channels)
         self.activation1 = nn.GELU()
-        self.conv2 = Convolution(channels, channels, stride=2 if strided else 1)
+        self.conv2 = Convolution(channels, channels)
         self.norm2 = nn.BatchNorm2d(channels)
         self.activation2 = nn.GELU()
-        self.conv3 = Convolution(channels, channels)
+        self.conv3 = Convolution(channels, channels, stride=2 if strided else 1)
         self.norm3 = nn.BatchNorm2d(channels)
         self.shortcut = nn.AvgPool2d(2, ceil_mode=True) if strided else nn.Identity()
         self.activation3 = nn.GELU()

@@ -17,12 +17,12 @@ from visavis.saliency.guard import check_classes, frozen, gradients_of
 def default_layer(model: CNN | ViT) -> str:
     """The last place of the model that has 8 x 8 cells and that the answer depends on.
 
-    For the CNN that is the first activation of the last stage, whose second convolution halves the
+    For the CNN that is the second activation of the last stage, whose third convolution halves the
     grid. For the ViT, with patches of 4 pixels, it is the first norm of the last block: after that
     block only the class token is read, so the patches' gradient is zero.
     """
     if isinstance(model, CNN):
-        return f"stages.{len(model.stages) - 1}.activation1"
+        return f"stages.{len(model.stages) - 1}.activation2"
     return f"blocks.{len(model.blocks) - 1}.norm1"
 
 

@@ -20,7 +20,7 @@ REFUSED_AT_MOST = 0.1
 
 
 def candidates(model: CNN | ViT) -> list[str]:
-    """From the picture to the head: the CNN's activations, two in each stage; the ViT's norms.
+    """From the picture to the head: the CNN's activations, three in each stage; the ViT's norms.
 
     Not the convolutions before the activations: their outputs are not yet centred by the batch
     norm, and Grad-CAM's map is then zero everywhere for many pictures. Of the ViT's last block only
@@ -31,7 +31,7 @@ def candidates(model: CNN | ViT) -> list[str]:
             f"blocks.{i}.{norm}" for i in range(len(model.blocks)) for norm in ("norm1", "norm2")
         ]
         return norms[:-1]
-    parts = (".activation1", "")
+    parts = (".activation1", ".activation2", "")
     return [f"stages.{i}{part}" for i in range(len(model.stages)) for part in parts]
 
 
