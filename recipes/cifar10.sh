@@ -2,6 +2,7 @@
 # Tables "CIFAR-10" of docs/benchmarks.md.
 #   recipes/cifar10.sh quick    [DATA_FOLDER]
 #   recipes/cifar10.sh standard [DATA_FOLDER]
+#   recipes/cifar10.sh best     [DATA_FOLDER]
 # Without a folder CIFAR-10 is fetched. Wall-clock and peak memory are told by time -v at the end.
 set -eu
 cd "$(dirname "$0")/.."

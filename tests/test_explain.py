@@ -10,10 +10,11 @@ from visavis import models, runs, saliency
 from visavis.config import ExplainConfig
 from visavis.data import Dataset
 from visavis.errors import CheckpointError
-from visavis.explain import explain
+from visavis.explain import cost, explain
 from visavis.loader import to_images
+from visavis.presets import preset
 from visavis.saliency import layers, placement, sanity
-from visavis.saliency.faithfulness import to_cells
+from visavis.saliency.faithfulness import CELLS, STEPS, to_cells
 from visavis.saliency.selection import choose_pictures
 
 CONFIG = ExplainConfig(images=40, sweep_images=20, random_orders=2)
@@ -288,3 +289,14 @@ def test_other_classes_are_neither_the_predicted_one_nor_each_other():
         np.sort(chosen.logits, axis=1)[:, -2] == chosen.logits[np.arange(200), chosen.runner_up]
     ).all()
     assert len(set(chosen.one_more_class)) == 10
+
+
+@pytest.mark.parametrize("name", ["cnn", "vit"])
+def test_the_foreseen_sweep_has_the_layers_that_are_swept(name):
+    """The estimate of `run` loads no model; this is what its formula must agree with."""
+    plan = preset("smoke", "shapes")
+    more = dataclasses.replace(plan.explain, sweep_images=plan.explain.sweep_images + 1)
+    seen = cost.answers(name, dataclasses.replace(plan, explain=more)) - cost.answers(name, plan)
+    swept = len(layers.candidates(models.build(plan.model(name))))
+    orders = plan.explain.random_orders + 2 * (1 + swept)
+    assert seen == CELLS + (STEPS - 1) * orders

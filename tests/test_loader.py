@@ -120,19 +120,24 @@ def test_the_first_epochs_see_squares_from_anywhere_inside_their_picture(side):
 
 
 def test_the_effort_of_epochs_is_their_share_of_the_area():
-    config = OptimConfig(epochs=4, crop=16, whole_epochs=1)
+    config = OptimConfig(epochs=4, crop=16, whole_epochs=1, cutmix=0.5)
     assert [config.side(epoch) for epoch in range(4)] == [16, 16, 16, 32]
+    assert [config.mixed_fraction(epoch) for epoch in range(4)] == [0.5, 0.5, 0.5, 0]
     assert config.effort() == 3 / 4 + 1
     assert config.effort(2) == 1 / 4 + 1
 
 
 def test_cutmix_puts_a_rectangle_of_the_picture_before_and_tells_its_share():
-    images = torch.arange(400).float()[:, None, None, None].expand(400, 3, 24, 24)
+    images = torch.arange(2000).float()[:, None, None, None].expand(2000, 3, 24, 24)
     mixed, share = cutmix(images, 0.5, torch.Generator().manual_seed(0))
-    foreign = mixed != images
-    assert torch.equal(mixed[foreign], images.roll(1, 0)[foreign])
-    assert torch.allclose(foreign[:, 0].float().mean(dim=(1, 2)), share)
-    assert 160 < (share > 0).sum() < 215  # of half of them some are too small for one pixel
-    for hole in foreign[:, 0][share > 0]:
+    foreign = (mixed != images)[:, 0]
+    assert torch.equal(mixed[:, 0][foreign], images.roll(1, 0)[:, 0][foreign])
+    assert torch.equal((mixed != images).all(dim=1), foreign)
+    assert torch.allclose(foreign.float().mean(dim=(1, 2)), share)
+    assert 900 < (share > 0).sum() < 1050
+    # s^2 is even from 0 to 1, s (1 - s / 4) of a side is left: (s - s^2 / 4)^2 is 0.32 in the mean.
+    assert share[share > 0].mean() == pytest.approx(0.32, abs=0.03)
+    assert foreign.any(dim=0).all()
+    for hole in foreign[share > 0]:
         rows, columns = hole.nonzero().T
         assert hole.sum() == len(rows.unique()) * len(columns.unique())

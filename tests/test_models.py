@@ -10,7 +10,7 @@ from torch import nn
 from visavis import models
 from visavis.config import CNNConfig, ViTConfig
 from visavis.errors import CheckpointError
-from visavis.models.convolution import Convolution
+from visavis.models.convolution import Convolution, weight_gradient
 from visavis.models.vit import Block, SelfAttention, sincos_positions
 from visavis.saliency.gradcam import default_layer
 
@@ -275,17 +275,37 @@ def test_the_patch_embedding_starts_from_whitened_patches():
     assert strengths[48] < 1e-3
 
 
-@pytest.mark.parametrize(("stride", "side"), [(1, 6), (2, 6), (2, 5)])
-def test_the_weight_gradient_as_one_product_is_that_of_the_convolution(stride, side):
-    convolution = Convolution(128, 8, stride=stride)
-    x = torch.randn(3, 128, side, side, requires_grad=True)
-    plain = F.conv2d(x, convolution.weight, stride=stride, padding=1)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(("stride", "rows", "columns"), [(1, 6, 4), (2, 6, 4), (2, 5, 7)])
+def test_the_weight_gradient_as_one_product_is_that_of_the_convolution(
+    stride, rows, columns, layout
+):
+    x = torch.randn(3, 5, rows, columns, dtype=torch.float64).contiguous(memory_format=layout)
+    weight = torch.randn(4, 5, 3, 3, dtype=torch.float64)
+    out = F.conv2d(x, weight, stride=stride, padding=1)
+    gradient = torch.randn_like(out).contiguous(memory_format=layout)
+    expected = torch.nn.grad.conv2d_weight(x, weight.shape, gradient, stride=stride, padding=1)
+    torch.testing.assert_close(weight_gradient(x, gradient, stride=stride), expected)
+
+
+@pytest.mark.parametrize(
+    ("channels", "side", "bf16", "product"),
+    [(128, 8, True, True), (128, 9, True, False), (64, 8, True, False), (128, 8, False, False)],
+)
+def test_a_convolution_takes_the_product_where_it_is_faster(channels, side, bf16, product):
+    torch.manual_seed(0)
+    convolution = Convolution(channels, 8)
+    x = torch.randn(2, channels, side, side, requires_grad=True)
+    plain = F.conv2d(x, convolution.weight, padding=1)
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        ours = convolution(x)
+        with torch.no_grad():
+            answer = convolution(x)
+    assert ("OneProduct" in type(ours.grad_fn).__name__) == product
+    torch.testing.assert_close(answer, ours.detach())
     direction = torch.randn_like(plain)
     expected = torch.autograd.grad(plain, [x, convolution.weight], direction)
-    with torch.autocast("cpu", torch.bfloat16):
-        ours = convolution(x)
-    found = torch.autograd.grad(ours, [x, convolution.weight], direction.bfloat16())
-    assert "_convolve" in type(ours.grad_fn).__name__
-    torch.testing.assert_close(ours.float(), plain, rtol=0.05, atol=0.05)
+    found = torch.autograd.grad(ours, [x, convolution.weight], direction.to(ours.dtype))
     for a, b in zip(found, expected, strict=True):
-        torch.testing.assert_close(a, b, rtol=0.05, atol=0.05 * b.abs().max().item())
+        assert a.dtype == b.dtype
+        torch.testing.assert_close(a, b, rtol=0.02, atol=0.02 * b.abs().max().item())

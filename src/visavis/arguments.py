@@ -30,10 +30,11 @@ class Run:
     """
 
     preset: Preset = "standard"
-    """How much is done. smoke: two minutes, only to see that all works. quick: half an hour on 2
-    cores. standard: two hours and a half on 2 cores, for results worth reading. Processors with
-    bf16 and GPUs take less, and so do the built-in shapes. Every flag below overrides what the
-    preset sets."""
+    """How much is done. smoke: two minutes, only to see that all works. quick: ten minutes on 2
+    cores that multiply in bf16, half an hour or more on others. standard: an hour, or four to five,
+    for results worth reading. best: larger models, for hours, or for a GPU. The built-in shapes
+    take minutes with each, and best is standard there. Every flag below overrides what the preset
+    sets."""
     out: Path | None = None
     """Folder of the experiment; runs/PRESET-SOURCE unless given."""
     debug: bool = False

@@ -74,14 +74,16 @@ class Classifier(lightning.LightningModule):
 
     def training_step(self, batch: Batch, index: int) -> Float[Tensor, ""]:
         images, labels = batch
-        share = None
-        if mixed := self.config.mixed(self.current_epoch):
-            images, share = cutmix(images, mixed, self._draws(index))
+        foreign = torch.zeros(len(labels), device=labels.device)
+        if fraction := self.config.mixed_fraction(self.current_epoch):
+            images, foreign = cutmix(images, fraction, self._draws(index))
         logits = self.training_forward(_channels_last(images)).float()
-        loss = self._loss(logits, labels, share)
+        loss = mixed_loss(logits, labels, foreign, smoothing=self.config.label_smoothing)
         if index % 20 == 0 and not torch.isfinite(loss):  # not every step: a GPU would wait for it
             raise self._diverged()
-        correct = (logits.detach().argmax(dim=1) == labels).float().mean()
+        answers = logits.detach().argmax(dim=1)
+        own, other = ((answers == y).float() for y in (labels, labels.roll(1)))
+        correct = torch.lerp(own, other, foreign).mean()
         values = {"train/loss": loss.detach(), "train/accuracy": correct}
         self.log_dict(values, on_step=False, on_epoch=True, batch_size=len(labels))
         rate = self.trainer.optimizers[0].param_groups[0]["lr"]
@@ -91,22 +93,7 @@ class Classifier(lightning.LightningModule):
     def _draws(self, index: int) -> torch.Generator:
         """What step `index` of this epoch draws from, the same after an interruption."""
         step = self.current_epoch * self.steps_per_epoch + index
-        return torch.Generator().manual_seed(self.seed * 1_000_003 + step)
-
-    def _loss(
-        self,
-        logits: Float[Tensor, "n classes"],
-        labels: Int64[Tensor, " n"],
-        share: Float[Tensor, " n"] | None,
-    ) -> Float[Tensor, ""]:
-        smoothing = self.config.label_smoothing
-        if share is None:
-            return F.cross_entropy(logits, labels, label_smoothing=smoothing)
-        own, other = (
-            F.cross_entropy(logits, answers, label_smoothing=smoothing, reduction="none")
-            for answers in (labels, labels.roll(1))
-        )
-        return torch.lerp(own, other, share).mean()
+        return torch.Generator().manual_seed((self.seed + 1) * 1_000_000_007 + step)
 
     def validation_step(self, batch: Batch, index: int) -> None:
         images, labels = batch
@@ -140,6 +127,21 @@ class Classifier(lightning.LightningModule):
             "epochs before it are kept. Lower the learning rates (--cnn.optim.… or --vit.optim.…) "
             "and use a new --out"
         )
+
+
+def mixed_loss(
+    logits: Float[Tensor, "n classes"],
+    labels: Int64[Tensor, " n"],
+    foreign: Float[Tensor, " n"],
+    *,
+    smoothing: float,
+) -> Float[Tensor, ""]:
+    """Cross-entropy where a share `foreign` of each picture is of the one before it (`roll(1)`)."""
+    own, other = (
+        F.cross_entropy(logits, classes, label_smoothing=smoothing, reduction="none")
+        for classes in (labels, labels.roll(1))
+    )
+    return torch.lerp(own, other, foreign).mean()
 
 
 def _channels_last(images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:

@@ -53,6 +53,9 @@ LIGHTNING = (  # those above them have their level set when Lightning is importe
     "lightning.pytorch.utilities.rank_zero",
     "lightning.pytorch.trainer.connectors.signal_connector",
 )
+LONG = ("run", "train", "explain", "crosstest", "bench")
+"""Commands that make steps by the thousand."""
+
 LIBRARIES = (
     "lightning|pytorch_lightning|torch|torchmetrics|torchvision|pytorch_grad_cam|captum|wandb"
 )
@@ -61,7 +64,6 @@ LIBRARIES = (
 def main() -> int:
     """Run the command line and return its exit code."""
     arguments = sys.argv[1:]
-    _keep_memory()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal that lacks a character shows a ? for it
             stream.reconfigure(errors="replace")
@@ -92,14 +94,16 @@ def main() -> int:
 def _keep_memory() -> None:
     """Let this process keep what it frees, in large pages.
 
-    Otherwise every step gets the same memory from the system anew, page by page, which is a fifth
-    of a training step on a CPU. Where there is no glibc, nothing happens.
+    Otherwise every step gets the same memory from the system anew, page by page, which takes about
+    a sixth of a training step on a CPU (docs/benchmarks.md). Linux with glibc alone.
     """
+    if sys.platform != "linux":
+        return
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # PyTorch reads it when it first allocates
-    with contextlib.suppress(OSError, AttributeError):
-        glibc = ctypes.CDLL(None)
-        glibc.mallopt(-4, 0)  # M_MMAP_MAX: no block gets pages of its own
-        glibc.mallopt(-1, -1)  # M_TRIM_THRESHOLD: nothing is handed back
+    with contextlib.suppress(OSError, AttributeError):  # musl has no mallopt
+        libc = ctypes.CDLL(None)
+        libc.mallopt(-4, 0)  # M_MMAP_MAX: no block gets pages of its own
+        libc.mallopt(-1, -1)  # M_TRIM_THRESHOLD: nothing is handed back
 
 
 def _dispatch(arguments: Sequence[str]) -> None:
@@ -113,6 +117,8 @@ def _dispatch(arguments: Sequence[str]) -> None:
         return
     from visavis.commands import COMMANDS
 
+    if arguments[0] in LONG:
+        _keep_memory()
     for words in (2, 1):
         if command := COMMANDS.get(" ".join(arguments[:words])):
             for text in command(arguments[words:]):

@@ -123,18 +123,20 @@ class OptimConfig:
                 0 < getattr(self, name) < 100,
                 f"{_flag(name)} is {getattr(self, name)}; use a number above 0 and below 100",
             )
-        for name in ("momentum", "weight_decay", "warmup_fraction", "label_smoothing", "cutmix"):
+        for name in ("momentum", "weight_decay", "warmup_fraction", "label_smoothing"):
             _require(
                 0 <= getattr(self, name) < 1,
                 f"{_flag(name)} is {getattr(self, name)}; use 0 or more, below 1",
             )
 
+        _require(0 <= self.cutmix <= 1, f"{_flag('cutmix')} is {self.cutmix}; use 0 to 1")
+
     def side(self, epoch: int) -> int:
         """Height and width of what `epoch`, counted from 0, sees of each picture, pixels."""
         return self.crop if epoch < self.epochs - self.whole_epochs else IMAGE_SIDE
 
-    def mixed(self, epoch: int) -> float:
-        """Share of the pictures that `epoch`, counted from 0, mixes with another one."""
+    def mixed_fraction(self, epoch: int) -> float:
+        """Of how many pictures `epoch`, counted from 0, shows a rectangle of another one."""
         return self.cutmix if epoch < self.epochs - self.whole_epochs else 0.0
 
     def effort(self, first: int = 0) -> float:

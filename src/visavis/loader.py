@@ -127,25 +127,21 @@ def augment(
 
 
 def cutmix(
-    images: Float[Tensor, "n 3 h w"], share: float, generator: torch.Generator
-) -> tuple[Float[Tensor, "n 3 h w"], Float[Tensor, " n"]]:
-    """Put a rectangle of the picture before it into `share` of the pictures, at its own place.
+    images: Float[Tensor, "n 3 side side"], fraction: float, generator: torch.Generator
+) -> tuple[Float[Tensor, "n 3 side side"], Float[Tensor, " n"]]:
+    """Put a rectangle of the picture before it into a `fraction` of the pictures, at its own place.
 
     Returns:
-        The pictures, and of each the share of its area that is of the picture before it in the
-        batch (`roll(1)`); before it is cut off at the edge, that share is drawn from 0 to 1.
+        The pictures, and the share of the area of each that is of the picture before it in the
+        batch (`roll(1)`). It is drawn from 0 to 1, before what hangs over the edge is cut off.
 
     Source: Yun et al. 2019 (CutMix, arXiv 1905.04899), equations 1 and 2.
     """
-    n, side, device = len(images), images.shape[-1], images.device
-
-    def draw() -> Float[Tensor, "n 1"]:
-        return torch.rand(n, 1, generator=generator).to(device)
-
-    half = draw().sqrt() * side / 2 * (draw() < share)
-    pixels = torch.arange(side, device=device) + 0.5
-    rows = (pixels - draw() * side).abs() < half
-    columns = (pixels - draw() * side).abs() < half
+    n, side = len(images), images.shape[-1]
+    area, chance, *centre = torch.rand(4, n, 1, generator=generator).to(images.device)
+    half = area.sqrt() * side / 2 * (chance < fraction)
+    pixels = torch.arange(side, device=images.device) + 0.5
+    rows, columns = ((pixels - place * side).abs() < half for place in centre)
     inside = rows[:, :, None] & columns[:, None, :]
     mixed = torch.where(inside[:, None], images.roll(1, dims=0), images)
     return mixed, inside.float().mean(dim=(1, 2))

@@ -29,7 +29,7 @@ def answers(name: str, experiment: Experiment) -> int:
     def removal(maps: int, steps: int) -> int:  # every cell alone, then the curves of all orders
         return CELLS + (steps - 1) * (settings.random_orders + 2 * (1 + maps))
 
-    layers = 2 * len(experiment.cnn.widths) if name == "cnn" else 2 * experiment.vit.depth - 1
+    layers = 3 * len(experiment.cnn.widths) if name == "cnn" else 2 * experiment.vit.depth - 1
     both_holes = removal(kinds, STEPS) + removal(kinds, FEW_STEPS)
     scores = settings.images * (both_holes + len(KEPT) * kinds)
     # A step of training counts as three answers; then one more map of each method, of the copy.

@@ -90,7 +90,7 @@ def adapted(
     """Train a copy a little further, half of its pictures with one cell of mean colour.
 
     Args:
-        optim: the settings that the model was trained with; its pictures are whole here.
+        optim: the settings that the model was trained with; here all are whole, unmixed.
         rows: the training pictures.
         sample: how many pictures will be scored; 20 training pictures are shown for each.
     """

@@ -4,7 +4,7 @@ The last stage halves the grid only after its second activation, which is what G
 its 8 x 8 cells are as fine as the ViT's patches. Its third convolution does that with a stride; a
 max-pooling would hand the gradient to one cell in four. The head reads the mean over the 4 x 4 that
 are left. The shape and the whitening first layer follow the line of fast CIFAR-10 networks by Page
-(2018) and Jordan (2024, arXiv 2404.00498), whose larger one has the third convolution and the sum.
+(2018) and Jordan (2024, arXiv 2404.00498), whose airbench96 has the third convolution and the sum.
 """
 
 from typing import cast

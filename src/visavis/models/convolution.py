@@ -8,27 +8,31 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.grad import conv2d_input
 
+FEW_PIXELS, MANY_CHANNELS = 64, 128
+"""Convolutions of at most and at least so many take the product."""
+
 
 class Convolution(nn.Conv2d):
     """3x3, zeros around the picture, no bias.
 
-    oneDNN's own weight gradient in bf16 goes through all weights once for each picture. On few
-    pixels and many channels that takes a third of a CPU's training step; a product over all pixels
-    of the batch takes a fifth of the time on 3 x 3 pixels, half on 6 x 6, and more on 12 x 12.
+    In bf16 on a CPU, oneDNN's weight gradient goes through all weights once for each picture. One
+    product over all pixels of the batch is faster where pixels are few and channels many, for nine
+    times the memory of what was convolved (docs/benchmarks.md has the times).
     """
 
     def __init__(self, channels_in: int, channels: int, *, stride: int = 1) -> None:
         super().__init__(channels_in, channels, 3, stride=stride, padding=1, bias=False)
 
     def forward(self, input: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h2 w2"]:
-        small = input.shape[2] * input.shape[3] <= 64 and self.in_channels >= 128
-        if small and not input.is_cuda and torch.is_autocast_enabled("cpu"):
+        fits = input[0, 0].numel() <= FEW_PIXELS and self.in_channels >= MANY_CHANNELS
+        learns = torch.is_grad_enabled() and self.weight.requires_grad
+        if fits and learns and input.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
             dtype = torch.get_autocast_dtype("cpu")
-            return _convolve.apply(input.to(dtype), self.weight.to(dtype), self.stride[0])
+            return _OneProduct.apply(input.to(dtype), self.weight.to(dtype), self.stride[0])
         return super().forward(input)
 
 
-class _convolve(torch.autograd.Function):  # noqa: N801  # it is called as a function
+class _OneProduct(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, x: Float[Tensor, "n c h w"], weight: Float[Tensor, "d c 3 3"], stride: int

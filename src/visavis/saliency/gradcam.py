@@ -18,8 +18,9 @@ def default_layer(model: CNN | ViT) -> str:
     """The last place of the model that has 8 x 8 cells and that the answer depends on.
 
     For the CNN that is the second activation of the last stage, whose third convolution halves the
-    grid. For the ViT, with patches of 4 pixels, it is the first norm of the last block: after that
-    block only the class token is read, so the patches' gradient is zero.
+    grid; what goes past that convolution to the sum is not in the map. For the ViT, with patches of
+    4 pixels, it is the first norm of the last block: after that block only the class token is read,
+    so the patches' gradient is zero.
     """
     if isinstance(model, CNN):
         return f"stages.{len(model.stages) - 1}.activation2"
