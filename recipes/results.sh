@@ -6,6 +6,6 @@
 set -eu
 cd "$(dirname "$0")/.."
 make setup
-.venv/bin/visavis run --data.source shapes --explain.images 200 --out runs/results-shapes
-.venv/bin/visavis run --preset quick --seeds 2 --data.source cifar10 ${1:+--data.dir "$1"} \
-    --explain.images 200 --explain.sweep-images 50 --out runs/results-quick
+.venv/bin/visavis run --data.source shapes --out runs/results-shapes
+.venv/bin/visavis run --preset standard --seeds 2 --data.source cifar10 ${1:+--data.dir "$1"} \
+    --out runs/results-standard
