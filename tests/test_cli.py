@@ -415,3 +415,13 @@ def test_output_survives_a_terminal_without_the_letters():
     out, err = process.communicate()
     assert (process.returncode, err) == (0, "")
     assert "IMAGE?" in out
+
+
+@pytest.mark.parametrize("command", ["train cnn", "evaluate"])
+def test_commands_of_many_steps_keep_their_memory(command, monkeypatch):
+    kept = []
+    monkeypatch.setattr(cli, "_keep_memory", lambda: kept.append(True))
+    monkeypatch.setattr(sys, "argv", ["visavis", *command.split(), "--help"])
+    assert cli.main() == 0
+    assert bool(kept) == (command == "train cnn")
+    assert set(cli.LONG) <= {name.split()[0] for name in commands.COMMANDS}
