@@ -10,25 +10,24 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize(
-    ("bf16", "pictures", "compiler", "expected"),
+    ("pictures", "compiler", "expected"),
     [
-        (True, 400_000, "/usr/bin/g++", True),
-        (False, 400_000, "/usr/bin/g++", False),  # slower there
-        (True, 1_000, "/usr/bin/g++", False),  # would not repay the compilation
-        (True, 400_000, None, False),
+        (400_000, "/usr/bin/g++", True),
+        (1_000, "/usr/bin/g++", False),  # would not repay the compilation
+        (400_000, None, False),
     ],
 )
-def test_compiling_on_a_cpu_needs_bf16_a_compiler_and_a_long_training(
-    monkeypatch, bf16, pictures, compiler, expected
+def test_compiling_on_a_cpu_needs_a_compiler_and_a_long_training(
+    monkeypatch, pictures, compiler, expected
 ):
     monkeypatch.setattr(shutil, "which", lambda name: compiler)
-    assert hardware.use_compile(TrainConfig(), CPU, bf16=bf16, pictures=pictures) is expected
+    assert hardware.use_compile(TrainConfig(), CPU, pictures=pictures) is expected
 
 
 def test_what_the_user_says_of_compiling_and_precision_is_done():
     on, off = TrainConfig(compile="on"), TrainConfig(compile="off")
-    assert hardware.use_compile(on, CPU, bf16=False, pictures=1)
-    assert not hardware.use_compile(off, CPU, bf16=True, pictures=10**6)
+    assert hardware.use_compile(on, CPU, pictures=1)
+    assert not hardware.use_compile(off, CPU, pictures=10**6)
     assert hardware.use_bf16(TrainConfig(precision="bf16"), CPU)
     assert not hardware.use_bf16(TrainConfig(precision="float32"), CPU)
 

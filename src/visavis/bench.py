@@ -87,7 +87,6 @@ def _model(
     compiled = hardware.use_compile(  # as in the training whose epoch this stands for
         experiment.train,
         device,
-        bf16=hardware.use_bf16(experiment.train, device),
         pictures=CIFAR10_PICTURES * config.optim.epochs,
     )
     settings = dataclasses.replace(experiment.train, compile="on" if compiled else "off")

@@ -228,8 +228,8 @@ class TrainConfig:
     """auto: bf16 on a GPU that has it, and on a CPU where a short probe finds it faster. Weights
     are float32 in any case."""
     compile: Literal["auto", "on", "off"] = "auto"
-    """torch.compile for the ViT's training step. auto: where a C++ compiler is found, the training
-    is long enough to repay the compilation, and, on a CPU, runs in bf16."""
+    """For the ViT's training step: on a CPU a kernel for its attention, which needs a C++ compiler;
+    elsewhere torch.compile. auto: where the training is long enough to repay it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -119,18 +119,17 @@ def _gpu(name: str) -> Check:
 
 
 def _compiler(name: str) -> Check:
-    import torch
+    from visavis.errors import EnvironmentFault
+    from visavis.models.attention import compiler, kernel
 
-    from visavis.config import TrainConfig
-    from visavis.hardware import use_bf16
-
-    for compiler in ("g++", "clang++"):
-        if path := shutil.which(compiler):
-            return Check(name, "ok", path)
-    if not use_bf16(TrainConfig(), torch.device("cpu")):
-        return Check(name, "ok", "none; without bf16 compiled code is no faster here")
-    advice = "install g++ to train the ViT faster (on Debian and Ubuntu: apt install g++)"
-    return Check(name, "warn", "none; torch.compile is left out", advice)
+    if (path := compiler()) is None:
+        advice = "install g++ to train the ViT faster (on Debian and Ubuntu: apt install g++)"
+        return Check(name, "warn", "none; the ViT's attention is not compiled", advice)
+    try:
+        kernel()
+    except EnvironmentFault as fault:
+        return Check(name, "warn", str(fault), "the ViT trains without it, more slowly")
+    return Check(name, "ok", path)
 
 
 def _memory(name: str) -> Check:

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import shutil
 import time
 from collections.abc import Callable
 
@@ -11,6 +10,7 @@ import torch
 from visavis.config import Device, TrainConfig
 from visavis.errors import EnvironmentFault
 from visavis.models import Model
+from visavis.models.attention import compiler
 
 
 def select_device(name: Device) -> torch.device:
@@ -95,11 +95,10 @@ def use_bf16(config: TrainConfig, device: torch.device) -> bool:
     return device.type == "cpu" and bf16_speedup() > 1.3
 
 
-def use_compile(config: TrainConfig, device: torch.device, *, bf16: bool, pictures: int) -> bool:
+def use_compile(config: TrainConfig, device: torch.device, *, pictures: int) -> bool:
     """Whether to compile a training that will see `pictures` pictures, repeats included."""
     if config.compile != "auto":
         return config.compile == "on"
-    if device.type == "cpu":  # in float32 the compiled step was slower, see docs/benchmarks.md
-        compiler = shutil.which("g++") or shutil.which("clang++")
-        return compiler is not None and pictures > 20_000 and bf16
+    if device.type == "cpu":
+        return compiler() is not None and pictures > 20_000
     return device.type == "cuda" and pictures > 200_000

@@ -170,10 +170,7 @@ def _tell_duration(out: Path, experiment: Experiment, preset_name: str, dataset:
             if folder is not None and (folder / name / runs.TRAINING).exists():
                 first = optim.epochs
             compiled = name == "vit" and hardware.use_compile(
-                plan.train,
-                device,
-                bf16=hardware.use_bf16(plan.train, device),
-                pictures=pictures * optim.epochs,
+                plan.train, device, pictures=pictures * optim.epochs
             )
             work = optim.effort(first) * pictures
             total += work * step / (COMPILED_SPEEDUP if compiled else 1)

@@ -9,6 +9,7 @@ import datetime
 import logging
 import warnings
 from pathlib import Path
+from typing import cast
 
 import lightning
 import numpy as np
@@ -23,6 +24,8 @@ from visavis.data import Dataset, split
 from visavis.errors import CheckpointError, EnvironmentFault
 from visavis.film import Film
 from visavis.loader import to_tensor
+from visavis.models import Model
+from visavis.models.vit import ViT
 from visavis.provenance import claim, provenance
 from visavis.tracking import logger as tracker
 
@@ -99,16 +102,17 @@ def _fit(
         if facts["begun_on"] != facts["device_name"]:
             log.info("%s: it was begun on %s", name, facts["begun_on"])
     bf16 = facts["precision"] == "bf16"
-    compiled = name == "vit" and hardware.use_compile(
-        experiment.train, device, bf16=bf16, pictures=pictures * config.optim.epochs
-    )
-    facts["compiled"] = compiled
-    runs.write_json(folder / runs.PROVENANCE, facts)
-
     torch.manual_seed(experiment.seed)
     model = models.build(config, classes)
     models.fit_input(model, training[0][:5000].float().cpu() / 255)
     model = hardware.place(model, device)
+    worth_it = name == "vit" and hardware.use_compile(
+        experiment.train, device, pictures=pictures * config.optim.epochs
+    )
+    fused = worth_it and device.type == "cpu" and _fused(model)
+    compiled = worth_it and device.type != "cpu"
+    facts["compiled"] = fused or compiled
+    runs.write_json(folder / runs.PROVENANCE, facts)
 
     def classifier(*, compiled: bool) -> Classifier:
         return Classifier(
@@ -190,6 +194,16 @@ def _fit(
     )
     for leftover in (runs.RESUME, runs.BEST):
         (folder / leftover).unlink(missing_ok=True)
+
+
+def _fused(model: Model) -> bool:
+    """Whether attention could be compiled; the training goes on without, if not."""
+    try:
+        cast(ViT, model).fuse_attention()
+    except EnvironmentFault as fault:
+        log.info("vit: attention is not compiled, which is slower: %s", fault)
+        return False
+    return True
 
 
 def _run(trainer: lightning.Trainer, module: Classifier, resume: Path | None) -> None:

@@ -1,9 +1,9 @@
 """The Vision Transformer, from scratch (Dosovitskiy et al. 2021, arXiv 2010.11929).
 
 Pre-norm encoder with a classification token. Where a gradient is wanted, attention is written out
-as matrix products with the softmax as a module of its own, which trains faster on a CPU than the
-fused kernel. A hook on that softmax sees the attention weights and their gradients, and no forward
-pass needs a flag for that. A learned bias
+as matrix products with the softmax as a module of its own. A hook on that softmax sees the
+attention weights and their gradients, and no forward pass needs a flag for that. Only a training
+step may have all of that in one call, see `ViT.fuse_attention`. A learned bias
 for each offset between two patches lets every head start on the patch that it reads for or on one
 of the eight around it, so that few epochs are enough.
 """
@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from visavis.config import NUM_CLASSES, ViTConfig
+from visavis.errors import EnvironmentFault
+from visavis.models.attention import HEAD_SIZE, attend, kernel
 from visavis.models.normalize import Normalize
 from visavis.models.whitening import whitening_filters
 
@@ -34,6 +36,7 @@ class SelfAttention(nn.Module):
     def __init__(self, width: int, heads: int, grid: int) -> None:
         super().__init__()
         self.heads = heads
+        self.fused = False
         offsets = 2 * grid - 1
         self.offset_bias = nn.Parameter(torch.zeros(heads, offsets, offsets))
         self.query_key_value = nn.Linear(width, 3 * width)
@@ -48,7 +51,10 @@ class SelfAttention(nn.Module):
             return self._class_token_reads(tokens)
         n, t, width = tokens.shape
         size = width // self.heads
-        qkv = self.query_key_value(tokens).view(n, t, 3, self.heads, size)
+        qkv = self.query_key_value(tokens)
+        if self.fused and self.training:
+            return self.output(attend(qkv, self.bias(t)))
+        qkv = qkv.view(n, t, 3, self.heads, size)
         if not (torch.is_grad_enabled() or self.softmax._forward_hooks):
             # Nobody asks for the weights. The fused kernel is faster at answering, not at learning.
             q, k, v = qkv.permute(2, 0, 3, 1, 4)
@@ -131,8 +137,10 @@ class Block(nn.Module):
     ) -> Float[Tensor, "n r width"]:
         """All tokens after the block, or the class token alone."""
         residual = tokens[:, :1] if class_only else tokens
-        residual = residual + self.attention(self.norm1(tokens), class_only=class_only)
-        return residual + self.feed_forward(self.norm2(residual))
+        # In bf16 both are cast before the sum: PyTorch adds numbers of two types far more slowly.
+        attended = self.attention(self.norm1(tokens), class_only=class_only)
+        residual = residual + attended.to(residual.dtype)
+        return residual + self.feed_forward(self.norm2(residual)).to(residual.dtype)
 
 
 class PatchEmbedding(nn.Module):
@@ -183,6 +191,22 @@ class ViT(nn.Module):
             nn.init.zeros_(block.feed_forward.contract.weight)
         nn.init.zeros_(self.head.weight)
         nn.init.trunc_normal_(self.class_token, std=0.02)
+
+    def fuse_attention(self) -> None:
+        """From now on, let training steps compute attention in one call that is compiled for it.
+
+        For a model in training mode on a CPU. Hooks on the softmax see nothing of such steps.
+
+        Raises:
+            EnvironmentFault: heads of another size than 16, no C++ compiler, or one that fails.
+        """
+        blocks = cast(list[Block], self.blocks)
+        size = self.head.in_features // blocks[0].attention.heads
+        if size != HEAD_SIZE:
+            raise EnvironmentFault(f"heads are {size} numbers long, not {HEAD_SIZE}")
+        kernel()
+        for block in blocks:
+            block.attention.fused = True
 
     @torch.no_grad()
     def whiten(self, images: Float[Tensor, "n 3 32 32"]) -> None:

@@ -1,0 +1,107 @@
+"""Attention of a training step on a CPU: attention.cpp, compiled here, with its gradient.
+
+Written out in PyTorch, a step makes, copies and casts the t x t arrays of every head and picture
+several times over; here they never leave the processor's cache. docs/benchmarks.md has the times.
+"""
+
+import ctypes
+import functools
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from visavis.errors import EnvironmentFault
+
+HEAD_SIZE = 16
+"""The one length of a head that the kernel is written for: a vector of the processor."""
+
+CHUNKS = 16
+"""Parts of the batch that threads take. A fixed number, so that sums have one order everywhere."""
+
+
+def compiler() -> str | None:
+    """Where the C++ compiler is, if there is one."""
+    return shutil.which("g++") or shutil.which("clang++")
+
+
+@functools.cache
+def kernel() -> ctypes.CDLL:
+    """attention.cpp, compiled for this processor (about two seconds) and loaded.
+
+    Raises:
+        EnvironmentFault: no compiler, or it fails.
+    """
+    if (command := compiler()) is None:
+        raise EnvironmentFault("there is no C++ compiler (g++ or clang++)")
+    source = Path(__file__).with_suffix(".cpp")
+    flags = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-Wno-psabi")
+    with tempfile.TemporaryDirectory() as folder:
+        library = Path(folder) / "attention.so"
+        try:
+            subprocess.run(
+                [command, *flags, str(source), "-o", str(library)],
+                check=True,
+                capture_output=True,
+                timeout=120,
+            )
+            return ctypes.CDLL(str(library))
+        except (OSError, subprocess.SubprocessError) as error:
+            raise EnvironmentFault(
+                f"{command} does not compile {source.name} ({type(error).__name__})"
+            ) from error
+
+
+def attend(
+    qkv: Float[Tensor, "n t three_width"], bias: Float[Tensor, "heads t t"]
+) -> Float[Tensor, "n t width"]:
+    """What each token reads: softmax(q k^T / 4 + bias) v, heads beside one another.
+
+    Args:
+        qkv: queries, keys and values, each heads x HEAD_SIZE numbers; bf16 or float32, on a CPU.
+        bias: row reads, column is read.
+
+    Raises:
+        EnvironmentFault: the kernel cannot be compiled.
+        ValueError: heads of another size, or another type.
+
+    Source: Vaswani et al. 2017, equation 1; as in Dao et al. 2022 (FlashAttention, arXiv
+    2205.14135), the weights are computed anew in the backward pass.
+    """
+    if qkv.shape[2] != 3 * HEAD_SIZE * len(bias) or qkv.dtype not in (
+        torch.float32,
+        torch.bfloat16,
+    ):
+        raise ValueError(f"{len(bias)} heads of {HEAD_SIZE}, not {tuple(qkv.shape)} {qkv.dtype}")
+    return _Attend.apply(qkv.contiguous(), bias.float().contiguous())
+
+
+class _Attend(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, qkv: Tensor, bias: Tensor) -> Tensor:
+        n, t, three_width = qkv.shape
+        read = qkv.new_empty(n, t, three_width // 3)
+        softmax = bias.new_empty(n, len(bias), t, 2)
+        _call("forward", qkv, bias, read, softmax, shape=(n, t, len(bias)))
+        ctx.save_for_backward(qkv, bias, softmax)
+        return read
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        qkv, bias, softmax = ctx.saved_tensors
+        by_qkv, by_bias = torch.empty_like(qkv), bias.new_empty(CHUNKS, *bias.shape)
+        shape = (len(qkv), qkv.shape[1], len(bias))
+        arrays = (qkv, bias, softmax, gradient.contiguous(), by_qkv, by_bias)
+        _call("backward", *arrays, shape=shape)
+        return by_qkv, by_bias.sum(dim=0)
+
+
+def _call(name: str, qkv: Tensor, *others: Tensor, shape: tuple[int, int, int]) -> None:
+    function = getattr(kernel(), f"{name}_{str(qkv.dtype).removeprefix('torch.')}")
+    pointers = (ctypes.c_void_p(array.data_ptr()) for array in (qkv, *others))
+    function(*pointers, *shape, CHUNKS, torch.get_num_threads())
