@@ -37,6 +37,14 @@ def test_orthogonalize_in_small_products_equals_the_steps_one_by_one():
         torch.testing.assert_close(orthogonalize(matrix), expected, atol=2e-3, rtol=0)
 
 
+@pytest.mark.parametrize("shape", [(3, 8, 24), (2, 24, 8), (2, 9, 9)])
+def test_matrices_in_a_stack_do_not_mix(shape):
+    stack = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    stack[1] *= 1000
+    alone = torch.stack([orthogonalize(matrix) for matrix in stack])
+    torch.testing.assert_close(orthogonalize(stack), alone)
+
+
 def test_adamw_equals_torchs():
     torch.manual_seed(0)
     ours, theirs = nn.Parameter(torch.randn(5, 4)), None

@@ -1,10 +1,11 @@
 """Muon for the hidden matrices, AdamW for the rest, and one schedule for both."""
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.optim.adamw import adamw
 
 from visavis.config import OptimConfig
 
@@ -14,9 +15,9 @@ STEPS = 5
 
 @torch.no_grad()
 def orthogonalize(
-    matrix: Float[Tensor, "rows columns"], *, dtype: torch.dtype = torch.float32
-) -> Float[Tensor, "rows columns"]:
-    """The nearest matrix whose singular values are all about 1 (between about 0.7 and 1.2).
+    matrices: Float[Tensor, "*n rows columns"], *, dtype: torch.dtype = torch.float32
+) -> Float[Tensor, "*n rows columns"]:
+    """Of each the nearest matrix whose singular values are all about 1 (between 0.7 and 1.2).
 
     STEPS Newton-Schulz steps of the quintic 3.4445 x - 4.775 x^3 + 2.0315 x^5.
 
@@ -25,31 +26,31 @@ def orthogonalize(
 
     Source: Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks".
     """
-    x = matrix.to(dtype)
-    wide = matrix.shape[0] <= matrix.shape[1]
-    x = x if wide else x.T
-    x = x / (x.norm() + 1e-7)
-    small = dtype == torch.float32 and x.shape[1] >= 2 * x.shape[0]
+    x = matrices.to(dtype)
+    wide = x.shape[-2] <= x.shape[-1]
+    x = x if wide else x.mT
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    small = dtype == torch.float32 and x.shape[-1] >= 2 * x.shape[-2]
     x = _in_small_products(x) if small else _step_by_step(x)
-    return (x if wide else x.T).to(matrix.dtype)
+    return (x if wide else x.mT).to(matrices.dtype)
 
 
-def _step_by_step(x: Float[Tensor, "r c"]) -> Float[Tensor, "r c"]:
+def _step_by_step(x: Float[Tensor, "*n r c"]) -> Float[Tensor, "*n r c"]:
     for _ in range(STEPS):
-        gram = x @ x.T
+        gram = x @ x.mT
         x = 3.4445 * x + (-4.775 * gram + 2.0315 * gram @ gram) @ x
     return x
 
 
-def _in_small_products(x: Float[Tensor, "r c"]) -> Float[Tensor, "r c"]:
+def _in_small_products(x: Float[Tensor, "*n r c"]) -> Float[Tensor, "*n r c"]:
     """The same with two products of x in place of ten: all steps are polynomials of x x^T, times x.
 
     A third of the work where a matrix is nine times as wide as it is high. The eigenvalues of x x^T
     are the squares of x's singular values, for which bf16 is too coarse: rounding makes the
     smallest ones negative, and the steps then let them grow.
     """
-    gram = x @ x.T
-    one = torch.eye(len(x), device=x.device, dtype=x.dtype)
+    gram = x @ x.mT
+    one = torch.eye(x.shape[-2], device=x.device, dtype=x.dtype)
     factors = one
     for step in range(STEPS):
         factor = 3.4445 * one - 4.775 * gram + 2.0315 * gram @ gram
@@ -64,7 +65,8 @@ class MuonAdamW(torch.optim.Optimizer):
 
     Muon: Nesterov momentum, orthogonalised; each filter counts as one row of a matrix. The step is
     scaled by sqrt(max(1, rows / columns)), so that it changes outputs by about the learning rate
-    whatever the shape.
+    whatever the shape. Parameters are gone through together where they can be: one by one, a GPU
+    spends most of a step on being told what to do.
 
     Args:
         dtype: of Muon's matrix products; the weights and averages stay as they are.
@@ -82,33 +84,55 @@ class MuonAdamW(torch.optim.Optimizer):
         with torch.enable_grad():
             loss = closure() if closure is not None else None
         for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                    update = self._muon if group["muon"] else self._adamw
-                    update(parameter, self.state[parameter], group)
+            parameters = [p for p in group["params"] if p.grad is not None]
+            update = self._muon if group["muon"] else self._adamw
+            if parameters:
+                update(parameters, [cast(Tensor, p.grad) for p in parameters], group)
         return loss
 
-    def _muon(self, parameter: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-        gradient, momentum = parameter.grad, group["momentum"]
-        assert gradient is not None
-        average = state.setdefault("average", torch.zeros_like(parameter))
-        average.lerp_(gradient, 1 - momentum)
-        direction = gradient.lerp(average, momentum).flatten(1)
-        scale = max(1.0, direction.shape[0] / direction.shape[1]) ** 0.5
-        update = orthogonalize(direction, dtype=self.dtype).view(parameter.shape)
-        parameter.add_(update, alpha=-group["lr"] * scale)
+    def _muon(
+        self, parameters: list[Tensor], gradients: list[Tensor], group: dict[str, Any]
+    ) -> None:
+        averages = self._kept("average", parameters)
+        torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+        torch._foreach_lerp_(averages, gradients, 1 - group["momentum"])
+        directions = torch._foreach_lerp(gradients, averages, group["momentum"])
+        by_shape: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
+        for parameter, direction in zip(parameters, directions, strict=True):
+            matrix = direction.flatten(1)
+            by_shape.setdefault(matrix.shape, []).append((parameter, matrix))
+        for (rows, columns), members in by_shape.items():
+            matrices = torch.stack([matrix for _, matrix in members])
+            updates = orthogonalize(matrices, dtype=self.dtype)
+            rate = group["lr"] * max(1.0, rows / columns) ** 0.5
+            for (parameter, _), update in zip(members, updates, strict=True):
+                parameter.sub_(update.view(parameter.shape), alpha=rate)
 
-    def _adamw(self, parameter: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-        gradient, (beta1, beta2) = parameter.grad, group["betas"]
-        assert gradient is not None
-        first = state.setdefault("first", torch.zeros_like(parameter))
-        second = state.setdefault("second", torch.zeros_like(parameter))
-        step = state["step"] = state.get("step", 0) + 1
-        first.lerp_(gradient, 1 - beta1)
-        second.lerp_(gradient.square(), 1 - beta2)
-        denominator = (second / (1 - beta2**step)).sqrt_().add_(group["epsilon"])
-        parameter.addcdiv_(first, denominator, value=-group["lr"] / (1 - beta1**step))
+    def _adamw(
+        self, parameters: list[Tensor], gradients: list[Tensor], group: dict[str, Any]
+    ) -> None:
+        for parameter in parameters:
+            self.state[parameter].setdefault("step", torch.tensor(0.0))
+        adamw(
+            parameters,
+            gradients,
+            self._kept("first", parameters),
+            self._kept("second", parameters),
+            [],
+            [self.state[parameter]["step"] for parameter in parameters],
+            foreach=True,
+            amsgrad=False,
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=group["epsilon"],
+            maximize=False,
+        )
+
+    def _kept(self, name: str, parameters: list[Tensor]) -> list[Tensor]:
+        """The state called `name` of each parameter, at first zeros."""
+        return [self.state[p].setdefault(name, torch.zeros_like(p)) for p in parameters]
 
 
 def optimizer(
