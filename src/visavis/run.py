@@ -30,8 +30,8 @@ from visavis.train import train
 
 log = logging.getLogger(__name__)
 
-COMPILED_SPEEDUP = 1.6
-"""What torch.compile gains for the ViT on a CPU; for the estimate only."""
+COMPILED_SPEEDUP = 1.1
+"""What compiled attention gains for the ViT on a CPU; for the estimate only."""
 
 AGAIN = 0.15
 """Share of the explaining that another training takes: for one class, and not measured; likewise.
