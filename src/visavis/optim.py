@@ -112,7 +112,8 @@ class MuonAdamW(torch.optim.Optimizer):
         self, parameters: list[Tensor], gradients: list[Tensor], group: dict[str, Any]
     ) -> None:
         for parameter in parameters:
-            self.state[parameter].setdefault("step", torch.tensor(0.0))
+            state = self.state[parameter]  # older checkpoints count steps in an int
+            state["step"] = torch.as_tensor(state.get("step", 0), dtype=torch.float32)
         adamw(
             parameters,
             gradients,
