@@ -1,151 +1,217 @@
-import logging
-
+import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
-import small
-from visavis import models, train
-from visavis.config import ViTConfig
-from visavis.errors import EnvironmentFault
-from visavis.models import attention
-
-requires_compiler = pytest.mark.skipif(attention.compiler() is None, reason="no C++ compiler")
-
-
-def written_out(qkv, bias):
-    """softmax(q k^T / sqrt(16) + bias) v, heads beside one another."""
-    q, k, v = qkv.unflatten(2, (3, len(bias), 16)).permute(2, 0, 3, 1, 4)
-    weights = (q @ k.mT / 4 + bias).softmax(dim=-1)
-    return (weights @ v).transpose(1, 2).flatten(2)
-
-
-def results(function, qkv, bias, gradient):
-    """What it returns, and both gradients, in float64."""
-    qkv, bias = (x.detach().clone().requires_grad_() for x in (qkv, bias))
-    read = function(qkv, bias)
-    read.backward(gradient.to(read.dtype))
-    return [x.double() for x in (read.detach(), qkv.grad, bias.grad)]
-
-
-def drawn(n, t, heads, scale=2.0):
-    generator = torch.Generator().manual_seed(0)
-    shapes = ((n, t, 3 * heads * 16), (heads, t, t), (n, t, heads * 16))
-    return [scale * torch.randn(shape, generator=generator) for shape in shapes]
-
-
-def gradients(model):
-    """All in one vector. The last block's offset bias has none: the class token alone reads."""
-    found = [parameter.grad for parameter in model.parameters()]
-    return torch.cat([gradient.flatten() for gradient in found if gradient is not None])
-
-
-def distance(found, exact):
-    return ((found - exact).norm() / exact.norm()).item()
-
-
-@requires_compiler
-@pytest.mark.parametrize(
-    ("n", "t", "heads"), [(3, 37, 12), (17, 65, 3), (1, 1, 1), (33, 5, 2), (2, 16, 2), (2, 257, 1)]
+import tiny
+from visavis import saliency
+from visavis.models.vit import ViT
+from visavis.saliency import placement
+from visavis.saliency.attention import (
+    attention_weights,
+    class_attention,
+    gradient_attention,
+    rollout,
 )
-def test_the_kernel_agrees_with_float64(n, t, heads):
-    qkv, bias, gradient = drawn(n, t, heads)
-    exact = results(written_out, qkv.double(), bias.double(), gradient)
-    for found, expected in zip(results(attention.attend, qkv, bias, gradient), exact, strict=True):
-        torch.testing.assert_close(
-            found, expected, rtol=1e-5, atol=1e-5 * gradient.abs().max().item()
+
+
+def attention_by_hand(model, images):
+    """Every block's weights, from the layers' parameters and the paper's formula."""
+    found = []
+    tokens = model.patch_embedding(model.normalize(images))
+    start = model.class_token.expand(len(images), 1, -1)
+    tokens = torch.cat([start, tokens], dim=1) + model.positions
+    for block in model.blocks:
+        heads, width = block.attention.heads, tokens.shape[-1]
+        qkv = block.attention.query_key_value(block.norm1(tokens))
+        q, k, v = (
+            part.unflatten(2, (heads, width // heads)).transpose(1, 2)
+            for part in qkv.split(width, dim=2)
         )
+        bias = block.attention.bias(tokens.shape[1])
+        weights = (q @ k.mT / (width // heads) ** 0.5 + bias).exp()
+        weights = weights / weights.sum(dim=-1, keepdim=True)
+        fused = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        torch.testing.assert_close(weights @ v, fused)
+        tokens = tokens + block.attention.output(fused.transpose(1, 2).flatten(2))
+        tokens = tokens + block.feed_forward(block.norm2(tokens))
+        found.append(weights)
+    torch.testing.assert_close(model.head(model.norm(tokens[:, 0])), model(images))
+    return torch.stack(found)
 
 
-@requires_compiler
-def test_in_bf16_the_kernel_is_as_exact_as_products_written_out():
-    qkv, bias, gradient = drawn(8, 37, 4)
-    qkv, gradient = qkv.bfloat16(), gradient.bfloat16()
-    exact = results(written_out, qkv.double(), bias.double(), gradient)
-    usual = results(written_out, qkv, bias.bfloat16(), gradient)
-    for found, other, expected in zip(
-        results(attention.attend, qkv, bias, gradient), usual, exact, strict=True
-    ):
-        assert distance(found, expected) < min(0.01, distance(other, expected))
+def test_weights_are_those_of_the_true_forward_pass_through_all_blocks():
+    model, images = tiny.model("vit"), tiny.images(3)
+    weights = attention_weights(model, images)
+    assert weights.shape == (2, 3, 2, 65, 65)
+    torch.testing.assert_close(weights, attention_by_hand(model, images).detach())
+    torch.testing.assert_close(weights.sum(dim=-1), torch.ones(2, 3, 2, 65))
 
 
-@requires_compiler
-def test_large_scores_do_not_overflow_and_nan_is_not_hidden():
-    qkv, bias, gradient = drawn(1, 5, 1, scale=300.0)
-    exact = results(written_out, qkv.double(), bias.double(), gradient)
-    for found, expected in zip(results(attention.attend, qkv, bias, gradient), exact, strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-3)
-    qkv[0, 2, 3] = float("nan")  # a query of token 2
-    read = attention.attend(qkv, bias)
-    assert read[0, 2].isnan().all() and read[0, [0, 1, 3, 4]].isfinite().all()
+def test_maps_do_not_depend_on_the_batch_or_on_the_callers_mode():
+    model, images, classes = tiny.model("vit"), tiny.images(5), torch.arange(5)
+    for method in saliency.methods_for(model):
+        expected = saliency.explain(model, images, classes, method)
+        assert expected.shape == (5, 8, 8)
+        assert not expected.requires_grad
+        for i in range(5):
+            single = saliency.explain(model, images[i : i + 1], classes[i : i + 1], method)
+            torch.testing.assert_close(single[0], expected[i], atol=1e-5, rtol=1e-4)
+        with torch.inference_mode():
+            inside = saliency.explain(model, images.clone(), classes.clone(), method)
+        assert torch.equal(inside, expected)
 
 
-@requires_compiler
-def test_threads_change_no_bit(monkeypatch):
-    one, two = [], []
-    for threads, kept in ((1, one), (2, two)):
-        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
-        kept += results(attention.attend, *drawn(37, 17, 2))
-    for a, b in zip(one, two, strict=True):
-        assert torch.equal(a, b)
+@torch.no_grad()
+def test_the_fused_attention_answers_as_the_written_out_one_does():
+    model, images = tiny.model("vit"), tiny.images(3)
+    fused = model(images)
+    with torch.enable_grad():
+        written_out = model(images)
+    torch.testing.assert_close(fused, written_out.detach(), atol=1e-5, rtol=1e-5)
 
 
-def test_other_heads_are_refused():
-    qkv, bias, _ = drawn(1, 5, 2)
-    with pytest.raises(ValueError, match="heads of 16"):
-        attention.attend(qkv, bias[:1])
-    with pytest.raises(EnvironmentFault, match="24 numbers long"):
-        models.build(ViTConfig(width=48, heads=2)).fuse_attention()
+def test_rollout_of_two_tokens_computed_by_hand():
+    first = torch.tensor([[[0.5, 0.5], [0.1, 0.9]], [[0.7, 0.3], [0.3, 0.7]]])  # two heads
+    second = torch.tensor([[[0.4, 0.6], [0.4, 0.6]], [[0.6, 0.4], [0.4, 0.6]]])
+    # Means of heads [[.6 .4] [.2 .8]] and [[.5 .5] [.4 .6]]; with half the identity
+    # [[.8 .2] [.1 .9]] and [[.75 .25] [.2 .8]]; second times first, row 0, column 1:
+    expected = 0.75 * 0.2 + 0.25 * 0.9
+    found = rollout(torch.stack([first, second])[:, None])
+    torch.testing.assert_close(found, torch.tensor([[[expected]]]))
 
 
-@requires_compiler
-@pytest.mark.parametrize(("bf16", "tolerance"), [(False, 1e-5), (True, 0.02)])
-@pytest.mark.parametrize("side", [24, 32])
-def test_a_compiled_step_agrees_with_the_plain_one_in_float32(bf16, tolerance, side):
-    """Logits, and the gradients of all weights; the distance of two is a share of their length."""
-    torch.manual_seed(0)
-    model = models.build(ViTConfig(width=64, depth=3, heads=4))
-    for parameter in model.parameters():  # no branch is empty, as it is at first
-        torch.nn.init.trunc_normal_(parameter, std=0.1)
-    images = torch.rand(9, 3, side, side)
-
-    def step():
-        model.zero_grad()
-        with torch.autocast(
-            "cpu", torch.bfloat16, enabled=model.blocks[0].attention.fused and bf16
-        ):
-            logits = model(images).float()
-        logits.square().sum().backward()
-        return logits.detach(), gradients(model)
-
-    plain = step()
-    model.fuse_attention()
-    for found, expected in zip(step(), plain, strict=True):
-        assert 0 < distance(found, expected) < tolerance
+def test_rollout_of_rows_that_sum_to_one_keeps_the_sum():
+    weights = attention_weights(tiny.model("vit"), tiny.images(2))
+    to_patches = rollout(weights).sum(dim=(1, 2))
+    assert ((to_patches > 0.5) & (to_patches < 1)).all()
 
 
-@requires_compiler
-def test_answers_and_hooks_are_those_of_the_attention_written_out():
-    model = models.build(ViTConfig(width=32, depth=2, heads=2))
-    model.fuse_attention()
-    model.eval()
-    seen = []
-    model.blocks[0].attention.softmax.register_forward_hook(lambda *call: seen.append(call[2]))
-    model(torch.rand(2, 3, 32, 32))
-    assert seen[0].shape == (2, 2, 65, 65)
+def test_class_attention_is_the_class_tokens_row_on_the_grid():
+    weights = attention_weights(tiny.model("vit"), tiny.images(2))
+    maps = class_attention(weights)
+    assert maps.shape == (2, 2, 2, 8, 8)
+    assert maps[1, 0, 1, 2, 3] == weights[1, 0, 1, 0, 1 + 2 * 8 + 3]
 
 
-@pytest.mark.parametrize("failing", ["/bin/false", "/nowhere/g++", None])
-def test_a_compiler_that_fails_costs_a_sentence(tmp_path, monkeypatch, caplog, failing):
-    attention.kernel.cache_clear()
-    monkeypatch.setattr(attention, "compiler", lambda: failing)
-    monkeypatch.setattr(train.hardware, "use_compile", lambda *arguments, **options: True)
-    # Heads of the right size: what is refused is the compiler.
-    plan = small.experiment()
-    plan = plan.__class__(
-        **{**plan.__dict__, "vit": ViTConfig(width=32, depth=1, heads=2, optim=small.OPTIM)}
-    )
-    with caplog.at_level(logging.INFO):
-        train.train(tmp_path / "vit", plan, "vit", small.dataset())
-    attention.kernel.cache_clear()
-    assert "attention is not compiled" in caplog.text
-    assert (tmp_path / "vit" / "weights.safetensors").exists()
+def test_gradient_attention_equals_an_independent_implementation():
+    """Head by head and picture by picture, with the gradient of each weight kept by the tensor."""
+    model, images = tiny.model("vit"), tiny.images(2)
+    for image, label in zip(images, (3, 8), strict=True):
+        kept = []
+        handles = [
+            block.attention.softmax.register_forward_hook(
+                lambda _m, _i, output, kept=kept: (output.retain_grad(), kept.append(output))[0]
+            )
+            for block in model.blocks
+        ]
+        model(image[None])[0, label].backward()
+        for handle in handles:
+            handle.remove()
+        first, second = (
+            sum((w.grad[0, h] * w[0, h].detach()).relu() for h in range(2)) / 2 for w in kept
+        )
+        # R = (1 + second)(1 + first)
+        expected = first + second + second @ first
+        found = gradient_attention(model, image[None], torch.tensor([label]))
+        torch.testing.assert_close(found.flatten(), expected[0, 1:])
+
+
+def test_gradient_attention_answers_to_the_class_and_attention_does_not():
+    model, images = tiny.model("vit"), tiny.images(3)
+    for method in saliency.methods_for(model):
+        one, other = (saliency.explain(model, images, torch.full((3,), c), method) for c in (2, 7))
+        assert torch.equal(one, other) != saliency.METHODS[method].class_specific
+
+
+class Skipping(ViT):
+    """A ViT that leaves out its last block where it is looked into."""
+
+    def features(self, images):
+        patches = self.patch_embedding(self.normalize(images))
+        class_token = self.class_token.expand(len(images), -1, -1)
+        return self.blocks[:-1](torch.cat([class_token, patches], dim=1) + self.positions)
+
+
+class Repeating(ViT):
+    """A ViT that runs twice where it is looked into."""
+
+    def forward(self, images):
+        super().forward(images)
+        return super().forward(images)
+
+
+@pytest.mark.parametrize("method", ["attention", "rollout", "gradient_attention"])
+@pytest.mark.parametrize("kind", [Skipping, Repeating])
+def test_a_map_that_does_not_go_through_each_block_once_is_impossible(kind, method):
+    model = kind(tiny.VIT_CONFIG)
+    with pytest.raises(RuntimeError, match="went through blocks"):
+        saliency.explain(model, tiny.images(2), torch.tensor([0, 1]), method)
+
+
+@pytest.mark.parametrize(
+    "method",
+    ["attention", "rollout", "gradient_attention", "integrated_gradients", "occlusion"],
+)
+@pytest.mark.parametrize("fault", [None, "class", "model"])
+def test_the_model_is_left_as_it_was_found(method, fault, monkeypatch):
+    model = tiny.model("vit").train()
+    classes = torch.tensor([0, 10 if fault == "class" else 1])
+
+    def fail(_features):
+        raise IndexError("from inside the model")
+
+    if fault == "model":
+        monkeypatch.setattr(model, "pool", fail)
+    expected = {None: None, "class": ValueError, "model": IndexError}[fault]
+    if expected is None:
+        saliency.explain(model, tiny.images(2), classes, method)
+    else:
+        with pytest.raises(expected):
+            saliency.explain(model, tiny.images(2), classes, method)
+    assert tiny.hooks(model) == 0
+    assert all(module.training for module in model.modules())
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_a_planted_patch_is_found_by_a_taught_model_and_not_by_an_untaught_one():
+    images, labels, masks = tiny.planted(100, seed=999)
+    model = tiny.taught("vit", steps=50)
+    assert (model(images).argmax(dim=1) == labels).float().mean() > 0.95
+    images, labels, masks = images[labels == 1], labels[labels == 1], masks[labels == 1]
+
+    def found(model, method):
+        maps = saliency.explain(model, images, labels, method).numpy()
+        good = np.array([reason is None for reason in placement.refusals(maps)])
+        return placement.share_inside(maps[good], masks[good]).mean()
+
+    bars = {"gradient_attention": 0.8, "grad_cam": 0.6, "attention": 0.4, "rollout": 0.25}
+    for method, bar in bars.items():
+        assert found(model, method) > bar > 3 * masks.mean()
+        # Random weights see that something stands out, but hardly look at it.
+        assert found(tiny.model("vit", seed=1), method) < 0.6 * bar
+
+
+def test_questions_that_make_no_sense_are_refused():
+    images, classes = tiny.images(2), torch.tensor([0, 1])
+    with pytest.raises(ValueError, match="cannot explain a cnn; use grad_cam"):
+        saliency.explain(tiny.model("cnn"), images, classes, "rollout")
+    with pytest.raises(ValueError, match="'gradcam' cannot explain a vit"):
+        saliency.explain(tiny.model("vit"), images, classes, "gradcam")
+    with pytest.raises(ValueError, match="only grad_cam takes a layer"):
+        saliency.explain(tiny.model("vit"), images, classes, "rollout", layer="blocks.0.norm1")
+    with pytest.raises(ValueError, match="classes must be"):
+        saliency.explain(tiny.model("vit"), images, torch.tensor([0, 10]), "attention")
+
+
+@pytest.mark.parametrize("kind", ["cnn", "vit"])
+@pytest.mark.parametrize("value", [0.0, 0.5, float("nan")])
+def test_flat_and_broken_pictures_give_a_finite_map_or_a_refused_one(kind, value):
+    model, images = tiny.model(kind), torch.full((1, 3, 32, 32), value)
+    for method in saliency.methods_for(model):
+        maps = saliency.explain(model, images, torch.tensor([3]), method)
+        if value != value:  # NaN
+            assert placement.refusals(maps.numpy()) != [None]
+        else:
+            assert torch.isfinite(maps).all()

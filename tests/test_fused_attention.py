@@ -1,0 +1,151 @@
+import logging
+
+import pytest
+import torch
+
+import small
+from visavis import models, train
+from visavis.config import ViTConfig
+from visavis.errors import EnvironmentFault
+from visavis.models import attention
+
+requires_compiler = pytest.mark.skipif(attention.compiler() is None, reason="no C++ compiler")
+
+
+def written_out(qkv, bias):
+    """softmax(q k^T / sqrt(16) + bias) v, heads beside one another."""
+    q, k, v = qkv.unflatten(2, (3, len(bias), 16)).permute(2, 0, 3, 1, 4)
+    weights = (q @ k.mT / 4 + bias).softmax(dim=-1)
+    return (weights @ v).transpose(1, 2).flatten(2)
+
+
+def results(function, qkv, bias, gradient):
+    """What it returns, and both gradients, in float64."""
+    qkv, bias = (x.detach().clone().requires_grad_() for x in (qkv, bias))
+    read = function(qkv, bias)
+    read.backward(gradient.to(read.dtype))
+    return [x.double() for x in (read.detach(), qkv.grad, bias.grad)]
+
+
+def drawn(n, t, heads, scale=2.0):
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((n, t, 3 * heads * 16), (heads, t, t), (n, t, heads * 16))
+    return [scale * torch.randn(shape, generator=generator) for shape in shapes]
+
+
+def gradients(model):
+    """All in one vector. The last block's offset bias has none: the class token alone reads."""
+    found = [parameter.grad for parameter in model.parameters()]
+    return torch.cat([gradient.flatten() for gradient in found if gradient is not None])
+
+
+def distance(found, exact):
+    return ((found - exact).norm() / exact.norm()).item()
+
+
+@requires_compiler
+@pytest.mark.parametrize(
+    ("n", "t", "heads"), [(3, 37, 12), (17, 65, 3), (1, 1, 1), (33, 5, 2), (2, 16, 2), (2, 257, 1)]
+)
+def test_the_kernel_agrees_with_float64(n, t, heads):
+    qkv, bias, gradient = drawn(n, t, heads)
+    exact = results(written_out, qkv.double(), bias.double(), gradient)
+    for found, expected in zip(results(attention.attend, qkv, bias, gradient), exact, strict=True):
+        torch.testing.assert_close(
+            found, expected, rtol=1e-5, atol=1e-5 * gradient.abs().max().item()
+        )
+
+
+@requires_compiler
+def test_in_bf16_the_kernel_is_as_exact_as_products_written_out():
+    qkv, bias, gradient = drawn(8, 37, 4)
+    qkv, gradient = qkv.bfloat16(), gradient.bfloat16()
+    exact = results(written_out, qkv.double(), bias.double(), gradient)
+    usual = results(written_out, qkv, bias.bfloat16(), gradient)
+    for found, other, expected in zip(
+        results(attention.attend, qkv, bias, gradient), usual, exact, strict=True
+    ):
+        assert distance(found, expected) < min(0.01, distance(other, expected))
+
+
+@requires_compiler
+def test_large_scores_do_not_overflow_and_nan_is_not_hidden():
+    qkv, bias, gradient = drawn(1, 5, 1, scale=300.0)
+    exact = results(written_out, qkv.double(), bias.double(), gradient)
+    for found, expected in zip(results(attention.attend, qkv, bias, gradient), exact, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-3)
+    qkv[0, 2, 3] = float("nan")  # a query of token 2
+    read = attention.attend(qkv, bias)
+    assert read[0, 2].isnan().all() and read[0, [0, 1, 3, 4]].isfinite().all()
+
+
+@requires_compiler
+def test_threads_change_no_bit(monkeypatch):
+    one, two = [], []
+    for threads, kept in ((1, one), (2, two)):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        kept += results(attention.attend, *drawn(37, 17, 2))
+    for a, b in zip(one, two, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_other_heads_are_refused():
+    qkv, bias, _ = drawn(1, 5, 2)
+    with pytest.raises(ValueError, match="heads of 16"):
+        attention.attend(qkv, bias[:1])
+    with pytest.raises(EnvironmentFault, match="24 numbers long"):
+        models.build(ViTConfig(width=48, heads=2)).fuse_attention()
+
+
+@requires_compiler
+@pytest.mark.parametrize(("bf16", "tolerance"), [(False, 1e-5), (True, 0.02)])
+@pytest.mark.parametrize("side", [24, 32])
+def test_a_compiled_step_agrees_with_the_plain_one_in_float32(bf16, tolerance, side):
+    """Logits, and the gradients of all weights; the distance of two is a share of their length."""
+    torch.manual_seed(0)
+    model = models.build(ViTConfig(width=64, depth=3, heads=4))
+    for parameter in model.parameters():  # no branch is empty, as it is at first
+        torch.nn.init.trunc_normal_(parameter, std=0.1)
+    images = torch.rand(9, 3, side, side)
+
+    def step():
+        model.zero_grad()
+        with torch.autocast(
+            "cpu", torch.bfloat16, enabled=model.blocks[0].attention.fused and bf16
+        ):
+            logits = model(images).float()
+        logits.square().sum().backward()
+        return logits.detach(), gradients(model)
+
+    plain = step()
+    model.fuse_attention()
+    for found, expected in zip(step(), plain, strict=True):
+        assert 0 < distance(found, expected) < tolerance
+
+
+@requires_compiler
+def test_answers_and_hooks_are_those_of_the_attention_written_out():
+    model = models.build(ViTConfig(width=32, depth=2, heads=2))
+    model.fuse_attention()
+    model.eval()
+    seen = []
+    model.blocks[0].attention.softmax.register_forward_hook(lambda *call: seen.append(call[2]))
+    model(torch.rand(2, 3, 32, 32))
+    assert seen[0].shape == (2, 2, 65, 65)
+
+
+@pytest.mark.parametrize("failing", ["/bin/false", "/nowhere/g++", None])
+def test_a_compiler_that_fails_costs_a_sentence(tmp_path, monkeypatch, caplog, failing):
+    attention.kernel.cache_clear()
+    monkeypatch.setattr(attention, "compiler", lambda: failing)
+    monkeypatch.setattr(train.hardware, "use_compile", lambda *arguments, **options: True)
+    # Heads of the right size: what is refused is the compiler.
+    plan = small.experiment()
+    plan = plan.__class__(
+        **{**plan.__dict__, "vit": ViTConfig(width=32, depth=1, heads=2, optim=small.OPTIM)}
+    )
+    with caplog.at_level(logging.INFO):
+        train.train(tmp_path / "vit", plan, "vit", small.dataset())
+    attention.kernel.cache_clear()
+    assert "attention is not compiled" in caplog.text
+    assert (tmp_path / "vit" / "weights.safetensors").exists()
