@@ -1,11 +1,12 @@
+import dataclasses
 import logging
 
 import pytest
 import torch
 
 import small
-from visavis import models, train
-from visavis.config import ViTConfig
+from visavis import models, runs, train
+from visavis.config import TrainConfig, ViTConfig
 from visavis.errors import EnvironmentFault
 from visavis.models import attention
 
@@ -134,18 +135,33 @@ def test_answers_and_hooks_are_those_of_the_attention_written_out():
     assert seen[0].shape == (2, 2, 65, 65)
 
 
+def trained(folder, compile):
+    """A ViT with heads of the right size; what its folder says of compiling."""
+    plan = dataclasses.replace(
+        small.experiment(),
+        vit=ViTConfig(width=32, depth=2, heads=2, optim=small.OPTIM),
+        train=TrainConfig(device="cpu", precision="float32", compile=compile),
+    )
+    train.train(folder, plan, "vit", small.dataset())
+    assert (folder / runs.WEIGHTS).exists()
+    return runs.read_json(folder / runs.PROVENANCE)["compiled"]
+
+
+@requires_compiler
+def test_a_training_says_whether_it_was_compiled(tmp_path):
+    assert trained(tmp_path / "on", "on") is True
+    assert trained(tmp_path / "off", "off") is False
+    losses = [
+        [row["val_loss"] for row in runs.read_history(tmp_path / name)] for name in ("on", "off")
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
 @pytest.mark.parametrize("failing", ["/bin/false", "/nowhere/g++", None])
 def test_a_compiler_that_fails_costs_a_sentence(tmp_path, monkeypatch, caplog, failing):
     attention.kernel.cache_clear()
     monkeypatch.setattr(attention, "compiler", lambda: failing)
-    monkeypatch.setattr(train.hardware, "use_compile", lambda *arguments, **options: True)
-    # Heads of the right size: what is refused is the compiler.
-    plan = small.experiment()
-    plan = plan.__class__(
-        **{**plan.__dict__, "vit": ViTConfig(width=32, depth=1, heads=2, optim=small.OPTIM)}
-    )
     with caplog.at_level(logging.INFO):
-        train.train(tmp_path / "vit", plan, "vit", small.dataset())
+        assert trained(tmp_path / "vit", "on") is False
     attention.kernel.cache_clear()
     assert "attention is not compiled" in caplog.text
-    assert (tmp_path / "vit" / "weights.safetensors").exists()

@@ -10,16 +10,18 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize(
-    ("pictures", "compiler", "expected"),
+    ("vectors", "pictures", "compiler", "expected"),
     [
-        (400_000, "/usr/bin/g++", True),
-        (1_000, "/usr/bin/g++", False),  # would not repay the compilation
-        (400_000, None, False),
+        (True, 400_000, "/usr/bin/g++", True),
+        (False, 400_000, "/usr/bin/g++", False),  # slower there
+        (True, 1_000, "/usr/bin/g++", False),  # would not repay the compilation
+        (True, 400_000, None, False),
     ],
 )
 def test_compiling_on_a_cpu_needs_a_compiler_and_a_long_training(
-    monkeypatch, pictures, compiler, expected
+    monkeypatch, vectors, pictures, compiler, expected
 ):
+    monkeypatch.setattr(hardware, "wide_vectors", lambda: vectors)
     monkeypatch.setattr(shutil, "which", lambda name: compiler)
     assert hardware.use_compile(TrainConfig(), CPU, pictures=pictures) is expected
 

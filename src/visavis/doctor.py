@@ -120,8 +120,10 @@ def _gpu(name: str) -> Check:
 
 def _compiler(name: str) -> Check:
     from visavis.errors import EnvironmentFault
-    from visavis.models.attention import compiler, kernel
+    from visavis.models.attention import compiler, kernel, wide_vectors
 
+    if not wide_vectors():
+        return Check(name, "ok", "not needed; without AVX-512 compiled attention is no faster")
     if (path := compiler()) is None:
         advice = "install g++ to train the ViT faster (on Debian and Ubuntu: apt install g++)"
         return Check(name, "warn", "none; the ViT's attention is not compiled", advice)

@@ -133,7 +133,10 @@ class MuonAdamW(torch.optim.Optimizer):
 
     def _kept(self, name: str, parameters: list[Tensor]) -> list[Tensor]:
         """The state called `name` of each parameter, at first zeros."""
-        return [self.state[p].setdefault(name, torch.zeros_like(p)) for p in parameters]
+        for parameter in parameters:
+            if name not in self.state[parameter]:
+                self.state[parameter][name] = torch.zeros_like(parameter)
+        return [self.state[parameter][name] for parameter in parameters]
 
 
 def optimizer(

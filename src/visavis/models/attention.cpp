@@ -72,9 +72,9 @@ float sum(Vector x) { return reduce<true, SIZE>((const float*)&x); }
 
 float maximum(Vector x) { return reduce<false, SIZE>((const float*)&x); }
 
-// e^x for x <= 0, to about 2e-7 of it; at most 1e-37 where x < -86.
+// e^x for x <= 0, to about 1e-6 of it; 0 up to -80, so that no product is subnormal, and slow.
 Vector exponential(Vector x) {
-    x = x < -86.0f ? Vector{} - 86.0f : x;  // this way round NaN stays
+    x = x < -80.0f ? Vector{} - 80.0f : x;  // this way round NaN stays
     Vector power = x * 1.44269504f;
     Vector shifted = power + 12582912.0f;  // 1.5 x 2^23: the nearest integer is in the low bits
     Integers exponent = (Integers)shifted - 0x4b400000;
@@ -86,7 +86,7 @@ Vector exponential(Vector x) {
     y = y * rest + 2.4022651e-1f;
     y = y * rest + 6.9314718e-1f;
     y = y * rest + 1.0f;
-    return (Vector)((Integers)y + (exponent << 23));
+    return x <= -80.0f ? Vector{} : (Vector)((Integers)y + (exponent << 23));
 }
 
 // One picture and head, and room for what is computed of it. `padded` tokens fill whole vectors.

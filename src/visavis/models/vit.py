@@ -56,7 +56,7 @@ class SelfAttention(nn.Module):
             return self.output(attend(qkv, self.bias(t)))
         qkv = qkv.view(n, t, 3, self.heads, size)
         if not (torch.is_grad_enabled() or self.softmax._forward_hooks):
-            # Nobody asks for the weights. The fused kernel is faster at answering, not at learning.
+            # Nobody asks for the weights. PyTorch's kernel is faster at answering, not at learning.
             q, k, v = qkv.permute(2, 0, 3, 1, 4)
             bias = self.bias(t).to(q.dtype)[None]
             read = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
