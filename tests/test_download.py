@@ -106,8 +106,8 @@ def forbidden(handler, start):
 def dripping(handler, start):
     handler.head(206 if start else 200, len(CONTENT) - start)
     try:
-        for at in range(start, len(CONTENT), 500):
-            handler.wfile.write(CONTENT[at : at + 500])
+        for at in range(start, len(CONTENT), 50):
+            handler.wfile.write(CONTENT[at : at + 50])
             time.sleep(0.02)
     except OSError:
         pass  # the other side went away
