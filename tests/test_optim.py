@@ -60,6 +60,27 @@ def test_adamw_equals_torchs():
     torch.testing.assert_close(ours, theirs)
 
 
+def test_a_step_of_muon_equals_one_written_out_for_each_matrix():
+    torch.manual_seed(0)
+    shapes = [(6, 2, 3, 3), (6, 2, 3, 3), (40, 2, 3, 3), (5, 8)]  # a pair, a high and a wide one
+    parameters = [nn.Parameter(torch.randn(shape)) for shape in shapes]
+    expected = [p.detach().clone() for p in parameters]
+    averages = [torch.zeros(shape) for shape in shapes]
+    scales = [1, 1, (40 / 18) ** 0.5, 1]
+    group = {"muon": True, "lr": 0.1, "weight_decay": 0.05, "momentum": 0.7}
+    muon = MuonAdamW([{"params": parameters, **group}])
+    for _ in range(3):
+        for i, parameter in enumerate(parameters):
+            gradient = torch.randn(parameter.shape)
+            parameter.grad = gradient.clone()
+            averages[i] = 0.7 * averages[i] + 0.3 * gradient
+            nesterov = 0.3 * gradient + 0.7 * averages[i]
+            update = orthogonalize(nesterov.flatten(1)).view(parameter.shape)
+            expected[i] = (1 - 0.1 * 0.05) * expected[i] - 0.1 * scales[i] * update
+        muon.step()
+    torch.testing.assert_close([p.detach() for p in parameters], expected)
+
+
 def test_muon_lowers_a_loss_whatever_the_gradients_scale():
     def after(scale):
         torch.manual_seed(0)

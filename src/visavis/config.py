@@ -228,8 +228,9 @@ class TrainConfig:
     """auto: bf16 on a GPU that has it, and on a CPU where a short probe finds it faster. Weights
     are float32 in any case."""
     compile: Literal["auto", "on", "off"] = "auto"
-    """For the ViT's training step: on a CPU with AVX-512 a kernel for its attention, by g++;
-    elsewhere torch.compile. auto: where the training is long enough to repay it."""
+    """For the ViT's training step: on a CPU with AVX-512 a kernel for its attention, by g++, where
+    --vit.width is 16 times --vit.heads; on a GPU torch.compile. auto: where the training is long
+    enough to repay it."""
 
 
 @dataclass(frozen=True, kw_only=True)

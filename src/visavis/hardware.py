@@ -1,4 +1,4 @@
-"""What this machine can do, found by asking it: device, precision, compiler."""
+"""What this machine can do, found by asking it: device, precision, whether compiling pays."""
 
 import contextlib
 import functools

@@ -31,7 +31,7 @@ from visavis.train import train
 log = logging.getLogger(__name__)
 
 COMPILED_SPEEDUP = 1.1
-"""What compiled attention gains for the ViT on a CPU; for the estimate only."""
+"""What compiled attention gains for the ViT on a CPU; for the estimate only. GPU: not known."""
 
 AGAIN = 0.15
 """Share of the explaining that another training takes: for one class, and not measured; likewise.
@@ -173,7 +173,8 @@ def _tell_duration(out: Path, experiment: Experiment, preset_name: str, dataset:
                 plan.train, device, pictures=pictures * optim.epochs
             )
             work = optim.effort(first) * pictures
-            total += work * step / (COMPILED_SPEEDUP if compiled else 1)
+            faster = compiled and device.type == "cpu"
+            total += work * step / (COMPILED_SPEEDUP if faster else 1)
             share = AGAIN if folder in again else 1
             total += 0 if explained else share * answers(name, plan) * step / ANSWERS_PER_STEP
         return total

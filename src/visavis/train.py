@@ -201,7 +201,7 @@ def _fused(model: Model) -> bool:
     try:
         cast(ViT, model).fuse_attention()
     except EnvironmentFault as fault:
-        log.info("vit: attention is not compiled, which is slower: %s", fault)
+        log.info("vit: attention is not compiled: %s", fault)
         return False
     return True
 

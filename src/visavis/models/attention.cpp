@@ -9,7 +9,8 @@
 //     read     n t heads 16     as qkv
 //     softmax  n heads t 2      float32; of each row its largest score, and 1 / its denominator
 //
-// Vectors are those of GCC and Clang, so any processor will do; `omp` is what PyTorch itself uses.
+// Vectors are those of GCC and Clang: right on any processor, fast where one register holds one
+// (AVX-512). `omp` is what PyTorch itself uses.
 
 #include <cstdint>
 #include <cstring>
@@ -125,7 +126,7 @@ struct Head {
             for (int c = 0; c < SIZE; c++) to[c * padded + i] = from[i * SIZE + c];
     }
 
-// out[row + r] = start[row + r] + a[row + r] . columns, for ROWS rows.
+    // out[row + r] = start[row + r] + a[row + r] . columns, for ROWS rows.
     void products(int row, const std::vector<Vector>& a, const std::vector<Vector>& columns,
                   const Vector* start, Vector* out) {
         const float* numbers = (const float*)&a[row];
