@@ -208,7 +208,8 @@ def findings(
             sensitivity = told(placement.class_sensitivity(of.maps[sample], of.others))
         method = saliency.METHODS[name]
         for reason, count in reasons.items():
-            tell("%s: %d maps are not scored: %s.", method.label, count, reason)
+            noun = "map is" if count == 1 else "maps are"
+            tell("%s: %d %s not scored: %s.", method.label, count, noun, reason)
         known = placement.without_refused(maps[name])
         methods[name] = {
             "label": method.label,
