@@ -104,7 +104,7 @@ def main(folder: str, seed: int) -> None:
         net.train()
         start = time.perf_counter()
         batches = TrainingBatches(pixels, labels, augmentation, seed=seed, epoch=epoch)
-        for images, answers in batches:
+        for images, answers, _ in batches:
             with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
                 logits = net(normalized(images))
             loss = F.cross_entropy(logits.float(), answers, label_smoothing=0.2, reduction="sum")

@@ -29,10 +29,10 @@ def test_images_are_channels_first_in_zero_to_one():
 def test_an_epoch_sees_each_picture_at_most_once_and_leaves_out_less_than_a_batch():
     pixels, labels = numbered(50)
     batches = list(TrainingBatches(pixels, labels, PLAIN, seed=0, epoch=0))
-    seen = torch.cat([batch_labels for _, batch_labels in batches])
+    seen = torch.cat([batch_labels for _, batch_labels, _ in batches])
     assert len(batches) == 7
     assert len(seen) == len(seen.unique()) == 49
-    images = torch.cat([images for images, _ in batches])
+    images = torch.cat([images for images, *_ in batches])
     assert torch.equal(images, pixels[seen].float() / 255)  # each with its own label
 
 
@@ -42,7 +42,7 @@ def test_an_epoch_repeats_from_seed_and_number_alone():
 
     def epoch(seed, number):
         return torch.cat(
-            [x for x, _ in TrainingBatches(pixels, labels, config, seed=seed, epoch=number)]
+            [x for x, *_ in TrainingBatches(pixels, labels, config, seed=seed, epoch=number)]
         )
 
     assert torch.equal(epoch(0, 3), epoch(0, 3))
@@ -61,7 +61,7 @@ def test_one_half_is_mirrored_in_even_epochs_and_the_other_in_odd_ones():
     config = OptimConfig(batch_size=200, shift=0)
 
     def mirrored(epoch):
-        images, seen = next(iter(TrainingBatches(pixels, labels, config, seed=0, epoch=epoch)))
+        images, seen, _ = next(iter(TrainingBatches(pixels, labels, config, seed=0, epoch=epoch)))
         plain = pixels[seen].float() / 255
         same = (images == plain).flatten(1).all(dim=1)
         flipped = (images == plain.flip(3)).flatten(1).all(dim=1)
@@ -108,7 +108,7 @@ def test_the_first_epochs_see_squares_from_anywhere_inside_their_picture(side):
         return next(iter(TrainingBatches(pixels, labels, config, seed=0, epoch=number)))
 
     assert epoch(2)[0].shape[2:] == (32, 32)
-    images, seen = epoch(1)
+    images, seen, _ = epoch(1)
     corners = []
     for image, picture in zip(images, pixels[seen].float() / 255, strict=True):
         squares = picture.unfold(1, side, 1).unfold(2, side, 1)
@@ -119,7 +119,27 @@ def test_the_first_epochs_see_squares_from_anywhere_inside_their_picture(side):
     assert {column for _, column in corners} == set(range(33 - side))
 
 
-def test_the_effort_of_epochs_is_their_share_of_the_area():
+def test_half_of_the_easiest_are_left_out_but_in_the_first_and_the_last_epochs():
+    pixels, labels = numbered(200)
+    losses = torch.randperm(200, generator=torch.Generator().manual_seed(1)).float()
+    config = OptimConfig(batch_size=10, epochs=5, whole_epochs=2, skip=0.3)
+
+    def seen(epoch, seed=0):
+        batches = TrainingBatches(pixels, labels, config, seed=seed, epoch=epoch, losses=losses)
+        chosen = torch.cat([which for *_, which in batches])
+        assert len(batches) == len(chosen) / 10 == len(chosen.unique()) / 10
+        return set(chosen.tolist())
+
+    assert [len(seen(epoch)) for epoch in range(5)] == [200, 140, 140, 200, 200]
+    easier = set((losses < 120).nonzero().flatten().tolist())
+    for epoch in (1, 2):
+        assert set(range(200)) - seen(epoch) < easier
+    assert seen(1) != seen(2)
+
+
+def test_the_effort_of_epochs_is_their_share_of_the_area_and_of_the_pictures():
+    skipping = OptimConfig(epochs=4, crop=16, whole_epochs=1, skip=0.5)
+    assert skipping.effort() == 1 / 4 + 1 / 8 + 1 / 8 + 1
     config = OptimConfig(epochs=4, crop=16, whole_epochs=1, cutmix=0.5)
     assert [config.side(epoch) for epoch in range(4)] == [16, 16, 16, 32]
     assert [config.mixed_fraction(epoch) for epoch in range(4)] == [0.5, 0.5, 0.5, 0]

@@ -5,7 +5,7 @@ import logging
 import pickle
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning
 import torch
@@ -14,6 +14,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from tqdm import tqdm
 
 from visavis import hardware, runs
+from visavis.classifier import Classifier
 from visavis.config import OptimConfig
 from visavis.errors import CheckpointError, EnvironmentFault
 
@@ -91,10 +92,9 @@ class History(Callback):
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         # An epoch that was told but not checkpointed is trained again.
         self.rows = runs.read_history(self.folder)[: trainer.current_epoch]
-        steps = int(trainer.num_training_batches)
         self.bar = tqdm(
-            total=self.config.epochs * steps,
-            initial=len(self.rows) * steps,
+            total=cast(Classifier, module).steps,
+            initial=trainer.global_step,
             desc=f"train {self.name}",
             unit="step",
             leave=False,

@@ -15,6 +15,8 @@ from visavis.models import Model
 from visavis.optim import learning_rate_factor, optimizer
 
 Batch = tuple[Float[Tensor, "n 3 h w"], Int64[Tensor, " n"]]
+TrainingBatch = tuple[Float[Tensor, "n 3 h w"], Int64[Tensor, " n"], Int64[Tensor, " n"]]
+"""And which of the training pictures they are."""
 Split = tuple[Tensor, Tensor]
 """uint8 pixels (n, 3, 32, 32) and labels (n,), both on the device."""
 
@@ -44,6 +46,8 @@ class Classifier(lightning.LightningModule):
         self.seed = seed
         self.muon_dtype = torch.bfloat16 if bf16 else torch.float32
         self._training, self._validation = training, validation
+        # No buffer: the state is the model's alone.
+        self._losses = torch.full((len(training[1]),), torch.inf, device=training[1].device)
         # A function, not a module: the state keeps the plain model's names, and validation runs
         # the plain model, which spares a second compilation.
         self.training_forward = (
@@ -51,9 +55,15 @@ class Classifier(lightning.LightningModule):
         )
 
     @property
-    def steps_per_epoch(self) -> int:
-        """Training steps in an epoch."""
-        return len(self.train_dataloader())
+    def steps(self) -> int:
+        """Training steps in all epochs together."""
+        return sum(len(self._batches(epoch)) for epoch in range(self.config.epochs))
+
+    @property
+    def pictures_seen(self) -> int:
+        """Over all epochs, each as often as it is seen."""
+        batches = (self._batches(epoch) for epoch in range(self.config.epochs))
+        return sum(len(epoch) * epoch.batch_size for epoch in batches)
 
     def first_batches(self) -> list[Float[Tensor, "b 3 h w"]]:
         """Pictures as the first epoch sees them, and the last, where that differs."""
@@ -66,19 +76,23 @@ class Classifier(lightning.LightningModule):
         return self._batches(self.current_epoch)
 
     def _batches(self, epoch: int) -> TrainingBatches:
-        return TrainingBatches(*self._training, self.config, seed=self.seed, epoch=epoch)
+        return TrainingBatches(
+            *self._training, self.config, seed=self.seed, epoch=epoch, losses=self._losses
+        )
 
     def val_dataloader(self) -> EvaluationBatches:
         """The validation pictures."""
         return EvaluationBatches(*self._validation)
 
-    def training_step(self, batch: Batch, index: int) -> Float[Tensor, ""]:
-        images, labels = batch
+    def training_step(self, batch: TrainingBatch, index: int) -> Float[Tensor, ""]:
+        images, labels, chosen = batch
         foreign = torch.zeros(len(labels), device=labels.device)
         if fraction := self.config.mixed_fraction(self.current_epoch):
-            images, foreign = cutmix(images, fraction, self._draws(index))
+            images, foreign = cutmix(images, fraction, self._draws())
         logits = self.training_forward(_channels_last(images)).float()
-        loss = mixed_loss(logits, labels, foreign, smoothing=self.config.label_smoothing)
+        losses = mixed_losses(logits, labels, foreign, smoothing=self.config.label_smoothing)
+        self._losses[chosen] = losses.detach()
+        loss = losses.mean()
         if index % 20 == 0 and not torch.isfinite(loss):  # not every step: a GPU would wait for it
             raise self._diverged()
         answers = logits.detach().argmax(dim=1)
@@ -90,10 +104,17 @@ class Classifier(lightning.LightningModule):
         self.log("learning_rate", rate, on_step=True, on_epoch=False)
         return loss
 
-    def _draws(self, index: int) -> torch.Generator:
-        """What step `index` of this epoch draws from, the same after an interruption."""
-        step = self.current_epoch * self.steps_per_epoch + index
-        return torch.Generator().manual_seed((self.seed + 1) * 1_000_000_007 + step)
+    def _draws(self) -> torch.Generator:
+        """What this step draws from, the same after an interruption."""
+        return torch.Generator().manual_seed((self.seed + 1) * 1_000_000_007 + self.global_step)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Who is easy is part of what a training goes on from."""
+        checkpoint["losses"] = self._losses.cpu()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Read it back."""
+        self._losses.copy_(checkpoint["losses"])
 
     def validation_step(self, batch: Batch, index: int) -> None:
         images, labels = batch
@@ -111,7 +132,7 @@ class Classifier(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Muon and AdamW under one schedule, stepped every batch."""
-        steps = self.steps_per_epoch * self.config.epochs
+        steps = self.steps
         muon = optimizer(self.model, self.config, dtype=self.muon_dtype)
         schedule = torch.optim.lr_scheduler.LambdaLR(
             muon,
@@ -129,19 +150,19 @@ class Classifier(lightning.LightningModule):
         )
 
 
-def mixed_loss(
+def mixed_losses(
     logits: Float[Tensor, "n classes"],
     labels: Int64[Tensor, " n"],
     foreign: Float[Tensor, " n"],
     *,
     smoothing: float,
-) -> Float[Tensor, ""]:
+) -> Float[Tensor, " n"]:
     """Cross-entropy where a share `foreign` of each picture is of the one before it (`roll(1)`)."""
     own, other = (
         F.cross_entropy(logits, classes, label_smoothing=smoothing, reduction="none")
         for classes in (labels, labels.roll(1))
     )
-    return torch.lerp(own, other, foreign).mean()
+    return torch.lerp(own, other, foreign)
 
 
 def _channels_last(images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:

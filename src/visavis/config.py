@@ -104,8 +104,11 @@ class OptimConfig:
     crop: int = 32
     """Side of the square, at a random place in each picture, that all but the last epochs see,
     pixels; they cost its share of the area. 32: whole pictures. For the ViT in whole patches."""
+    skip: float = 0.0
+    """Share of the training pictures left out of each epoch but the first and the last
+    --whole-epochs: half of the easiest, drawn at random, by the loss when each was last seen."""
     whole_epochs: int = 1
-    """Epochs, the last ones, that see whole and unmixed pictures in any case."""
+    """Epochs, the last ones, that see all pictures, whole and unmixed, in any case."""
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -130,6 +133,7 @@ class OptimConfig:
             )
 
         _require(0 <= self.cutmix <= 1, f"{_flag('cutmix')} is {self.cutmix}; use 0 to 1")
+        _require(0 <= self.skip <= 0.5, f"{_flag('skip')} is {self.skip}; use 0 to 0.5")
 
     def side(self, epoch: int) -> int:
         """Height and width of what `epoch`, counted from 0, sees of each picture, pixels."""
@@ -139,10 +143,17 @@ class OptimConfig:
         """Of how many pictures `epoch`, counted from 0, shows a rectangle of another one."""
         return self.cutmix if epoch < self.epochs - self.whole_epochs else 0.0
 
+    def skipped_fraction(self, epoch: int) -> float:
+        """How many of the pictures `epoch`, counted from 0, leaves out."""
+        return self.skip if 0 < epoch < self.epochs - self.whole_epochs else 0.0
+
     def effort(self, first: int = 0) -> float:
-        """How many epochs of whole pictures cost about as much as those from `first` on."""
-        squares = ((self.side(epoch) / IMAGE_SIDE) ** 2 for epoch in range(first, self.epochs))
-        return sum(squares, 0.0)
+        """How many epochs of all pictures, whole, cost about as much as those from `first` on."""
+        costs = (
+            (self.side(epoch) / IMAGE_SIDE) ** 2 * (1 - self.skipped_fraction(epoch))
+            for epoch in range(first, self.epochs)
+        )
+        return sum(costs, 0.0)
 
 
 CNN_OPTIM = OptimConfig(muon_learning_rate=0.1, learning_rate=0.01, momentum=0.7, weight_decay=0.05)

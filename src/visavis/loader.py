@@ -28,8 +28,14 @@ def to_tensor(pixels: np.ndarray) -> UInt8[Tensor, "n 3 32 32"]:
 class TrainingBatches:
     """One epoch of shuffled, augmented batches of one size; pictures that fill none are left out.
 
-    The order and every random choice follow from the seed and the epoch alone, so that an
-    interrupted training goes on exactly as it would have without the interruption.
+    The order and every random choice follow from the seed, the epoch and the losses alone, so that
+    an interrupted training goes on exactly as it would have without the interruption.
+
+    Args:
+        losses: of each picture when it was last seen. Where the config has the epoch skip some, a
+            random half of the easiest are left out: the easiest of all would else never be seen
+            again, and their losses never anew (InfoBatch, Qin et al. 2024, arXiv 2303.04947, which
+            also weights those that stay; here the last epochs see all pictures instead).
     """
 
     def __init__(
@@ -40,19 +46,29 @@ class TrainingBatches:
         *,
         seed: int,
         epoch: int,
+        losses: Float[Tensor, " n"] | None = None,
     ) -> None:
         self.pixels, self.labels, self.config = pixels, labels, config
-        self.batch_size = min(config.batch_size, len(labels))
+        self.losses = torch.zeros(len(labels)) if losses is None else losses
+        self.skipped = round(config.skipped_fraction(epoch) * len(labels))
+        self.batch_size = min(config.batch_size, len(labels) - self.skipped)
         self.epoch, self.seed = epoch, seed
         self.side = config.side(epoch)
         # On the CPU on purpose: the draws are then the same on every device.
         self.generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
 
     def __len__(self) -> int:
-        return len(self.labels) // self.batch_size
+        return (len(self.labels) - self.skipped) // self.batch_size
 
-    def __iter__(self) -> Iterator[tuple[Float[Tensor, "b 3 h w"], Int64[Tensor, " b"]]]:
+    def __iter__(
+        self,
+    ) -> Iterator[tuple[Float[Tensor, "b 3 h w"], Int64[Tensor, " b"], Int64[Tensor, " b"]]]:
+        """Images, their labels, and which pictures they are."""
         order = torch.randperm(len(self.labels), generator=self.generator)
+        if self.skipped:
+            easiest = self.losses.cpu().argsort(stable=True)[: 2 * self.skipped]
+            drawn = torch.randperm(len(easiest), generator=self.generator)[: self.skipped]
+            order = order[~torch.isin(order, easiest[drawn])]
         # Each picture by turns as it is and mirrored, which shows more in few epochs than chance
         # does (alternating flip, Jordan 2024, arXiv 2404.00498).
         first = torch.Generator().manual_seed(self.seed)
@@ -64,7 +80,7 @@ class TrainingBatches:
             pixels = augment(
                 self.pixels[chosen], mirror, self.config, self.generator, side=self.side
             )
-            yield pixels.float() / 255, self.labels[chosen]
+            yield pixels.float() / 255, self.labels[chosen], chosen
 
 
 class EvaluationBatches:

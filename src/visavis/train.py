@@ -172,7 +172,6 @@ def _fit(
     model.load_state_dict({key.removeprefix("model."): value for key, value in weights.items()})
     models.save(model, folder / runs.WEIGHTS)
     seconds = rows[-1]["elapsed_train_seconds"]
-    seen = module.steps_per_epoch * module.train_dataloader().batch_size * len(rows)
     runs.write_json(
         folder / runs.PROVENANCE,
         {**facts, "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")},
@@ -187,7 +186,7 @@ def _fit(
             "best_val_accuracy": best["val_accuracy"],
             "train_seconds": seconds,
             "pictures": pictures,
-            "pictures_per_second": seen / seconds,
+            "pictures_per_second": module.pictures_seen / seconds,
             "weights_sha256": runs.file_sha256(folder / runs.WEIGHTS),
             "resumed": resumed,
         },

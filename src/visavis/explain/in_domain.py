@@ -114,7 +114,7 @@ def adapted(
     batches = TrainingBatches(pixels, labels, settings, seed=SEED, epoch=0)
     layout = torch.channels_last
     with bar(len(batches) * batches.batch_size, "learning to see holes") as progress:
-        for step, (images, answers) in enumerate(batches):
+        for step, (images, answers, _) in enumerate(batches):
             factor = learning_rate_factor(step, steps=len(batches), warmup_fraction=0.1)
             for group, peak in zip(steps_taken.param_groups, peaks, strict=True):
                 group["lr"] = peak * factor
