@@ -54,7 +54,7 @@ def preset(name: Preset, source: Literal["cifar10", "shapes", "folder"]) -> Expe
             explain=explain,
         )
     if name == "best":
-        cnn, vit = ((128, 384, 512), 30), (192, 9, 40)
+        cnn, vit = ((128, 384, 512), 26), (192, 9, 40)
     else:
         cnn, vit = ((64, 256, 256), 12), (192, 6, 20)
     plan = _experiment(cnn=cnn, vit=vit, batch_size=batch_size, crop=24, explain=ExplainConfig())
@@ -62,7 +62,7 @@ def preset(name: Preset, source: Literal["cifar10", "shapes", "folder"]) -> Expe
     cnn_optim = replace(plan.cnn.optim, whole_epochs=2, cutout=8, label_smoothing=0.2)
     vit_optim = plan.vit.optim
     if name == "best":  # and forty a ViT
-        cnn_optim = replace(cnn_optim, whole_epochs=4)
+        cnn_optim = replace(cnn_optim, whole_epochs=3, skip=0.4)
         vit_optim = replace(vit_optim, whole_epochs=4, cutmix=0.5)
     return replace(
         plan, cnn=replace(plan.cnn, optim=cnn_optim), vit=replace(plan.vit, optim=vit_optim)
