@@ -335,7 +335,7 @@ def test_a_layer_that_is_hardly_known_is_no_rival():
     assert "(too few of their maps say anything: late)" in reason
     chosen, reason = choose([silent], fallback="last")
     assert chosen == "last"
-    assert "a map for at least 90% of the pictures" in reason
+    assert "a map for at least 90\N{NARROW NO-BREAK SPACE}% of the pictures" in reason
 
 
 def test_without_scores_the_last_layer_is_taken_and_it_says_why():

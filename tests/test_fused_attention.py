@@ -96,6 +96,8 @@ def test_other_heads_are_refused():
         attention.attend(qkv, bias[:1])
     with pytest.raises(EnvironmentFault, match="24 numbers long"):
         models.build(ViTConfig(width=48, heads=2)).fuse_attention()
+    with pytest.raises(EnvironmentFault, match="class token alone"):
+        models.build(ViTConfig(width=32, heads=2, depth=1)).fuse_attention()
 
 
 @requires_compiler

@@ -198,9 +198,12 @@ class ViT(nn.Module):
         For a model in training mode on a CPU. Hooks on the softmax see nothing of such steps.
 
         Raises:
-            EnvironmentFault: heads of another size than 16, no C++ compiler, or one that fails.
+            EnvironmentFault: heads of another size than 16, one block alone, no C++ compiler, or
+                one that fails.
         """
         blocks = cast(list[Block], self.blocks)
+        if len(blocks) == 1:
+            raise EnvironmentFault("a training step reads the last block for the class token alone")
         size = self.head.in_features // blocks[0].attention.heads
         if size != HEAD_SIZE:
             raise EnvironmentFault(f"heads are {size} numbers long, not {HEAD_SIZE}")

@@ -147,7 +147,9 @@ def layer_sweep(rows: Sequence[Mapping[str, Any]], colour: str = MODEL_COLOURS["
             if row[score] is not None:
                 face = colour if row["chosen"] else PAPER
                 _dot(axes, row[score], place + offset, colour, face=face, marker=marker)
-    for marker, label in (("o", "deletion"), ("s", "insertion")):
+    for marker, score in (("o", "deletion"), ("s", "insertion")):
+        drawn = any(row[score] is not None for row in rows)
+        label = score if drawn else f"{score}: no layer has a score"
         axes.plot([], [], marker, color=colour, markerfacecolor=PAPER, label=label)
     axes.plot([], [], "D", color=colour, label="chosen layer: filled")
     axes.axvline(0, color=MUTED, linewidth=1, linestyle=(0, (3, 3)), zorder=1)

@@ -122,8 +122,8 @@ def choose(
     if not scored:
         return fallback, (
             f"No layer with {GRID} × {GRID} cells has a score and a map for at least "
-            f"{1 - REFUSED_AT_MOST:.0%} of the pictures; {fallback} is used because it is the last "
-            "one that the answer depends on."
+            f"{100 * (1 - REFUSED_AT_MOST):.0f}\N{NARROW NO-BREAK SPACE}% of the pictures; "
+            f"{fallback} is used because it is the last one that the answer depends on."
         )
     best = max(scored, key=lambda row: row["deletion"]["value"])
     leads = {row["layer"]: ahead(best["layer"], row["layer"]) for row in scored}
