@@ -4,7 +4,8 @@
 
 Pictures per second, forward and backward without the optimiser, of the ViT of `standard` on random
 pictures: attention written out, and as one compiled call, by turns in one process, so that a noisy
-machine is as bad for the one as for the other. Median and best of ROUNDS steps.
+machine is as bad for the one as for the other. Median and best of ROUNDS steps. The process hands
+freed memory back, which `visavis train` does not (cli.py); all four are somewhat slower for that.
 """
 
 import json
@@ -54,7 +55,7 @@ def main() -> None:
                     "side": side,
                     "attention": "compiled" if fused else "written out",
                     "pictures_per_second": round(BATCH / statistics.median(steps)),
-                    "best": round(BATCH / min(steps)),
+                    "best_pictures_per_second": round(BATCH / min(steps)),
                 }
                 print(json.dumps(row), flush=True)
 

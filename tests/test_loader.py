@@ -30,6 +30,7 @@ def test_an_epoch_sees_each_picture_at_most_once_and_leaves_out_less_than_a_batc
     pixels, labels = numbered(50)
     batches = list(TrainingBatches(pixels, labels, PLAIN, seed=0, epoch=0))
     seen = torch.cat([batch_labels for _, batch_labels, _ in batches])
+    assert torch.equal(seen, torch.cat([chosen for *_, chosen in batches]))
     assert len(batches) == 7
     assert len(seen) == len(seen.unique()) == 49
     images = torch.cat([images for images, *_ in batches])
@@ -124,8 +125,8 @@ def test_half_of_the_easiest_are_left_out_but_in_the_first_and_the_last_epochs()
     losses = torch.randperm(200, generator=torch.Generator().manual_seed(1)).float()
     config = OptimConfig(batch_size=10, epochs=5, whole_epochs=2, skip=0.3)
 
-    def seen(epoch, seed=0):
-        batches = TrainingBatches(pixels, labels, config, seed=seed, epoch=epoch, losses=losses)
+    def seen(epoch):
+        batches = TrainingBatches(pixels, labels, config, seed=0, epoch=epoch, losses=losses)
         chosen = torch.cat([which for *_, which in batches])
         assert len(batches) == len(chosen) / 10 == len(chosen.unique()) / 10
         return set(chosen.tolist())
@@ -137,9 +138,16 @@ def test_half_of_the_easiest_are_left_out_but_in_the_first_and_the_last_epochs()
     assert seen(1) != seen(2)
 
 
+def test_where_less_than_a_batch_is_left_it_is_one_smaller_batch():
+    pixels, labels = numbered(20)
+    config = OptimConfig(batch_size=15, epochs=3, skip=0.4)
+    batches = TrainingBatches(pixels, labels, config, seed=0, epoch=1, losses=torch.rand(20))
+    assert [len(seen) for _, seen, _ in batches] == [12]
+
+
 def test_the_effort_of_epochs_is_their_share_of_the_area_and_of_the_pictures():
-    skipping = OptimConfig(epochs=4, crop=16, whole_epochs=1, skip=0.5)
-    assert skipping.effort() == 1 / 4 + 1 / 8 + 1 / 8 + 1
+    skipping = OptimConfig(epochs=4, crop=16, whole_epochs=1, skip=0.25)
+    assert skipping.effort() == 1 / 4 + 3 / 16 + 3 / 16 + 1
     config = OptimConfig(epochs=4, crop=16, whole_epochs=1, cutmix=0.5)
     assert [config.side(epoch) for epoch in range(4)] == [16, 16, 16, 32]
     assert [config.mixed_fraction(epoch) for epoch in range(4)] == [0.5, 0.5, 0.5, 0]

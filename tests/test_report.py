@@ -1,4 +1,5 @@
 import base64
+import dataclasses
 import hashlib
 import json
 import re
@@ -89,6 +90,20 @@ def test_says_which_epochs_saw_squares(experiment: Path, html: str) -> None:
     assert optim["crop"] == 24 and squares > 1
     assert f"The first {squares} epochs saw only a square of 24 × 24 pixels" in html
     assert "its share of the area (56" in html
+    assert "Each epoch but the first" not in html
+
+
+def test_says_which_epochs_left_out_whom(tmp_path: Path) -> None:
+    plan = preset("quick", "cifar10")
+    cnn, vit = (
+        dataclasses.replace(model, optim=dataclasses.replace(model.optim, skip=0.3, epochs=epochs))
+        for model, epochs in ((plan.cnn, 4), (plan.vit, 2))  # the ViT's two see all
+    )
+    plan = dataclasses.replace(plan, cnn=cnn, vit=vit)
+    write_experiment(tmp_path, sample=120, gallery=8, experiment=plan)
+    compare(tmp_path)
+    html = report(tmp_path).read_text(encoding="utf-8")
+    assert html.count("Each epoch but the first and the last left out 30") == 1
 
 
 def test_is_one_small_file_that_asks_for_nothing(html: str, page: Page) -> None:

@@ -59,9 +59,9 @@ def test_the_epoch_with_the_lowest_validation_loss_is_the_one_shipped_and_tested
     np.testing.assert_allclose(stored, expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["cnn", "vit"])
-def test_interrupted_and_resumed_equals_uninterrupted(tmp_path, monkeypatch, name):
-    # The broken epoch mixes pictures, and skips those that were easy in the one before it.
+@pytest.mark.parametrize(("name", "epoch"), [("cnn", 1), ("vit", 1), ("cnn", 2)])
+def test_interrupted_and_resumed_equals_uninterrupted(tmp_path, monkeypatch, name, epoch):
+    # The second epoch mixes pictures, and skips those that were easy in the one before it.
     optim = dataclasses.replace(OPTIM, epochs=3, cutmix=0.5, skip=0.4)
     data, config = dataset(), experiment(cnn=optim, vit=optim)
     train(tmp_path / "whole", config, name, data)
@@ -69,7 +69,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(tmp_path, monkeypatch, nam
     step = Classifier.training_step
 
     def interrupted(self, batch, index):
-        if self.current_epoch == 1 and index == 1:
+        if self.current_epoch == epoch and index == 1:
             raise KeyboardInterrupt
         return step(self, batch, index)
 
@@ -78,7 +78,8 @@ def test_interrupted_and_resumed_equals_uninterrupted(tmp_path, monkeypatch, nam
         with pytest.raises(KeyboardInterrupt):
             train(tmp_path / "parts", config, name, data)
     assert not (tmp_path / "parts" / runs.WEIGHTS).exists()
-    assert [row["epoch"] for row in runs.read_history(tmp_path / "parts")] == [1]
+    told = [row["epoch"] for row in runs.read_history(tmp_path / "parts")]
+    assert told == list(range(1, epoch + 1))
 
     train(tmp_path / "parts", config, name, data)
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
@@ -91,6 +92,32 @@ def test_interrupted_and_resumed_equals_uninterrupted(tmp_path, monkeypatch, nam
     assert runs.read_json(tmp_path / "parts" / runs.TRAINING)["resumed"]
     left = {path.name for path in (tmp_path / "parts").iterdir()}
     assert not left & {runs.RESUME, runs.BEST}
+
+
+def test_an_epoch_leaves_out_what_was_easy_in_the_one_before(tmp_path, monkeypatch):
+    step = Classifier.training_step
+    seen, losses = {}, {}
+
+    def watched(self, batch, index):
+        _, labels, chosen = batch
+        assert torch.equal(self._training[1][chosen], labels)
+        losses.setdefault(self.current_epoch, self._losses.clone())
+        loss = step(self, batch, index)
+        assert self._losses[chosen].mean().item() == pytest.approx(loss.item())
+        seen.setdefault(self.current_epoch, set()).update(chosen.tolist())
+        return loss
+
+    monkeypatch.setattr(Classifier, "training_step", watched)
+    optim = dataclasses.replace(OPTIM, epochs=3, skip=0.4)
+    train(tmp_path, experiment(cnn=optim), "cnn", dataset())
+    # Of 180 pictures in batches of 50: 3 steps, 2 of the 108 that are left, 3.
+    assert [len(seen[epoch]) for epoch in range(3)] == [150, 100, 150]
+    assert losses[1].isfinite().sum() == 150
+    easy = set(losses[1].argsort(stable=True)[:144].tolist())
+    assert len(set(range(180)) - seen[1] - easy) <= 8  # those that fill no batch
+    assert runs.read_history(tmp_path)[-1]["learning_rate"] == 0  # planned over 8 steps, not 9
+    told = runs.read_json(tmp_path / runs.TRAINING)
+    assert told["pictures_per_second"] * told["train_seconds"] == pytest.approx(400)
 
 
 def test_a_run_that_moved_keeps_its_best_epoch(tmp_path, monkeypatch):
@@ -279,6 +306,6 @@ def test_a_mixed_picture_counts_for_both_classes_by_their_share():
     logits, labels = torch.randn(4, 10), torch.tensor([3, 1, 4, 1])
     foreign = torch.tensor([0.0, 0.25, 0.5, 1.0])
     own, other = (F.one_hot(y, 10) * 0.9 + 0.01 for y in (labels, torch.tensor([1, 3, 1, 4])))
-    expected = F.cross_entropy(logits, torch.lerp(own, other, foreign[:, None]))
-    losses = mixed_losses(logits, labels, foreign, smoothing=0.1)
-    torch.testing.assert_close(losses.mean(), expected)
+    targets = torch.lerp(own, other, foreign[:, None])
+    expected = F.cross_entropy(logits, targets, reduction="none")
+    torch.testing.assert_close(mixed_losses(logits, labels, foreign, smoothing=0.1), expected)

@@ -5,7 +5,7 @@ import logging
 import pickle
 import zipfile
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import lightning
 import torch
@@ -14,7 +14,6 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from tqdm import tqdm
 
 from visavis import hardware, runs
-from visavis.classifier import Classifier
 from visavis.config import OptimConfig
 from visavis.errors import CheckpointError, EnvironmentFault
 
@@ -83,17 +82,20 @@ class History(Callback):
 
     Training seconds run from an epoch's first batch to its last, the work of the optimiser and the
     loader included; validation, checkpoints, start-up and compilation are not in them.
+
+    Args:
+        steps: of the whole training, for the bar.
     """
 
-    def __init__(self, folder: Path, name: str, config: OptimConfig) -> None:
-        self.folder, self.name, self.config = folder, name, config
+    def __init__(self, folder: Path, name: str, config: OptimConfig, *, steps: int) -> None:
+        self.folder, self.name, self.config, self.steps = folder, name, config, steps
         self.rows: list[dict[str, Any]] = []
 
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         # An epoch that was told but not checkpointed is trained again.
         self.rows = runs.read_history(self.folder)[: trainer.current_epoch]
         self.bar = tqdm(
-            total=cast(Classifier, module).steps,
+            total=self.steps,
             initial=trainer.global_step,
             desc=f"train {self.name}",
             unit="step",

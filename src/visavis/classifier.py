@@ -16,7 +16,7 @@ from visavis.optim import learning_rate_factor, optimizer
 
 Batch = tuple[Float[Tensor, "n 3 h w"], Int64[Tensor, " n"]]
 TrainingBatch = tuple[Float[Tensor, "n 3 h w"], Int64[Tensor, " n"], Int64[Tensor, " n"]]
-"""And which of the training pictures they are."""
+"""Images, labels, and which of the training pictures they are."""
 Split = tuple[Tensor, Tensor]
 """uint8 pixels (n, 3, 32, 32) and labels (n,), both on the device."""
 

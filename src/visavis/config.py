@@ -77,7 +77,7 @@ class OptimConfig:
     """How a model is trained. Muon updates the hidden weight matrices, AdamW all the rest."""
 
     epochs: int = 8
-    """Passes over the training pictures."""
+    """Passes over the training pictures, or over what --skip leaves of them."""
     batch_size: int = 250
     """Pictures per step."""
     muon_learning_rate: float = 0.02
@@ -106,7 +106,8 @@ class OptimConfig:
     pixels; they cost its share of the area. 32: whole pictures. For the ViT in whole patches."""
     skip: float = 0.0
     """Share of the training pictures left out of each epoch but the first and the last
-    --whole-epochs: half of the easiest, drawn at random, by the loss when each was last seen."""
+    --whole-epochs: half, drawn at random, of the easiest 2 x this share, by the loss when each was
+    last seen."""
     whole_epochs: int = 1
     """Epochs, the last ones, that see all pictures, whole and unmixed, in any case."""
 
@@ -133,7 +134,7 @@ class OptimConfig:
             )
 
         _require(0 <= self.cutmix <= 1, f"{_flag('cutmix')} is {self.cutmix}; use 0 to 1")
-        _require(0 <= self.skip <= 0.5, f"{_flag('skip')} is {self.skip}; use 0 to 0.5")
+        _require(0 <= self.skip < 0.5, f"{_flag('skip')} is {self.skip}; use 0 or more, below 0.5")
 
     def side(self, epoch: int) -> int:
         """Height and width of what `epoch`, counted from 0, sees of each picture, pixels."""
@@ -144,7 +145,7 @@ class OptimConfig:
         return self.cutmix if epoch < self.epochs - self.whole_epochs else 0.0
 
     def skipped_fraction(self, epoch: int) -> float:
-        """How many of the pictures `epoch`, counted from 0, leaves out."""
+        """Share of the pictures that `epoch`, counted from 0, leaves out."""
         return self.skip if 0 < epoch < self.epochs - self.whole_epochs else 0.0
 
     def effort(self, first: int = 0) -> float:

@@ -32,10 +32,12 @@ class TrainingBatches:
     an interrupted training goes on exactly as it would have without the interruption.
 
     Args:
-        losses: of each picture when it was last seen. Where the config has the epoch skip some, a
-            random half of the easiest are left out: the easiest of all would else never be seen
-            again, and their losses never anew (InfoBatch, Qin et al. 2024, arXiv 2303.04947, which
-            also weights those that stay; here the last epochs see all pictures instead).
+        losses: of each picture when it was last seen; needed where the config has the epoch skip
+            some. Half of the easiest are left out, at random: were all of them, they would never
+            be seen again, and their losses never be known anew.
+
+    Source: after InfoBatch (Qin et al. 2024, arXiv 2303.04947), which draws from the pictures below
+    the mean loss, and weights those of them that stay.
     """
 
     def __init__(
@@ -49,7 +51,7 @@ class TrainingBatches:
         losses: Float[Tensor, " n"] | None = None,
     ) -> None:
         self.pixels, self.labels, self.config = pixels, labels, config
-        self.losses = torch.zeros(len(labels)) if losses is None else losses
+        self.losses = losses
         self.skipped = round(config.skipped_fraction(epoch) * len(labels))
         self.batch_size = min(config.batch_size, len(labels) - self.skipped)
         self.epoch, self.seed = epoch, seed
@@ -66,6 +68,7 @@ class TrainingBatches:
         """Images, their labels, and which pictures they are."""
         order = torch.randperm(len(self.labels), generator=self.generator)
         if self.skipped:
+            assert self.losses is not None
             easiest = self.losses.cpu().argsort(stable=True)[: 2 * self.skipped]
             drawn = torch.randperm(len(easiest), generator=self.generator)[: self.skipped]
             order = order[~torch.isin(order, easiest[drawn])]

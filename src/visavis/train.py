@@ -137,7 +137,7 @@ def _fit(
         log.info("%s: torch.compile failed, going on without: %s", name, type(error).__name__)
         module, facts["compiled"] = classifier(compiled=False), False
 
-    history = History(folder, name, config.optim)
+    history = History(folder, name, config.optim, steps=module.steps)
     wandb_logger: Logger | None = tracker(
         experiment.tracking,
         folder=tracked_in,
