@@ -77,7 +77,7 @@ class OptimConfig:
     """How a model is trained. Muon updates the hidden weight matrices, AdamW all the rest."""
 
     epochs: int = 8
-    """Passes over the training pictures, or over what --skip leaves of them."""
+    """Passes over the training pictures."""
     batch_size: int = 250
     """Pictures per step."""
     muon_learning_rate: float = 0.02
