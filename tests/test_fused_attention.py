@@ -101,7 +101,7 @@ def test_other_heads_are_refused():
 
 
 @requires_compiler
-@pytest.mark.parametrize(("bf16", "tolerance"), [(False, 1e-5), (True, 0.02)])
+@pytest.mark.parametrize(("bf16", "tolerance"), [(False, 1e-5), (True, 0.05)])
 @pytest.mark.parametrize("side", [24, 32])
 def test_a_compiled_step_agrees_with_the_plain_one_in_float32(bf16, tolerance, side):
     """Logits, and the gradients of all weights; the distance of two is a share of their length."""
