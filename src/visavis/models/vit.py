@@ -228,7 +228,7 @@ class ViT(nn.Module):
         device = tokens.device.type
         if torch.is_autocast_enabled(device):
             # So is all that the blocks add to: to carry float32 between their bf16 products, and
-            # cast at each of them, takes a tenth of a step on a CPU.
+            # cast at each of them, costs a CPU 4 to 16 % (docs/benchmarks.md).
             tokens = tokens.to(torch.get_autocast_dtype(device))
         return tokens
 
