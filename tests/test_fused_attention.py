@@ -101,9 +101,9 @@ def test_other_heads_are_refused():
 
 
 @requires_compiler
-@pytest.mark.parametrize(("bf16", "tolerance"), [(False, 1e-5), (True, 0.05)])
+@pytest.mark.parametrize(("bf16", "tolerances"), [(False, (1e-5, 1e-5)), (True, (0.02, 0.05))])
 @pytest.mark.parametrize("side", [24, 32])
-def test_a_compiled_step_agrees_with_the_plain_one_in_float32(bf16, tolerance, side):
+def test_a_compiled_step_agrees_with_the_plain_one_in_float32(bf16, tolerances, side):
     """Logits, and the gradients of all weights; the distance of two is a share of their length."""
     torch.manual_seed(0)
     model = models.build(ViTConfig(width=64, depth=3, heads=4))
@@ -122,7 +122,7 @@ def test_a_compiled_step_agrees_with_the_plain_one_in_float32(bf16, tolerance, s
 
     plain = step()
     model.fuse_attention()
-    for found, expected in zip(step(), plain, strict=True):
+    for found, expected, tolerance in zip(step(), plain, tolerances, strict=True):
         assert 0 < distance(found, expected) < tolerance
 
 
