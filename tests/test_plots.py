@@ -158,7 +158,7 @@ def test_a_score_that_no_layer_has_is_named_so() -> None:
     row = {"layer": "stage 3", "grid": [8, 8], "chosen": True, "deletion": None}
     figure = plots.layer_sweep([{**row, "insertion": insertion}])
     told = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert told == ["deletion: no layer has a score", "insertion", "chosen layer: filled"]
+    assert told == ["deletion: none", "insertion", "chosen layer: filled"]
 
 
 def test_of_many_blocks_evenly_spaced_ones_are_shown_and_the_last() -> None:
