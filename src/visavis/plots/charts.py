@@ -149,9 +149,7 @@ def layer_sweep(rows: Sequence[Mapping[str, Any]], colour: str = MODEL_COLOURS["
                 _dot(axes, row[score], place + offset, colour, face=face, marker=marker)
     for marker, score in (("o", "deletion"), ("s", "insertion")):
         drawn = any(row[score] is not None for row in rows)
-        label = (
-            score if drawn else f"{score}: none"
-        )  # in few letters, or a phone cuts the legend off
+        label = score if drawn else f"{score}: none"  # short, or a phone cuts the legend off
         axes.plot([], [], marker, color=colour, markerfacecolor=PAPER, label=label)
     axes.plot([], [], "D", color=colour, label="chosen layer: filled")
     axes.axvline(0, color=MUTED, linewidth=1, linestyle=(0, (3, 3)), zorder=1)
