@@ -3,6 +3,7 @@ import pytest
 import small
 from visavis.bench import bench, training_gflops
 from visavis.config import CNNConfig, OptimConfig, ViTConfig
+from visavis.models.compiled import compiler
 from visavis.results import benched
 
 
@@ -16,9 +17,21 @@ def test_operations_are_those_of_the_layers():
     patches = 64 * 48 * width  # the pixels need no gradient
     total = 6 * (block + last + 10 * width) + 4 * patches
     config = ViTConfig(width=width, depth=2, heads=3)
-    assert training_gflops(config) == pytest.approx(total / 1e9, rel=1e-3)
-    wide = CNNConfig(widths=(64, 256, 256))
-    assert training_gflops(wide) > 1.2 * training_gflops(CNNConfig(widths=(64, 192, 256)))
+    assert training_gflops(config, compiled=False) == pytest.approx(total / 1e9, rel=1e-3)
+
+
+@pytest.mark.skipif(compiler() is None, reason="no C++ compiler")
+def test_compiled_the_cnn_takes_half_of_the_products_but_for_the_first_layers():
+    whitening = 2 * 31**2 * 12 * 24  # the pixels need no gradient
+    first = 3 * 31**2 * 9 * 24 * 64
+    of_16 = 16**2 * (64 * 64 + 64 * 64 + 64 * 256)
+    of_8_and_4 = (8**2 * 4 + 4**2) * 256 * 256
+    others = 3 * 9 * (of_16 + of_8_and_4)
+    head = 3 * 128 * 10
+    config = CNNConfig(widths=(64, 256, 256))
+    for compiled, share in ((False, 1), (True, 0.5)):
+        total = 2 * (whitening + first + share * others + head)
+        assert training_gflops(config, compiled=compiled) == pytest.approx(total / 1e9, rel=1e-3)
 
 
 def test_bench_measures_both_models():

@@ -65,6 +65,7 @@ def test_a_missing_key_is_named():
         (lambda: OptimConfig(epochs=0), "epochs is 0"),
         (lambda: OptimConfig(skip=0.5), "skip is 0.5"),
         (lambda: CNNConfig(widths=(64, 0, 64)), "--cnn.widths 64 0 64"),
+        (lambda: CNNConfig(widths=(64, 65, 64)), "--cnn.widths 64 65 64: use even numbers"),
         (lambda: Experiment(seed=-1), "--seed -1"),
         (lambda: DataConfig(validation_fraction=0.0), "validation-fraction"),
     ],

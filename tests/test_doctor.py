@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from visavis import cli, doctor, download, hardware
-from visavis.models import attention
+from visavis.models import compiled
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_a_missing_package_is_named_with_how_to_get_it(checks, monkeypatch):
 
 def test_what_is_short_is_a_warning(checks, monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    monkeypatch.setattr(attention, "wide_vectors", lambda: True)
+    monkeypatch.setattr(compiled, "wide_vectors", lambda: True)
     monkeypatch.setattr(doctor, "_available_memory", lambda: 1.0)
     monkeypatch.setattr(doctor, "DISK_GB", 1e9)
     monkeypatch.setattr(hardware, "bf16_speedup", lambda: 2.0)
@@ -67,11 +67,11 @@ def test_what_is_short_is_a_warning(checks, monkeypatch):
 
 
 def test_a_compiler_that_fails_is_a_warning(checks, monkeypatch):
-    attention.kernel.cache_clear()
-    monkeypatch.setattr(attention, "wide_vectors", lambda: True)
-    monkeypatch.setattr(attention, "compiler", lambda: "/bin/false")
+    compiled.library.cache_clear()
+    monkeypatch.setattr(compiled, "wide_vectors", lambda: True)
+    monkeypatch.setattr(compiled, "compiler", lambda: "/bin/false")
     assert checks()["C++ compiler"].status == "warn"
-    attention.kernel.cache_clear()
+    compiled.library.cache_clear()
 
 
 def test_a_folder_that_cannot_be_written_fails(checks, monkeypatch):

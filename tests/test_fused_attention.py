@@ -8,9 +8,9 @@ import small
 from visavis import models, runs, train
 from visavis.config import TrainConfig, ViTConfig
 from visavis.errors import EnvironmentFault
-from visavis.models import attention
+from visavis.models import attention, compiled
 
-requires_compiler = pytest.mark.skipif(attention.compiler() is None, reason="no C++ compiler")
+requires_compiler = pytest.mark.skipif(compiled.compiler() is None, reason="no C++ compiler")
 
 
 def written_out(qkv, bias):
@@ -95,9 +95,9 @@ def test_other_heads_are_refused():
     with pytest.raises(ValueError, match="heads of 16"):
         attention.attend(qkv, bias[:1])
     with pytest.raises(EnvironmentFault, match="24 numbers long"):
-        models.build(ViTConfig(width=48, heads=2)).fuse_attention()
+        models.build(ViTConfig(width=48, heads=2)).fuse()
     with pytest.raises(EnvironmentFault, match="class token alone"):
-        models.build(ViTConfig(width=32, heads=2, depth=1)).fuse_attention()
+        models.build(ViTConfig(width=32, heads=2, depth=1)).fuse()
 
 
 @requires_compiler
@@ -121,7 +121,7 @@ def test_a_compiled_step_agrees_with_the_plain_one_in_float32(bf16, tolerances, 
         return logits.detach(), gradients(model)
 
     plain = step()
-    model.fuse_attention()
+    model.fuse()
     for found, expected, tolerance in zip(step(), plain, tolerances, strict=True):
         assert 0 < distance(found, expected) < tolerance
 
@@ -132,7 +132,7 @@ def test_answers_and_hooks_are_those_of_the_attention_written_out():
         torch.manual_seed(0)
         model = models.build(ViTConfig(width=32, depth=2, heads=2))
         if fused:
-            model.fuse_attention()
+            model.fuse()
         model.eval()
         weights = []
         softmax = model.blocks[0].attention.softmax
@@ -167,9 +167,9 @@ def test_a_training_says_whether_it_was_compiled(tmp_path):
 
 @pytest.mark.parametrize("failing", ["/bin/false", "/nowhere/g++", None])
 def test_a_compiler_that_fails_costs_a_sentence(tmp_path, monkeypatch, caplog, failing):
-    attention.kernel.cache_clear()
-    monkeypatch.setattr(attention, "compiler", lambda: failing)
+    compiled.library.cache_clear()
+    monkeypatch.setattr(compiled, "compiler", lambda: failing)
     with caplog.at_level(logging.INFO):
         assert trained(tmp_path / "vit", "on") is False
-    attention.kernel.cache_clear()
+    compiled.library.cache_clear()
     assert "attention is not compiled" in caplog.text

@@ -10,26 +10,29 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize(
-    ("vectors", "pictures", "compiler", "expected"),
+    ("name", "vectors", "pictures", "compiler", "expected"),
     [
-        (True, 400_000, "/usr/bin/g++", True),
-        (False, 400_000, "/usr/bin/g++", False),  # slower there
-        (True, 1_000, "/usr/bin/g++", False),  # would not repay the compilation
-        (True, 400_000, None, False),
+        ("vit", True, 400_000, "/usr/bin/g++", True),
+        ("vit", False, 400_000, "/usr/bin/g++", False),  # slower there
+        ("vit", True, 1_000, "/usr/bin/g++", False),  # would not repay the compilation
+        ("vit", True, 400_000, None, False),
+        ("cnn", False, 400_000, "/usr/bin/g++", True),
+        ("cnn", True, 1_000, "/usr/bin/g++", False),
     ],
 )
 def test_compiling_on_a_cpu_needs_a_compiler_and_a_long_training(
-    monkeypatch, vectors, pictures, compiler, expected
+    monkeypatch, name, vectors, pictures, compiler, expected
 ):
     monkeypatch.setattr(hardware, "wide_vectors", lambda: vectors)
     monkeypatch.setattr(shutil, "which", lambda name: compiler)
-    assert hardware.use_compile(TrainConfig(), CPU, pictures=pictures) is expected
+    assert hardware.use_compile(TrainConfig(), CPU, name, pictures=pictures) is expected
 
 
 def test_what_the_user_says_of_compiling_and_precision_is_done():
     on, off = TrainConfig(compile="on"), TrainConfig(compile="off")
-    assert hardware.use_compile(on, CPU, pictures=1)
-    assert not hardware.use_compile(off, CPU, pictures=10**6)
+    assert hardware.use_compile(on, CPU, "vit", pictures=1)
+    assert not hardware.use_compile(off, CPU, "vit", pictures=10**6)
+    assert not hardware.use_compile(on, torch.device("cuda"), "cnn", pictures=10**6)
     assert hardware.use_bf16(TrainConfig(precision="bf16"), CPU)
     assert not hardware.use_bf16(TrainConfig(precision="float32"), CPU)
 

@@ -119,18 +119,22 @@ def _gpu(name: str) -> Check:
 
 
 def _compiler(name: str) -> Check:
-    from visavis.errors import EnvironmentFault
-    from visavis.models.attention import compiler, kernel, wide_vectors
+    import torch
 
-    if not wide_vectors():
-        return Check(name, "ok", "not needed; without AVX-512 compiled attention is no faster")
+    from visavis.errors import EnvironmentFault
+    from visavis.models.compiled import compiler, library, wide_vectors
+
+    if torch.cuda.is_available() or torch.backends.mps.is_available():
+        return Check(name, "ok", "not needed; it is for training on a CPU")
     if (path := compiler()) is None:
-        advice = "install g++ to train the ViT faster (on Debian and Ubuntu: apt install g++)"
-        return Check(name, "warn", "none; the ViT's attention is not compiled", advice)
+        advice = "install g++ to train faster (on Debian and Ubuntu: apt install g++)"
+        return Check(name, "warn", "none; training steps are not compiled", advice)
     try:
-        kernel()
+        library("mirror.cpp")
+        if wide_vectors():
+            library("attention.cpp")
     except EnvironmentFault as fault:
-        return Check(name, "warn", str(fault), "the ViT trains without it, more slowly")
+        return Check(name, "warn", str(fault), "training goes on without it, more slowly")
     return Check(name, "ok", path)
 
 

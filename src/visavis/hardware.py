@@ -10,7 +10,7 @@ import torch
 from visavis.config import Device, TrainConfig
 from visavis.errors import EnvironmentFault
 from visavis.models import Model
-from visavis.models.attention import compiler, wide_vectors
+from visavis.models.compiled import compiler, wide_vectors
 
 
 def select_device(name: Device) -> torch.device:
@@ -95,10 +95,13 @@ def use_bf16(config: TrainConfig, device: torch.device) -> bool:
     return device.type == "cpu" and bf16_speedup() > 1.3
 
 
-def use_compile(config: TrainConfig, device: torch.device, *, pictures: int) -> bool:
-    """Whether to compile a training that will see `pictures` pictures, repeats included."""
+def use_compile(config: TrainConfig, device: torch.device, name: str, *, pictures: int) -> bool:
+    """Whether to compile for a model that will see `pictures` pictures, repeats included."""
+    if device.type != "cpu" and name == "cnn":  # what is compiled for the CNN is for CPUs alone
+        return False
     if config.compile != "auto":
         return config.compile == "on"
     if device.type == "cpu":
-        return wide_vectors() and compiler() is not None and pictures > 20_000
+        faster = name == "cnn" or wide_vectors()
+        return faster and compiler() is not None and pictures > 20_000
     return device.type == "cuda" and pictures > 200_000

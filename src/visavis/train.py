@@ -9,7 +9,6 @@ import datetime
 import logging
 import warnings
 from pathlib import Path
-from typing import cast
 
 import lightning
 import numpy as np
@@ -25,7 +24,6 @@ from visavis.errors import CheckpointError, EnvironmentFault
 from visavis.film import Film
 from visavis.loader import to_tensor
 from visavis.models import Model
-from visavis.models.vit import ViT
 from visavis.provenance import claim, provenance
 from visavis.tracking import logger as tracker
 
@@ -106,10 +104,10 @@ def _fit(
     model = models.build(config, classes)
     models.fit_input(model, training[0][:5000].float().cpu() / 255)
     model = hardware.place(model, device)
-    worth_it = name == "vit" and hardware.use_compile(
-        experiment.train, device, pictures=pictures * config.optim.epochs
+    worth_it = hardware.use_compile(
+        experiment.train, device, name, pictures=pictures * config.optim.epochs
     )
-    fused = worth_it and device.type == "cpu" and _fused(model)
+    fused = worth_it and device.type == "cpu" and _fused(model, name)
     compiled = worth_it and device.type != "cpu"
     facts["compiled"] = fused or compiled
     runs.write_json(folder / runs.PROVENANCE, facts)
@@ -195,12 +193,13 @@ def _fit(
         (folder / leftover).unlink(missing_ok=True)
 
 
-def _fused(model: Model) -> bool:
-    """Whether attention could be compiled; the training goes on without, if not."""
+def _fused(model: Model, name: str) -> bool:
+    """Whether the model could be fused; the training goes on without, if not."""
     try:
-        cast(ViT, model).fuse_attention()
+        model.fuse()
     except EnvironmentFault as fault:
-        log.info("vit: attention is not compiled: %s", fault)
+        what = "attention is" if name == "vit" else "convolutions are"
+        log.info("%s: %s not compiled: %s", name, what, fault)
         return False
     return True
 

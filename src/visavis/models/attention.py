@@ -5,11 +5,6 @@ several times over; here they never leave the processor's cache. docs/benchmarks
 """
 
 import ctypes
-import functools
-import shutil
-import subprocess
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,55 +12,13 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from visavis.errors import EnvironmentFault
+from visavis.models.compiled import library
 
 HEAD_SIZE = 16
 """The one length of a head that the kernel is written for: a vector of the processor."""
 
 CHUNKS = 16
 """Parts of the batch that threads take. A fixed number, so that sums have one order everywhere."""
-
-
-def wide_vectors() -> bool:
-    """Whether the processor has vectors of 16 numbers (AVX-512).
-
-    Without them the kernel is right, and three times slower than PyTorch's products.
-    """
-    return torch.backends.cpu.get_cpu_capability().startswith("AVX512")
-
-
-def compiler() -> str | None:
-    """Where g++ is, if it is there: what it compiles shares its threads with PyTorch."""
-    return shutil.which("g++")
-
-
-@functools.cache
-def kernel() -> ctypes.CDLL:
-    """attention.cpp, compiled for this processor (about two seconds) and loaded.
-
-    Raises:
-        EnvironmentFault: no compiler, or it fails, or what it made cannot be loaded.
-    """
-    if (command := compiler()) is None:
-        raise EnvironmentFault("there is no C++ compiler (g++)")
-    source = Path(__file__).with_suffix(".cpp")
-    flags = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", "-Wno-psabi")
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            library = Path(folder) / "attention.so"
-            subprocess.run(
-                [command, *flags, str(source), "-o", str(library)],
-                check=True,
-                capture_output=True,
-                text=True,
-                timeout=120,
-            )
-            return ctypes.CDLL(str(library))
-    except subprocess.CalledProcessError as error:
-        reason = (error.stderr.strip().splitlines() or ["it says nothing"])[-1]
-        raise EnvironmentFault(f"{command} does not compile {source.name}: {reason}") from error
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise EnvironmentFault(f"{source.name} cannot be compiled and loaded: {error}") from error
 
 
 def attend(
@@ -117,6 +70,6 @@ class _Attend(torch.autograd.Function):
 
 
 def _call(name: str, qkv: Tensor, *others: Tensor, shape: tuple[int, int, int]) -> None:
-    function = getattr(kernel(), f"{name}_{str(qkv.dtype).removeprefix('torch.')}")
+    function = getattr(library("attention.cpp"), f"{name}_{str(qkv.dtype).removeprefix('torch.')}")
     pointers = (ctypes.c_void_p(array.data_ptr()) for array in (qkv, *others))
     function(*pointers, *shape, CHUNKS, torch.get_num_threads())

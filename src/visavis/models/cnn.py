@@ -5,21 +5,39 @@ its 8 x 8 cells are as fine as the ViT's patches. Its third convolution does tha
 max-pooling would hand the gradient to one cell in four. The head reads the mean over the 4 x 4 that
 are left. The shape and the whitening first layer follow the line of fast CIFAR-10 networks by Page
 (2018) and Jordan (2024, arXiv 2404.00498), whose airbench96 has the third convolution and the sum.
+
+Channels come in pairs that change places where the picture is mirrored (`Convolution`): what faces
+left need not be learned again facing right. The head reads the mean of each pair.
 """
 
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from visavis.config import NUM_CLASSES, CNNConfig
-from visavis.models.convolution import Convolution
+from visavis.errors import EnvironmentFault
+from visavis.models.compiled import library
+from visavis.models.convolution import Convolution, fits
 from visavis.models.normalize import Normalize
-from visavis.models.whitening import whitening_filters
+from visavis.models.whitening import mirrored_whitening_filters
 
 WHITENING_CHANNELS = 24
-"""Each of the 12 principal directions of a 2x2 RGB patch, and its negative."""
+"""12 directions of a 2x2 RGB patch and their negatives, in mirrored pairs."""
+
+
+class Pooling(nn.Module):
+    """Halves the grid by the largest of 2 x 2 pixels.
+
+    Of an odd grid it takes that of 3 x 3 around each second pixel, from the first to the last, so
+    that left and right are alike: 31 pixels become 16.
+    """
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h2 w2"]:
+        size, padding = (3, 1) if x.shape[3] % 2 else (2, 0)
+        return F.max_pool2d(x, size, stride=2, padding=padding)
 
 
 class Stage(nn.Module):
@@ -34,8 +52,7 @@ class Stage(nn.Module):
     def __init__(self, channels_in: int, channels: int, *, strided: bool) -> None:
         super().__init__()
         self.conv1 = Convolution(channels_in, channels)
-        # ceil_mode: the whitening layer leaves 31 pixels, which become 16; no odd grid is cut off.
-        self.pool = nn.Identity() if strided else nn.MaxPool2d(2, ceil_mode=True)
+        self.pool = nn.Identity() if strided else Pooling()
         self.norm1 = nn.BatchNorm2d(channels)
         self.activation1 = nn.GELU()
         self.conv2 = Convolution(channels, channels)
@@ -66,29 +83,49 @@ class CNN(nn.Module):
             Stage(first, second, strided=False),
             Stage(second, third, strided=True),
         )
-        self.head = nn.Linear(third, classes)
+        self.head = nn.Linear(third // 2, classes)
         self._initialise()
 
     def _initialise(self) -> None:
         # Pass on what can be passed on, so that the first steps see the image.
-        for stage in cast(list[Stage], self.stages):
-            for conv in (stage.conv1, stage.conv2, stage.conv3):
-                nn.init.dirac_(conv.weight[: conv.in_channels])
+        for convolution in self._convolutions():
+            half = min(convolution.weight.shape[0], convolution.weight.shape[1] // 2)
+            nn.init.dirac_(convolution.weight[:half])
+
+    def _convolutions(self) -> list[Convolution]:
+        return [module for module in self.modules() if isinstance(module, Convolution)]
+
+    def fuse(self) -> None:
+        """From now on, let training steps compute convolutions in half of the products.
+
+        For a model in training mode on a CPU.
+
+        Raises:
+            EnvironmentFault: no C++ compiler, or one that fails; no stage of 32 channels or a
+                multiple of that.
+        """
+        worth_it = [c for c in self._convolutions() if fits(c.weight.shape[1], 2 * len(c.weight))]
+        if not worth_it:
+            raise EnvironmentFault("no stage has a multiple of 32 channels")
+        library("mirror.cpp")
+        for convolution in worth_it:
+            convolution.fused = True
 
     @torch.no_grad()
     def whiten(self, images: Float[Tensor, "n 3 32 32"]) -> None:
         """Start the first layer from the whitening of `images`: each direction and its negative."""
-        filters = whitening_filters(self.normalize(images), 2, stride=1, epsilon=5e-4)
-        self.whitening.weight.copy_(torch.cat([filters, -filters]))
+        filters = mirrored_whitening_filters(self.normalize(images), 2, stride=1, epsilon=5e-4)
+        first, mirrored = filters.chunk(2)
+        self.whitening.weight.copy_(torch.cat([first, -first, mirrored, -mirrored]))
         nn.init.zeros_(cast(Tensor, self.whitening.bias))
 
     def features(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c h8 w8"]:
         """The last stage's output, about an eighth of the pictures' height and width."""
         return self.stages(self.activation(self.whitening(self.normalize(images))))
 
-    def pool(self, features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c"]:
-        """The mean over the grid."""
-        return features.mean(dim=(2, 3))
+    def pool(self, features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c2"]:
+        """The mean over the grid and over each pair of channels."""
+        return features.mean(dim=(2, 3)).unflatten(1, (2, -1)).mean(dim=1)
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n classes"]:
         return self.head(self.pool(self.features(images)))
@@ -97,9 +134,10 @@ class CNN(nn.Module):
 def parameter_count(config: CNNConfig, classes: int = NUM_CLASSES) -> int:
     """Learnable parameters in closed form, for stages of a, b, c channels.
 
-    (12 + 1) 24 + 9 (24 a + 2 a^2 + a b + 2 b^2 + b c + 2 c^2) + 6 (a + b + c) + (c + 1) classes.
+    13 x 24 + 9 / 2 (24 a + 2 a^2 + a b + 2 b^2 + b c + 2 c^2) + 6 (a + b + c)
+    + (c / 2 + 1) classes.
     """
     a, b, c = config.widths
     whitening = 13 * WHITENING_CHANNELS
-    convolutions = 9 * (WHITENING_CHANNELS * a + a * b + b * c + 2 * (a * a + b * b + c * c))
-    return whitening + convolutions + 6 * (a + b + c) + (c + 1) * classes
+    pairs = WHITENING_CHANNELS * a + a * b + b * c + 2 * (a * a + b * b + c * c)
+    return whitening + 9 * pairs // 2 + 6 * (a + b + c) + (c // 2 + 1) * classes

@@ -1,68 +1,174 @@
-"""A 3x3 convolution whose weights get their gradient in one matrix product where that is faster."""
+"""A 3x3 convolution that treats left and right alike, at half of the arithmetic in training."""
 
+import ctypes
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.grad import conv2d_input
+from torch.autograd.function import once_differentiable
+from torch.nn.grad import conv2d_input, conv2d_weight
 
-FEW_PIXELS, MANY_CHANNELS = 64, 128
-"""Convolutions of at most and at least so many take the product."""
+from visavis.models.compiled import library
+
+VECTOR = 32
+"""Channels that the compiled functions go through at a time, in two halves."""
+
+STRIP = 50
+"""At most so many pictures lie side by side."""
 
 
-class Convolution(nn.Conv2d):
-    """3x3, zeros around the picture, no bias.
+class Convolution(nn.Module):
+    """3x3, zeros around the picture, no bias; its filters come in mirrored pairs.
 
-    In bf16 on a CPU, oneDNN's weight gradient goes through all weights once for each picture. One
-    product over all pixels of the batch is faster where pixels are few and channels many, for nine
-    times the memory of what was convolved (docs/benchmarks.md has the times).
+    Channel i of the second half has the filter of channel i of the first half, mirrored, and the
+    halves of its inputs exchanged. So a mirrored picture gives the mirrored channels, with the
+    halves exchanged, but where a stride takes other pixels; and half of the filters are learned.
+
+    Attributes:
+        fused: let training steps on a CPU compute it in half of the products, see `_Fused`.
+
+    Source: Cohen & Welling 2016, arXiv 1602.07576, for mirrorings instead of rotations; Bökman,
+    Nordström & Kahl 2025, arXiv 2502.05169, who save half of the products in the basis of `blocks`.
     """
 
     def __init__(self, channels_in: int, channels: int, *, stride: int = 1) -> None:
-        super().__init__(channels_in, channels, 3, stride=stride, padding=1, bias=False)
+        super().__init__()
+        self.stride, self.fused = stride, False
+        self.weight = nn.Parameter(torch.zeros(channels // 2, channels_in, 3, 3))
+        nn.init.kaiming_uniform_(self.weight, a=5**0.5)  # what nn.Conv2d does
+
+    def filters(self) -> Float[Tensor, "d c 3 3"]:
+        """All of them: those that are learned, then their mirror images."""
+        mirrored = self.weight.flip(3).roll(self.weight.shape[1] // 2, dims=1)
+        return torch.cat([self.weight, mirrored])
 
     def forward(self, input: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h2 w2"]:
-        fits = input[0, 0].numel() <= FEW_PIXELS and self.in_channels >= MANY_CHANNELS
-        learns = torch.is_grad_enabled() and self.weight.requires_grad
-        if fits and learns and input.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
-            dtype = torch.get_autocast_dtype("cpu")
-            return _OneProduct.apply(input.to(dtype), self.weight.to(dtype), self.stride[0])
-        return super().forward(input)
+        if self.fused and self.training and input.device.type == "cpu":
+            dtype = input.dtype
+            if torch.is_autocast_enabled("cpu"):
+                dtype = torch.get_autocast_dtype("cpu")
+            weight = self.weight.to(dtype)
+            back = blocks(transposed(weight.detach()))
+            return _Fused.apply(input.to(dtype), blocks(weight), back, self.stride)
+        return F.conv2d(input, self.filters(), stride=self.stride, padding=1)
 
 
-class _OneProduct(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, x: Float[Tensor, "n c h w"], weight: Float[Tensor, "d c 3 3"], stride: int
-    ) -> Float[Tensor, "n d h2 w2"]:
-        ctx.save_for_backward(x, weight)
-        ctx.stride = stride
-        return F.conv2d(x, weight, stride=stride, padding=1)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Float[Tensor, "n d h2 w2"]) -> tuple[Tensor, Tensor, None]:
-        x, weight = ctx.saved_tensors
-        by_input = conv2d_input(x.shape, weight, gradient, stride=ctx.stride, padding=1)
-        return by_input, weight_gradient(x, gradient, stride=ctx.stride), None
+def fits(channels_in: int, channels: int) -> bool:
+    """Whether the compiled functions are fast for a convolution of so many channels."""
+    return channels_in % VECTOR == 0 and channels % VECTOR == 0
 
 
-def weight_gradient(
-    x: Float[Tensor, "n c h w"], gradient: Float[Tensor, "n d h2 w2"], *, stride: int
-) -> Float[Tensor, "d c 3 3"]:
-    """The gradient of the weights of a 3x3 convolution with a border of zeros.
+def blocks(weight: Float[Tensor, "d2 c 3 3"]) -> Float[Tensor, "d c3 3 1"]:
+    """What the filters do in the basis of sums and differences of the halves.
+
+    There the filters of sums for sums and of differences for differences are alike on the left and
+    the right, and those between the two are opposite. With the columns on the left and the right
+    as sum and difference as well, half of the products are with zero. The first half of what is
+    returned makes sums of the first three parts of `spread` (mirror.cpp), the second half makes
+    differences of the other three. All changes of basis are orthogonal.
+    """
+    one, other = weight.chunk(2, dim=1)
+    (l_s, m_s, r_s), (l_a, m_a, r_a) = (one + other).unbind(3), (one - other).unbind(3)
+    root = 0.5**0.5
+    sums = torch.cat([m_s, root * (l_s + r_s), root * (r_a - l_a)], dim=1)
+    differences = torch.cat([m_a, root * (l_a + r_a), root * (r_s - l_s)], dim=1)
+    return torch.cat([sums, differences]).unsqueeze(3)
+
+
+def transposed(weight: Float[Tensor, "d2 c 3 3"]) -> Float[Tensor, "c2 d 3 3"]:
+    """The filters of the convolution that takes gradients by what comes out to what goes in."""
+    one, other = weight.chunk(2, dim=1)
+    return torch.cat([one, other.flip(3)]).flip(2, 3).transpose(0, 1)
+
+
+class _Fused(torch.autograd.Function):
+    """The convolution of channels-last pictures from its `blocks`; mirror.cpp does the rest.
 
     Args:
-        x: what was convolved.
-        gradient: that of the loss by what came out.
+        back: the `blocks` of its `transposed` filters. Without a stride, the gradient by the
+            pictures is the convolution with them, which is faster than oneDNN's backward pass.
     """
-    n, channels, rows, columns = gradient.shape
-    padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))
-    by_picture, by_row, by_column, by_channel = padded.stride()
-    seen = padded.as_strided(  # what each output pixel saw
-        (n, rows, columns, 3, 3, x.shape[1]),
-        (by_picture, by_row * stride, by_column * stride, by_row, by_column, by_channel),
-    ).reshape(n * rows * columns, -1)
-    pixels = gradient.permute(0, 2, 3, 1).reshape(n * rows * columns, channels)
-    return (pixels.T @ seen).view(channels, 3, 3, -1).permute(0, 3, 1, 2)
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Float[Tensor, "n c h w"],
+        weight: Float[Tensor, "d c3 3 1"],
+        back: Float[Tensor, "c d3 3 1"],
+        stride: int,
+    ) -> Float[Tensor, "n d h2 w2"]:
+        x = x.contiguous(memory_format=torch.channels_last)
+        ctx.save_for_backward(x, weight, back)
+        ctx.stride = stride
+        return _convolved(x, weight, stride)
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any, gradient: Float[Tensor, "n d h2 w2"]
+    ) -> tuple[Tensor, Tensor, None, None]:
+        x, weight, back = ctx.saved_tensors
+        gradient = gradient.contiguous(memory_format=torch.channels_last)
+        parts = _spread(x, ctx.stride)  # made anew: they are three times as large as x
+        turned = _turned(gradient)
+        how = ((ctx.stride, 1), (1, 0))
+        by_weight = conv2d_weight(parts, weight.shape, turned, *how, groups=2)
+        if ctx.stride == 1:
+            return _convolved(gradient, back, 1), by_weight, None, None
+        by_parts = conv2d_input(parts.shape, weight, turned, *how, groups=2)
+        return _gathered(by_parts, x.shape, ctx.stride), by_weight, None, None
+
+
+def _convolved(
+    x: Float[Tensor, "n c h w"], weight: Float[Tensor, "d c3 3 1"], stride: int
+) -> Float[Tensor, "n d h2 w2"]:
+    out = F.conv2d(_spread(x, stride), weight, None, (stride, 1), (1, 0), groups=2)
+    return _turned_back(out, len(x))
+
+
+def _spread(x: Float[Tensor, "n c h w"], step: int) -> Float[Tensor, "strips c3 h w2"]:
+    n, c, h, w = x.shape
+    beside = _beside(n)
+    parts = _empty(x, n // beside, 3 * c, h, beside * -(-w // step))
+    return _call("spread", x, parts, x.shape, step)
+
+
+def _gathered(
+    parts: Float[Tensor, "strips c3 h w2"], shape: torch.Size, step: int
+) -> Float[Tensor, "n c h w"]:
+    parts = parts.contiguous(memory_format=torch.channels_last)
+    return _call("gather", parts, _empty(parts, *shape), shape, step)
+
+
+def _turned(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "strips c h w2"]:
+    n, c, h, w = x.shape
+    beside = _beside(n)
+    return _call("turn", x, _empty(x, n // beside, c, h, beside * w), x.shape, True)
+
+
+def _turned_back(x: Float[Tensor, "strips c h w2"], n: int) -> Float[Tensor, "n c h w"]:
+    pictures = _empty(x, n, *x.shape[1:3], x.numel() // (n * x.shape[1] * x.shape[2]))
+    return _call("turn", x, pictures, pictures.shape, False)
+
+
+def _beside(n: int) -> int:
+    """How many of n pictures lie side by side in a strip.
+
+    oneDNN takes the products of one row at a time, and a row of a small picture is short.
+    """
+    return next(count for count in range(min(n, STRIP), 0, -1) if n % count == 0)
+
+
+def _empty(like: Tensor, *shape: int) -> Tensor:
+    return torch.empty(shape, dtype=like.dtype, memory_format=torch.channels_last)
+
+
+def _call(name: str, x: Tensor, to: Tensor, shape: torch.Size, how: int) -> Tensor:
+    """Fill `to`; the shape is that of the pictures."""
+    n, c, h, w = shape
+    function = getattr(library("mirror.cpp"), f"{name}_{str(x.dtype).removeprefix('torch.')}")
+    pointers = (ctypes.c_void_p(array.data_ptr()) for array in (x, to))
+    function(*pointers, n, _beside(n), h, w, c // 2, how, torch.get_num_threads())
+    return to

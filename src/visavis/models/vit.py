@@ -3,7 +3,7 @@
 Pre-norm encoder with a classification token. Where a gradient is wanted, attention is written out
 as matrix products with the softmax as a module of its own. A hook on that softmax sees the
 attention weights and their gradients, and no forward pass needs a flag for that. Only a training
-step may have all of that in one call, see `ViT.fuse_attention`. A learned bias
+step may have all of that in one call, see `ViT.fuse`. A learned bias
 for each offset between two patches lets every head start on the patch that it reads for or on one
 of the eight around it, so that few epochs are enough.
 """
@@ -18,7 +18,8 @@ from torch.nn import functional
 
 from visavis.config import NUM_CLASSES, ViTConfig
 from visavis.errors import EnvironmentFault
-from visavis.models.attention import HEAD_SIZE, attend, kernel
+from visavis.models.attention import HEAD_SIZE, attend
+from visavis.models.compiled import library
 from visavis.models.normalize import Normalize
 from visavis.models.whitening import whitening_filters
 
@@ -190,7 +191,7 @@ class ViT(nn.Module):
         nn.init.zeros_(self.head.weight)
         nn.init.trunc_normal_(self.class_token, std=0.02)
 
-    def fuse_attention(self) -> None:
+    def fuse(self) -> None:
         """From now on, let training steps compute attention in one call that is compiled for it.
 
         For a model in training mode on a CPU. Hooks on the softmax see nothing of such steps.
@@ -205,7 +206,7 @@ class ViT(nn.Module):
         size = self.head.in_features // blocks[0].attention.heads
         if size != HEAD_SIZE:
             raise EnvironmentFault(f"heads are {size} numbers long, not {HEAD_SIZE}")
-        kernel()
+        library("attention.cpp")
         for block in blocks:
             block.attention.fused = True
 

@@ -20,7 +20,39 @@ def whitening_filters(
 
     Source: Jordan 2024, arXiv 2404.00498, section 3.1, after Page 2018.
     """
+    patches = _patches(images, size, stride).flatten(1)
+    return _directions(patches, epsilon).unflatten(1, (3, size, size))
+
+
+@torch.no_grad()
+def mirrored_whitening_filters(
+    images: Float[Tensor, "n 3 h w"], size: int, *, stride: int, epsilon: float
+) -> Float[Tensor, "directions 3 size size"]:
+    """Likewise of the images and their mirror images; the second half mirrors the first.
+
+    Principal directions are then alike on the left and the right, or opposite. One of each added up
+    is as good a direction, and its mirror image is the one less the other.
+
+    Args:
+        size: even.
+    """
+    left, right = _patches(images, size, stride).chunk(2, dim=3)
+    right = right.flip(3)
+    alike, opposite = (
+        _directions((left + sign * right).flatten(1) / 2**0.5, epsilon).unflatten(1, left.shape[1:])
+        for sign in (1, -1)
+    )
+    first = torch.cat([alike + opposite, (alike - opposite).flip(3)], dim=3) / 2
+    return torch.cat([first, first.flip(3)])
+
+
+def _patches(
+    images: Float[Tensor, "n 3 h w"], size: int, stride: int
+) -> Float[Tensor, "patches 3 size size"]:
     patches = images.unfold(2, size, stride).unfold(3, size, stride)  # n 3 rows columns size size
-    patches = patches.permute(0, 2, 3, 1, 4, 5).reshape(-1, 3 * size * size)
+    return patches.permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
+
+
+def _directions(patches: Float[Tensor, "patches k"], epsilon: float) -> Float[Tensor, "k k"]:
     variances, directions = torch.linalg.eigh(patches.T @ patches / len(patches))
-    return (directions / (variances.clamp(min=0) + epsilon).sqrt()).T.reshape(-1, 3, size, size)
+    return (directions / (variances.clamp(min=0) + epsilon).sqrt()).T

@@ -1,11 +1,12 @@
-"""What the compiled attention gains in a training step of the ViT: docs/benchmarks.md.
+"""What the compiled parts gain in a training step on a CPU: docs/benchmarks.md.
 
-    .venv/bin/python recipes/attention.py
+    .venv/bin/python recipes/compiled.py
 
-Pictures per second, forward and backward without the optimiser, of the ViT of `standard` on random
-pictures: attention written out, and as one compiled call, by turns in one process, so that a noisy
-machine is as bad for the one as for the other. Median and best of ROUNDS steps. The process hands
-freed memory back, which `visavis train` does not (cli.py); all four are somewhat slower for that.
+Pictures per second, forward and backward without the optimiser, of the models of `standard` on
+random pictures: the CNN with all products of its convolutions and with half of them, the ViT with
+attention written out and as one call; by turns in one process, so that a noisy machine is as bad
+for the one as for the other. Median and best of ROUNDS steps. The process hands freed memory back,
+which `visavis train` does not (cli.py); all are somewhat slower for that.
 """
 
 import json
@@ -15,25 +16,24 @@ import time
 import torch
 
 from visavis import hardware, models
-from visavis.config import TrainConfig
-from visavis.models.vit import Block, ViT
+from visavis.config import MODEL_NAMES, TrainConfig
 from visavis.presets import preset
 
 BATCH, ROUNDS = 250, 16
 
 
-def main() -> None:
+def main(name: str) -> None:
     """Print one line of JSON for each number type and size of picture."""
     device = torch.device("cpu")
     torch.manual_seed(0)
-    model = hardware.place(models.build(preset("standard", "cifar10").vit), device).train()
-    assert isinstance(model, ViT)
-    model.fuse_attention()
-    attentions = [block.attention for block in model.blocks if isinstance(block, Block)]
+    model = models.build(preset("standard", "cifar10").model(name))
+    model = hardware.place(model, device).train()
+    model.fuse()
+    parts = [module for module in model.modules() if getattr(module, "fused", False)]
 
     def seconds(images: torch.Tensor, *, bf16: bool, fused: bool) -> float:
-        for attention in attentions:
-            attention.fused = fused
+        for part in parts:
+            part.fused = fused  # type: ignore[assignment]
         start = time.perf_counter()
         # As Lightning calls it.
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16, cache_enabled=False):
@@ -51,9 +51,10 @@ def main() -> None:
             for fused, steps in taken.items():
                 steps = steps[1:]  # the first of each is a warm-up
                 row = {
+                    "model": name,
                     "type": "bf16" if bf16 else "float32",
                     "side": side,
-                    "attention": "compiled" if fused else "written out",
+                    "compiled": fused,
                     "pictures_per_second": round(BATCH / statistics.median(steps)),
                     "best_pictures_per_second": round(BATCH / min(steps)),
                 }
@@ -61,4 +62,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    for model_name in MODEL_NAMES:
+        main(model_name)

@@ -1,0 +1,190 @@
+import dataclasses
+import logging
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import small
+from visavis import models, runs, train
+from visavis.config import CNNConfig, TrainConfig
+from visavis.errors import EnvironmentFault
+from visavis.loader import to_images
+from visavis.models import compiled
+from visavis.models.convolution import Convolution
+
+requires_compiler = pytest.mark.skipif(compiled.compiler() is None, reason="no C++ compiler")
+
+
+def halves_exchanged(x):
+    return x.roll(x.shape[1] // 2, dims=1)
+
+
+def test_the_second_half_of_the_filters_mirrors_the_first():
+    convolution = Convolution(2, 4)
+    with torch.no_grad():
+        convolution.weight.copy_(torch.arange(36.0).view(2, 2, 3, 3))
+    filters = convolution.filters()
+    assert filters.shape == (4, 2, 3, 3)
+    assert filters[1, 0].tolist() == [[18, 19, 20], [21, 22, 23], [24, 25, 26]]
+    # Its mirror image reads the other channel.
+    assert filters[3, 1].tolist() == [[20, 19, 18], [23, 22, 21], [26, 25, 24]]
+
+
+@pytest.mark.parametrize("side", [24, 32])
+def test_of_a_mirrored_picture_the_cnn_sees_the_mirror_image(side):
+    torch.manual_seed(0)
+    model = models.build(CNNConfig(widths=(8, 16, 16)))
+    models.fit_input(model, torch.rand(6, 3, 32, 32))
+    images = torch.rand(6, 3, side, side)
+    random_filters(model)
+
+    def seen(images):
+        x = model.activation(model.whitening(model.normalize(images)))
+        return model.stages[1](model.stages[0](x))
+
+    expected = halves_exchanged(seen(images)).flip(3)
+    torch.testing.assert_close(seen(images.flip(3)), expected, rtol=1e-3, atol=1e-3)
+
+
+def results(convolution, x, gradient):
+    """What it returns, and the gradients by the pictures and the weights, in float64."""
+    x = x.detach().clone().requires_grad_()
+    convolution.zero_grad()
+    out = convolution(x)
+    out.backward(gradient.to(out.dtype))
+    return [y.double() for y in (out.detach(), x.grad, convolution.weight.grad)]
+
+
+def distance(found, exact):
+    return ((found - exact).norm() / exact.norm()).item()
+
+
+@requires_compiler
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(
+    ("n", "stride", "rows", "columns"),
+    [(3, 1, 6, 4), (3, 1, 1, 1), (53, 1, 2, 3), (100, 1, 4, 4), (6, 2, 6, 4), (6, 2, 5, 7)],
+)
+def test_half_of_the_products_give_the_same_convolution(n, stride, rows, columns, layout):
+    torch.manual_seed(0)
+    convolution = Convolution(32, 64, stride=stride)
+    exact = Convolution(32, 64, stride=stride).double()
+    exact.load_state_dict(convolution.state_dict())
+    x = torch.randn(n, 32, rows, columns).contiguous(memory_format=layout)
+    gradient = torch.randn_like(convolution(x)).contiguous(memory_format=layout)
+    expected = results(exact, x.double(), gradient)
+    convolution.fused = True
+    for found, right in zip(results(convolution, x, gradient), expected, strict=True):
+        assert found.shape == right.shape
+        assert distance(found, right) < 1e-6
+
+
+@requires_compiler
+@pytest.mark.parametrize("stride", [1, 2])
+def test_in_bf16_half_of_the_products_are_about_as_exact_as_all(stride):
+    torch.manual_seed(0)
+    convolution = Convolution(64, 64, stride=stride)
+    x = torch.randn(10, 64, 8, 8)
+    gradient = torch.randn_like(convolution(x))
+    exact = results(convolution, x, gradient)
+
+    def in_bf16(fused):
+        convolution.fused = fused
+        with torch.autocast("cpu", torch.bfloat16):
+            return results(convolution, x, gradient)
+
+    for found, usual, right in zip(in_bf16(True), in_bf16(False), exact, strict=True):
+        assert 0 < distance(found, right) < min(0.01, 2 * distance(usual, right))
+
+
+@requires_compiler
+def test_threads_change_nothing(monkeypatch):
+    def found(threads):
+        monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+        torch.manual_seed(0)
+        convolution = Convolution(32, 32)
+        convolution.fused = True
+        return results(convolution, torch.randn(7, 32, 5, 5), torch.randn(7, 32, 5, 5))
+
+    for a, b in zip(found(1), found(2), strict=True):
+        assert torch.equal(a, b)
+
+
+def random_filters(model):
+    """Filters that pass pictures on leave equal pixels, of which max-pooling may take either."""
+    for module in model.modules():
+        if isinstance(module, Convolution):
+            nn.init.kaiming_uniform_(module.weight, a=5**0.5)
+
+
+@requires_compiler
+@pytest.mark.parametrize("side", [24, 32])
+def test_a_compiled_step_agrees_with_the_plain_one(side):
+    """Logits, and the gradients of all weights; the distance of two is a share of their length."""
+    torch.manual_seed(0)
+    model = models.build(CNNConfig(widths=(32, 64, 64)))
+    images = to_images(small.dataset().train_pixels[:50])
+    models.fit_input(model, images)
+    random_filters(model)
+
+    def step(*, bf16):
+        model.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            logits = model(images[:, :, :side, :side]).float()
+        F.cross_entropy(logits, torch.arange(50) % 10).backward()
+        return logits.detach(), torch.cat([p.grad.flatten() for p in model.parameters()])
+
+    exact, usual = step(bf16=False), step(bf16=True)
+    model.fuse()
+    for found, right, tolerance in zip(step(bf16=False), exact, (1e-5, 1e-3), strict=True):
+        assert 0 < distance(found, right) < tolerance
+    for found, other, right in zip(step(bf16=True), usual, exact, strict=True):
+        assert distance(found, right) < min(0.1, 1.5 * distance(other, right))
+
+
+@requires_compiler
+def test_answers_are_those_of_all_products():
+    torch.manual_seed(0)
+    model = models.build(CNNConfig(widths=(32, 32, 32))).eval()
+    images = torch.rand(2, 3, 32, 32)
+    before = model(images)
+    model.fuse()
+    assert torch.equal(model(images), before)
+
+
+def test_a_cnn_too_narrow_for_vectors_is_refused():
+    with pytest.raises(EnvironmentFault, match="multiple of 32"):
+        models.build(CNNConfig(widths=(8, 16, 48))).fuse()
+
+
+def trained(folder, compile):
+    """A CNN with one stage of the right width; what its folder says of compiling."""
+    plan = dataclasses.replace(
+        small.experiment(),
+        cnn=CNNConfig(widths=(8, 32, 32), optim=small.OPTIM),
+        train=TrainConfig(device="cpu", precision="float32", compile=compile),
+    )
+    train.train(folder, plan, "cnn", small.dataset())
+    assert (folder / runs.WEIGHTS).exists()
+    return runs.read_json(folder / runs.PROVENANCE)["compiled"]
+
+
+@requires_compiler
+def test_a_training_with_half_of_the_products_ends_where_all_would(tmp_path):
+    assert trained(tmp_path / "on", "on") is True
+    assert trained(tmp_path / "off", "off") is False
+    losses = [
+        [row["val_loss"] for row in runs.read_history(tmp_path / name)] for name in ("on", "off")
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-2)
+
+
+def test_a_compiler_that_fails_costs_a_sentence(tmp_path, monkeypatch, caplog):
+    compiled.library.cache_clear()
+    monkeypatch.setattr(compiled, "compiler", lambda: "/bin/false")
+    with caplog.at_level(logging.INFO):
+        assert trained(tmp_path / "cnn", "on") is False
+    compiled.library.cache_clear()
+    assert "convolutions are not compiled" in caplog.text
