@@ -69,9 +69,12 @@ def test_after_the_last_block_patches_have_no_gradient_and_the_maps_are_refused(
 
 
 def test_at_the_last_stage_grad_cam_is_cam():
-    """With the mean over the grid and a linear head: Zhou et al. 2016, divided by the cells."""
+    """With the mean over the grid and a linear head: Zhou et al. 2016, divided by the cells.
+
+    The head reads the mean of each pair of channels, so half of its weight is for each.
+    """
     model, images, classes = tiny.model("cnn"), tiny.images(3), torch.tensor([2, 5, 7])
-    weights = model.head.weight[classes]
+    weights = model.head.weight[classes].repeat(1, 2) / 2
     cam = torch.einsum("nk,nkhw->nhw", weights, model.features(images)).relu() / 16
     maps = grad_cam(model, images, classes, layer="stages.2")
     torch.testing.assert_close(maps, cam.detach())
@@ -126,6 +129,7 @@ def test_the_model_is_left_as_it_was_found(kind, fault, monkeypatch):
     model = tiny.model(kind).train()
     model.normalize.eval()  # a mixed state, as in fine-tuning
     model.head.bias.requires_grad_(False)
+    learned = {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
     for parameter in model.parameters():
         parameter.grad = torch.ones_like(parameter) if parameter.requires_grad else None
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -148,8 +152,8 @@ def test_the_model_is_left_as_it_was_found(kind, fault, monkeypatch):
     assert model.head.training
     assert not model.normalize.training
     for parameter in model.parameters():
-        assert parameter.requires_grad == (parameter is not model.head.bias)
-        assert (parameter.grad is None) == (parameter is model.head.bias)
+        assert parameter.requires_grad == (id(parameter) in learned)
+        assert (parameter.grad is None) == (id(parameter) not in learned)
         assert parameter.grad is None or bool((parameter.grad == 1).all())
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
@@ -178,6 +182,10 @@ def test_a_planted_patch_is_found_by_a_taught_model_and_not_by_an_untaught_one()
     near = max_pool2d(torch.from_numpy(masks)[:, None], 3, stride=1, padding=1)[:, 0].numpy()
     assert placement.share_inside(peak, near).mean() > 0.9 > 3 * near.mean()
 
-    untaught = to_cells(grad_cam(tiny.model("cnn"), images, labels)).numpy()
-    good = np.array([reason is None for reason in placement.refusals(untaught)])
-    assert placement.share_inside(untaught[good], masks[good]).mean() < 2 * masks.mean()
+    shares = []
+    for seed in range(8):
+        untaught = to_cells(grad_cam(tiny.model("cnn", seed=seed), images, labels)).numpy()
+        good = np.array([reason is None for reason in placement.refusals(untaught)])
+        shares += list(placement.share_inside(untaught[good], masks[good]))
+    assert len(shares) > 200
+    assert np.mean(shares) < 1.5 * masks.mean()
