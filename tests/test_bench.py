@@ -22,8 +22,8 @@ def test_operations_are_those_of_the_layers():
 
 @pytest.mark.skipif(compiler() is None, reason="no C++ compiler")
 def test_compiled_the_cnn_takes_half_of_the_products_but_for_the_first_layers():
-    whitening = 31**2 * 12 * 24  # it does not learn
-    first = 2 * 31**2 * 9 * 24 * 64  # so no gradient is asked for by what it makes
+    whitening = 2 * 31**2 * 12 * 24  # the pixels need no gradient
+    first = 3 * 31**2 * 9 * 24 * 64
     of_16 = 16**2 * (64 * 64 + 64 * 64 + 64 * 256)
     of_8_and_4 = (8**2 * 4 + 4**2) * 256 * 256
     others = 3 * 9 * (of_16 + of_8_and_4)

@@ -145,8 +145,6 @@ def optimizer(
     """The optimiser of a model: Muon for the weights inside `stages` (CNN) or `blocks` (ViT)."""
     matrices, decayed, plain = [], [], []
     for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            continue
         weight = parameter.ndim >= 2 and name.endswith("weight")
         if weight and name.startswith(("stages.", "blocks.")):
             matrices.append(parameter)

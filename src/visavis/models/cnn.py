@@ -10,6 +10,8 @@ Channels come in pairs that change places where the picture is mirrored (`Convol
 left need not be learned again facing right. The head reads the mean of each pair.
 """
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -74,9 +76,7 @@ class CNN(nn.Module):
         super().__init__()
         first, second, third = config.widths
         self.normalize = Normalize()
-        self.whitening = nn.Conv2d(3, WHITENING_CHANNELS, kernel_size=2, bias=False)
-        # Nor does it gain by learning, and the next layer then needs no gradient by its input.
-        self.whitening.weight.requires_grad = False
+        self.whitening = nn.Conv2d(3, WHITENING_CHANNELS, kernel_size=2)
         self.activation = nn.GELU()
         self.stages = nn.Sequential(
             Stage(WHITENING_CHANNELS, first, strided=False),
@@ -113,10 +113,11 @@ class CNN(nn.Module):
 
     @torch.no_grad()
     def whiten(self, images: Float[Tensor, "n 3 32 32"]) -> None:
-        """Set the first layer to the whitening of `images`: each direction and its negative."""
+        """Start the first layer from the whitening of `images`: each direction and its negative."""
         filters = mirrored_whitening_filters(self.normalize(images), 2, stride=1, epsilon=5e-4)
         first, mirrored = filters.chunk(2)
         self.whitening.weight.copy_(torch.cat([first, -first, mirrored, -mirrored]))
+        nn.init.zeros_(cast(Tensor, self.whitening.bias))
 
     def features(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n c h8 w8"]:
         """The last stage's output, about an eighth of the pictures' height and width."""
@@ -133,9 +134,10 @@ class CNN(nn.Module):
 def parameter_count(config: CNNConfig, classes: int = NUM_CLASSES) -> int:
     """Learnable parameters in closed form, for stages of a, b, c channels.
 
-    9 / 2 (24 a + 2 a^2 + a b + 2 b^2 + b c + 2 c^2) + 6 (a + b + c)
+    13 x 24 + 9 / 2 (24 a + 2 a^2 + a b + 2 b^2 + b c + 2 c^2) + 6 (a + b + c)
     + (c / 2 + 1) classes.
     """
     a, b, c = config.widths
+    whitening = 13 * WHITENING_CHANNELS
     pairs = WHITENING_CHANNELS * a + a * b + b * c + 2 * (a * a + b * b + c * c)
-    return 9 * pairs // 2 + 6 * (a + b + c) + (c // 2 + 1) * classes
+    return whitening + 9 * pairs // 2 + 6 * (a + b + c) + (c // 2 + 1) * classes
