@@ -57,9 +57,9 @@ def preset(name: Preset, source: Literal["cifar10", "shapes", "folder"]) -> Expe
             explain=explain,
         )
     if name == "best":
-        cnn, vit = ((128, 384, 512), 26), (192, 9, 40)
+        cnn, vit = ((128, 384, 512), 30), (192, 9, 40)
     else:
-        cnn, vit = ((64, 256, 256), 12), (192, 6, 20)
+        cnn, vit = ((64, 256, 256), 8), (192, 6, 20)
     plan = _experiment(cnn=cnn, vit=vit, batch_size=batch_size, crop=24, explain=ExplainConfig())
     # So many epochs teach a CNN its training pictures by heart; this is what delays it.
     cnn_optim = replace(plan.cnn.optim, whole_epochs=2, cutout=8, label_smoothing=0.2)
@@ -67,7 +67,7 @@ def preset(name: Preset, source: Literal["cifar10", "shapes", "folder"]) -> Expe
     if name == "best":  # and forty a ViT
         # To leave out what it knows costs little where epochs are many; of one's own pictures there
         # may be too few to spare any.
-        skip = 0.0 if source == "folder" else 0.4
+        skip = 0.0 if source == "folder" else 0.3
         cnn_optim = replace(cnn_optim, whole_epochs=3, skip=skip)
         vit_optim = replace(vit_optim, whole_epochs=4, cutmix=0.5)
     return replace(
