@@ -12,7 +12,8 @@ from visavis.config import CNNConfig, TrainConfig
 from visavis.errors import EnvironmentFault
 from visavis.loader import to_images
 from visavis.models import compiled
-from visavis.models.convolution import Convolution
+from visavis.models.convolution import Convolution, fits
+from visavis.presets import preset
 
 requires_compiler = pytest.mark.skipif(compiled.compiler() is None, reason="no C++ compiler")
 
@@ -65,7 +66,7 @@ def distance(found, exact):
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize(
     ("n", "stride", "rows", "columns"),
-    [(3, 1, 6, 4), (3, 1, 1, 1), (53, 1, 2, 3), (100, 1, 4, 4), (6, 2, 6, 4), (6, 2, 5, 7)],
+    [(1, 1, 6, 4), (3, 1, 1, 1), (53, 1, 2, 3), (100, 1, 4, 4), (6, 2, 6, 4), (6, 2, 5, 7)],
 )
 def test_half_of_the_products_give_the_same_convolution(n, stride, rows, columns, layout):
     torch.manual_seed(0)
@@ -100,13 +101,14 @@ def test_in_bf16_half_of_the_products_are_about_as_exact_as_all(stride):
 
 
 @requires_compiler
-def test_threads_change_nothing(monkeypatch):
+@pytest.mark.parametrize(("stride", "side"), [(1, 5), (2, 3)])
+def test_threads_change_nothing(monkeypatch, stride, side):
     def found(threads):
         monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
         torch.manual_seed(0)
-        convolution = Convolution(32, 32)
+        convolution = Convolution(32, 32, stride=stride)
         convolution.fused = True
-        return results(convolution, torch.randn(7, 32, 5, 5), torch.randn(7, 32, 5, 5))
+        return results(convolution, torch.randn(7, 32, 5, 5), torch.randn(7, 32, side, side))
 
     for a, b in zip(found(1), found(2), strict=True):
         assert torch.equal(a, b)
@@ -142,6 +144,36 @@ def test_a_compiled_step_agrees_with_the_plain_one(side):
         assert 0 < distance(found, right) < tolerance
     for found, other, right in zip(step(bf16=True), usual, exact, strict=True):
         assert distance(found, right) < min(0.1, 1.5 * distance(other, right))
+
+
+@requires_compiler
+def test_nan_is_not_hidden_and_other_types_take_all_products():
+    convolution = Convolution(32, 32)
+    convolution.fused = True
+    x = torch.zeros(2, 32, 5, 5)
+    x[1, 3, 2, 2] = float("nan")
+    with torch.autocast("cpu", torch.bfloat16):
+        out = convolution(x)
+    assert out[0].isfinite().all()
+    assert out[1, :, 1:4, 1:4].isnan().all()
+    assert convolution.double()(x.double()).dtype == torch.float64
+
+
+@pytest.mark.parametrize("name", ["quick", "standard", "best"])
+def test_all_stages_of_the_presets_are_wide_enough(name):
+    widths = preset(name, "cifar10").cnn.widths
+    assert all(fits(width, width) for width in widths)
+
+
+def test_a_fresh_convolution_passes_channels_on_in_their_places():
+    cnn = models.build(CNNConfig(widths=(8, 32, 32)))
+    wider, same = cnn.stages[1].conv1, cnn.stages[1].conv2
+    x = torch.rand(2, 32, 4, 4)
+    assert torch.equal(same(x), x)
+    narrow = torch.rand(2, 8, 4, 4)
+    out = wider(narrow)
+    assert torch.equal(out[:, :4], narrow[:, :4])
+    assert torch.equal(out[:, 16:20], narrow[:, 4:])
 
 
 @requires_compiler
@@ -186,5 +218,4 @@ def test_a_compiler_that_fails_costs_a_sentence(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(compiled, "compiler", lambda: "/bin/false")
     with caplog.at_level(logging.INFO):
         assert trained(tmp_path / "cnn", "on") is False
-    compiled.library.cache_clear()
     assert "convolutions are not compiled" in caplog.text

@@ -8,6 +8,7 @@ import shutil
 import sys
 
 import pytest
+import torch
 
 from visavis import cli, doctor, download, hardware
 from visavis.models import compiled
@@ -55,6 +56,13 @@ def test_a_missing_package_is_named_with_how_to_get_it(checks, monkeypatch):
     assert (check.status, check.advice) == ("fail", "pip install 'grad-cam'")
 
 
+@pytest.fixture
+def no_gpu(monkeypatch):
+    for module in (torch.cuda, torch.backends.mps):
+        monkeypatch.setattr(module, "is_available", lambda: False)
+
+
+@pytest.mark.usefixtures("no_gpu")
 def test_what_is_short_is_a_warning(checks, monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
     monkeypatch.setattr(compiled, "wide_vectors", lambda: True)
@@ -66,12 +74,17 @@ def test_what_is_short_is_a_warning(checks, monkeypatch):
         assert found[name].status == "warn" and found[name].advice, name
 
 
+@pytest.mark.usefixtures("no_gpu")
 def test_a_compiler_that_fails_is_a_warning(checks, monkeypatch):
     compiled.library.cache_clear()
-    monkeypatch.setattr(compiled, "wide_vectors", lambda: True)
     monkeypatch.setattr(compiled, "compiler", lambda: "/bin/false")
     assert checks()["C++ compiler"].status == "warn"
-    compiled.library.cache_clear()
+
+
+def test_a_gpu_needs_no_compiler(checks, monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert checks()["C++ compiler"].status == "ok"
 
 
 def test_a_folder_that_cannot_be_written_fails(checks, monkeypatch):

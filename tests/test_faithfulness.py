@@ -178,7 +178,6 @@ def test_one_refused_map_is_left_out_and_the_others_count():
 @pytest.mark.parametrize("kind", ["cnn", "vit"])
 def test_measuring_leaves_the_model_alone_and_bf16_changes_little(kind):
     model, images = tiny.model(kind).train(), tiny.images(30)
-    learned = [parameter.requires_grad for parameter in model.parameters()]
     classes = torch.arange(30) % 10
     kept = np.random.default_rng(0).random((30, 9, 8, 8)) < 0.5
     exact = probabilities(model, images, classes, kept)
@@ -188,7 +187,7 @@ def test_measuring_leaves_the_model_alone_and_bf16_changes_little(kind):
     rough = probabilities(model, images, classes, kept, autocast=True)
     assert 0 < abs(rough - exact).max() < 0.05
     assert model.training
-    assert [p.requires_grad for p in model.parameters()] == learned
+    assert all(parameter.requires_grad for parameter in model.parameters())
     assert tiny.hooks(model) == 0
 
 

@@ -136,21 +136,21 @@ class OptimConfig:
         _require(0 <= self.cutmix <= 1, f"{_flag('cutmix')} is {self.cutmix}; use 0 to 1")
         _require(0 <= self.skip < 0.5, f"{_flag('skip')} is {self.skip}; use 0 or more, below 0.5")
 
-    def sees_whole(self, epoch: int) -> bool:
+    def _sees_whole(self, epoch: int) -> bool:
         """Whether `epoch`, counted from 0, is of the last ones: all pictures, whole and unmixed."""
         return epoch >= self.epochs - self.whole_epochs
 
     def side(self, epoch: int) -> int:
         """Height and width of what `epoch`, counted from 0, sees of each picture, pixels."""
-        return IMAGE_SIDE if self.sees_whole(epoch) else self.crop
+        return IMAGE_SIDE if self._sees_whole(epoch) else self.crop
 
     def mixed_fraction(self, epoch: int) -> float:
         """Of how many pictures `epoch`, counted from 0, shows a rectangle of another one."""
-        return 0.0 if self.sees_whole(epoch) else self.cutmix
+        return 0.0 if self._sees_whole(epoch) else self.cutmix
 
     def skipped_fraction(self, epoch: int) -> float:
         """Share of the pictures that `epoch`, counted from 0, leaves out."""
-        return 0.0 if epoch == 0 or self.sees_whole(epoch) else self.skip
+        return 0.0 if epoch == 0 or self._sees_whole(epoch) else self.skip
 
     def effort(self, first: int = 0) -> float:
         """How many epochs of all pictures, whole, cost about as much as those from `first` on."""
@@ -173,7 +173,7 @@ class CNNConfig:
     """
 
     widths: tuple[int, int, int] = (64, 256, 256)
-    """Channels of the three stages, even numbers; half of them mirror the other half."""
+    """Channels of the three stages, even numbers: half of the filters mirror the other half."""
     optim: OptimConfig = CNN_OPTIM
 
     def __post_init__(self) -> None:
@@ -248,10 +248,10 @@ class TrainConfig:
     """auto: bf16 on a GPU that has it, and on a CPU where a short probe finds it faster. Weights
     are float32 in any case."""
     compile: Literal["auto", "on", "off"] = "auto"
-    """For training steps, by g++: on a CPU half of the CNN's products, where widths are multiples
-    of 32; on a CPU with AVX-512 a kernel for the ViT's attention, where --vit.width is 16 times
-    --vit.heads. On a GPU torch.compile, for the ViT. auto: where the training is long enough to
-    repay it."""
+    """What g++ compiles for training steps on a CPU: the CNN's convolutions, at half of the
+    products, where widths are multiples of 32; with AVX-512 the ViT's attention, where --vit.width
+    is 16 times --vit.heads. On a GPU torch.compile, for the ViT. auto: where the training is long
+    enough to repay it."""
 
 
 @dataclass(frozen=True, kw_only=True)

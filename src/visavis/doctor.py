@@ -125,7 +125,7 @@ def _compiler(name: str) -> Check:
     from visavis.models.compiled import compiler, library, wide_vectors
 
     if torch.cuda.is_available() or torch.backends.mps.is_available():
-        return Check(name, "ok", "not needed; it is for training on a CPU")
+        return Check(name, "ok", "only --train.device cpu would need it")
     if (path := compiler()) is None:
         advice = "install g++ to train faster (on Debian and Ubuntu: apt install g++)"
         return Check(name, "warn", "none; training steps are not compiled", advice)

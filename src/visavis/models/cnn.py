@@ -29,7 +29,7 @@ WHITENING_CHANNELS = 24
 
 
 class Pooling(nn.Module):
-    """Halves the grid by the largest of 2 x 2 pixels.
+    """Halves the grid of square pictures by the largest of 2 x 2 pixels.
 
     Of an odd grid it takes that of 3 x 3 around each second pixel, from the first to the last, so
     that left and right are alike: 31 pixels become 16.

@@ -12,8 +12,8 @@ from torch.nn.grad import conv2d_input, conv2d_weight
 
 from visavis.models.compiled import library
 
-VECTOR = 32
-"""Channels that the compiled functions go through at a time, in two halves."""
+TWO_VECTORS = 32
+"""Channels whose halves fill a vector of AVX-512 each; between multiples of it time is lost."""
 
 STRIP = 50
 """At most so many pictures lie side by side."""
@@ -30,7 +30,8 @@ class Convolution(nn.Module):
         fused: let training steps on a CPU compute it in half of the products, see `_Fused`.
 
     Source: Cohen & Welling 2016, arXiv 1602.07576, for mirrorings instead of rotations; Bökman,
-    Nordström & Kahl 2025, arXiv 2502.05169, who save half of the products in the basis of `blocks`.
+    Nordström & Kahl 2025, arXiv 2502.05169, who save half of the products of other layers by sums
+    and differences.
     """
 
     def __init__(self, channels_in: int, channels: int, *, stride: int = 1) -> None:
@@ -45,29 +46,30 @@ class Convolution(nn.Module):
         return torch.cat([self.weight, mirrored])
 
     def forward(self, input: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h2 w2"]:
-        if self.fused and self.training and input.device.type == "cpu":
-            dtype = input.dtype
-            if torch.is_autocast_enabled("cpu"):
-                dtype = torch.get_autocast_dtype("cpu")
+        dtype = input.dtype
+        if torch.is_autocast_enabled("cpu"):
+            dtype = torch.get_autocast_dtype("cpu")
+        known = dtype in (torch.float32, torch.bfloat16) and input.device.type == "cpu"
+        if self.fused and self.training and known:
             weight = self.weight.to(dtype)
-            back = blocks(transposed(weight.detach()))
+            back = blocks(transposed(weight.detach())) if self.stride == 1 else None
             return _Fused.apply(input.to(dtype), blocks(weight), back, self.stride)
         return F.conv2d(input, self.filters(), stride=self.stride, padding=1)
 
 
 def fits(channels_in: int, channels: int) -> bool:
     """Whether the compiled functions are fast for a convolution of so many channels."""
-    return channels_in % VECTOR == 0 and channels % VECTOR == 0
+    return channels_in % TWO_VECTORS == 0 and channels % TWO_VECTORS == 0
 
 
-def blocks(weight: Float[Tensor, "d2 c 3 3"]) -> Float[Tensor, "d c3 3 1"]:
-    """What the filters do in the basis of sums and differences of the halves.
+def blocks(weight: Float[Tensor, "d2 c 3 3"]) -> Float[Tensor, "d k 3 1"]:
+    """The two blocks of the filters in the basis of sums and differences of the halves; k = 3c / 2.
 
     There the filters of sums for sums and of differences for differences are alike on the left and
     the right, and those between the two are opposite. With the columns on the left and the right
-    as sum and difference as well, half of the products are with zero. The first half of what is
-    returned makes sums of the first three parts of `spread` (mirror.cpp), the second half makes
-    differences of the other three. All changes of basis are orthogonal.
+    as sum and difference as well, all products outside of two blocks are with zero. The first
+    makes sums of the first three parts of `spread` (mirror.cpp), the second makes differences of
+    the other three. The bases are orthonormal, so gradients change theirs in the same way.
     """
     one, other = weight.chunk(2, dim=1)
     (l_s, m_s, r_s), (l_a, m_a, r_a) = (one + other).unbind(3), (one - other).unbind(3)
@@ -87,16 +89,17 @@ class _Fused(torch.autograd.Function):
     """The convolution of channels-last pictures from its `blocks`; mirror.cpp does the rest.
 
     Args:
-        back: the `blocks` of its `transposed` filters. Without a stride, the gradient by the
-            pictures is the convolution with them, which is faster than oneDNN's backward pass.
+        back: the `blocks` of its `transposed` filters; None with a stride. Without one, the
+            gradient by the pictures is the convolution with them, which is faster than oneDNN's
+            backward pass.
     """
 
     @staticmethod
     def forward(
         ctx: Any,
         x: Float[Tensor, "n c h w"],
-        weight: Float[Tensor, "d c3 3 1"],
-        back: Float[Tensor, "c d3 3 1"],
+        weight: Float[Tensor, "d k 3 1"],
+        back: Float[Tensor, "c l 3 1"] | None,
         stride: int,
     ) -> Float[Tensor, "n d h2 w2"]:
         x = x.contiguous(memory_format=torch.channels_last)
@@ -113,16 +116,16 @@ class _Fused(torch.autograd.Function):
         gradient = gradient.contiguous(memory_format=torch.channels_last)
         parts = _spread(x, ctx.stride)  # made anew: they are three times as large as x
         turned = _turned(gradient)
-        how = ((ctx.stride, 1), (1, 0))
-        by_weight = conv2d_weight(parts, weight.shape, turned, *how, groups=2)
-        if ctx.stride == 1:
+        stride, padding = (ctx.stride, 1), (1, 0)
+        by_weight = conv2d_weight(parts, weight.shape, turned, stride, padding, groups=2)
+        if back is not None:
             return _convolved(gradient, back, 1), by_weight, None, None
-        by_parts = conv2d_input(parts.shape, weight, turned, *how, groups=2)
+        by_parts = conv2d_input(parts.shape, weight, turned, stride, padding, groups=2)
         return _gathered(by_parts, x.shape, ctx.stride), by_weight, None, None
 
 
 def _convolved(
-    x: Float[Tensor, "n c h w"], weight: Float[Tensor, "d c3 3 1"], stride: int
+    x: Float[Tensor, "n c h w"], weight: Float[Tensor, "d k 3 1"], stride: int
 ) -> Float[Tensor, "n d h2 w2"]:
     out = F.conv2d(_spread(x, stride), weight, None, (stride, 1), (1, 0), groups=2)
     return _turned_back(out, len(x))
@@ -156,7 +159,8 @@ def _turned_back(x: Float[Tensor, "strips c h w2"], n: int) -> Float[Tensor, "n 
 def _beside(n: int) -> int:
     """How many of n pictures lie side by side in a strip.
 
-    oneDNN takes the products of one row at a time, and a row of a small picture is short.
+    oneDNN takes the products of one row at a time, and a row of a small picture is short. Where no
+    such number divides n, each picture has a strip of its own: right, and slower.
     """
     return next(count for count in range(min(n, STRIP), 0, -1) if n % count == 0)
 
@@ -166,7 +170,11 @@ def _empty(like: Tensor, *shape: int) -> Tensor:
 
 
 def _call(name: str, x: Tensor, to: Tensor, shape: torch.Size, how: int) -> Tensor:
-    """Fill `to`; the shape is that of the pictures."""
+    """Fill `to` from `x`, one of which holds pictures of that shape.
+
+    Args:
+        how: step of the columns; of "turn" whether it goes into strips.
+    """
     n, c, h, w = shape
     function = getattr(library("mirror.cpp"), f"{name}_{str(x.dtype).removeprefix('torch.')}")
     pointers = (ctypes.c_void_p(array.data_ptr()) for array in (x, to))

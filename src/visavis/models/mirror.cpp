@@ -1,10 +1,13 @@
 // What stands before and after the products of a mirror-equivariant convolution (convolution.py).
 //
-// Pictures lie one after the other as PyTorch's channels-last has them: n h w 2 half. The channels
-// of a pixel are two halves, p and q, which change places where the picture is mirrored;
-// s = (p + q) / sqrt 2 then stays and a = (p - q) / sqrt 2 changes its sign. The products are taken
-// on strips, in which `beside` pictures lie side by side: n/beside h beside w and s and a, or their
-// parts. Arrays are bf16 or float32, sums float32.
+// The channels of a pixel are two halves, p and q, which change places where the picture is
+// mirrored; s = (p + q) / sqrt 2 then stays and a = (p - q) / sqrt 2 changes its sign. The products
+// are taken on strips, in which `beside` pictures lie side by side. Arrays lie as PyTorch's
+// channels-last has them, in bf16 or float32; sums are float32:
+//
+//     pictures    n h w 2 half                      p, then q
+//     turned      n/beside h beside w 2 half        s, then a
+//     parts       n/beside h beside columns 6 half  see `spread`
 
 #include <cstdint>
 #include <cstring>

@@ -28,13 +28,17 @@ def whitening_filters(
 def mirrored_whitening_filters(
     images: Float[Tensor, "n 3 h w"], size: int, *, stride: int, epsilon: float
 ) -> Float[Tensor, "directions 3 size size"]:
-    """Likewise of the images and their mirror images; the second half mirrors the first.
+    """Filters as those of `whitening_filters`, of which the second half mirrors the first.
 
-    Principal directions are then alike on the left and the right, or opposite. One of each added up
-    is as good a direction, and its mirror image is the one less the other.
+    They are for the images and their mirror images together, whose principal directions are alike
+    on the left and the right, or opposite. (alike + opposite) / sqrt 2 is as good a direction as
+    either where both have unit variance (as far as epsilon leaves it), and its mirror image is
+    (alike - opposite) / sqrt 2.
 
     Args:
-        size: even.
+        size: side of the patches, pixels; even.
+        stride: distance between patches, pixels.
+        epsilon: added to each direction's variance.
     """
     left, right = _patches(images, size, stride).chunk(2, dim=3)
     right = right.flip(3)
