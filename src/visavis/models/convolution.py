@@ -114,69 +114,65 @@ class _Fused(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, None, None]:
         x, weight, back = ctx.saved_tensors
         gradient = gradient.contiguous(memory_format=torch.channels_last)
-        parts = _spread(x, ctx.stride)  # made anew: they are three times as large as x
-        turned = _turned(gradient)
         stride, padding = (ctx.stride, 1), (1, 0)
-        by_weight = conv2d_weight(parts, weight.shape, turned, stride, padding, groups=2)
-        if back is not None:
-            return _convolved(gradient, back, 1), by_weight, None, None
-        by_parts = conv2d_input(parts.shape, weight, turned, stride, padding, groups=2)
-        return _gathered(by_parts, x.shape, ctx.stride), by_weight, None, None
+        by_weight = torch.zeros(weight.shape)
+        by_x = _empty(x, *x.shape) if back is None else _convolved(gradient, back, 1)
+        for strip in _strips(len(x)):
+            parts = _spread(x[strip], ctx.stride)  # made anew: they are three times as large as x
+            turned = _empty(x, 1, *_side_by_side(gradient[strip].shape))
+            _call("turn", gradient[strip], turned, gradient[strip].shape, True)
+            by_weight += conv2d_weight(parts, weight.shape, turned, stride, padding, groups=2)
+            if back is None:
+                by_parts = conv2d_input(parts.shape, weight, turned, stride, padding, groups=2)
+                by_parts = by_parts.contiguous(memory_format=torch.channels_last)
+                _call("gather", by_parts, by_x[strip], x[strip].shape, ctx.stride)
+        return by_x, by_weight.to(weight.dtype), None, None
 
 
 def _convolved(
     x: Float[Tensor, "n c h w"], weight: Float[Tensor, "d k 3 1"], stride: int
 ) -> Float[Tensor, "n d h2 w2"]:
-    out = F.conv2d(_spread(x, stride), weight, None, (stride, 1), (1, 0), groups=2)
-    return _turned_back(out, len(x))
+    n, _, h, w = x.shape
+    out = _empty(x, n, len(weight), -(-h // stride), -(-w // stride))
+    for strip in _strips(n):
+        parts = _spread(x[strip], stride)
+        turned = F.conv2d(parts, weight, None, (stride, 1), (1, 0), groups=2)
+        _call("turn", turned, out[strip], out[strip].shape, False)
+    return out
 
 
-def _spread(x: Float[Tensor, "n c h w"], step: int) -> Float[Tensor, "strips c3 h w2"]:
+def _spread(x: Float[Tensor, "n c h w"], step: int) -> Float[Tensor, "1 c3 h nw2"]:
     n, c, h, w = x.shape
-    beside = _beside(n)
-    parts = _empty(x, n // beside, 3 * c, h, beside * -(-w // step))
-    return _call("spread", x, parts, x.shape, step)
+    parts = _empty(x, 1, *_side_by_side((n, 3 * c, h, -(-w // step))))
+    _call("spread", x, parts, x.shape, step)
+    return parts
 
 
-def _gathered(
-    parts: Float[Tensor, "strips c3 h w2"], shape: torch.Size, step: int
-) -> Float[Tensor, "n c h w"]:
-    parts = parts.contiguous(memory_format=torch.channels_last)
-    return _call("gather", parts, _empty(parts, *shape), shape, step)
+def _strips(n: int) -> list[slice]:
+    """Pictures that lie side by side while their products are taken.
 
-
-def _turned(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "strips c h w2"]:
-    n, c, h, w = x.shape
-    beside = _beside(n)
-    return _call("turn", x, _empty(x, n // beside, c, h, beside * w), x.shape, True)
-
-
-def _turned_back(x: Float[Tensor, "strips c h w2"], n: int) -> Float[Tensor, "n c h w"]:
-    pictures = _empty(x, n, *x.shape[1:3], x.numel() // (n * x.shape[1] * x.shape[2]))
-    return _call("turn", x, pictures, pictures.shape, False)
-
-
-def _beside(n: int) -> int:
-    """How many of n pictures lie side by side in a strip.
-
-    oneDNN takes the products of one row at a time, and a row of a small picture is short. Where no
-    such number divides n, each picture has a strip of its own: right, and slower.
+    oneDNN takes the products of one row at a time, and a row of a small picture is short. All
+    pictures of a batch in one strip would be more than a processor's cache holds.
     """
-    return next(count for count in range(min(n, STRIP), 0, -1) if n % count == 0)
+    return [slice(start, min(start + STRIP, n)) for start in range(0, n, STRIP)]
+
+
+def _side_by_side(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    n, c, h, w = shape
+    return c, h, n * w
 
 
 def _empty(like: Tensor, *shape: int) -> Tensor:
     return torch.empty(shape, dtype=like.dtype, memory_format=torch.channels_last)
 
 
-def _call(name: str, x: Tensor, to: Tensor, shape: torch.Size, how: int) -> Tensor:
+def _call(name: str, x: Tensor, to: Tensor, shape: torch.Size, how: int) -> None:
     """Fill `to` from `x`, one of which holds pictures of that shape.
 
     Args:
-        how: step of the columns; of "turn" whether it goes into strips.
+        how: step of the columns; of "turn" whether it goes into the strip.
     """
     n, c, h, w = shape
     function = getattr(library("mirror.cpp"), f"{name}_{str(x.dtype).removeprefix('torch.')}")
     pointers = (ctypes.c_void_p(array.data_ptr()) for array in (x, to))
-    function(*pointers, n, _beside(n), h, w, c // 2, how, torch.get_num_threads())
-    return to
+    function(*pointers, n, h, w, c // 2, how, torch.get_num_threads())

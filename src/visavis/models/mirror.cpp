@@ -2,12 +2,12 @@
 //
 // The channels of a pixel are two halves, p and q, which change places where the picture is
 // mirrored; s = (p + q) / sqrt 2 then stays and a = (p - q) / sqrt 2 changes its sign. The products
-// are taken on strips, in which `beside` pictures lie side by side. Arrays lie as PyTorch's
+// are taken on a strip, in which the pictures lie side by side. Arrays lie as PyTorch's
 // channels-last has them, in bf16 or float32; sums are float32:
 //
-//     pictures    n h w 2 half                      p, then q
-//     turned      n/beside h beside w 2 half        s, then a
-//     parts       n/beside h beside columns 6 half  see `spread`
+//     pictures    n h w 2 half          p, then q
+//     turned      h n w 2 half          s, then a
+//     parts       h n columns 6 half    see `spread`
 
 #include <cstdint>
 #include <cstring>
@@ -39,16 +39,13 @@ inline void put(float x, Bf16& to) {  // to the nearest, ties to even
 }
 
 struct Shape {
-    int pictures, beside, rows, width, half;
+    int pictures, rows, width, half;
     int64_t all_rows() const { return int64_t(pictures) * rows; }
-    // Where in the strips a row of the pictures lies, in rows.
-    int64_t in_strips(int64_t row) const {
-        const int64_t picture = row / rows, strip = picture / beside;
-        return (strip * rows + row % rows) * beside + picture % beside;
-    }
+    // Where in the strip a row of the pictures lies, in rows of pictures.
+    int64_t in_strip(int64_t row) const { return row % rows * pictures + row / rows; }
 };
 
-// For every `step`-th column of pictures six parts, in strips. With l and r for the columns on its
+// For every `step`-th column of pictures six parts, in a strip. With l and r for the columns on its
 // left and right, zeros beyond the edge:
 //     s   (s_l + s_r) / sqrt 2   (a_r - a_l) / sqrt 2     of which the s that comes out is made
 //     a   (a_l + a_r) / sqrt 2   (s_r - s_l) / sqrt 2     of which the a
@@ -60,7 +57,7 @@ void spread(const T* pictures, T* parts, Shape shape, int step, int threads) {
         const std::vector<T> edge(2 * half, T{});
 #pragma omp for
         for (int64_t row = 0; row < shape.all_rows(); ++row) {
-            T* to = parts + shape.in_strips(row) * columns * 6 * half;
+            T* to = parts + shape.in_strip(row) * columns * 6 * half;
             for (int column = 0; column < columns; ++column, to += 6 * half) {
                 const int at = column * step;
                 const T* here = pictures + (row * width + at) * 2 * half;
@@ -94,7 +91,7 @@ void gather(const T* parts, T* pictures, Shape shape, int step, int threads) {
         const std::vector<T> nothing(6 * half, T{});
 #pragma omp for
         for (int64_t row = 0; row < shape.all_rows(); ++row) {
-            const T* strip = parts + shape.in_strips(row) * columns * 6 * half;
+            const T* strip = parts + shape.in_strip(row) * columns * 6 * half;
             const auto around = [&](int at) {  // the parts that this column is the middle of
                 const bool there = at >= 0 && at < width && at % step == 0;
                 return there ? strip + at / step * 6 * half : nothing.data();
@@ -120,15 +117,15 @@ void gather(const T* parts, T* pictures, Shape shape, int step, int threads) {
     }
 }
 
-// From p and q in pictures to s and a in strips, or back, which is the same map the other way round.
+// From p and q in pictures to s and a in a strip, or back, which is the same map the other way round.
 template <typename T>
-void turn(const T* from, T* to, Shape shape, bool into_strips, int threads) {
+void turn(const T* from, T* to, Shape shape, bool into_strip, int threads) {
     const int half = shape.half;
 #pragma omp parallel for num_threads(threads)
     for (int64_t row = 0; row < shape.all_rows(); ++row) {
-        const int64_t length = int64_t(shape.width) * 2 * half, strip = shape.in_strips(row);
-        const T* x = from + (into_strips ? row : strip) * length;
-        T* turned = to + (into_strips ? strip : row) * length;
+        const int64_t length = int64_t(shape.width) * 2 * half, strip = shape.in_strip(row);
+        const T* x = from + (into_strip ? row : strip) * length;
+        T* turned = to + (into_strip ? strip : row) * length;
         for (int column = 0; column < shape.width; ++column, x += 2 * half, turned += 2 * half) {
 #pragma omp simd
             for (int i = 0; i < half; ++i) {
@@ -142,18 +139,18 @@ void turn(const T* from, T* to, Shape shape, bool into_strips, int threads) {
 
 }  // namespace
 
-#define FUNCTIONS(NAME, T)                                                                    \
-    void spread_##NAME(const T* from, T* to, int n, int beside, int rows, int width, int half, \
-                       int step, int threads) {                                               \
-        spread(from, to, {n, beside, rows, width, half}, step, threads);                      \
-    }                                                                                         \
-    void gather_##NAME(const T* from, T* to, int n, int beside, int rows, int width, int half, \
-                       int step, int threads) {                                               \
-        gather(from, to, {n, beside, rows, width, half}, step, threads);                      \
-    }                                                                                         \
-    void turn_##NAME(const T* from, T* to, int n, int beside, int rows, int width, int half,   \
-                     int into_strips, int threads) {                                          \
-        turn(from, to, {n, beside, rows, width, half}, into_strips, threads);                 \
+#define FUNCTIONS(NAME, T)                                                                         \
+    void spread_##NAME(const T* from, T* to, int n, int rows, int width, int half, int step,       \
+                       int threads) {                                                              \
+        spread(from, to, {n, rows, width, half}, step, threads);                                   \
+    }                                                                                              \
+    void gather_##NAME(const T* from, T* to, int n, int rows, int width, int half, int step,       \
+                       int threads) {                                                              \
+        gather(from, to, {n, rows, width, half}, step, threads);                                   \
+    }                                                                                              \
+    void turn_##NAME(const T* from, T* to, int n, int rows, int width, int half, int into_strip,   \
+                     int threads) {                                                                \
+        turn(from, to, {n, rows, width, half}, into_strip, threads);                               \
     }
 
 extern "C" {
