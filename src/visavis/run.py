@@ -30,7 +30,7 @@ from visavis.train import train
 
 log = logging.getLogger(__name__)
 
-COMPILED_SPEEDUP = {"cnn": 1.4, "vit": 1.1}
+COMPILED_SPEEDUP = {"cnn": 1.2, "vit": 1.2}
 """What compiling gains on a CPU; for the estimate only. Not known for GPUs."""
 
 AGAIN = 0.15
