@@ -77,6 +77,7 @@ def test_what_is_short_is_a_warning(checks, monkeypatch):
 @pytest.mark.usefixtures("no_gpu")
 def test_a_compiler_that_fails_is_a_warning(checks, monkeypatch):
     compiled.library.cache_clear()
+    monkeypatch.setattr(compiled, "wide_vectors", lambda: True)
     monkeypatch.setattr(compiled, "compiler", lambda: "/bin/false")
     assert checks()["C++ compiler"].status == "warn"
 

@@ -16,8 +16,7 @@ CPU = torch.device("cpu")
         ("vit", False, 400_000, "/usr/bin/g++", False),  # slower there
         ("vit", True, 1_000, "/usr/bin/g++", False),  # would not repay the compilation
         ("vit", True, 400_000, None, False),
-        ("cnn", False, 400_000, "/usr/bin/g++", True),
-        ("cnn", True, 1_000, "/usr/bin/g++", False),
+        ("cnn", True, 400_000, "/usr/bin/g++", True),
     ],
 )
 def test_compiling_on_a_cpu_needs_a_compiler_and_a_long_training(

@@ -249,8 +249,8 @@ class TrainConfig:
     are float32 in any case."""
     compile: Literal["auto", "on", "off"] = "auto"
     """What g++ compiles for training steps on a CPU: the CNN's convolutions, at half of the
-    products, where widths are multiples of 32; with AVX-512 the ViT's attention, where --vit.width
-    is 16 times --vit.heads. On a GPU torch.compile, for the ViT. auto: where the training is long
+    products, where widths are multiples of 32; the ViT's attention, where --vit.width is 16 times
+    --vit.heads. On a GPU torch.compile, for the ViT. auto: with AVX-512, where the training is long
     enough to repay it."""
 
 

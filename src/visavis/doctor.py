@@ -126,13 +126,14 @@ def _compiler(name: str) -> Check:
 
     if torch.cuda.is_available() or torch.backends.mps.is_available():
         return Check(name, "ok", "only --train.device cpu would need it")
+    if not wide_vectors():
+        return Check(name, "ok", "not needed; what it makes is for processors with AVX-512")
     if (path := compiler()) is None:
         advice = "install g++ to train faster (on Debian and Ubuntu: apt install g++)"
         return Check(name, "warn", "none; training steps are not compiled", advice)
     try:
         library("mirror.cpp")
-        if wide_vectors():
-            library("attention.cpp")
+        library("attention.cpp")
     except EnvironmentFault as fault:
         return Check(name, "warn", str(fault), "training goes on without it, more slowly")
     return Check(name, "ok", path)

@@ -102,6 +102,5 @@ def use_compile(config: TrainConfig, device: torch.device, name: str, *, picture
     if config.compile != "auto":
         return config.compile == "on"
     if device.type == "cpu":
-        faster = name == "cnn" or wide_vectors()
-        return faster and compiler() is not None and pictures > 20_000
+        return wide_vectors() and compiler() is not None and pictures > 20_000
     return device.type == "cuda" and pictures > 200_000

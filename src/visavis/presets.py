@@ -25,10 +25,10 @@ def preset(name: Preset, source: Literal["cifar10", "shapes", "folder"]) -> Expe
     enough. The built-in shapes are fewer and easier, so less of everything does, and best is
     standard.
 
-    On a JPEG copy of CIFAR-10 the CNN and the ViT came to 87.4 and 71.4 % with quick (the whole
-    command 11 minutes, 2 cores with AMX), 90.1 and 84.9 % with standard (56 minutes, same machine),
-    91.6 and 88.2 % with best (101 and 98 minutes of training alone, 2 cores with AVX-512 bf16, one
-    seed each); docs/benchmarks.md has the rest.
+    On a JPEG copy of CIFAR-10 and 2 cores with AVX-512 bf16 the CNN and the ViT came to @Q@ with
+    quick (the whole command @QM@ minutes), 90.0 and 85.1 % with standard (7 and 13 minutes of
+    training), 91.5 and 88.2 % with best (42 minutes; 98 on a machine of half the rate);
+    docs/benchmarks.md has the rest.
     """
     if name == "smoke":
         return _experiment(
