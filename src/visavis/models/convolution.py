@@ -119,7 +119,8 @@ class _Fused(torch.autograd.Function):
         by_x = _empty(x, *x.shape) if back is None else _convolved(gradient, back, 1)
         for strip in _strips(len(x)):
             parts = _spread(x[strip], ctx.stride)  # made anew: they are three times as large as x
-            turned = _empty(x, 1, *_side_by_side(gradient[strip].shape))
+            pictures, channels, rows, columns = gradient[strip].shape
+            turned = _empty(x, 1, channels, rows, pictures * columns)
             _call("turn", gradient[strip], turned, gradient[strip].shape, True)
             by_weight += conv2d_weight(parts, weight.shape, turned, stride, padding, groups=2)
             if back is None:
@@ -143,7 +144,7 @@ def _convolved(
 
 def _spread(x: Float[Tensor, "n c h w"], step: int) -> Float[Tensor, "1 c3 h nw2"]:
     n, c, h, w = x.shape
-    parts = _empty(x, 1, *_side_by_side((n, 3 * c, h, -(-w // step))))
+    parts = _empty(x, 1, 3 * c, h, n * -(-w // step))
     _call("spread", x, parts, x.shape, step)
     return parts
 
@@ -155,11 +156,6 @@ def _strips(n: int) -> list[slice]:
     pictures of a batch in one strip would be more than a processor's cache holds.
     """
     return [slice(start, min(start + STRIP, n)) for start in range(0, n, STRIP)]
-
-
-def _side_by_side(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    n, c, h, w = shape
-    return c, h, n * w
 
 
 def _empty(like: Tensor, *shape: int) -> Tensor:
