@@ -26,8 +26,8 @@ def preset(name: Preset, source: Literal["cifar10", "shapes", "folder"]) -> Expe
     standard.
 
     On a JPEG copy of CIFAR-10 and 2 cores with AVX-512 bf16 the CNN and the ViT came to 88.5 and
-    71.0 % with quick (3 and 5 minutes of training), 90.0 and 85.1 % with standard (7 and 13
-    minutes), 91.5 and 88.2 % with best (42 minutes; 98 on a machine of half the rate);
+    71.0 % with quick (the whole command 10 minutes), 90.0 and 85.1 % with standard (7 and 13
+    minutes of training), 91.5 and 88.2 % with best (42 minutes; 98 on a machine of half the rate);
     docs/benchmarks.md has the rest.
     """
     if name == "smoke":
