@@ -7,7 +7,8 @@ are left. The shape and the whitening first layer follow the line of fast CIFAR-
 (2018) and Jordan (2024, arXiv 2404.00498), whose airbench96 has the third convolution and the sum.
 
 Channels come in pairs that change places where the picture is mirrored (`Convolution`): what faces
-left need not be learned again facing right. The head reads the mean of each pair.
+left need not be learned again facing right. The head weighs the two of a pair apart: where it read
+their mean, Grad-CAM found its pixels less well (docs/benchmarks.md).
 """
 
 from typing import cast
@@ -83,7 +84,7 @@ class CNN(nn.Module):
             Stage(first, second, strided=False),
             Stage(second, third, strided=True),
         )
-        self.head = nn.Linear(third // 2, classes)
+        self.head = nn.Linear(third, classes)
         self._initialise()
 
     def _initialise(self) -> None:
@@ -123,9 +124,9 @@ class CNN(nn.Module):
         """The last stage's output, about an eighth of the pictures' height and width."""
         return self.stages(self.activation(self.whitening(self.normalize(images))))
 
-    def pool(self, features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c2"]:
-        """The mean over the grid and over each pair of channels."""
-        return features.mean(dim=(2, 3)).unflatten(1, (2, -1)).mean(dim=1)
+    def pool(self, features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c"]:
+        """The mean over the grid, which the head reads."""
+        return features.mean(dim=(2, 3))
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n classes"]:
         return self.head(self.pool(self.features(images)))
@@ -135,9 +136,9 @@ def parameter_count(config: CNNConfig, classes: int = NUM_CLASSES) -> int:
     """Learnable parameters in closed form, for stages of a, b, c channels.
 
     13 x 24 + 9 / 2 (24 a + 2 a^2 + a b + 2 b^2 + b c + 2 c^2) + 6 (a + b + c)
-    + (c / 2 + 1) classes.
+    + (c + 1) classes.
     """
     a, b, c = config.widths
     whitening = 13 * WHITENING_CHANNELS
     pairs = WHITENING_CHANNELS * a + a * b + b * c + 2 * (a * a + b * b + c * c)
-    return whitening + 9 * pairs // 2 + 6 * (a + b + c) + (c // 2 + 1) * classes
+    return whitening + 9 * pairs // 2 + 6 * (a + b + c) + (c + 1) * classes
