@@ -7,7 +7,7 @@ Each model of `standard` against the same shape built from timm's parts and trai
 tutorials do: plain Lightning in its default precision, AdamW, torchvision transforms on PIL
 pictures, a DataLoader with one worker process per core. Both train on the same drawn pictures,
 whole ones, in batches of 250; theirs before and after ours, so that a noisy machine shows. Ours is
-what `visavis bench` measures, but for the memory that the command keeps and a library does not.
+what `visavis bench` measures, except that the command keeps freed memory and this script does not.
 timm pools after norm and activation, ours before; timm's filters are free, ours come in mirrored
 pairs, which is where half of the CNN's products are saved. Prints one JSON object; the ratio is
 what counts.

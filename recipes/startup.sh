@@ -1,5 +1,5 @@
 #!/bin/sh
-# Start-up of the command line and rebuilding a report: seconds, best of five.
+# Start-up of the command line and rebuilding a report: seconds, best of five. In no table.
 #   recipes/startup.sh EXPERIMENT
 set -eu
 cd "$(dirname "$0")/.."

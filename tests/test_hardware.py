@@ -17,6 +17,7 @@ CPU = torch.device("cpu")
         ("vit", True, 1_000, "/usr/bin/g++", False),  # would not repay the compilation
         ("vit", True, 400_000, None, False),
         ("cnn", True, 400_000, "/usr/bin/g++", True),
+        ("cnn", False, 400_000, "/usr/bin/g++", False),
     ],
 )
 def test_compiling_on_a_cpu_needs_a_compiler_and_a_long_training(

@@ -89,8 +89,8 @@ def training_gflops(config: ModelConfig, *, compiled: bool) -> float:
 
     gflops = _counted(lambda: torch.autograd.backward(forward()))
     if compiled and isinstance(model, CNN):
-        # Each product that the forward pass is spared, the backward pass is spared twice. It is not
-        # counted itself: the counter takes weight gradients of grouped convolutions for full ones.
+        # Each product that the forward pass is spared, the backward pass is spared twice. That pass
+        # is not counted: the counter takes weight gradients of grouped convolutions for full ones.
         plain = _counted(forward)
         model.fuse()
         gflops -= 3 * (plain - _counted(forward))

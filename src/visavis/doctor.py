@@ -20,7 +20,7 @@ from visavis.config import TrackingConfig
 
 Status = Literal["ok", "warn", "fail"]
 
-MEMORY_GB = 4.0
+MEMORY_GB = 5.0
 """No command needs more than this."""
 DISK_GB = 1.0
 """For CIFAR-10, its archive, and a few experiments."""

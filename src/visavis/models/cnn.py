@@ -1,4 +1,4 @@
-"""The CNN, from scratch: whitening, then three stages of three 3x3 convolutions, 32 > 16 > 8 > 4.
+"""The CNN, from scratch: whitening, then three stages of three 3x3 convolutions, 31 > 16 > 8 > 4.
 
 The last stage halves the grid only after its second activation, which is what Grad-CAM looks at:
 its 8 x 8 cells are as fine as the ViT's patches. Its third convolution does that with a stride; a

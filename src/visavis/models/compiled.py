@@ -43,11 +43,13 @@ def library(source: Source) -> ctypes.CDLL:
                 check=True,
                 capture_output=True,
                 text=True,
+                errors="replace",
                 timeout=120,
             )
             return ctypes.CDLL(str(made))
     except subprocess.CalledProcessError as error:
-        reason = (error.stderr.strip().splitlines() or ["it says nothing"])[-1]
+        said = error.stderr.strip().splitlines() or ["it says nothing"]
+        reason = next((line for line in said if "error" in line), said[-1])
         raise EnvironmentFault(f"{command} does not compile {source}: {reason}") from error
     except (OSError, subprocess.TimeoutExpired) as error:
         raise EnvironmentFault(f"{source} cannot be compiled and loaded: {error}") from error

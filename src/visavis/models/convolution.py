@@ -1,4 +1,4 @@
-"""A 3x3 convolution that treats left and right alike, at half of the arithmetic in training."""
+"""A 3x3 convolution that treats left and right alike; training it can take half of the products."""
 
 import ctypes
 from typing import Any
@@ -51,9 +51,11 @@ class Convolution(nn.Module):
             dtype = torch.get_autocast_dtype("cpu")
         known = dtype in (torch.float32, torch.bfloat16) and input.device.type == "cpu"
         if self.fused and self.training and known:
-            weight = self.weight.to(dtype)
-            back = blocks(transposed(weight.detach())) if self.stride == 1 else None
-            return _Fused.apply(input.to(dtype), blocks(weight), back, self.stride)
+            weight = blocks(self.weight).to(dtype)
+            back = None
+            if self.stride == 1:
+                back = blocks(transposed(self.weight.detach())).to(dtype)
+            return _Fused.apply(input.to(dtype), weight, back, self.stride)
         return F.conv2d(input, self.filters(), stride=self.stride, padding=1)
 
 
@@ -138,6 +140,7 @@ def _convolved(
     for strip in _strips(n):
         parts = _spread(x[strip], stride)
         turned = F.conv2d(parts, weight, None, (stride, 1), (1, 0), groups=2)
+        turned = turned.contiguous(memory_format=torch.channels_last)
         _call("turn", turned, out[strip], out[strip].shape, False)
     return out
 
