@@ -12,7 +12,7 @@ from visavis.config import CNNConfig, TrainConfig
 from visavis.errors import EnvironmentFault
 from visavis.loader import to_images
 from visavis.models import compiled
-from visavis.models.convolution import Convolution, fits
+from visavis.models.convolution import Convolution
 from visavis.presets import preset
 
 requires_compiler = pytest.mark.skipif(compiled.compiler() is None, reason="no C++ compiler")
@@ -23,14 +23,34 @@ def halves_exchanged(x):
 
 
 def test_the_second_half_of_the_filters_mirrors_the_first():
-    convolution = Convolution(2, 4)
+    convolution = Convolution(4, 6)
+    nn.init.normal_(convolution.weight)
+    first, second = convolution.filters().chunk(2)
+    assert first.shape == (3, 4, 3, 3)
+    assert torch.equal(second, halves_exchanged(first.flip(3)))
+    assert convolution.weight.numel() == first.numel()
+
+
+def test_filters_by_hand():
+    """The part of a sum's row that reads differences: r - l of p less r - l of q, over 2 root 2."""
+    convolution = Convolution(2, 2)
+    nn.init.zeros_(convolution.weight)
     with torch.no_grad():
-        convolution.weight.copy_(torch.arange(36.0).view(2, 2, 3, 3))
-    filters = convolution.filters()
-    assert filters.shape == (4, 2, 3, 3)
-    assert filters[1, 0].tolist() == [[18, 19, 20], [21, 22, 23], [24, 25, 26]]
-    # Its mirror image reads the other channel.
-    assert filters[3, 1].tolist() == [[20, 19, 18], [23, 22, 21], [26, 25, 24]]
+        convolution.weight.view(2, 3, 3)[0, 2, 1] = 8**0.5
+    edge, other = [[-1, 0, 1], [1, 0, -1]]
+    torch.testing.assert_close(
+        convolution.filters()[:, :, 1], torch.tensor([[edge, other], [edge, other]]).float()
+    )
+    assert not convolution.filters()[:, :, 0].any()
+
+
+def test_blocks_are_the_filters_in_an_orthonormal_basis():
+    """So they have the same length, and the same singular values."""
+    convolution = Convolution(6, 10)
+    nn.init.normal_(convolution.weight)
+    of_filters = torch.linalg.svdvals(convolution.filters().flatten(1))
+    of_blocks = torch.linalg.svdvals(convolution.weight).flatten()
+    torch.testing.assert_close(of_blocks.sort().values, of_filters.sort().values)
 
 
 @pytest.mark.parametrize("side", [24, 32])
@@ -118,7 +138,7 @@ def random_filters(model):
     """Filters that pass pictures on leave equal pixels, of which max-pooling may take either."""
     for module in model.modules():
         if isinstance(module, Convolution):
-            nn.init.kaiming_uniform_(module.weight, a=5**0.5)
+            nn.init.uniform_(module.weight, -1, 1)
 
 
 @requires_compiler
@@ -160,9 +180,11 @@ def test_nan_is_not_hidden_and_other_types_take_all_products():
 
 
 @pytest.mark.parametrize("name", ["quick", "standard", "best"])
-def test_all_stages_of_the_presets_are_wide_enough(name):
-    widths = preset(name, "cifar10").cnn.widths
-    assert all(fits(width, width) for width in widths)
+def test_all_but_the_first_convolution_of_the_presets_are_wide_enough(name):
+    for source in ("cifar10", "shapes"):
+        stages = models.build(preset(name, source).cnn).stages
+        first, *others = [c for c in stages.modules() if isinstance(c, Convolution)]
+        assert [first.fits, *(c.fits for c in others)] == [False] + 8 * [True]
 
 
 def test_a_fresh_convolution_passes_channels_on_in_their_places():

@@ -62,7 +62,7 @@ def test_adamw_equals_torchs():
 
 def test_a_step_of_muon_equals_one_written_out_for_each_matrix():
     torch.manual_seed(0)
-    shapes = [(6, 2, 3, 3), (6, 2, 3, 3), (40, 2, 3, 3), (5, 8)]  # a pair, a high and a wide one
+    shapes = [(2, 6, 9), (2, 6, 9), (2, 40, 18), (5, 8)]  # two pairs and a high pair; a wide one
     parameters = [nn.Parameter(torch.randn(shape)) for shape in shapes]
     expected = [p.detach().clone() for p in parameters]
     averages = [torch.zeros(shape) for shape in shapes]
@@ -75,7 +75,8 @@ def test_a_step_of_muon_equals_one_written_out_for_each_matrix():
             parameter.grad = gradient.clone()
             averages[i] = 0.7 * averages[i] + 0.3 * gradient
             nesterov = 0.3 * gradient + 0.7 * averages[i]
-            update = orthogonalize(nesterov.flatten(1)).view(parameter.shape)
+            matrices = [orthogonalize(matrix) for matrix in nesterov.view(-1, *nesterov.shape[-2:])]
+            update = torch.stack(matrices).view(parameter.shape)
             expected[i] = (1 - 0.1 * 0.05) * expected[i] - 0.1 * scales[i] * update
         muon.step()
     torch.testing.assert_close([p.detach() for p in parameters], expected)

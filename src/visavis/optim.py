@@ -63,7 +63,7 @@ def _in_small_products(x: Float[Tensor, "*n r c"]) -> Float[Tensor, "*n r c"]:
 class MuonAdamW(torch.optim.Optimizer):
     """Muon on the groups marked `muon`, AdamW on the others.
 
-    Muon: Nesterov momentum, orthogonalised; each filter counts as one row of a matrix. The step is
+    Muon: Nesterov momentum, orthogonalised; the last two dimensions are a matrix. The step is
     scaled by sqrt(max(1, rows / columns)), so that it changes outputs by about the learning rate
     whatever the shape. Parameters are gone through together where they can be: one by one, a GPU
     spends most of a step on being told what to do.
@@ -99,14 +99,13 @@ class MuonAdamW(torch.optim.Optimizer):
         directions = torch._foreach_lerp(gradients, averages, group["momentum"])
         by_shape: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
         for parameter, direction in zip(parameters, directions, strict=True):
-            matrix = direction.flatten(1)
-            by_shape.setdefault(matrix.shape, []).append((parameter, matrix))
-        for (rows, columns), members in by_shape.items():
-            matrices = torch.stack([matrix for _, matrix in members])
+            by_shape.setdefault(direction.shape, []).append((parameter, direction))
+        for (*_, rows, columns), members in by_shape.items():
+            matrices = torch.stack([direction for _, direction in members])
             updates = orthogonalize(matrices, dtype=self.dtype)
             rate = group["lr"] * max(1.0, rows / columns) ** 0.5
             for (parameter, _), update in zip(members, updates, strict=True):
-                parameter.sub_(update.view(parameter.shape), alpha=rate)
+                parameter.sub_(update, alpha=rate)
 
     def _adamw(
         self, parameters: list[Tensor], gradients: list[Tensor], group: dict[str, Any]

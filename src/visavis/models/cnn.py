@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from visavis.config import NUM_CLASSES, CNNConfig
 from visavis.errors import EnvironmentFault
 from visavis.models.compiled import library
-from visavis.models.convolution import Convolution, fits
+from visavis.models.convolution import Convolution
 from visavis.models.normalize import Normalize
 from visavis.models.whitening import mirrored_whitening_filters
 
@@ -85,16 +85,6 @@ class CNN(nn.Module):
             Stage(second, third, strided=True),
         )
         self.head = nn.Linear(third, classes)
-        self._initialise()
-
-    def _initialise(self) -> None:
-        # Pass on what can be passed on, so that the first steps see the image.
-        for convolution in self._convolutions():
-            half = min(convolution.weight.shape[0], convolution.weight.shape[1] // 2)
-            nn.init.dirac_(convolution.weight[:half])
-
-    def _convolutions(self) -> list[Convolution]:
-        return [module for module in self.modules() if isinstance(module, Convolution)]
 
     def fuse(self) -> None:
         """From now on, let training steps compute convolutions in half of the products.
@@ -105,7 +95,8 @@ class CNN(nn.Module):
             EnvironmentFault: no C++ compiler, or one that fails; no stage of 32 channels or a
                 multiple of that.
         """
-        worth_it = [c for c in self._convolutions() if fits(c.weight.shape[1], 2 * len(c.weight))]
+        convolutions = [module for module in self.modules() if isinstance(module, Convolution)]
+        worth_it = [convolution for convolution in convolutions if convolution.fits]
         if not worth_it:
             raise EnvironmentFault("no stage has a multiple of 32 channels")
         library("mirror.cpp")

@@ -12,8 +12,8 @@ from torch.nn.grad import conv2d_input, conv2d_weight
 
 from visavis.models.compiled import library
 
-TWO_VECTORS = 32
-"""Channels whose halves fill a vector of AVX-512 each; between multiples of it time is lost."""
+VECTOR = 16
+"""Sums or differences that fill a vector of AVX-512; between multiples of it time is lost."""
 
 STRIP = 50
 """At most so many pictures lie side by side."""
@@ -26,7 +26,20 @@ class Convolution(nn.Module):
     halves of its inputs exchanged. So a mirrored picture gives the mirrored channels, with the
     halves exchanged, but where a stride takes other pixels; and half of the filters are learned.
 
+    In sums s = (p + q) / sqrt 2 and differences a = (p - q) / sqrt 2 of a pair of channels p, q the
+    filters of sums for sums and of differences for differences are alike on the left and the right,
+    and those between the two are opposite. With their left and right columns l, r as sum and
+    difference as well, all products outside of two blocks are with zero:
+
+        s out of    middle of s    (l + r) / sqrt 2 of s    (r - l) / sqrt 2 of a
+        a out of    middle of a    (l + r) / sqrt 2 of a    (r - l) / sqrt 2 of s
+
+    The two blocks are what is learned. They are the filters in another orthonormal basis, so that
+    decay and Muon mean the same in it.
+
     Attributes:
+        weight: the two blocks; each row has the three parts above, each of them the channels, each
+            of these its three rows.
         fused: let training steps on a CPU compute it in half of the products, see `_Fused`.
 
     Source: Cohen & Welling 2016, arXiv 1602.07576, for mirrorings instead of rotations; Bökman,
@@ -34,16 +47,36 @@ class Convolution(nn.Module):
     and differences.
     """
 
+    weight: Float[Tensor, "2 d2 k"]
+
     def __init__(self, channels_in: int, channels: int, *, stride: int = 1) -> None:
         super().__init__()
         self.stride, self.fused = stride, False
-        self.weight = nn.Parameter(torch.zeros(channels // 2, channels_in, 3, 3))
-        nn.init.kaiming_uniform_(self.weight, a=5**0.5)  # what nn.Conv2d does
+        half_in, half = channels_in // 2, channels // 2
+        blocks = torch.zeros(2, half, 3, half_in, 3)
+        nn.init.uniform_(blocks, -1, 1).div_((9 * half_in) ** 0.5)  # as nn.Conv2d does
+        # Pass on what can be passed on, so that the first steps of a training see the picture.
+        passed = torch.arange(min(half_in, half))
+        blocks[:, passed] = 0
+        blocks[:, passed, 0, passed, 1] = 1
+        self.weight = nn.Parameter(blocks.flatten(2))
+
+    @property
+    def fits(self) -> bool:
+        """Whether the compiled functions are fast for so many channels."""
+        _, half, columns = self.weight.shape
+        return half % VECTOR == 0 and columns // 9 % VECTOR == 0
 
     def filters(self) -> Float[Tensor, "d c 3 3"]:
-        """All of them: those that are learned, then their mirror images."""
-        mirrored = self.weight.flip(3).roll(self.weight.shape[1] // 2, dims=1)
-        return torch.cat([self.weight, mirrored])
+        """All of them, as `conv2d` takes them."""
+        for_s, for_a = self.weight.unflatten(2, (3, -1, 3))
+        (middle_s, even_s, odd_a), (middle_a, even_a, odd_s) = for_s.unbind(1), for_a.unbind(1)
+        root = 0.5**0.5
+        of_s = torch.stack([root * (even_s - odd_s), middle_s, root * (even_s + odd_s)], dim=3)
+        of_a = torch.stack([root * (even_a - odd_a), middle_a, root * (even_a + odd_a)], dim=3)
+        one, other = (of_s + of_a) / 2, (of_s - of_a) / 2
+        first = torch.cat([one, other], dim=1)
+        return torch.cat([first, torch.cat([other, one], dim=1).flip(3)])
 
     def forward(self, input: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h2 w2"]:
         dtype = input.dtype
@@ -51,47 +84,33 @@ class Convolution(nn.Module):
             dtype = torch.get_autocast_dtype("cpu")
         known = dtype in (torch.float32, torch.bfloat16) and input.device.type == "cpu"
         if self.fused and self.training and known:
-            weight = blocks(self.weight).to(dtype)
-            back = None
-            if self.stride == 1:
-                back = blocks(transposed(self.weight.detach())).to(dtype)
-            return _Fused.apply(input.to(dtype), weight, back, self.stride)
+            weight = self.weight.to(dtype)
+            back = _as_filters(transposed(weight.detach())) if self.stride == 1 else None
+            return _Fused.apply(input.to(dtype), _as_filters(weight), back, self.stride)
         return F.conv2d(input, self.filters(), stride=self.stride, padding=1)
 
 
-def fits(channels_in: int, channels: int) -> bool:
-    """Whether the compiled functions are fast for a convolution of so many channels."""
-    return channels_in % TWO_VECTORS == 0 and channels % TWO_VECTORS == 0
+def transposed(weight: Float[Tensor, "2 d2 k"]) -> Float[Tensor, "2 c2 l"]:
+    """The blocks of the convolution that takes gradients by what comes out to what goes in.
 
-
-def blocks(weight: Float[Tensor, "d2 c 3 3"]) -> Float[Tensor, "d k 3 1"]:
-    """The two blocks of the filters in the basis of sums and differences of the halves; k = 3c / 2.
-
-    There the filters of sums for sums and of differences for differences are alike on the left and
-    the right, and those between the two are opposite. With the columns on the left and the right
-    as sum and difference as well, all products outside of two blocks are with zero. The first
-    makes sums of the first three parts of `spread` (mirror.cpp), the second makes differences of
-    the other three. The bases are orthonormal, so gradients change theirs in the same way.
+    Its filters are turned by 180 degrees, so r - l changes its sign, and leads from sums to
+    differences where it led from differences to sums.
     """
-    one, other = weight.chunk(2, dim=1)
-    (l_s, m_s, r_s), (l_a, m_a, r_a) = (one + other).unbind(3), (one - other).unbind(3)
-    root = 0.5**0.5
-    sums = torch.cat([m_s, root * (l_s + r_s), root * (r_a - l_a)], dim=1)
-    differences = torch.cat([m_a, root * (l_a + r_a), root * (r_s - l_s)], dim=1)
-    return torch.cat([sums, differences]).unsqueeze(3)
+    parts = weight.unflatten(2, (3, -1, 3)).flip(4)
+    alike, opposite = parts.split([2, 1], dim=2)
+    return torch.cat([alike, -opposite.flip(0)], dim=2).transpose(1, 3).flatten(2)
 
 
-def transposed(weight: Float[Tensor, "d2 c 3 3"]) -> Float[Tensor, "c2 d 3 3"]:
-    """The filters of the convolution that takes gradients by what comes out to what goes in."""
-    one, other = weight.chunk(2, dim=1)
-    return torch.cat([one, other.flip(3)]).flip(2, 3).transpose(0, 1)
+def _as_filters(weight: Float[Tensor, "2 d2 k"]) -> Float[Tensor, "d k3 3 1"]:
+    """One block for each half of the channels of a convolution in two groups."""
+    return weight.flatten(0, 1).unflatten(1, (-1, 3)).unsqueeze(3)
 
 
 class _Fused(torch.autograd.Function):
-    """The convolution of channels-last pictures from its `blocks`; mirror.cpp does the rest.
+    """The convolution of channels-last pictures from its blocks; mirror.cpp does the rest.
 
     Args:
-        back: the `blocks` of its `transposed` filters; None with a stride. Without one, the
+        back: the `transposed` blocks; None with a stride. Without one, the
             gradient by the pictures is the convolution with them, which is faster than oneDNN's
             backward pass.
     """
@@ -100,8 +119,8 @@ class _Fused(torch.autograd.Function):
     def forward(
         ctx: Any,
         x: Float[Tensor, "n c h w"],
-        weight: Float[Tensor, "d k 3 1"],
-        back: Float[Tensor, "c l 3 1"] | None,
+        weight: Float[Tensor, "d k3 3 1"],
+        back: Float[Tensor, "c l3 3 1"] | None,
         stride: int,
     ) -> Float[Tensor, "n d h2 w2"]:
         x = x.contiguous(memory_format=torch.channels_last)
@@ -133,7 +152,7 @@ class _Fused(torch.autograd.Function):
 
 
 def _convolved(
-    x: Float[Tensor, "n c h w"], weight: Float[Tensor, "d k 3 1"], stride: int
+    x: Float[Tensor, "n c h w"], weight: Float[Tensor, "d k3 3 1"], stride: int
 ) -> Float[Tensor, "n d h2 w2"]:
     n, _, h, w = x.shape
     out = _empty(x, n, len(weight), -(-h // stride), -(-w // stride))
