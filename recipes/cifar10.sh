@@ -1,5 +1,6 @@
 #!/bin/sh
-# Tables "CIFAR-10" of docs/benchmarks.md.
+# Whole experiments on CIFAR-10; table "quick" of docs/benchmarks.md. Those of standard and best are
+# of trainings alone, whose commands stand there.
 #   recipes/cifar10.sh quick    [DATA_FOLDER]
 #   recipes/cifar10.sh standard [DATA_FOLDER]
 #   recipes/cifar10.sh best     [DATA_FOLDER]
