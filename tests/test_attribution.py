@@ -62,7 +62,7 @@ def test_a_planted_patch_is_found_by_a_taught_model():
         ("vit", "integrated_gradients"): (0.8, 0.95),
         ("vit", "occlusion"): (0.19, 0.25),
     }
-    taught = {"cnn": tiny.taught("cnn", steps=20), "vit": tiny.taught("vit", steps=50)}
+    taught = {"cnn": tiny.taught("cnn", steps=30), "vit": tiny.taught("vit", steps=50)}
     for (kind, method), (inside, hit) in bars.items():
         maps = saliency.explain(taught[kind], images, labels, method).numpy()
         assert placement.share_inside(maps, masks).mean() > inside > 3 * masks.mean()

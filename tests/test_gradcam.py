@@ -69,12 +69,9 @@ def test_after_the_last_block_patches_have_no_gradient_and_the_maps_are_refused(
 
 
 def test_at_the_last_stage_grad_cam_is_cam():
-    """With the mean over the grid and a linear head: Zhou et al. 2016, divided by the cells.
-
-    The head reads the mean of each pair of channels, so half of its weight is for each.
-    """
+    """With the mean over the grid and a linear head: Zhou et al. 2016, divided by the cells."""
     model, images, classes = tiny.model("cnn"), tiny.images(3), torch.tensor([2, 5, 7])
-    weights = model.head.weight[classes].repeat(1, 2) / 2
+    weights = model.head.weight[classes]
     cam = torch.einsum("nk,nkhw->nhw", weights, model.features(images)).relu() / 16
     maps = grad_cam(model, images, classes, layer="stages.2")
     torch.testing.assert_close(maps, cam.detach())

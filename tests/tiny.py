@@ -20,8 +20,10 @@ def model(kind, *, seed=0):
     generator = torch.Generator().manual_seed(seed)
     built = models.build(CNN_CONFIG if kind == "cnn" else VIT_CONFIG)
     with torch.no_grad():
-        for parameter in built.parameters():
-            scale = max(parameter[0].numel(), 1) ** -0.5
+        for name, parameter in built.named_parameters():
+            blocks = name.endswith("weight") and parameter.ndim == 3  # of a mirrored convolution
+            row = parameter[0, 0] if blocks else parameter[0]
+            scale = max(row.numel(), 1) ** -0.5
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale)
     return built.eval()
 
