@@ -9,48 +9,18 @@
 //     read     n t heads 16     as qkv
 //     softmax  n heads t 2      float32; of each row its largest score, and 1 / its denominator
 //
-// Vectors are those of GCC and Clang: right on any processor, fast where one register holds one
-// (AVX-512). `omp` is what PyTorch itself uses.
+// `omp` is what PyTorch itself uses.
 
-#include <cstdint>
-#include <cstring>
 #include <vector>
+
+#include "vectors.h"
 
 namespace {
 
-constexpr int SIZE = 16;  // numbers in a head, and in a vector
+// A head has SIZE numbers.
 constexpr int ROWS = 8;   // tokens whose sums are in registers at once
 constexpr float SCALE = 0.25f;  // 1 / sqrt(SIZE)
 constexpr float MASKED = -1e30f;
-
-typedef float Vector __attribute__((vector_size(4 * SIZE)));
-typedef int32_t Integers __attribute__((vector_size(4 * SIZE)));
-typedef uint32_t Bits __attribute__((vector_size(4 * SIZE)));
-typedef uint16_t Halves __attribute__((vector_size(2 * SIZE)));
-
-struct Bf16 {
-    uint16_t bits;
-};
-
-Vector load(const float* from) {
-    Vector x;
-    std::memcpy(&x, from, sizeof x);
-    return x;
-}
-
-Vector load(const Bf16* from) {
-    Halves halves;
-    std::memcpy(&halves, from, sizeof halves);
-    return (Vector)(__builtin_convertvector(halves, Bits) << 16);
-}
-
-void store(Vector x, float* to) { std::memcpy(to, &x, sizeof x); }
-
-void store(Vector x, Bf16* to) {  // to the nearest, ties to even
-    Bits bits = (Bits)x;
-    Halves halves = __builtin_convertvector((bits + 0x7fff + (bits >> 16 & 1)) >> 16, Halves);
-    std::memcpy(to, &halves, sizeof halves);
-}
 
 // All numbers of a vector added up, or the largest of them: halves, quarters and so on by pairs.
 template <bool ADDED, int COUNT>
@@ -72,23 +42,6 @@ float reduce(const float* from) {
 float sum(Vector x) { return reduce<true, SIZE>((const float*)&x); }
 
 float maximum(Vector x) { return reduce<false, SIZE>((const float*)&x); }
-
-// e^x for x <= 0, to about 1e-6 of it; 0 up to -80, so that no product is subnormal, and slow.
-Vector exponential(Vector x) {
-    x = x < -80.0f ? Vector{} - 80.0f : x;  // this way round NaN stays
-    Vector power = x * 1.44269504f;
-    Vector shifted = power + 12582912.0f;  // 1.5 x 2^23: the nearest integer is in the low bits
-    Integers exponent = (Integers)shifted - 0x4b400000;
-    Vector rest = power - (shifted - 12582912.0f);
-    Vector y = Vector{} + 1.5403530e-4f;  // 2^rest, its series at 0
-    y = y * rest + 1.3333558e-3f;
-    y = y * rest + 9.6181291e-3f;
-    y = y * rest + 5.5504109e-2f;
-    y = y * rest + 2.4022651e-1f;
-    y = y * rest + 6.9314718e-1f;
-    y = y * rest + 1.0f;
-    return x <= -80.0f ? Vector{} : (Vector)((Integers)y + (exponent << 23));
-}
 
 // One picture and head, and room for what is computed of it. `padded` tokens fill whole vectors.
 struct Head {

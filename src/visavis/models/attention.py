@@ -4,7 +4,6 @@ Written out in PyTorch, a step makes, copies and casts the t x t arrays of every
 several times over; here they never leave the processor's cache. docs/benchmarks.md has the times.
 """
 
-import ctypes
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from visavis.models.compiled import library
+from visavis.models.compiled import call, known
 
 HEAD_SIZE = 16
 """The one length of a head that the kernel is written for: a vector of the processor."""
@@ -39,8 +38,7 @@ def attend(
     """
     t, heads = qkv.shape[1], len(bias)
     fits = qkv.shape[2] == 3 * HEAD_SIZE * heads and bias.shape[1:] == (t, t)
-    known = qkv.dtype in (torch.float32, torch.bfloat16) and qkv.device.type == "cpu"
-    if not (fits and known):
+    if not (fits and known(qkv)):
         raise ValueError(
             f"not {heads} heads of {HEAD_SIZE} and a bias of {t} x {t} tokens on a CPU: "
             f"{tuple(qkv.shape)}, {tuple(bias.shape)}, {qkv.dtype}, {qkv.device}"
@@ -54,7 +52,8 @@ class _Attend(torch.autograd.Function):
         n, t, three_width = qkv.shape
         read = qkv.new_empty(n, t, three_width // 3)
         softmax = bias.new_empty(n, len(bias), t, 2)
-        _call("forward", qkv, bias, read, softmax, shape=(n, t, len(bias)))
+        numbers = (n, t, len(bias), CHUNKS)
+        call("attention.cpp", "forward", qkv, bias, read, softmax, numbers=numbers)
         ctx.save_for_backward(qkv, bias, softmax)
         return read
 
@@ -63,13 +62,7 @@ class _Attend(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         qkv, bias, softmax = ctx.saved_tensors
         by_qkv, by_bias = torch.empty_like(qkv), bias.new_empty(CHUNKS, *bias.shape)
-        shape = (len(qkv), qkv.shape[1], len(bias))
+        numbers = (len(qkv), qkv.shape[1], len(bias), CHUNKS)
         arrays = (qkv, bias, softmax, gradient.contiguous(), by_qkv, by_bias)
-        _call("backward", *arrays, shape=shape)
+        call("attention.cpp", "backward", *arrays, numbers=numbers)
         return by_qkv, by_bias.sum(dim=0)
-
-
-def _call(name: str, qkv: Tensor, *others: Tensor, shape: tuple[int, int, int]) -> None:
-    function = getattr(library("attention.cpp"), f"{name}_{str(qkv.dtype).removeprefix('torch.')}")
-    pointers = (ctypes.c_void_p(array.data_ptr()) for array in (qkv, *others))
-    function(*pointers, *shape, CHUNKS, torch.get_num_threads())

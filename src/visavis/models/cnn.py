@@ -20,8 +20,9 @@ from torch import Tensor, nn
 
 from visavis.config import NUM_CLASSES, CNNConfig
 from visavis.errors import EnvironmentFault
-from visavis.models.compiled import library
-from visavis.models.convolution import Convolution
+from visavis.models.activation import normed_gelu, pooled
+from visavis.models.compiled import known, library
+from visavis.models.convolution import VECTOR, Convolution
 from visavis.models.normalize import Normalize
 from visavis.models.whitening import mirrored_whitening_filters
 
@@ -36,7 +37,14 @@ class Pooling(nn.Module):
     that left and right are alike: 31 pixels become 16.
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.fused = False
+
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h2 w2"]:
+        alike = x.shape[2] % 2 == x.shape[3] % 2
+        if self.fused and self.training and alike and known(x):
+            return pooled(x)
         size, padding = (3, 1) if x.shape[3] % 2 else (2, 0)
         return F.max_pool2d(x, size, stride=2, padding=padding)
 
@@ -52,6 +60,7 @@ class Stage(nn.Module):
 
     def __init__(self, channels_in: int, channels: int, *, strided: bool) -> None:
         super().__init__()
+        self.fused = False
         self.conv1 = Convolution(channels_in, channels)
         self.pool = nn.Identity() if strided else Pooling()
         self.norm1 = nn.BatchNorm2d(channels)
@@ -65,9 +74,21 @@ class Stage(nn.Module):
         self.activation3 = nn.GELU()
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h2 w2"]:
-        x = self.activation1(self.norm1(self.pool(self.conv1(x))))
-        y = self.activation2(self.norm2(self.conv2(x)))
-        return self.activation3(self.norm3(self.conv3(y)) + self.shortcut(x))
+        x = self._activated(self.pool(self.conv1(x)), self.norm1, self.activation1)
+        y = self._activated(self.conv2(x), self.norm2, self.activation2)
+        return self._activated(self.conv3(y), self.norm3, self.activation3, self.shortcut(x))
+
+    def _activated(
+        self,
+        x: Float[Tensor, "n d h w"],
+        norm: nn.BatchNorm2d,
+        activation: nn.GELU,
+        shortcut: Float[Tensor, "n d h w"] | None = None,
+    ) -> Float[Tensor, "n d h w"]:
+        if self.fused and self.training and known(x):
+            return normed_gelu(x, norm, shortcut)
+        x = norm(x)
+        return activation(x if shortcut is None else x + shortcut)
 
 
 class CNN(nn.Module):
@@ -100,8 +121,13 @@ class CNN(nn.Module):
         if not worth_it:
             raise EnvironmentFault("no stage has a multiple of 32 channels")
         library("mirror.cpp")
+        library("activation.cpp")
         for convolution in worth_it:
             convolution.fused = True
+        for stage in cast(list[Stage], self.stages):
+            stage.fused = stage.norm1.num_features % VECTOR == 0
+            if isinstance(stage.pool, Pooling):
+                stage.pool.fused = stage.fused
 
     @torch.no_grad()
     def whiten(self, images: Float[Tensor, "n 3 32 32"]) -> None:

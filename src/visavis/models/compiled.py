@@ -9,10 +9,15 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from visavis.errors import EnvironmentFault
 
-Source = Literal["attention.cpp", "mirror.cpp"]
+Source = Literal["activation.cpp", "attention.cpp", "mirror.cpp"]
+
+
+TYPES = (torch.float32, torch.bfloat16)
+"""Of the numbers that the functions are compiled for."""
 
 
 def wide_vectors() -> bool:
@@ -53,3 +58,21 @@ def library(source: Source) -> ctypes.CDLL:
         raise EnvironmentFault(f"{command} does not compile {source}: {reason}") from error
     except (OSError, subprocess.TimeoutExpired) as error:
         raise EnvironmentFault(f"{source} cannot be compiled and loaded: {error}") from error
+
+
+def known(x: Tensor) -> bool:
+    """Whether there are functions for such an array."""
+    return x.dtype in TYPES and x.device.type == "cpu"
+
+
+def call(source: Source, name: str, *arrays: Tensor | None, numbers: tuple[int, ...]) -> None:
+    """Call the function of that name for the first array's type, with PyTorch's threads.
+
+    Raises:
+        EnvironmentFault: see `library`.
+    """
+    first = arrays[0]
+    assert first is not None and known(first)
+    function = getattr(library(source), f"{name}_{str(first.dtype).removeprefix('torch.')}")
+    pointers = (ctypes.c_void_p(None if a is None else a.data_ptr()) for a in arrays)
+    function(*pointers, *numbers, torch.get_num_threads())

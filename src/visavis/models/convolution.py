@@ -1,6 +1,5 @@
 """A 3x3 convolution that treats left and right alike; training it can take half of the products."""
 
-import ctypes
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.grad import conv2d_input, conv2d_weight
 
-from visavis.models.compiled import library
+from visavis.models.compiled import TYPES, call
 
 VECTOR = 16
 """Sums or differences that fill a vector of AVX-512; between multiples of it time is lost."""
@@ -82,7 +81,7 @@ class Convolution(nn.Module):
         dtype = input.dtype
         if torch.is_autocast_enabled("cpu"):
             dtype = torch.get_autocast_dtype("cpu")
-        known = dtype in (torch.float32, torch.bfloat16) and input.device.type == "cpu"
+        known = dtype in TYPES and input.device.type == "cpu"
         if self.fused and self.training and known:
             weight = self.weight.to(dtype)
             back = _as_filters(transposed(weight.detach())) if self.stride == 1 else None
@@ -191,6 +190,4 @@ def _call(name: str, x: Tensor, to: Tensor, shape: torch.Size, how: int) -> None
         how: step of the columns; of "turn" whether it goes into the strip.
     """
     n, c, h, w = shape
-    function = getattr(library("mirror.cpp"), f"{name}_{str(x.dtype).removeprefix('torch.')}")
-    pointers = (ctypes.c_void_p(array.data_ptr()) for array in (x, to))
-    function(*pointers, n, h, w, c // 2, how, torch.get_num_threads())
+    call("mirror.cpp", name, x, to, numbers=(n, h, w, c // 2, how))

@@ -1,0 +1,129 @@
+"""What stands between the CNN's convolutions in a training step on a CPU, in activation.cpp.
+
+Max-pooling, and batch norm with GELU, each in one call; PyTorch takes several times as long for
+them, of which the larger part goes into arrays made on the way (docs/benchmarks.md).
+"""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from visavis.models.compiled import call, known
+
+SOURCE = "activation.cpp"
+
+
+def pooled(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h2 w2"]:
+    """The largest of 3 x 3 pixels around each second one where sides are odd, else of 2 x 2.
+
+    Args:
+        x: on a CPU, with a multiple of 16 channels; both sides are odd, or both even.
+    """
+    return _Pooled.apply(x)
+
+
+def normed_gelu(
+    x: Float[Tensor, "n c h w"], norm: nn.BatchNorm2d, shortcut: Float[Tensor, "n c h w"] | None
+) -> Float[Tensor, "n c h w"]:
+    """GELU of the batch's norm, to which the shortcut is added; running averages move as usual.
+
+    Args:
+        x: on a CPU, with a multiple of 16 channels.
+        norm: in training mode.
+    """
+    y, mean, variance = _NormedGELU.apply(x, norm.weight, norm.bias, shortcut, norm.eps)
+    with torch.no_grad():
+        assert norm.running_mean is not None and norm.running_var is not None
+        assert norm.momentum is not None and norm.num_batches_tracked is not None
+        count = x.numel() // x.shape[1]
+        norm.running_mean.lerp_(mean, norm.momentum)
+        norm.running_var.lerp_(variance * (count / max(1, count - 1)), norm.momentum)
+        norm.num_batches_tracked.add_(1)
+    return y
+
+
+class _Pooled(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h2 w2"]:
+        x = x.contiguous(memory_format=torch.channels_last)
+        n, channels, rows, columns = x.shape
+        largest = _empty(x, n, channels, (rows + 1) // 2, (columns + 1) // 2)
+        which = torch.empty_like(largest, dtype=torch.uint16)
+        call(SOURCE, "pool", x, largest, which, numbers=(n, rows, columns, channels))
+        ctx.save_for_backward(which)
+        ctx.shape = x.shape
+        return largest
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Float[Tensor, "n c h2 w2"]) -> Tensor:
+        (which,) = ctx.saved_tensors
+        n, channels, rows, columns = ctx.shape
+        gradient = gradient.contiguous(memory_format=torch.channels_last)
+        by_x = _empty(gradient, *ctx.shape)
+        call(SOURCE, "unpool", gradient, which, by_x, numbers=(n, rows, columns, channels))
+        return by_x
+
+
+class _NormedGELU(torch.autograd.Function):
+    """Ioffe & Szegedy 2015, arXiv 1502.03167, algorithm 1, and its gradient.
+
+    Sums are of what x is apart from its first pixel, so that a large mean costs no digits.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Float[Tensor, "n c h w"],
+        weight: Float[Tensor, " c"],
+        bias: Float[Tensor, " c"],
+        shortcut: Float[Tensor, "n c h w"] | None,
+        epsilon: float,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        x = x.contiguous(memory_format=torch.channels_last)
+        if shortcut is not None:
+            shortcut = shortcut.contiguous(memory_format=torch.channels_last)
+        sums = x.new_empty(2, x.shape[1], dtype=torch.float32)
+        call(SOURCE, "moments", x, sums, numbers=_pixels(x))
+        rest, squares = sums / (x.numel() // x.shape[1])
+        variance = (squares - rest * rest).clamp(min=0)
+        mean = x[0, :, 0, 0].float() + rest
+        rate = (variance + epsilon).rsqrt()
+        scale = weight * rate
+        offset = bias - mean * scale
+        y = torch.empty_like(x)
+        call(SOURCE, "activate", x, shortcut, scale, offset, y, numbers=_pixels(x))
+        ctx.save_for_backward(x, shortcut, scale, offset, rest, rate)
+        ctx.mark_non_differentiable(mean, variance)
+        return y, mean, variance
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any, gradient: Float[Tensor, "n c h w"], *_: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, None]:
+        x, shortcut, scale, offset, rest, rate = ctx.saved_tensors
+        gradient = gradient.contiguous(memory_format=torch.channels_last)
+        sums, by_z = torch.empty(2, x.shape[1]), torch.empty_like(x)
+        arrays = (x, shortcut, scale, offset, gradient, by_z, sums)
+        call(SOURCE, "activate_back", *arrays, numbers=_pixels(x))
+        by_bias, products = sums
+        by_weight = (products - rest * by_bias) * rate
+        count = x.numel() // x.shape[1]
+        slope = -scale * rate * by_weight / count
+        constant = -scale * by_bias / count - slope * rest
+        by_x = by_z if shortcut is None else torch.empty_like(x)
+        arrays = (x, by_z, scale, slope, constant, by_x)
+        call(SOURCE, "normalize_back", *arrays, numbers=_pixels(x))
+        return by_x, by_weight, by_bias, None if shortcut is None else by_z, None
+
+
+def _pixels(x: Float[Tensor, "n c h w"]) -> tuple[int, int]:
+    return x.numel() // x.shape[1], x.shape[1]
+
+
+def _empty(like: Tensor, *shape: int) -> Tensor:
+    return torch.empty(shape, dtype=like.dtype, memory_format=torch.channels_last)

@@ -1,0 +1,60 @@
+// Vectors of 16 numbers, read from float32 or bf16 and written to it, and what functions need of them.
+//
+// Those of GCC and Clang: right on any processor, fast where one register holds one (AVX-512).
+
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+namespace {
+
+constexpr int SIZE = 16;  // numbers in a vector
+
+typedef float Vector __attribute__((vector_size(4 * SIZE)));
+typedef int32_t Integers __attribute__((vector_size(4 * SIZE)));
+typedef uint32_t Bits __attribute__((vector_size(4 * SIZE)));
+typedef uint16_t Halves __attribute__((vector_size(2 * SIZE)));
+
+struct Bf16 {
+    uint16_t bits;
+};
+
+Vector load(const float* from) {
+    Vector x;
+    std::memcpy(&x, from, sizeof x);
+    return x;
+}
+
+Vector load(const Bf16* from) {
+    Halves halves;
+    std::memcpy(&halves, from, sizeof halves);
+    return (Vector)(__builtin_convertvector(halves, Bits) << 16);
+}
+
+void store(Vector x, float* to) { std::memcpy(to, &x, sizeof x); }
+
+void store(Vector x, Bf16* to) {  // to the nearest, ties to even
+    Bits bits = (Bits)x;
+    Halves halves = __builtin_convertvector((bits + 0x7fff + (bits >> 16 & 1)) >> 16, Halves);
+    std::memcpy(to, &halves, sizeof halves);
+}
+
+// e^x for x <= 0, to about 1e-6 of it; 0 up to -80, so that no product is subnormal, and slow.
+Vector exponential(Vector x) {
+    x = x < -80.0f ? Vector{} - 80.0f : x;  // this way round NaN stays
+    Vector power = x * 1.44269504f;
+    Vector shifted = power + 12582912.0f;  // 1.5 x 2^23: the nearest integer is in the low bits
+    Integers exponent = (Integers)shifted - 0x4b400000;
+    Vector rest = power - (shifted - 12582912.0f);
+    Vector y = Vector{} + 1.5403530e-4f;  // 2^rest, its series at 0
+    y = y * rest + 1.3333558e-3f;
+    y = y * rest + 9.6181291e-3f;
+    y = y * rest + 5.5504109e-2f;
+    y = y * rest + 2.4022651e-1f;
+    y = y * rest + 6.9314718e-1f;
+    y = y * rest + 1.0f;
+    return x <= -80.0f ? Vector{} : (Vector)((Integers)y + (exponent << 23));
+}
+
+}  // namespace
