@@ -4,16 +4,16 @@ Max-pooling, and batch norm with GELU, each in one call; PyTorch takes several t
 them, of which the larger part goes into arrays made on the way (docs/benchmarks.md).
 """
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from visavis.models.compiled import call, known
+from visavis.models.compiled import Source, call
 
-SOURCE = "activation.cpp"
+SOURCE: Source = "activation.cpp"
 
 
 def pooled(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h2 w2"]:
@@ -35,13 +35,11 @@ def normed_gelu(
         norm: in training mode.
     """
     y, mean, variance = _NormedGELU.apply(x, norm.weight, norm.bias, shortcut, norm.eps)
-    with torch.no_grad():
-        assert norm.running_mean is not None and norm.running_var is not None
-        assert norm.momentum is not None and norm.num_batches_tracked is not None
-        count = x.numel() // x.shape[1]
-        norm.running_mean.lerp_(mean, norm.momentum)
-        norm.running_var.lerp_(variance * (count / max(1, count - 1)), norm.momentum)
-        norm.num_batches_tracked.add_(1)
+    count = x.numel() // x.shape[1]
+    momentum = cast(float, norm.momentum)
+    cast(Tensor, norm.running_mean).lerp_(mean, momentum)
+    cast(Tensor, norm.running_var).lerp_(variance * (count / max(1, count - 1)), momentum)
+    cast(Tensor, norm.num_batches_tracked).add_(1)
     return y
 
 
@@ -116,8 +114,8 @@ class _NormedGELU(torch.autograd.Function):
         slope = -scale * rate * by_weight / count
         constant = -scale * by_bias / count - slope * rest
         by_x = by_z if shortcut is None else torch.empty_like(x)
-        arrays = (x, by_z, scale, slope, constant, by_x)
-        call(SOURCE, "normalize_back", *arrays, numbers=_pixels(x))
+        terms = (scale, slope, constant)
+        call(SOURCE, "normalize_back", x, by_z, *terms, by_x, numbers=_pixels(x))
         return by_x, by_weight, by_bias, None if shortcut is None else by_z, None
 
 

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
@@ -68,11 +68,14 @@ def known(x: Tensor) -> bool:
 def call(source: Source, name: str, *arrays: Tensor | None, numbers: tuple[int, ...]) -> None:
     """Call the function of that name for the first array's type, with PyTorch's threads.
 
+    Args:
+        arrays: `known`, and as they lie in memory: what is no whole array must not be handed over.
+            None is handed on as a null pointer.
+
     Raises:
         EnvironmentFault: see `library`.
     """
-    first = arrays[0]
-    assert first is not None and known(first)
+    first = cast(Tensor, arrays[0])
     function = getattr(library(source), f"{name}_{str(first.dtype).removeprefix('torch.')}")
     pointers = (ctypes.c_void_p(None if a is None else a.data_ptr()) for a in arrays)
     function(*pointers, *numbers, torch.get_num_threads())
