@@ -58,7 +58,8 @@ def test_a_missing_key_is_named():
     [
         (lambda: ViTConfig(patch_size=5), "--vit.patch-size 5 does not divide"),
         (lambda: ViTConfig(width=100, heads=3), "not a multiple"),
-        (lambda: ViTConfig(width=66, heads=3), "multiple of 4"),
+        (lambda: ViTConfig(width=60, heads=4), "multiple of 8"),
+        (lambda: ViTConfig(width=72, heads=3), "--vit.heads 3: use an even number"),
         (lambda: ViTConfig(optim=OptimConfig(crop=18)), "--vit.optim.crop 18 does not hold whole"),
         (lambda: OptimConfig(learning_rate=-1.0), "learning-rate is -1"),
         (lambda: OptimConfig(learning_rate=float("nan")), "learning-rate is nan"),

@@ -14,8 +14,9 @@ requires_compiler = pytest.mark.skipif(compiled.compiler() is None, reason="no C
 
 
 def written_out(qkv, bias):
-    """softmax(q k^T / sqrt(16) + bias) v, heads beside one another."""
-    q, k, v = qkv.unflatten(2, (3, len(bias), 16)).permute(2, 0, 3, 1, 4)
+    """softmax(q k^T / sqrt(16) + bias) v, heads beside one another, each half with its q, k, v."""
+    halves = qkv.unflatten(2, (2, 3, len(bias) // 2, 16))
+    q, k, v = halves.permute(3, 0, 2, 4, 1, 5).flatten(2, 3)
     weights = (q @ k.mT / 4 + bias).softmax(dim=-1)
     return (weights @ v).transpose(1, 2).flatten(2)
 
@@ -46,7 +47,7 @@ def distance(found, exact):
 
 @requires_compiler
 @pytest.mark.parametrize(
-    ("n", "t", "heads"), [(3, 37, 12), (17, 65, 3), (1, 1, 1), (33, 5, 2), (2, 16, 2), (2, 257, 1)]
+    ("n", "t", "heads"), [(3, 37, 12), (17, 65, 4), (1, 1, 2), (33, 5, 2), (2, 16, 6), (2, 257, 2)]
 )
 def test_the_kernel_agrees_with_float64(n, t, heads):
     qkv, bias, gradient = drawn(n, t, heads)
@@ -71,13 +72,14 @@ def test_in_bf16_the_kernel_is_as_exact_as_products_written_out():
 
 @requires_compiler
 def test_large_scores_do_not_overflow_and_nan_is_not_hidden():
-    qkv, bias, gradient = drawn(1, 5, 1, scale=300.0)
+    qkv, bias, gradient = drawn(1, 5, 2, scale=300.0)
     exact = results(written_out, qkv.double(), bias.double(), gradient)
     for found, expected in zip(results(attention.attend, qkv, bias, gradient), exact, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-3)
     qkv[0, 2, 3] = float("nan")  # a query of token 2
     read = attention.attend(qkv, bias)
-    assert read[0, 2].isnan().all() and read[0, [0, 1, 3, 4]].isfinite().all()
+    assert read[0, 2, :16].isnan().all()
+    assert read[0, [0, 1, 3, 4]].isfinite().all()
 
 
 @requires_compiler
@@ -94,6 +96,8 @@ def test_other_heads_are_refused():
     qkv, bias, _ = drawn(1, 5, 2)
     with pytest.raises(ValueError, match="heads of 16"):
         attention.attend(qkv, bias[:1])
+    with pytest.raises(ValueError, match="heads of 16"):
+        attention.attend(qkv[:, :, :48], bias[:1])  # an odd number of heads
     with pytest.raises(EnvironmentFault, match="24 numbers long"):
         models.build(ViTConfig(width=48, heads=2)).fuse()
     with pytest.raises(EnvironmentFault, match="class token alone"):

@@ -10,6 +10,7 @@ from torch import nn
 from visavis import models
 from visavis.config import CNNConfig, ViTConfig
 from visavis.errors import CheckpointError
+from visavis.models.linear import PairedLinear
 from visavis.models.vit import Block, SelfAttention, sincos_positions
 from visavis.saliency.gradcam import default_layer
 
@@ -19,10 +20,11 @@ SMALL_VIT = ViTConfig(width=32, depth=3, heads=4)
 
 def test_attention_equals_torchs():
     torch.manual_seed(0)
-    attention = SelfAttention(24, 3, grid=3)
+    attention = SelfAttention(24, 4, grid=3)
     nn.init.normal_(attention.offset_bias)
     tokens = torch.randn(2, 10, 24)
-    q, k, v = attention.query_key_value(tokens).view(2, 10, 3, 3, 8).permute(2, 0, 3, 1, 4)
+    qkv = attention.query_key_value(tokens).view(2, 10, 2, 3, 2, 6)
+    q, k, v = qkv.permute(3, 0, 2, 4, 1, 5).reshape(3, 2, 4, 10, 6)
     expected = F.scaled_dot_product_attention(q, k, v, attn_mask=attention.bias(10))
     expected = expected.transpose(1, 2).reshape(2, 10, 24)
     torch.testing.assert_close(attention(tokens), attention.output(expected))
@@ -30,13 +32,19 @@ def test_attention_equals_torchs():
 
 def test_block_equals_torchs_pre_norm_encoder_layer():
     torch.manual_seed(0)
-    block = Block(24, 3, 48, grid=3)
+    block = Block(24, 4, 48, grid=3)
     for parameter in block.parameters():
         nn.init.normal_(parameter, std=0.3)
     layer = nn.TransformerEncoderLayer(
-        24, 3, 48, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+        24, 4, 48, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
     )
     ours = block.state_dict()
+    for name, module in block.named_modules():
+        if isinstance(module, PairedLinear):
+            ours[f"{name}.weight"] = module.weights()
+    for kind in ("weight", "bias"):  # torch has the queries of all heads first
+        halves = ours[f"attention.query_key_value.{kind}"].unflatten(0, (2, 3, -1))
+        ours[f"attention.query_key_value.{kind}"] = halves.transpose(0, 1).flatten(0, 2)
     names = {
         "attention.query_key_value": "self_attn.in_proj_",
         "attention.output": "self_attn.out_proj.",
@@ -58,28 +66,31 @@ def test_block_equals_torchs_pre_norm_encoder_layer():
 
 
 def test_the_attention_bias_is_that_of_the_offset_between_two_patches():
-    attention = SelfAttention(8, 1, grid=3)
+    """The second head of a pair has the first one's, mirrored."""
+    attention = SelfAttention(8, 2, grid=3)
     torch.manual_seed(0)
     nn.init.normal_(attention.offset_bias)
-    bias = attention.bias(10)[0]
-    assert (bias[0] == 0).all()  # what the class token reads
-    assert (bias[:, 0] == 0).all()  # and what is read of it
+    bias, mirrored = attention.bias(10)
+    assert (attention.bias(10)[:, 0] == 0).all()  # what the class token reads
+    assert (attention.bias(10)[:, :, 0] == 0).all()  # and what is read of it
     for reads in range(9):
         for read in range(9):
             down, right = read // 3 - reads // 3, read % 3 - reads % 3
             assert bias[1 + reads, 1 + read] == attention.offset_bias[0, 2 + down, 2 + right]
+            assert mirrored[1 + reads, 1 + read] == attention.offset_bias[0, 2 + down, 2 - right]
 
 
 def test_heads_start_by_turns_on_the_nine_patches_around_their_own():
-    model = models.build(ViTConfig(width=36, depth=3, heads=3))
+    model = models.build(ViTConfig(width=32, depth=3, heads=4))
     middle = 4 * 8 + 4
     looked_at = []
     for block in model.blocks:
         weights = block.attention.softmax(block.attention.bias(65))[:, 1 + middle, 1:]
         assert (weights.amax(dim=1) > 0.4).all()
         looked_at += weights.argmax(dim=1).tolist()
+    # Each of those in the middle is its own mirror image.
     assert sorted(looked_at) == [
-        (4 + row) * 8 + 4 + column for row in (-1, 0, 1) for column in (-1, 0, 1)
+        (4 + row) * 8 + 4 + column for row in (-1, 0, 1) for column in (-1, 0, 0, 1)
     ]
 
 
@@ -113,9 +124,9 @@ def test_parameter_count_equals_the_closed_form(config):
 def test_the_counts_written_out_by_hand():
     # 13 * 24 + 9 / 2 (24*8 + 2*8*8 + 8*16 + 2*16*16 + 16*16 + 2*16*16) + 6 * 40 + 17 * 10
     assert models.parameter_count(SMALL_CNN) == 312 + 7_776 + 240 + 170
-    # patches 49*32, class 32, positions 65*32, 3 blocks (4*1024 + 2*32*64 + 9*32 + 64
-    # + 4*15*15), 64, 33*10
-    assert models.parameter_count(SMALL_VIT) == 1568 + 32 + 2080 + 3 * (8544 + 900) + 64 + 330
+    # patches 49*16, class 32, positions 65*32, 3 blocks (2*1024 + 32*64 + 9*32 + 64
+    # + 2*15*15), 64, 33*10
+    assert models.parameter_count(SMALL_VIT) == 784 + 32 + 2080 + 3 * (4448 + 450) + 64 + 330
 
 
 def test_explanation_grids_are_8_by_8():

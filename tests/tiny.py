@@ -10,6 +10,7 @@ from visavis.config import CNNConfig, ViTConfig
 
 CNN_CONFIG = CNNConfig(widths=(8, 16, 16))
 VIT_CONFIG = ViTConfig(width=16, depth=2, heads=2)
+TAUGHT_VIT_CONFIG = ViTConfig(width=32, depth=2, heads=4)
 
 
 def model(kind, *, seed=0):
@@ -21,7 +22,7 @@ def model(kind, *, seed=0):
     built = models.build(CNN_CONFIG if kind == "cnn" else VIT_CONFIG)
     with torch.no_grad():
         for name, parameter in built.named_parameters():
-            blocks = name.endswith("weight") and parameter.ndim == 3  # of a mirrored convolution
+            blocks = name.endswith("weight") and parameter.ndim == 3  # of mirrored pairs
             row = parameter[0, 0] if blocks else parameter[0]
             scale = max(row.numel(), 1) ** -0.5
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale)
@@ -58,10 +59,10 @@ def planted(n, *, seed=0):
     return torch.from_numpy(pictures), torch.from_numpy(labels), masks
 
 
-def taught(kind, *, steps):
+def taught(kind, *, steps, seed=0):
     """A model that was trained on `planted` pictures for some seconds."""
-    torch.manual_seed(0)
-    student = models.build(CNN_CONFIG if kind == "cnn" else VIT_CONFIG)
+    torch.manual_seed(seed)
+    student = models.build(CNN_CONFIG if kind == "cnn" else TAUGHT_VIT_CONFIG)
     # With outputs for classes that never occur, the background would speak for "not those".
     student.head = nn.Linear(student.head.in_features, 2)
     models.fit_input(student, planted(64)[0])

@@ -189,16 +189,17 @@ class ViTConfig:
     """The Vision Transformer (Dosovitskiy et al. 2021), pre-norm, with a classification token.
 
     Attention has a learned bias for each offset between patches; heads start near their own patch.
+    Channels and heads come in mirrored pairs.
     """
 
     patch_size: int = 4
     """Side of the non-overlapping square patches, pixels; divides 32."""
     width: int = 192
-    """Length of a token; a multiple of --vit.heads."""
+    """Length of a token; a multiple of 8 and of --vit.heads."""
     depth: int = 6
     """Encoder blocks."""
     heads: int = 12
-    """Attention heads in each block; nine or more can start on all neighbours of a patch."""
+    """Attention heads in each block, an even number; twelve start on all neighbours of a patch."""
     mlp_ratio: float = 2.0
     """Hidden width of the feed-forward layers, in multiples of --vit.width."""
     positions: Literal["learned", "sincos"] = "learned"
@@ -211,28 +212,34 @@ class ViTConfig:
             f"--vit.patch-size {self.patch_size} does not divide the image side {IMAGE_SIDE} into "
             "a usable grid; use 2, 4, 8 or 16",
         )
-        for name, low, high in (("width", 8, 8192), ("depth", 1, 100), ("heads", 1, 256)):
+        for name, low, high in (("width", 8, 8192), ("depth", 1, 100), ("heads", 2, 256)):
             value = getattr(self, name)
             _require(low <= value <= high, f"--vit.{name} {value}: use {low} to {high}")
         _require(
             self.width % self.heads == 0,
             f"--vit.width {self.width} is not a multiple of --vit.heads {self.heads}",
         )
-        _require(self.width % 4 == 0, f"--vit.width {self.width}: use a multiple of 4")
+        _require(self.width % 8 == 0, f"--vit.width {self.width}: use a multiple of 8")
+        _require(self.heads % 2 == 0, f"--vit.heads {self.heads}: use an even number")
         _require(
             self.optim.crop % self.patch_size == 0,
             f"--vit.optim.crop {self.optim.crop} does not hold whole patches of --vit.patch-size "
             f"{self.patch_size}; use a multiple of that, or 32 for whole pictures",
         )
         _require(
-            self.mlp_ratio <= 16 and self.width * self.mlp_ratio >= 1,
-            f"--vit.mlp-ratio {self.mlp_ratio}: use at least 1 / --vit.width, at most 16",
+            self.mlp_ratio <= 16 and self.hidden >= 2,
+            f"--vit.mlp-ratio {self.mlp_ratio}: use at least 2 / --vit.width, at most 16",
         )
 
     @property
     def grid(self) -> int:
         """Patches along one side of the picture."""
         return IMAGE_SIDE // self.patch_size
+
+    @property
+    def hidden(self) -> int:
+        """Hidden width of the feed-forward layers, an even number."""
+        return int(self.width * self.mlp_ratio) // 2 * 2
 
 
 ModelConfig = CNNConfig | ViTConfig
@@ -249,9 +256,10 @@ class TrainConfig:
     are float32 in any case."""
     compile: Literal["auto", "on", "off"] = "auto"
     """What g++ compiles for training steps on a CPU: the CNN's convolutions, at half of the
-    products, where widths are multiples of 32; the ViT's attention, where --vit.width is 16 times
-    --vit.heads. On a GPU torch.compile, for the ViT. auto: with AVX-512, where the training is long
-    enough to repay it."""
+    products, where widths are multiples of 32, and what stands between them; the ViT's attention
+    and, at half of the products, its linear layers, where --vit.width is 16 times --vit.heads. On a
+    GPU torch.compile, for the ViT. auto: with AVX-512, where the training is long enough to repay
+    it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from visavis.config import TrackingConfig
 
@@ -122,7 +122,7 @@ def _compiler(name: str) -> Check:
     import torch
 
     from visavis.errors import EnvironmentFault
-    from visavis.models.compiled import compiler, library, wide_vectors
+    from visavis.models.compiled import Source, compiler, library, wide_vectors
 
     if torch.cuda.is_available() or torch.backends.mps.is_available():
         return Check(name, "ok", "only --train.device cpu would need it")
@@ -132,8 +132,8 @@ def _compiler(name: str) -> Check:
         advice = "install g++ to train faster (on Debian and Ubuntu: apt install g++)"
         return Check(name, "warn", "none; training steps are not compiled", advice)
     try:
-        library("mirror.cpp")
-        library("attention.cpp")
+        for source in get_args(Source):
+            library(source)
     except EnvironmentFault as fault:
         return Check(name, "warn", str(fault), "training goes on without it, more slowly")
     return Check(name, "ok", path)

@@ -33,7 +33,7 @@ def preset(name: Preset, source: Literal["cifar10", "shapes", "folder"]) -> Expe
     if name == "smoke":
         return _experiment(
             cnn=((16, 16, 32), 1),
-            vit=(48, 3, 1),
+            vit=(64, 3, 1),
             explain=ExplainConfig(images=100, sweep_images=50, random_orders=3),
         )
     if source == "shapes":

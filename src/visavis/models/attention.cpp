@@ -4,7 +4,7 @@
 // in the processor's cache, in float32, and the weights are computed again in the backward pass.
 // Arrays that come and go lie as PyTorch has them:
 //
-//     qkv      n t 3 heads 16   bf16 or float32
+//     qkv      n t 2 3 heads/2 16   bf16 or float32; each half of the heads has its own q, k, v
 //     bias     heads t t        float32
 //     read     n t heads 16     as qkv
 //     softmax  n heads t 2      float32; of each row its largest score, and 1 / its denominator
@@ -107,10 +107,16 @@ struct Head {
     }
 };
 
+// Where the queries of a head begin among the numbers of a token.
+int in_token(int head, int heads) {
+    const int half = heads / 2;
+    return (head / half * 3 * half + head % half) * SIZE;
+}
+
 template <typename Number>
 void forward(const Number* qkv, const float* bias, Number* read, float* softmax, int n, int t,
              int heads, int chunks, int threads) {
-    const int width = heads * SIZE;
+    const int width = heads * SIZE, half = width / 2;
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int chunk = 0; chunk < chunks; chunk++) {
         Head now(t);
@@ -118,10 +124,10 @@ void forward(const Number* qkv, const float* bias, Number* read, float* softmax,
         for (int task = 0; task < (n - chunk + chunks - 1) / chunks * heads; task++) {
             const int head = task % heads, picture = task / heads * chunks + chunk;
             const Vector* biases = &padded[head * now.padded * now.vectors];
-            const Number* from = qkv + (int64_t)picture * t * 3 * width + head * SIZE;
+            const Number* from = qkv + (int64_t)picture * t * 3 * width + in_token(head, heads);
             now.read_rows(from, 3 * width, SCALE, now.q);
-            now.read_rows(from + width, 3 * width, 1, now.k);
-            now.read_rows(from + 2 * width, 3 * width, 1, now.v);
+            now.read_rows(from + half, 3 * width, 1, now.k);
+            now.read_rows(from + 2 * half, 3 * width, 1, now.v);
             now.transpose(now.k, now.k_columns);
             for (int row = 0; row < t; row += ROWS) {
                 Vector* weights = &now.weights[row * now.vectors];
@@ -158,7 +164,7 @@ void forward(const Number* qkv, const float* bias, Number* read, float* softmax,
 template <typename Number>
 void backward(const Number* qkv, const float* bias, const float* softmax, const Number* dread,
               Number* dqkv, float* dbias, int n, int t, int heads, int chunks, int threads) {
-    const int width = heads * SIZE;
+    const int width = heads * SIZE, half = width / 2;
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int chunk = 0; chunk < chunks; chunk++) {
         Head now(t);
@@ -168,11 +174,11 @@ void backward(const Number* qkv, const float* bias, const float* softmax, const 
             const int head = task % heads, picture = task / heads * chunks + chunk;
             const int64_t first = (int64_t)head * now.padded * now.vectors;
             const Vector* biases = &padded[first];
-            const int64_t place = (int64_t)picture * t * 3 * width + head * SIZE;
+            const int64_t place = (int64_t)picture * t * 3 * width + in_token(head, heads);
             const Number* from = qkv + place;
             now.read_rows(from, 3 * width, SCALE, now.q);
-            now.read_rows(from + width, 3 * width, 1, now.k);
-            now.read_rows(from + 2 * width, 3 * width, 1, now.v);
+            now.read_rows(from + half, 3 * width, 1, now.k);
+            now.read_rows(from + 2 * half, 3 * width, 1, now.v);
             now.read_rows(dread + (int64_t)picture * t * width + head * SIZE, width, 1, now.dread);
             now.transpose(now.k, now.k_columns);
             now.transpose(now.v, now.v_columns);
@@ -209,8 +215,8 @@ void backward(const Number* qkv, const float* bias, const float* softmax, const 
                 now.combine((float*)now.weights.data() + row, 1, now.padded, now.dread, dv);
                 for (int r = 0; r < ROWS && row + r < t; r++) {
                     Number* to = dqkv + place + (int64_t)(row + r) * 3 * width;
-                    store(dk[r], to + width);
-                    store(dv[r], to + 2 * width);
+                    store(dk[r], to + half);
+                    store(dv[r], to + 2 * half);
                 }
             }
         }

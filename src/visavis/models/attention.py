@@ -26,18 +26,19 @@ def attend(
     """What each token reads: softmax(q k^T / 4 + bias) v, heads beside one another.
 
     Args:
-        qkv: queries, keys and values, each heads x HEAD_SIZE numbers; bf16 or float32, on a CPU.
+        qkv: queries, keys and values of the first half of the heads, and then of the second, each
+            heads / 2 x HEAD_SIZE numbers; bf16 or float32, on a CPU.
         bias: row reads, column is read.
 
     Raises:
         EnvironmentFault: the kernel cannot be compiled.
-        ValueError: heads of another size, or another type.
+        ValueError: heads of another size, an odd number of them, or another type.
 
     Source: Vaswani et al. 2017, equation 1; as in Dao et al. 2022 (FlashAttention, arXiv
     2205.14135), the weights are computed anew in the backward pass.
     """
     t, heads = qkv.shape[1], len(bias)
-    fits = qkv.shape[2] == 3 * HEAD_SIZE * heads and bias.shape[1:] == (t, t)
+    fits = qkv.shape[2] == 3 * HEAD_SIZE * heads and bias.shape[1:] == (t, t) and heads % 2 == 0
     if not (fits and known(qkv)):
         raise ValueError(
             f"not {heads} heads of {HEAD_SIZE} and a bias of {t} x {t} tokens on a CPU: "

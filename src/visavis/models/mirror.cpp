@@ -137,6 +137,40 @@ void turn(const T* from, T* to, Shape shape, bool into_strip, int threads) {
     }
 }
 
+// Of rows of tokens, p and then q, make two planes: s of all tokens, and a of all.
+template <typename T>
+void part(const T* tokens, T* planes, int64_t count, int half, int threads) {
+#pragma omp parallel for num_threads(threads)
+    for (int64_t row = 0; row < count; ++row) {
+        const T* x = tokens + row * 2 * half;
+        T *s = planes + row * half, *a = s + count * half;
+#pragma omp simd
+        for (int i = 0; i < half; ++i) {
+            const float p = get(x[i]), q = get(x[half + i]);
+            put(ROOT * (p + q), s[i]);
+            put(ROOT * (p - q), a[i]);
+        }
+    }
+}
+
+// The other way round, and a bias added to each token, unless it is missing.
+template <typename T>
+void join(const T* planes, const float* bias, T* tokens, int64_t count, int half, int threads) {
+    const std::vector<float> none(2 * half);
+    const float* added = bias ? bias : none.data();
+#pragma omp parallel for num_threads(threads)
+    for (int64_t row = 0; row < count; ++row) {
+        const T *s = planes + row * half, *a = s + count * half;
+        T* x = tokens + row * 2 * half;
+#pragma omp simd
+        for (int i = 0; i < half; ++i) {
+            const float one = get(s[i]), other = get(a[i]);
+            put(ROOT * (one + other) + added[i], x[i]);
+            put(ROOT * (one - other) + added[half + i], x[half + i]);
+        }
+    }
+}
+
 }  // namespace
 
 #define FUNCTIONS(NAME, T)                                                                         \
@@ -151,6 +185,13 @@ void turn(const T* from, T* to, Shape shape, bool into_strip, int threads) {
     void turn_##NAME(const T* from, T* to, int n, int rows, int width, int half, int into_strip,   \
                      int threads) {                                                                \
         turn(from, to, {n, rows, width, half}, into_strip, threads);                               \
+    }                                                                                              \
+    void part_##NAME(const T* tokens, T* planes, int count, int half, int threads) {               \
+        part(tokens, planes, count, half, threads);                                                \
+    }                                                                                              \
+    void join_##NAME(const T* planes, const float* bias, T* tokens, int count, int half,           \
+                     int threads) {                                                                \
+        join(planes, bias, tokens, count, half, threads);                                          \
     }
 
 extern "C" {

@@ -20,8 +20,9 @@ from visavis.config import NUM_CLASSES, ViTConfig
 from visavis.errors import EnvironmentFault
 from visavis.models.attention import HEAD_SIZE, attend
 from visavis.models.compiled import library
+from visavis.models.linear import PairedLinear
 from visavis.models.normalize import Normalize
-from visavis.models.whitening import whitening_filters
+from visavis.models.whitening import mirrored_whitening_filters
 
 
 class SelfAttention(nn.Module):
@@ -39,46 +40,39 @@ class SelfAttention(nn.Module):
         self.heads = heads
         self.fused = False
         offsets = 2 * grid - 1
-        self.offset_bias = nn.Parameter(torch.zeros(heads, offsets, offsets))
-        self.query_key_value = nn.Linear(width, 3 * width)
+        self.offset_bias = nn.Parameter(torch.zeros(heads // 2, offsets, offsets))
+        self.query_key_value = PairedLinear(width, 3 * width)
         self.softmax = nn.Softmax(dim=-1)
-        self.output = nn.Linear(width, width)
+        self.output = PairedLinear(width, width)
 
     def forward(
         self, tokens: Float[Tensor, "n t width"], *, class_only: bool = False
     ) -> Float[Tensor, "n r width"]:
         """What each token reads, or what the class token alone does."""
-        if class_only:
-            return self._class_token_reads(tokens)
         n, t, width = tokens.shape
         size = width // self.heads
         qkv = self.query_key_value(tokens)
-        if self.fused and self.training:
+        if self.fused and self.training and not class_only:
             return self.output(attend(qkv, self.bias(t)))
-        qkv = qkv.view(n, t, 3, self.heads, size)
+        # Each half of the channels has queries, keys and values of half of the heads.
+        qkv = qkv.view(n, t, 2, 3, self.heads // 2, size)
+        q, k, v = qkv.permute(3, 0, 2, 4, 1, 5).flatten(2, 3)  # each: n heads t size
+        if class_only:  # the class token has no bias
+            weights = self.softmax(q[:, :, :1] @ k.mT * size**-0.5)
+            return self.output((weights @ v).transpose(1, 2).flatten(2))
         if not (torch.is_grad_enabled() or self.softmax._forward_hooks):
             # Nobody asks for the weights. PyTorch's kernel is faster at answering, not at learning.
-            q, k, v = qkv.permute(2, 0, 3, 1, 4)
             bias = self.bias(t).to(q.dtype)[None]
             read = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
             return self.output(read.transpose(1, 2).flatten(2))
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).flatten(1, 2)  # each: n*heads t size
         # One call for bias + q k / sqrt(size): the t x t arrays are most of the memory traffic.
         products = torch.baddbmm(
-            self.bias(t).to(q.dtype).repeat(n, 1, 1), q, k.mT, alpha=size**-0.5
+            self.bias(t).to(q.dtype).repeat(n, 1, 1),
+            q.flatten(0, 1),
+            k.flatten(0, 1).mT,
+            alpha=size**-0.5,
         )
         weights = self.softmax(products.view(n, self.heads, t, t))
-        return self.output((weights @ v.view(n, self.heads, t, size)).transpose(1, 2).flatten(2))
-
-    def _class_token_reads(self, tokens: Float[Tensor, "n t width"]) -> Float[Tensor, "n 1 width"]:
-        """Row 0 of the attention; the class token has no bias."""
-        n, t, width = tokens.shape
-        weight, bias = self.query_key_value.weight, self.query_key_value.bias
-        q = functional.linear(tokens[:, :1], weight[:width], bias[:width])
-        kv = functional.linear(tokens, weight[width:], bias[width:])
-        q = q.view(n, 1, self.heads, -1).transpose(1, 2)  # n heads 1 size
-        k, v = kv.view(n, t, 2, self.heads, -1).permute(2, 0, 3, 1, 4)  # each: n heads t size
-        weights = self.softmax(q @ k.mT * q.shape[-1] ** -0.5)
         return self.output((weights @ v).transpose(1, 2).flatten(2))
 
     def bias(self, t: int) -> Float[Tensor, "heads t t"]:
@@ -89,25 +83,30 @@ class SelfAttention(nn.Module):
         """
         along = torch.arange(math.isqrt(t - 1), device=self.offset_bias.device)
         offsets = along[None] - along[:, None] + self.offset_bias.shape[-1] // 2
+        biases = torch.cat([self.offset_bias, self.offset_bias.flip(2)])
         # From rows x rows and columns x columns to patches x patches, rows first.
-        pairs = self.offset_bias[:, offsets[:, None, :, None], offsets[None, :, None, :]]
+        pairs = biases[:, offsets[:, None, :, None], offsets[None, :, None, :]]
         return functional.pad(pairs.reshape(self.heads, t - 1, t - 1), (1, 0, 1, 0))
 
     @torch.no_grad()
     def look_at_neighbours(self, first: int) -> None:
-        """Let each head start on one of the nine patches around its own, the `first` and so on.
+        """Let each head start on one of the patches around its own, or on its own.
 
         A new block can then do what a 3 x 3 convolution does, which is what pictures want first;
         every bias is free to change. On an 8 x 8 grid the patch gets about half of its head's
         attention at first.
 
+        Args:
+            first: of the six on the left and in the middle, which a pair of heads shows the first
+                head; the others follow. The second head of a pair starts on the mirrored one.
+
         Source: the idea of d'Ascoli et al. 2021 (ConViT, arXiv 2103.10697), section 3.
         """
         centre = self.offset_bias.shape[-1] // 2
         nn.init.zeros_(self.offset_bias)
-        for head in range(self.heads):
-            row, column = divmod((first + head) % 9, 3)
-            self.offset_bias[head, centre + row - 1, centre + column - 1] = 4
+        for pair in range(self.heads // 2):
+            column, row = divmod((first + pair) % 6, 3)
+            self.offset_bias[pair, centre + row - 1, centre + column - 1] = 4
 
 
 class FeedForward(nn.Module):
@@ -115,9 +114,9 @@ class FeedForward(nn.Module):
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
-        self.expand = nn.Linear(width, hidden)
+        self.expand = PairedLinear(width, hidden)
         self.activation = nn.GELU()
-        self.contract = nn.Linear(hidden, width)
+        self.contract = PairedLinear(hidden, width)
 
     def forward(self, tokens: Float[Tensor, "n t width"]) -> Float[Tensor, "n t width"]:
         return self.contract(self.activation(self.expand(tokens)))
@@ -143,14 +142,24 @@ class Block(nn.Module):
 
 
 class PatchEmbedding(nn.Module):
-    """One token per non-overlapping patch, rows first: a linear map of the patch's pixels."""
+    """One token per non-overlapping patch, rows first: a linear map of the patch's pixels.
+
+    The second half of the channels has the filters of the first, mirrored.
+    """
 
     def __init__(self, patch_size: int, width: int) -> None:
         super().__init__()
-        self.projection = nn.Conv2d(3, width, kernel_size=patch_size, stride=patch_size)
+        self.projection = nn.Conv2d(3, width // 2, kernel_size=patch_size, stride=patch_size)
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n patches width"]:
-        return self.projection(images).flatten(2).transpose(1, 2)
+        filters, biases = self.projection.weight, cast(Tensor, self.projection.bias)
+        patches = functional.conv2d(
+            images,
+            torch.cat([filters, filters.flip(3)]),
+            torch.cat([biases, biases]),
+            stride=self.projection.stride,
+        )
+        return patches.flatten(2).transpose(1, 2)
 
 
 class ViT(nn.Module):
@@ -163,36 +172,32 @@ class ViT(nn.Module):
         self.normalize = Normalize()
         self.patch_embedding = PatchEmbedding(config.patch_size, width)
         self.class_token = nn.Parameter(torch.zeros(1, 1, width))
-        fixed = sincos_positions(grid, width)
+        fixed = paired_positions(grid, width)
         if config.positions == "learned":  # from the fixed ones on, so that neighbours start alike
             self.positions = nn.Parameter(fixed)
         else:
             self.register_buffer("positions", fixed, persistent=False)
         self.blocks = nn.Sequential(
-            *(
-                Block(width, config.heads, int(width * config.mlp_ratio), grid)
-                for _ in range(config.depth)
-            )
+            *(Block(width, config.heads, config.hidden, grid) for _ in range(config.depth))
         )
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, classes)
         self._initialise()
 
     def _initialise(self) -> None:
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=module.in_features**-0.5)
-                nn.init.zeros_(module.bias)
         for number, block in enumerate(cast(list[Block], self.blocks)):
-            block.attention.look_at_neighbours(number * block.attention.heads)
+            block.attention.look_at_neighbours(number * block.attention.heads // 2)
             # Each block starts as the identity, so that depth costs nothing.
             nn.init.zeros_(block.attention.output.weight)
             nn.init.zeros_(block.feed_forward.contract.weight)
         nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
         nn.init.trunc_normal_(self.class_token, std=0.02)
 
     def fuse(self) -> None:
         """From now on, let training steps compute attention in one call that is compiled for it.
+
+        And linear layers in half of the products.
 
         For a model in training mode on a CPU. Hooks on the softmax see nothing of such steps.
 
@@ -207,17 +212,28 @@ class ViT(nn.Module):
         if size != HEAD_SIZE:
             raise EnvironmentFault(f"heads are {size} numbers long, not {HEAD_SIZE}")
         library("attention.cpp")
-        for block in blocks:
-            block.attention.fused = True
+        library("mirror.cpp")
+        for module in self.modules():
+            if isinstance(module, SelfAttention | PairedLinear):
+                module.fused = True
 
     @torch.no_grad()
     def whiten(self, images: Float[Tensor, "n 3 32 32"]) -> None:
-        """Start the patch embedding from the whitening of `images`, in random directions."""
+        """Start the patch embedding from the whitening of `images`, in random directions.
+
+        Of sums and differences of a pair of channels each gets directions of its own.
+        """
         projection = self.patch_embedding.projection
         size = projection.kernel_size[0]
-        filters = whitening_filters(self.normalize(images), size, stride=size, epsilon=1e-2)
-        mixing = nn.init.orthogonal_(torch.empty(len(projection.weight), len(filters)))
-        projection.weight.copy_(torch.einsum("wd,dcij->wcij", mixing, filters))
+        filters, mirrored = mirrored_whitening_filters(
+            self.normalize(images), size, stride=size, epsilon=1e-2
+        ).chunk(2)
+        sums, differences = (
+            nn.init.orthogonal_(torch.empty(len(projection.weight), len(filters))) for _ in range(2)
+        )
+        mixed = (sums + differences) @ filters.flatten(1)
+        mixed += (sums - differences) @ mirrored.flatten(1)
+        projection.weight.copy_(mixed.view_as(projection.weight) / 2)
         nn.init.zeros_(cast(Tensor, projection.bias))
 
     def embed(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n t width"]:
@@ -283,15 +299,26 @@ def sincos_positions(grid: int, width: int) -> Float[Tensor, "1 t width"]:
     return torch.cat([torch.zeros(1, 1, width), patches], dim=1)
 
 
+def paired_positions(grid: int, width: int) -> Float[Tensor, "1 t width"]:
+    """Sines and cosines, in the second half of the channels those of the mirrored place.
+
+    So the tokens of a mirrored picture are the mirrored ones, with their halves exchanged.
+    """
+    first = sincos_positions(grid, width // 2)
+    patches = first[:, 1:].unflatten(1, (grid, grid)).flip(2).flatten(1, 2)
+    return torch.cat([first, torch.cat([first[:, :1], patches], dim=1)], dim=2)
+
+
 def parameter_count(config: ViTConfig, classes: int = NUM_CLASSES) -> int:
     """Learnable parameters in closed form, for width d, hidden width h, t tokens, patches of p.
 
-    (3 p^2 + 1) d + d + t d + depth (4 d^2 + 2 d h + 9 d + h + heads o^2) + 2 d + (d + 1) classes,
-    with o = 2 (32 / p) - 1 offsets along a side; the positions' t d only where they are learned.
+    (3 p^2 + 1) d / 2 + d + t d + depth (2 d^2 + d h + 9 d + h + heads / 2 o^2) + 2 d
+    + (d + 1) classes, with o = 2 (32 / p) - 1 offsets along a side; the positions' t d only where
+    they are learned.
     """
-    d, h, tokens = config.width, int(config.width * config.mlp_ratio), 1 + config.grid**2
-    patches = (3 * config.patch_size**2 + 1) * d
+    d, h, tokens = config.width, config.hidden, 1 + config.grid**2
+    patches = (3 * config.patch_size**2 + 1) * d // 2
     positions = tokens * d if config.positions == "learned" else 0
-    biases = config.heads * (2 * config.grid - 1) ** 2
-    blocks = config.depth * (4 * d * d + 2 * d * h + 9 * d + h + biases)
+    biases = config.heads // 2 * (2 * config.grid - 1) ** 2
+    blocks = config.depth * (2 * d * d + d * h + 9 * d + h + biases)
     return patches + d + positions + blocks + 2 * d + (d + 1) * classes
