@@ -3,10 +3,11 @@
     .venv/bin/python recipes/compiled.py
 
 Pictures per second, forward and backward without the optimiser, of the models of `standard` on
-random pictures: the CNN with all products of its convolutions and with half of them, the ViT with
-attention written out and as one call; by turns in one process, so that a noisy machine is as bad
-for the one as for the other. Median and best of ROUNDS steps. The process hands freed memory back,
-which `visavis train` does not (cli.py); all are somewhat slower for that.
+random pictures: the CNN with all products of its convolutions, and pooling and norm by PyTorch, and
+with half of them and calls of its own; the ViT with all products of its linear layers and attention
+written out, and with half of them and attention as one call; by turns in one process, so that a
+noisy machine is as bad for the one as for the other. Median and best of ROUNDS steps. The process
+hands freed memory back, which `visavis train` does not (cli.py); all are somewhat slower for that.
 """
 
 import json

@@ -8,9 +8,9 @@ tutorials do: plain Lightning in its default precision, AdamW, torchvision trans
 pictures, a DataLoader with one worker process per core. Both train on the same drawn pictures,
 whole ones, in batches of 250; theirs before and after ours, so that a noisy machine shows. Ours is
 what `visavis bench` measures, except that the command keeps freed memory and this script does not.
-timm pools after norm and activation, ours before; timm's filters are free, ours come in mirrored
-pairs, which is where half of the CNN's products are saved. Prints one JSON object; the ratio is
-what counts.
+timm pools after norm and activation, ours before; timm's filters and linear layers are free, ours
+come in mirrored pairs, which is where half of the products are saved. Prints one JSON object; the
+ratio is what counts.
 """
 
 import json

@@ -1,3 +1,5 @@
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -173,20 +175,19 @@ def test_the_model_is_left_as_it_was_found(method, fault, monkeypatch):
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+@functools.cache
+def taught(seed):
+    return tiny.taught("vit", steps=50, seed=seed)
+
+
 @pytest.mark.parametrize(
-    ("method", "bar", "seed"),
-    [
-        ("gradient_attention", 0.8, 0),
-        ("attention", 0.4, 0),
-        ("rollout", 0.25, 0),
-        ("grad_cam", 0.6, 2),
-    ],
+    ("method", "bar"),
+    [("gradient_attention", 0.6), ("grad_cam", 0.25), ("attention", 0.3), ("rollout", 0.25)],
 )
-def test_a_planted_patch_is_found_by_a_taught_model_and_not_by_an_untaught_one(method, bar, seed):
-    """In a training where it is: so small a ViT may also answer by what else there is to see."""
+def test_a_planted_patch_is_found_by_taught_models_and_not_by_untaught_ones(method, bar):
+    """On the mean of three: so small a ViT may also answer by what else there is to see."""
     images, labels, masks = tiny.planted(100, seed=999)
-    model = tiny.taught("vit", steps=50, seed=seed)
-    assert (model(images).argmax(dim=1) == labels).float().mean() > 0.95
+    assert all((taught(s)(images).argmax(dim=1) == labels).float().mean() > 0.95 for s in range(3))
     images, labels, masks = images[labels == 1], labels[labels == 1], masks[labels == 1]
 
     def found(model):
@@ -194,9 +195,10 @@ def test_a_planted_patch_is_found_by_a_taught_model_and_not_by_an_untaught_one(m
         good = np.array([reason is None for reason in placement.refusals(maps)])
         return placement.share_inside(maps[good], masks[good]).mean()
 
-    assert found(model) > bar > 3 * masks.mean()
+    assert np.mean([found(taught(seed)) for seed in range(3)]) > bar > 3 * masks.mean()
     # Random weights see that something stands out, but hardly look at it.
-    assert found(tiny.model("vit", seed=1)) < 0.6 * bar
+    untaught = [tiny.model("vit", seed=s, config=tiny.TAUGHT_VIT_CONFIG) for s in range(3)]
+    assert np.mean([found(model) for model in untaught]) < 0.6 * bar
 
 
 def test_questions_that_make_no_sense_are_refused():

@@ -6,8 +6,8 @@ from visavis.config import CNNConfig, OptimConfig, ViTConfig
 from visavis.models.compiled import compiler
 from visavis.results import benched
 
-COMPILED_OR_NOT = pytest.mark.parametrize(
-    ("compiled", "share"),
+FUSED_OR_NOT = pytest.mark.parametrize(
+    ("fused", "share"),
     [
         (False, 1),
         pytest.param(
@@ -17,11 +17,11 @@ COMPILED_OR_NOT = pytest.mark.parametrize(
 )
 
 
-@COMPILED_OR_NOT
-def test_operations_are_those_of_the_layers(compiled, share):
+@FUSED_OR_NOT
+def test_operations_are_those_of_the_layers(fused, share):
     """Twice the multiplications, three times over: forward, and backward to input and weights.
 
-    Compiled, linear layers in the blocks take half of them.
+    Fused, linear layers in the blocks take half of them.
     """
     width, hidden, tokens = 64, 128, 65
     after = width * width + 2 * width * hidden
@@ -31,12 +31,12 @@ def test_operations_are_those_of_the_layers(compiled, share):
     patches = 64 * 48 * width  # the pixels need no gradient
     total = 6 * (block + last + 10 * width) + 4 * patches
     config = ViTConfig(width=width, depth=2, heads=4)
-    found = training_gflops(config, compiled=compiled)
+    found = training_gflops(config, fused=fused)
     assert found == pytest.approx(total / 1e9, rel=1e-9)
 
 
-@COMPILED_OR_NOT
-def test_compiled_the_cnn_takes_half_of_the_products_but_for_the_first_layers(compiled, share):
+@FUSED_OR_NOT
+def test_fused_the_cnn_takes_half_of_the_products_but_for_the_first_layers(fused, share):
     whitening = 2 * 31**2 * 12 * 24  # the pixels need no gradient
     first = 3 * 31**2 * 9 * 24 * 64
     of_16 = 16**2 * (64 * 64 + 64 * 64 + 64 * 256)
@@ -44,7 +44,7 @@ def test_compiled_the_cnn_takes_half_of_the_products_but_for_the_first_layers(co
     head = 3 * 256 * 10
     total = whitening + first + share * 3 * 9 * (of_16 + of_8_and_4) + head
     config = CNNConfig(widths=(64, 256, 256))
-    found = training_gflops(config, compiled=compiled)
+    found = training_gflops(config, fused=fused)
     assert found == pytest.approx(2 * total / 1e9, rel=1e-3)
 
 

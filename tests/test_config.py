@@ -60,6 +60,7 @@ def test_a_missing_key_is_named():
         (lambda: ViTConfig(width=100, heads=3), "not a multiple"),
         (lambda: ViTConfig(width=60, heads=4), "multiple of 8"),
         (lambda: ViTConfig(width=72, heads=3), "--vit.heads 3: use an even number"),
+        (lambda: ViTConfig(mlp_ratio=float("-inf")), "--vit.mlp-ratio -inf: use at least"),
         (lambda: ViTConfig(optim=OptimConfig(crop=18)), "--vit.optim.crop 18 does not hold whole"),
         (lambda: OptimConfig(learning_rate=-1.0), "learning-rate is -1"),
         (lambda: OptimConfig(learning_rate=float("nan")), "learning-rate is nan"),

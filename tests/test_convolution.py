@@ -240,4 +240,4 @@ def test_a_compiler_that_fails_costs_a_sentence(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(compiled, "compiler", lambda: "/bin/false")
     with caplog.at_level(logging.INFO):
         assert trained(tmp_path / "cnn", "on") is False
-    assert "convolutions are not compiled" in caplog.text
+    assert "training steps are not compiled" in caplog.text

@@ -9,6 +9,7 @@ from visavis import models, runs, train
 from visavis.config import TrainConfig, ViTConfig
 from visavis.errors import EnvironmentFault
 from visavis.models import attention, compiled
+from visavis.presets import preset
 
 requires_compiler = pytest.mark.skipif(compiled.compiler() is None, reason="no C++ compiler")
 
@@ -175,4 +176,11 @@ def test_a_compiler_that_fails_costs_a_sentence(tmp_path, monkeypatch, caplog, f
     monkeypatch.setattr(compiled, "compiler", lambda: failing)
     with caplog.at_level(logging.INFO):
         assert trained(tmp_path / "vit", "on") is False
-    assert "attention is not compiled" in caplog.text
+    assert "training steps are not compiled" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["quick", "standard", "best"])
+@requires_compiler
+def test_the_vit_of_the_presets_can_be_fused(name):
+    for source in ("cifar10", "shapes"):
+        models.build(preset(name, source).vit).fuse()

@@ -13,13 +13,13 @@ VIT_CONFIG = ViTConfig(width=16, depth=2, heads=2)
 TAUGHT_VIT_CONFIG = ViTConfig(width=32, depth=2, heads=4)
 
 
-def model(kind, *, seed=0):
+def model(kind, *, seed=0, config=None):
     """A model with random weights everywhere, in evaluation mode.
 
     A fresh ViT answers the same to everything, since its head starts at zero.
     """
     generator = torch.Generator().manual_seed(seed)
-    built = models.build(CNN_CONFIG if kind == "cnn" else VIT_CONFIG)
+    built = models.build(config or (CNN_CONFIG if kind == "cnn" else VIT_CONFIG))
     with torch.no_grad():
         for name, parameter in built.named_parameters():
             blocks = name.endswith("weight") and parameter.ndim == 3  # of mirrored pairs

@@ -227,7 +227,7 @@ class ViTConfig:
             f"{self.patch_size}; use a multiple of that, or 32 for whole pictures",
         )
         _require(
-            self.mlp_ratio <= 16 and self.hidden >= 2,
+            0 < self.mlp_ratio <= 16 and self.hidden >= 2,
             f"--vit.mlp-ratio {self.mlp_ratio}: use at least 2 / --vit.width, at most 16",
         )
 

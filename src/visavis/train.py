@@ -198,8 +198,7 @@ def _fused(model: Model, name: str) -> bool:
     try:
         model.fuse()
     except EnvironmentFault as fault:
-        what = "attention is" if name == "vit" else "convolutions are"
-        log.info("%s: %s not compiled: %s", name, what, fault)
+        log.info("%s: training steps are not compiled: %s", name, fault)
         return False
     return True
 

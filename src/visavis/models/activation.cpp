@@ -10,7 +10,7 @@
 
 namespace {
 
-// Windows of SIDE x SIDE pixels of which the largest is taken: 3 x 3 around each second pixel where
+// Windows of WIDTH x WIDTH pixels of which the largest is taken: 3 x 3 around each second pixel where
 // the picture's sides are odd, else 2 x 2. What lies outside of the picture does not count.
 struct Windows {
     int n, rows, columns, channels;
@@ -18,22 +18,22 @@ struct Windows {
     int columns_out() const { return (columns + 1) / 2; }
 };
 
-constexpr int first(int side) { return side == 3 ? -1 : 0; }  // a window begins at 2 i + first
+constexpr int begin(int width) { return width == 3 ? -1 : 0; }  // window i begins at 2 i + begin
 
 // `which` is the place of the largest in its window, rows first; the first one of equals.
-template <int SIDE, typename Number>
+template <int WIDTH, typename Number>
 void pool(const Number* x, Number* largest, uint16_t* which, Windows windows, int threads) {
     const int channels = windows.channels;
 #pragma omp parallel for num_threads(threads)
     for (int line = 0; line < windows.n * windows.rows_out(); line++) {
         const int picture = line / windows.rows_out();
-        const int top = line % windows.rows_out() * 2 + first(SIDE);
+        const int top = line % windows.rows_out() * 2 + begin(WIDTH);
         for (int column = 0; column < windows.columns_out(); column++) {
-            const int left = column * 2 + first(SIDE);
-            const Number* pixels[SIDE * SIDE];
-            int places[SIDE * SIDE], count = 0;
-            for (int k = 0; k < SIDE * SIDE; k++) {
-                const int row = top + k / SIDE, at = left + k % SIDE;
+            const int left = column * 2 + begin(WIDTH);
+            const Number* pixels[WIDTH * WIDTH];
+            int places[WIDTH * WIDTH], count = 0;
+            for (int k = 0; k < WIDTH * WIDTH; k++) {
+                const int row = top + k / WIDTH, at = left + k % WIDTH;
                 if (row < 0 || row >= windows.rows || at < 0 || at >= windows.columns) continue;
                 const int64_t above = (int64_t)picture * windows.rows + row;
                 pixels[count] = x + (above * windows.columns + at) * channels;
@@ -58,7 +58,7 @@ void pool(const Number* x, Number* largest, uint16_t* which, Windows windows, in
 }
 
 // The gradient by the pictures: each pixel gets it from the windows whose largest it is.
-template <int SIDE, typename Number>
+template <int WIDTH, typename Number>
 void unpool(const Number* gradient, const uint16_t* which, Number* by_x, Windows windows,
             int threads) {
     const int channels = windows.channels;
@@ -68,12 +68,12 @@ void unpool(const Number* gradient, const uint16_t* which, Number* by_x, Windows
         for (int column = 0; column < windows.columns; column++) {
             int64_t from[4];  // the windows it is in
             int places[4], count = 0;
-            for (int i = row / 2; 2 * i + first(SIDE) <= row; i++)
-                for (int j = column / 2; 2 * j + first(SIDE) <= column; j++) {
+            for (int i = row / 2; 2 * i + begin(WIDTH) <= row; i++)
+                for (int j = column / 2; 2 * j + begin(WIDTH) <= column; j++) {
                     const int64_t above = (int64_t)picture * windows.rows_out() + i;
                     from[count] = (above * windows.columns_out() + j) * channels;
                     places[count++] =
-                        (row - 2 * i - first(SIDE)) * SIDE + column - 2 * j - first(SIDE);
+                        (row - 2 * i - begin(WIDTH)) * WIDTH + column - 2 * j - begin(WIDTH);
                 }
             Number* to = by_x + ((int64_t)line * windows.columns + column) * channels;
             for (int c = 0; c < channels; c += SIZE) {
@@ -100,7 +100,8 @@ struct Pixels {
     int64_t first(int chunk) const { return count * chunk / CHUNKS; }
 };
 
-// Add up `each`(pixel, channel, sums of two kinds) over all pixels: 2 x channels sums.
+// Add up what `each`(place of the number, its channel, sums of two kinds) adds to the sums of its
+// channel, over all pixels: 2 x channels sums.
 template <typename Each>
 void add_up(Pixels pixels, float* sums, int threads, Each each) {
     const int channels = pixels.channels;
@@ -143,13 +144,13 @@ inline void normal(Vector z, Vector& below, Vector& density) {
 template <typename Number>
 void moments(const Number* x, float* sums, Pixels pixels, int threads) {
     add_up(pixels, sums, threads, [=](int64_t at, int c, Vector& sum, Vector& squares) {
-        const Vector rest = load(x + at) - load(x + c);  // the first pixel is the shift
-        sum += rest;
-        squares += rest * rest;
+        const Vector shifted = load(x + at) - load(x + c);  // the first pixel is the shift
+        sum += shifted;
+        squares += shifted * shifted;
     });
 }
 
-// gelu(scale x + offset + shortcut); the shortcut may be missing.
+// gelu(scale (x - shift) + offset + shortcut); the first pixel is the shift, the shortcut may be missing.
 template <typename Number>
 void activate(const Number* x, const Number* shortcut, const float* scale, const float* offset,
               Number* y, Pixels pixels, int threads) {
@@ -158,7 +159,7 @@ void activate(const Number* x, const Number* shortcut, const float* scale, const
         for (int64_t pixel = pixels.first(chunk); pixel < pixels.first(chunk + 1); pixel++)
             for (int c = 0; c < pixels.channels; c += SIZE) {
                 const int64_t at = pixel * pixels.channels + c;
-                Vector z = load(x + at) * load(scale + c) + load(offset + c);
+                Vector z = (load(x + at) - load(x + c)) * load(scale + c) + load(offset + c);
                 if (shortcut) z += load(shortcut + at);
                 Vector below, density;
                 normal(z, below, density);
@@ -166,21 +167,22 @@ void activate(const Number* x, const Number* shortcut, const float* scale, const
             }
 }
 
-// The gradient by z = scale x + offset + shortcut, and by channels its sum and that of it times x.
+// The gradient by z, of which `activate` gives gelu(z), and by channels its sum and that of it times
+// x - shift.
 template <typename Number>
 void activate_back(const Number* x, const Number* shortcut, const float* scale,
                    const float* offset, const Number* gradient, Number* by_z, float* sums,
                    Pixels pixels, int threads) {
     add_up(pixels, sums, threads, [=](int64_t at, int c, Vector& sum, Vector& products) {
-        const Vector here = load(x + at);
-        Vector z = here * load(scale + c) + load(offset + c);
+        const Vector shifted = load(x + at) - load(x + c);
+        Vector z = shifted * load(scale + c) + load(offset + c);
         if (shortcut) z += load(shortcut + at);
         Vector below, density;
         normal(z, below, density);
         const Vector by = load(gradient + at) * (below + z * density);
         store(by, by_z + at);
         sum += by;
-        products += by * (here - load(x + c));
+        products += by * shifted;
     });
 }
 
@@ -193,8 +195,9 @@ void normalize_back(const Number* x, const Number* by_z, const float* scale, con
         for (int64_t pixel = pixels.first(chunk); pixel < pixels.first(chunk + 1); pixel++)
             for (int c = 0; c < pixels.channels; c += SIZE) {
                 const int64_t at = pixel * pixels.channels + c;
-                const Vector rest = load(x + at) - load(x + c);
-                store(load(by_z + at) * load(scale + c) + rest * load(slope + c) + load(offset + c),
+                const Vector shifted = load(x + at) - load(x + c);
+                store(load(by_z + at) * load(scale + c) + shifted * load(slope + c) +
+                          load(offset + c),
                       by_x + at);
             }
 }

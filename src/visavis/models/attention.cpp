@@ -109,8 +109,8 @@ struct Head {
 
 // Where the queries of a head begin among the numbers of a token.
 int in_token(int head, int heads) {
-    const int half = heads / 2;
-    return (head / half * 3 * half + head % half) * SIZE;
+    const int pairs = heads / 2;
+    return (head / pairs * 3 * pairs + head % pairs) * SIZE;
 }
 
 template <typename Number>

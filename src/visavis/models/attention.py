@@ -11,10 +11,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from visavis.models.compiled import call, known
+from visavis.models.compiled import VECTOR, call, type_of
 
-HEAD_SIZE = 16
-"""The one length of a head that the kernel is written for: a vector of the processor."""
+HEAD_SIZE = VECTOR
+"""The one length of a head that the kernel is written for."""
 
 CHUNKS = 16
 """Parts of the batch that threads take. A fixed number, so that sums have one order everywhere."""
@@ -39,7 +39,7 @@ def attend(
     """
     t, heads = qkv.shape[1], len(bias)
     fits = qkv.shape[2] == 3 * HEAD_SIZE * heads and bias.shape[1:] == (t, t) and heads % 2 == 0
-    if not (fits and known(qkv)):
+    if not fits or type_of(qkv) is None:
         raise ValueError(
             f"not {heads} heads of {HEAD_SIZE} and a bias of {t} x {t} tokens on a CPU: "
             f"{tuple(qkv.shape)}, {tuple(bias.shape)}, {qkv.dtype}, {qkv.device}"
@@ -53,8 +53,8 @@ class _Attend(torch.autograd.Function):
         n, t, three_width = qkv.shape
         read = qkv.new_empty(n, t, three_width // 3)
         softmax = bias.new_empty(n, len(bias), t, 2)
-        numbers = (n, t, len(bias), CHUNKS)
-        call("attention.cpp", "forward", qkv, bias, read, softmax, numbers=numbers)
+        sizes = (n, t, len(bias), CHUNKS)
+        call("attention.cpp", "forward", qkv, bias, read, softmax, sizes=sizes)
         ctx.save_for_backward(qkv, bias, softmax)
         return read
 
@@ -63,7 +63,7 @@ class _Attend(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         qkv, bias, softmax = ctx.saved_tensors
         by_qkv, by_bias = torch.empty_like(qkv), bias.new_empty(CHUNKS, *bias.shape)
-        numbers = (len(qkv), qkv.shape[1], len(bias), CHUNKS)
+        sizes = (len(qkv), qkv.shape[1], len(bias), CHUNKS)
         arrays = (qkv, bias, softmax, gradient.contiguous(), by_qkv, by_bias)
-        call("attention.cpp", "backward", *arrays, numbers=numbers)
+        call("attention.cpp", "backward", *arrays, sizes=sizes)
         return by_qkv, by_bias.sum(dim=0)

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from visavis.config import NUM_CLASSES, CNNConfig
 from visavis.errors import EnvironmentFault
 from visavis.models.activation import normed_gelu, pooled
-from visavis.models.compiled import known, library
-from visavis.models.convolution import VECTOR, Convolution
+from visavis.models.compiled import VECTOR, library, type_of
+from visavis.models.convolution import Convolution
 from visavis.models.normalize import Normalize
 from visavis.models.whitening import mirrored_whitening_filters
 
@@ -43,7 +43,7 @@ class Pooling(nn.Module):
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h2 w2"]:
         alike = x.shape[2] % 2 == x.shape[3] % 2
-        if self.fused and self.training and alike and known(x):
+        if self.fused and self.training and alike and type_of(x):
             return pooled(x)
         size, padding = (3, 1) if x.shape[3] % 2 else (2, 0)
         return F.max_pool2d(x, size, stride=2, padding=padding)
@@ -85,7 +85,7 @@ class Stage(nn.Module):
         activation: nn.GELU,
         shortcut: Float[Tensor, "n d h w"] | None = None,
     ) -> Float[Tensor, "n d h w"]:
-        if self.fused and self.training and known(x):
+        if self.fused and self.training and type_of(x):
             return normed_gelu(x, norm, shortcut)
         x = norm(x)
         return activation(x if shortcut is None else x + shortcut)
@@ -108,7 +108,9 @@ class CNN(nn.Module):
         self.head = nn.Linear(third, classes)
 
     def fuse(self) -> None:
-        """From now on, let training steps compute convolutions in half of the products.
+        """From now on, let training steps call what is compiled for them.
+
+        Convolutions take half of the products then; pooling, and norm with GELU, are one call each.
 
         For a model in training mode on a CPU.
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from visavis.errors import EnvironmentFault
@@ -16,8 +17,9 @@ from visavis.errors import EnvironmentFault
 Source = Literal["activation.cpp", "attention.cpp", "mirror.cpp"]
 
 
-TYPES = (torch.float32, torch.bfloat16)
-"""Of the numbers that the functions are compiled for."""
+VECTOR = 16
+"""Numbers in a vector of AVX-512. activation.cpp reads and writes channels by so many, and heads of
+attention.cpp are as long; mirror.cpp takes any number of channels, but loses time between them."""
 
 
 def wide_vectors() -> bool:
@@ -60,22 +62,39 @@ def library(source: Source) -> ctypes.CDLL:
         raise EnvironmentFault(f"{source} cannot be compiled and loaded: {error}") from error
 
 
-def known(x: Tensor) -> bool:
-    """Whether there are functions for such an array."""
-    return x.dtype in TYPES and x.device.type == "cpu"
+def type_of(x: Tensor) -> torch.dtype | None:
+    """The type in which a training step computes with `x`, if there are functions for it."""
+    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+    types = (torch.float32, torch.bfloat16)  # autocast leaves float64 alone
+    return dtype if x.device.type == "cpu" and {x.dtype, dtype} <= set(types) else None
 
 
-def call(source: Source, name: str, *arrays: Tensor | None, numbers: tuple[int, ...]) -> None:
+def empty(like: Tensor, *shape: int) -> Float[Tensor, "n c h w"]:
+    """Pictures of that shape, channels last, for a function to fill."""
+    return torch.empty(shape, dtype=like.dtype, memory_format=torch.channels_last)
+
+
+def call(source: Source, name: str, *arrays: Tensor | None, sizes: tuple[int, ...]) -> None:
     """Call the function of that name for the first array's type, with PyTorch's threads.
 
     Args:
-        arrays: `known`, and as they lie in memory: what is no whole array must not be handed over.
-            None is handed on as a null pointer.
+        arrays: as the function has them; None is handed on as a null pointer.
 
     Raises:
         EnvironmentFault: see `library`.
+        ValueError: an array that does not lie in the CPU's memory without gaps.
     """
-    first = cast(Tensor, arrays[0])
-    function = getattr(library(source), f"{name}_{str(first.dtype).removeprefix('torch.')}")
+    for array in arrays:
+        if array is not None and not (array.device.type == "cpu" and _without_gaps(array)):
+            raise ValueError(f"{name} cannot take an array of {array.shape}, {array.stride()}")
+    dtype = str(cast(Tensor, arrays[0]).dtype).removeprefix("torch.")
     pointers = (ctypes.c_void_p(None if a is None else a.data_ptr()) for a in arrays)
-    function(*pointers, *numbers, torch.get_num_threads())
+    function = getattr(library(source), f"{name}_{dtype}")
+    function(*pointers, *sizes, torch.get_num_threads())
+
+
+def _without_gaps(array: Tensor) -> bool:
+    pictures = array.ndim == 4
+    return array.is_contiguous() or (
+        pictures and array.is_contiguous(memory_format=torch.channels_last)
+    )

@@ -9,10 +9,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.grad import conv2d_input, conv2d_weight
 
-from visavis.models.compiled import TYPES, call
-
-VECTOR = 16
-"""Sums or differences that fill a vector of AVX-512; between multiples of it time is lost."""
+from visavis.models.compiled import VECTOR, call, empty, type_of
 
 STRIP = 50
 """At most so many pictures lie side by side."""
@@ -78,11 +75,7 @@ class Convolution(nn.Module):
         return torch.cat([first, torch.cat([other, one], dim=1).flip(3)])
 
     def forward(self, input: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h2 w2"]:
-        dtype = input.dtype
-        if torch.is_autocast_enabled("cpu"):
-            dtype = torch.get_autocast_dtype("cpu")
-        known = dtype in TYPES and input.device.type == "cpu"
-        if self.fused and self.training and known:
+        if self.fused and self.training and (dtype := type_of(input)):
             weight = self.weight.to(dtype)
             back = _as_filters(transposed(weight.detach())) if self.stride == 1 else None
             return _Fused.apply(input.to(dtype), _as_filters(weight), back, self.stride)
@@ -136,11 +129,11 @@ class _Fused(torch.autograd.Function):
         gradient = gradient.contiguous(memory_format=torch.channels_last)
         stride, padding = (ctx.stride, 1), (1, 0)
         by_weight = torch.zeros(weight.shape)
-        by_x = _empty(x, *x.shape) if back is None else _convolved(gradient, back, 1)
+        by_x = empty(x, *x.shape) if back is None else _convolved(gradient, back, 1)
         for strip in _strips(len(x)):
             parts = _spread(x[strip], ctx.stride)  # made anew: they are three times as large as x
             pictures, channels, rows, columns = gradient[strip].shape
-            turned = _empty(x, 1, channels, rows, pictures * columns)
+            turned = empty(x, 1, channels, rows, pictures * columns)
             _call("turn", gradient[strip], turned, gradient[strip].shape, True)
             by_weight += conv2d_weight(parts, weight.shape, turned, stride, padding, groups=2)
             if back is None:
@@ -154,7 +147,7 @@ def _convolved(
     x: Float[Tensor, "n c h w"], weight: Float[Tensor, "d k3 3 1"], stride: int
 ) -> Float[Tensor, "n d h2 w2"]:
     n, _, h, w = x.shape
-    out = _empty(x, n, len(weight), -(-h // stride), -(-w // stride))
+    out = empty(x, n, len(weight), -(-h // stride), -(-w // stride))
     for strip in _strips(n):
         parts = _spread(x[strip], stride)
         turned = F.conv2d(parts, weight, None, (stride, 1), (1, 0), groups=2)
@@ -165,7 +158,7 @@ def _convolved(
 
 def _spread(x: Float[Tensor, "n c h w"], step: int) -> Float[Tensor, "1 c3 h nw2"]:
     n, c, h, w = x.shape
-    parts = _empty(x, 1, 3 * c, h, n * -(-w // step))
+    parts = empty(x, 1, 3 * c, h, n * -(-w // step))
     _call("spread", x, parts, x.shape, step)
     return parts
 
@@ -179,10 +172,6 @@ def _strips(n: int) -> list[slice]:
     return [slice(start, min(start + STRIP, n)) for start in range(0, n, STRIP)]
 
 
-def _empty(like: Tensor, *shape: int) -> Tensor:
-    return torch.empty(shape, dtype=like.dtype, memory_format=torch.channels_last)
-
-
 def _call(name: str, x: Tensor, to: Tensor, shape: torch.Size, how: int) -> None:
     """Fill `to` from `x`, one of which holds pictures of that shape.
 
@@ -190,4 +179,4 @@ def _call(name: str, x: Tensor, to: Tensor, shape: torch.Size, how: int) -> None
         how: step of the columns; of "turn" whether it goes into the strip.
     """
     n, c, h, w = shape
-    call("mirror.cpp", name, x, to, numbers=(n, h, w, c // 2, how))
+    call("mirror.cpp", name, x, to, sizes=(n, h, w, c // 2, how))

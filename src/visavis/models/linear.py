@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from visavis.models.compiled import TYPES, call
+from visavis.models.compiled import call, type_of
 
 
 class PairedLinear(nn.Module):
@@ -43,11 +43,8 @@ class PairedLinear(nn.Module):
         return torch.cat([torch.cat([own, other], dim=1), torch.cat([other, own], dim=1)])
 
     def forward(self, tokens: Float[Tensor, "n t width_in"]) -> Float[Tensor, "n t width"]:
-        dtype = tokens.dtype
-        if torch.is_autocast_enabled("cpu"):
-            dtype = torch.get_autocast_dtype("cpu")
-        if self.fused and self.training and dtype in TYPES and tokens.device.type == "cpu":
-            return _Fused.apply(tokens.to(dtype), self.weight.to(dtype), self.bias)
+        if self.fused and self.training and (dtype := type_of(tokens)):
+            return _Fused.apply(tokens.to(dtype), self.weight.to(dtype), self.bias.float())
         return F.linear(tokens, self.weights(), self.bias)
 
 
@@ -63,7 +60,7 @@ class _Fused(torch.autograd.Function):
     ) -> Float[Tensor, "n t width"]:
         planes = _part(tokens)
         ctx.save_for_backward(planes, weight)
-        return _join(planes @ weight.mT, bias.contiguous(), tokens.shape)
+        return _join(planes @ weight.mT, bias, tokens.shape)
 
     @staticmethod
     @once_differentiable
@@ -77,7 +74,7 @@ class _Fused(torch.autograd.Function):
 def _part(tokens: Float[Tensor, "n t width"]) -> Float[Tensor, "2 nt half"]:
     n, t, width = tokens.shape
     planes = tokens.new_empty(2, n * t, width // 2)
-    call("mirror.cpp", "part", tokens.contiguous(), planes, numbers=(n * t, width // 2))
+    call("mirror.cpp", "part", tokens.contiguous(), planes, sizes=(n * t, width // 2))
     return planes
 
 
@@ -87,5 +84,5 @@ def _join(
     half = planes.shape[2]
     tokens = planes.new_empty(*shape[:2], 2 * half)
     planes = planes.contiguous()
-    call("mirror.cpp", "join", planes, bias, tokens, numbers=(planes.shape[1], half))
+    call("mirror.cpp", "join", planes, bias, tokens, sizes=(planes.shape[1], half))
     return tokens

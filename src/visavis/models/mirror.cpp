@@ -1,4 +1,5 @@
-// What stands before and after the products of a mirror-equivariant convolution (convolution.py).
+// What stands before and after the products of layers that treat left and right alike: convolutions
+// (convolution.py) and linear layers (linear.py).
 //
 // The channels of a pixel are two halves, p and q, which change places where the picture is
 // mirrored; s = (p + q) / sqrt 2 then stays and a = (p - q) / sqrt 2 changes its sign. The products
@@ -8,6 +9,8 @@
 //     pictures    n h w 2 half          p, then q
 //     turned      h n w 2 half          s, then a
 //     parts       h n columns 6 half    see `spread`
+//     tokens      count 2 half        p, then q
+//     planes      2 count half        s of all tokens, then a of all
 
 #include <cstdint>
 #include <cstring>
@@ -137,7 +140,7 @@ void turn(const T* from, T* to, Shape shape, bool into_strip, int threads) {
     }
 }
 
-// Of rows of tokens, p and then q, make two planes: s of all tokens, and a of all.
+// From tokens to planes.
 template <typename T>
 void part(const T* tokens, T* planes, int64_t count, int half, int threads) {
 #pragma omp parallel for num_threads(threads)
@@ -153,7 +156,7 @@ void part(const T* tokens, T* planes, int64_t count, int half, int threads) {
     }
 }
 
-// The other way round, and a bias added to each token, unless it is missing.
+// The other way round, with a bias added to each token, unless it is missing.
 template <typename T>
 void join(const T* planes, const float* bias, T* tokens, int64_t count, int half, int threads) {
     const std::vector<float> none(2 * half);

@@ -6,6 +6,10 @@ attention weights and their gradients, and no forward pass needs a flag for that
 step may have all of that in one call, see `ViT.fuse`. A learned bias
 for each offset between two patches lets every head start on the patch that it reads for or on one
 of the eight around it, so that few epochs are enough.
+
+Channels come in pairs that change places where the picture is mirrored (`PairedLinear`), and so do
+heads, head h of the first half with head h of the second: what faces left need not be learned again
+facing right.
 """
 
 import math
@@ -29,7 +33,8 @@ class SelfAttention(nn.Module):
     """Multi-head scaled dot-product self-attention, with a learned bias for each offset of patches.
 
     The bias is added to the scaled products of queries and keys; what the class token reads, and
-    what is read of it, has none.
+    what is read of it, has none. `offset_bias` has those of the first half of the heads; the second
+    half has them mirrored.
 
     Source: Vaswani et al. 2017, section 3.2; the bias as in Liu et al. 2021 (Swin, arXiv
     2103.14030), equation 4.
@@ -97,8 +102,9 @@ class SelfAttention(nn.Module):
         attention at first.
 
         Args:
-            first: of the six on the left and in the middle, which a pair of heads shows the first
-                head; the others follow. The second head of a pair starts on the mirrored one.
+            first: where the first head of the first pair starts, 0 to 5: left of its patch, one
+                row up, in its row and one down; then above the patch, on it and below. The other
+                pairs follow by turns. The second head of a pair starts on the mirrored place.
 
         Source: the idea of d'Ascoli et al. 2021 (ConViT, arXiv 2103.10697), section 3.
         """
@@ -192,12 +198,13 @@ class ViT(nn.Module):
             nn.init.zeros_(block.feed_forward.contract.weight)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
-        nn.init.trunc_normal_(self.class_token, std=0.02)
+        token = nn.init.trunc_normal_(torch.empty(1, 1, self.head.in_features // 2), std=0.02)
+        self.class_token.data = torch.cat([token, token], dim=2)
 
     def fuse(self) -> None:
-        """From now on, let training steps compute attention in one call that is compiled for it.
+        """From now on, let training steps call what is compiled for them.
 
-        And linear layers in half of the products.
+        Attention is one call then, and the linear layers of the blocks take half of the products.
 
         For a model in training mode on a CPU. Hooks on the softmax see nothing of such steps.
 
@@ -274,7 +281,7 @@ class ViT(nn.Module):
         if explained and not self.training:
             return self.head(self.pool(self.features(images)))
         # After the last block only the class token is read. To leave the patches out of it changes
-        # neither the logits nor any gradient of a weight, and saves three quarters of a block.
+        # neither the logits nor any gradient of a weight, and saves most of a block.
         tokens = self.embed(images)
         for block in earlier:
             tokens = block(tokens)

@@ -6,39 +6,23 @@ from torch import Tensor
 
 
 @torch.no_grad()
-def whitening_filters(
-    images: Float[Tensor, "n 3 h w"], size: int, *, stride: int, epsilon: float
-) -> Float[Tensor, "directions 3 size size"]:
-    """The principal directions of the images' patches, each scaled to unit variance.
-
-    Neighbouring pixels are so alike that a plain first layer sees little but mean colour.
-
-    Args:
-        size: side of the patches, pixels.
-        stride: distance between patches, pixels.
-        epsilon: added to each direction's variance, so that noise is not raised with the rest.
-
-    Source: Jordan 2024, arXiv 2404.00498, section 3.1, after Page 2018.
-    """
-    patches = _patches(images, size, stride).flatten(1)
-    return _directions(patches, epsilon).unflatten(1, (3, size, size))
-
-
-@torch.no_grad()
 def mirrored_whitening_filters(
     images: Float[Tensor, "n 3 h w"], size: int, *, stride: int, epsilon: float
 ) -> Float[Tensor, "directions 3 size size"]:
-    """Filters as those of `whitening_filters`, of which the second half mirrors the first.
+    """Directions of the images' patches that are uncorrelated; the second half mirrors the first.
 
-    They are for the images and their mirror images together, whose principal directions are alike
-    on the left and the right, or opposite. (alike + opposite) / sqrt 2 is as good a direction as
-    either where both have unit variance (as far as epsilon leaves it), and its mirror image is
-    (alike - opposite) / sqrt 2.
+    Neighbouring pixels are so alike that a plain first layer sees little but mean colour. These are
+    principal directions, each scaled to unit variance, of the images and their mirror images
+    together, and those are alike on the left and the right, or opposite. (alike + opposite) /
+    sqrt 2 is as good a direction as either where both have unit variance (as far as epsilon leaves
+    it), and its mirror image is (alike - opposite) / sqrt 2.
 
     Args:
         size: side of the patches, pixels; even.
         stride: distance between patches, pixels.
-        epsilon: added to each direction's variance.
+        epsilon: added to each direction's variance, so that noise is not raised with the rest.
+
+    Source: Jordan 2024, arXiv 2404.00498, section 3.1, after Page 2018, for free directions.
     """
     left, right = _patches(images, size, stride).chunk(2, dim=3)
     right = right.flip(3)
