@@ -120,7 +120,7 @@ def test_the_first_epochs_see_squares_from_anywhere_inside_their_picture(side):
     assert {column for _, column in corners} == set(range(33 - side))
 
 
-def test_half_of_the_easiest_are_left_out_but_in_the_first_and_the_last_epoch():
+def test_half_of_the_easiest_are_left_out_but_in_the_first_and_the_last_epochs():
     pixels, labels = numbered(200)
     losses = torch.randperm(200, generator=torch.Generator().manual_seed(1)).float()
     config = OptimConfig(batch_size=10, epochs=5, whole_epochs=2, skip=0.3)
@@ -131,9 +131,9 @@ def test_half_of_the_easiest_are_left_out_but_in_the_first_and_the_last_epoch():
         assert len(batches) == len(chosen) / 10 == len(chosen.unique()) / 10
         return set(chosen.tolist())
 
-    assert [len(seen(epoch)) for epoch in range(5)] == [200, 140, 140, 140, 200]
+    assert [len(seen(epoch)) for epoch in range(5)] == [200, 140, 140, 200, 200]
     easier = set((losses < 120).nonzero().flatten().tolist())
-    for epoch in (1, 2, 3):
+    for epoch in (1, 2):
         assert set(range(200)) - seen(epoch) < easier
     assert seen(1) != seen(2)
 
@@ -146,8 +146,8 @@ def test_where_less_than_a_batch_is_left_it_is_one_smaller_batch():
 
 
 def test_the_effort_of_epochs_is_their_share_of_the_area_and_of_the_pictures():
-    skipping = OptimConfig(epochs=4, crop=16, whole_epochs=2, skip=0.25)
-    assert skipping.effort() == 1 / 4 + 3 / 16 + 3 / 4 + 1
+    skipping = OptimConfig(epochs=4, crop=16, whole_epochs=1, skip=0.25)
+    assert skipping.effort() == 1 / 4 + 3 / 16 + 3 / 16 + 1
     config = OptimConfig(epochs=4, crop=16, whole_epochs=1, cutmix=0.5)
     assert [config.side(epoch) for epoch in range(4)] == [16, 16, 16, 32]
     assert [config.mixed_fraction(epoch) for epoch in range(4)] == [0.5, 0.5, 0.5, 0]

@@ -105,10 +105,11 @@ class OptimConfig:
     """Side of the square, at a random place in each picture, that all but the last epochs see,
     pixels; they cost its share of the area. 32: whole pictures. For the ViT in whole patches."""
     skip: float = 0.0
-    """Share of the training pictures left out of each epoch but the first and the last: half, drawn
-    at random, of the easiest 2 x this share, by the loss when each was last seen."""
+    """Share of the training pictures left out of each epoch but the first and the last
+    --whole-epochs: half, drawn at random, of the easiest 2 x this share, by the loss when each was
+    last seen."""
     whole_epochs: int = 1
-    """Epochs, the last ones, that see pictures whole and unmixed in any case."""
+    """Epochs, the last ones, that see all pictures, whole and unmixed, in any case."""
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -136,7 +137,7 @@ class OptimConfig:
         _require(0 <= self.skip < 0.5, f"{_flag('skip')} is {self.skip}; use 0 or more, below 0.5")
 
     def _sees_whole(self, epoch: int) -> bool:
-        """Whether `epoch`, counted from 0, is of the last ones: pictures whole and unmixed."""
+        """Whether `epoch`, counted from 0, is of the last ones: all pictures, whole and unmixed."""
         return epoch >= self.epochs - self.whole_epochs
 
     def side(self, epoch: int) -> int:
@@ -149,7 +150,7 @@ class OptimConfig:
 
     def skipped_fraction(self, epoch: int) -> float:
         """Share of the pictures that `epoch`, counted from 0, leaves out."""
-        return 0.0 if epoch in (0, self.epochs - 1) else self.skip
+        return 0.0 if epoch == 0 or self._sees_whole(epoch) else self.skip
 
     def effort(self, first: int = 0) -> float:
         """How many epochs of all pictures, whole, cost about as much as those from `first` on."""
