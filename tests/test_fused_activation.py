@@ -61,9 +61,8 @@ def test_what_would_be_read_past_its_end_is_refused():
     with pytest.raises(ValueError, match="cannot be pooled"):
         pooled(torch.rand(2, 16, 5, 6))
     x, norm = torch.rand(2, 16, 5, 5), nn.BatchNorm2d(16)
-    for shortcut in (x[:1], x.bfloat16()):
-        with pytest.raises(ValueError, match="cannot be activated"):
-            normed_gelu(x, norm, shortcut)
+    with pytest.raises(ValueError, match="cannot be activated"):
+        normed_gelu(x, norm, x.bfloat16())
     with pytest.raises(ValueError, match="cannot take an array"):
         compiled.call("activation.cpp", "moments", x[:, :, ::2], torch.empty(2, 16), sizes=(30, 16))
 

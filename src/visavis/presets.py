@@ -61,14 +61,19 @@ def preset(name: Preset, source: Literal["cifar10", "shapes", "folder"]) -> Expe
     else:
         cnn, vit = ((64, 256, 256), 8), (192, 6, 20)
     plan = _experiment(cnn=cnn, vit=vit, batch_size=batch_size, crop=24, explain=ExplainConfig())
+    # To leave out what it knows costs little; of one's own pictures there may be too few to spare.
+    to_spare = source != "folder"
     # So many epochs teach a CNN its training pictures by heart; this is what delays it.
-    cnn_optim = replace(plan.cnn.optim, whole_epochs=2, cutout=8, label_smoothing=0.2)
+    cnn_optim = replace(
+        plan.cnn.optim,
+        whole_epochs=2,
+        cutout=8,
+        label_smoothing=0.2,
+        skip=0.2 if to_spare else 0.0,
+    )
     vit_optim = plan.vit.optim
     if name == "best":  # and forty a ViT
-        # To leave out what it knows costs little where epochs are many; of one's own pictures there
-        # may be too few to spare any.
-        skip = 0.0 if source == "folder" else 0.3
-        cnn_optim = replace(cnn_optim, whole_epochs=3, skip=skip)
+        cnn_optim = replace(cnn_optim, whole_epochs=3, skip=0.3 if to_spare else 0.0)
         vit_optim = replace(vit_optim, whole_epochs=4, cutmix=0.5)
     return replace(
         plan, cnn=replace(plan.cnn, optim=cnn_optim), vit=replace(plan.vit, optim=vit_optim)
