@@ -175,6 +175,9 @@ def test_the_model_is_left_as_it_was_found(method, fault, monkeypatch):
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
+SEEDS = range(4)
+
+
 @functools.cache
 def taught(seed):
     return tiny.taught("vit", steps=50, seed=seed)
@@ -182,23 +185,26 @@ def taught(seed):
 
 @pytest.mark.parametrize(
     ("method", "bar"),
-    [("gradient_attention", 0.6), ("grad_cam", 0.25), ("attention", 0.3), ("rollout", 0.25)],
+    [("gradient_attention", 0.6), ("grad_cam", 0.3), ("attention", 0.2), ("rollout", 0.25)],
 )
 def test_a_planted_patch_is_found_by_taught_models_and_not_by_untaught_ones(method, bar):
-    """On the mean of three: so small a ViT may also answer by what else there is to see."""
+    """On the mean of four: so small a ViT may also answer by what else there is to see."""
     images, labels, masks = tiny.planted(100, seed=999)
-    assert all((taught(s)(images).argmax(dim=1) == labels).float().mean() > 0.95 for s in range(3))
+    assert all((taught(s)(images).argmax(dim=1) == labels).float().mean() > 0.95 for s in SEEDS)
     images, labels, masks = images[labels == 1], labels[labels == 1], masks[labels == 1]
 
-    def found(model):
-        maps = saliency.explain(model, images, labels, method).numpy()
-        good = np.array([reason is None for reason in placement.refusals(maps)])
-        return placement.share_inside(maps[good], masks[good]).mean()
+    def found(models):
+        shares = []
+        for model in models:
+            maps = saliency.explain(model, images, labels, method).numpy()
+            good = [reason is None for reason in placement.refusals(maps)]
+            shares.append(placement.share_inside(maps[good], masks[good]))
+        return np.concatenate(shares).mean()
 
-    assert np.mean([found(taught(seed)) for seed in range(3)]) > bar > 3 * masks.mean()
+    assert found(taught(seed) for seed in SEEDS) > bar > 3 * masks.mean()
     # Random weights see that something stands out, but hardly look at it.
-    untaught = [tiny.model("vit", seed=s, config=tiny.TAUGHT_VIT_CONFIG) for s in range(3)]
-    assert np.mean([found(model) for model in untaught]) < 0.6 * bar
+    config = tiny.TAUGHT_VIT_CONFIG
+    assert found(tiny.model("vit", seed=s, config=config) for s in SEEDS) < 0.6 * bar
 
 
 def test_questions_that_make_no_sense_are_refused():
