@@ -25,10 +25,10 @@ def preset(name: Preset, source: Literal["cifar10", "shapes", "folder"]) -> Expe
     enough. The built-in shapes are fewer and easier, so less of everything does, and best is
     standard.
 
-    On a JPEG copy of CIFAR-10 and 2 cores with AVX-512 bf16 the CNN and the ViT came to 88.5 and
-    71.0 % with quick (the whole command 10 minutes), 90.0 and 85.1 % with standard (7 and 13
-    minutes of training), 91.5 and 88.2 % with best (42 minutes; 98 on a machine of half the rate);
-    docs/benchmarks.md has the rest.
+    On a JPEG copy of CIFAR-10 and 2 cores with AVX-512 bf16 the CNN and the ViT came to 90.1 and
+    86.3 % with standard (12 and 24 minutes of training on Zen 4); before the ViT's pairs to 88.5
+    and 71.0 % with quick (the whole command 10 minutes on Zen 5), and to 91.5 and 88.2 % with best
+    (42 minutes on Zen 5 and 98 on Zen 4). docs/benchmarks.md has the rest.
     """
     if name == "smoke":
         return _experiment(
