@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import small
+from tiny import distance
 from visavis import models, runs, train
 from visavis.config import CNNConfig, TrainConfig
 from visavis.errors import EnvironmentFault
@@ -76,10 +77,6 @@ def results(convolution, x, gradient):
     out = convolution(x)
     out.backward(gradient.to(out.dtype))
     return [y.double() for y in (out.detach(), x.grad, convolution.weight.grad)]
-
-
-def distance(found, exact):
-    return ((found - exact).norm() / exact.norm()).item()
 
 
 @requires_compiler

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from tiny import distance
 from visavis.models import compiled
 from visavis.models.activation import normed_gelu, pooled
 from visavis.models.cnn import Pooling
@@ -94,10 +95,6 @@ def inputs(n, side, *, mean=0.0, shortcut=True):
     weight, bias = torch.randn(32), torch.randn(32)
     others = (weight, bias, torch.randn_like(x)) if shortcut else (weight, bias)
     return x, torch.randn_like(x), others
-
-
-def distance(found, exact):
-    return ((found - exact).norm() / exact.norm()).item()
 
 
 @BOTH_LAYOUTS

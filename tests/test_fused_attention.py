@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import small
+from tiny import distance
 from visavis import models, runs, train
 from visavis.config import TrainConfig, ViTConfig
 from visavis.errors import EnvironmentFault
@@ -40,10 +41,6 @@ def gradients(model):
     """All in one vector. The last block's offset bias has none: the class token alone reads."""
     found = [parameter.grad for parameter in model.parameters()]
     return torch.cat([gradient.flatten() for gradient in found if gradient is not None])
-
-
-def distance(found, exact):
-    return ((found - exact).norm() / exact.norm()).item()
 
 
 @requires_compiler

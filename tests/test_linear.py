@@ -3,6 +3,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from tiny import distance
 from visavis import models
 from visavis.config import ViTConfig
 from visavis.models import compiled
@@ -73,10 +74,6 @@ def results(layer, tokens, gradient):
     out = layer(tokens)
     out.backward(gradient.to(out.dtype))
     return [y.double() for y in (out.detach(), tokens.grad, layer.weight.grad, layer.bias.grad)]
-
-
-def distance(found, exact):
-    return ((found - exact).norm() / exact.norm()).item()
 
 
 @requires_compiler

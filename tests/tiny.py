@@ -33,6 +33,11 @@ def images(n=4, *, seed=0):
     return torch.rand(n, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
 
 
+def distance(found, exact):
+    """Of two arrays, as a share of the second one's length."""
+    return ((found - exact).norm() / exact.norm()).item()
+
+
 def hooks(module):
     """How many hooks hang on a model."""
     return sum(

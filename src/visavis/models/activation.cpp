@@ -3,7 +3,6 @@
 // Pictures lie as PyTorch's channels-last has them, n h w channels, in bf16 or float32; the channels
 // are a multiple of SIZE. Sums are float32.
 
-#include <algorithm>
 #include <vector>
 
 #include "vectors.h"
@@ -100,6 +99,14 @@ struct Pixels {
     int64_t first(int chunk) const { return count * chunk / CHUNKS; }
 };
 
+// Call `each`(place of the number, its channel) for the first of every SIZE numbers.
+template <typename Each>
+void go_through(Pixels pixels, int threads, Each each) {
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (int64_t pixel = 0; pixel < pixels.count; pixel++)
+        for (int c = 0; c < pixels.channels; c += SIZE) each(pixel * pixels.channels + c, c);
+}
+
 // Add up what `each`(place of the number, its channel, sums of two kinds) adds to the sums of its
 // channel, over all pixels: 2 x channels sums.
 template <typename Each>
@@ -150,21 +157,18 @@ void moments(const Number* x, float* sums, Pixels pixels, int threads) {
     });
 }
 
-// gelu(scale (x - shift) + offset + shortcut); the first pixel is the shift, the shortcut may be missing.
+// gelu(scale (x - shift) + offset + shortcut); the first pixel is the shift, the shortcut may be
+// missing.
 template <typename Number>
 void activate(const Number* x, const Number* shortcut, const float* scale, const float* offset,
               Number* y, Pixels pixels, int threads) {
-#pragma omp parallel for schedule(static) num_threads(threads)
-    for (int chunk = 0; chunk < CHUNKS; chunk++)
-        for (int64_t pixel = pixels.first(chunk); pixel < pixels.first(chunk + 1); pixel++)
-            for (int c = 0; c < pixels.channels; c += SIZE) {
-                const int64_t at = pixel * pixels.channels + c;
-                Vector z = (load(x + at) - load(x + c)) * load(scale + c) + load(offset + c);
-                if (shortcut) z += load(shortcut + at);
-                Vector below, density;
-                normal(z, below, density);
-                store(z * below, y + at);
-            }
+    go_through(pixels, threads, [=](int64_t at, int c) {
+        Vector z = (load(x + at) - load(x + c)) * load(scale + c) + load(offset + c);
+        if (shortcut) z += load(shortcut + at);
+        Vector below, density;
+        normal(z, below, density);
+        store(z * below, y + at);
+    });
 }
 
 // The gradient by z, of which `activate` gives gelu(z), and by channels its sum and that of it times
@@ -190,27 +194,22 @@ void activate_back(const Number* x, const Number* shortcut, const float* scale,
 template <typename Number>
 void normalize_back(const Number* x, const Number* by_z, const float* scale, const float* slope,
                     const float* offset, Number* by_x, Pixels pixels, int threads) {
-#pragma omp parallel for schedule(static) num_threads(threads)
-    for (int chunk = 0; chunk < CHUNKS; chunk++)
-        for (int64_t pixel = pixels.first(chunk); pixel < pixels.first(chunk + 1); pixel++)
-            for (int c = 0; c < pixels.channels; c += SIZE) {
-                const int64_t at = pixel * pixels.channels + c;
-                const Vector shifted = load(x + at) - load(x + c);
-                store(load(by_z + at) * load(scale + c) + shifted * load(slope + c) +
-                          load(offset + c),
-                      by_x + at);
-            }
+    go_through(pixels, threads, [=](int64_t at, int c) {
+        const Vector shifted = load(x + at) - load(x + c);
+        store(load(by_z + at) * load(scale + c) + shifted * load(slope + c) + load(offset + c),
+              by_x + at);
+    });
 }
 
 }  // namespace
 
 #define FUNCTIONS(NAME, T)                                                                         \
-    void pool_##NAME(const T* x, T* largest, uint16_t* which, int n, int rows, int columns,         \
+    void pool_##NAME(const T* x, T* largest, uint16_t* which, int n, int rows, int columns,        \
                      int channels, int threads) {                                                  \
         (rows % 2 ? pool<3, T> : pool<2, T>)(x, largest, which, {n, rows, columns, channels},      \
                                              threads);                                             \
     }                                                                                              \
-    void unpool_##NAME(const T* gradient, const uint16_t* which, T* by_x, int n, int rows,          \
+    void unpool_##NAME(const T* gradient, const uint16_t* which, T* by_x, int n, int rows,         \
                        int columns, int channels, int threads) {                                   \
         (rows % 2 ? unpool<3, T> : unpool<2, T>)(gradient, which, by_x,                            \
                                                  {n, rows, columns, channels}, threads);           \
