@@ -69,8 +69,8 @@ def test_result(model: str, n: int, facts: Values, class_names: Sequence[str]) -
     if mistakes.any():
         true, said = divmod(int(mistakes.argmax()), len(mistakes))
         text += (
-            f"; its most frequent mistake is {class_names[true]} taken for {class_names[said]}, "
-            f"{count(int(mistakes[true, said]))} times"
+            f"; no mistake is more frequent than {class_names[true]} taken for "
+            f"{class_names[said]}, in {count(int(mistakes[true, said]))} of the pictures"
         )
     return text + "."
 
