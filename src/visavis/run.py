@@ -30,8 +30,8 @@ from visavis.train import train
 
 log = logging.getLogger(__name__)
 
-COMPILED_SPEEDUP = {"cnn": 1.2, "vit": 1.2}
-"""What compiling gains on a CPU; for the estimate only. Not known for GPUs."""
+COMPILED_SPEEDUP = {"cnn": 1.3, "vit": 1.4}
+"""What compiling gains on a CPU in bf16; for the estimate only. Not known for GPUs."""
 
 AGAIN = 0.15
 """Share of the explaining that another training takes: for one class, and not measured; likewise.

@@ -13,33 +13,13 @@
 //     planes      2 count half        s of all tokens, then a of all
 
 #include <cstdint>
-#include <cstring>
 #include <vector>
+
+#include "vectors.h"
 
 namespace {
 
 constexpr float ROOT = 0.70710678f;  // sqrt(1 / 2)
-
-struct Bf16 {
-    uint16_t bits;
-};
-
-inline float get(float x) { return x; }
-
-inline float get(Bf16 x) {
-    uint32_t bits = uint32_t(x.bits) << 16;
-    float number;
-    std::memcpy(&number, &bits, sizeof number);
-    return number;
-}
-
-inline void put(float x, float& to) { to = x; }
-
-inline void put(float x, Bf16& to) {  // to the nearest, ties to even
-    uint32_t bits;
-    std::memcpy(&bits, &x, sizeof bits);
-    to.bits = uint16_t((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
 
 struct Shape {
     int pictures, rows, width, half;

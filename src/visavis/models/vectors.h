@@ -1,6 +1,6 @@
-// Vectors of 16 numbers, read from float32 or bf16 and written to it, and what functions need of them.
+// Numbers read from float32 or bf16 and written to it, singly and in vectors of 16.
 //
-// Those of GCC and Clang: right on any processor, fast where one register holds one (AVX-512).
+// Vectors are those of GCC and Clang: right on any processor, fast where one register holds one (AVX-512).
 
 #pragma once
 
@@ -20,28 +20,46 @@ struct Bf16 {
     uint16_t bits;
 };
 
-Vector load(const float* from) {
+// One number at a time, in loops that the compiler makes vectors of.
+inline float get(float x) { return x; }
+
+inline float get(Bf16 x) {
+    const uint32_t bits = uint32_t(x.bits) << 16;
+    float number;
+    std::memcpy(&number, &bits, sizeof number);
+    return number;
+}
+
+inline void put(float x, float& to) { to = x; }
+
+inline void put(float x, Bf16& to) {  // to the nearest, ties to even
+    uint32_t bits;
+    std::memcpy(&bits, &x, sizeof bits);
+    to.bits = uint16_t((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+inline Vector load(const float* from) {
     Vector x;
     std::memcpy(&x, from, sizeof x);
     return x;
 }
 
-Vector load(const Bf16* from) {
+inline Vector load(const Bf16* from) {
     Halves halves;
     std::memcpy(&halves, from, sizeof halves);
     return (Vector)(__builtin_convertvector(halves, Bits) << 16);
 }
 
-void store(Vector x, float* to) { std::memcpy(to, &x, sizeof x); }
+inline void store(Vector x, float* to) { std::memcpy(to, &x, sizeof x); }
 
-void store(Vector x, Bf16* to) {  // to the nearest, ties to even
+inline void store(Vector x, Bf16* to) {  // to the nearest, ties to even
     Bits bits = (Bits)x;
     Halves halves = __builtin_convertvector((bits + 0x7fff + (bits >> 16 & 1)) >> 16, Halves);
     std::memcpy(to, &halves, sizeof halves);
 }
 
 // e^x for x <= 0, to about 1e-6 of it; 0 up to -80, so that no product is subnormal, and slow.
-Vector exponential(Vector x) {
+inline Vector exponential(Vector x) {
     x = x < -80.0f ? Vector{} - 80.0f : x;  // this way round NaN stays
     Vector power = x * 1.44269504f;
     Vector shifted = power + 12582912.0f;  // 1.5 x 2^23: the nearest integer is in the low bits
