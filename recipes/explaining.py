@@ -1,4 +1,4 @@
-"""What one answer and one explanation cost: "explaining" in docs/benchmarks.md.
+"""What one answer and one explanation cost: tables in docs/benchmarks.md.
 
     .venv/bin/python recipes/explaining.py EXPERIMENT DATA_FOLDER
 

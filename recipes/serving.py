@@ -1,4 +1,4 @@
-"""What the web page bears: "serving" in docs/benchmarks.md.
+"""What the web page bears: "The web page" in docs/benchmarks.md.
 
     .venv/bin/python recipes/serving.py EXPERIMENT
 

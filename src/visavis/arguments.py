@@ -31,7 +31,7 @@ class Run:
 
     preset: Preset = "standard"
     """How much is done. smoke: two minutes, only to see that all works. quick: ten minutes on 2
-    cores that multiply in bf16, half an hour or more on others. standard: an hour, or four to five,
+    cores with fast bf16 (AMX, Zen 5), up to an hour on others. standard: an hour, or four to five,
     for results worth reading. best: larger models, for hours, or for a GPU. The built-in shapes
     take minutes with each, and best is standard there. Every flag below overrides what the preset
     sets."""

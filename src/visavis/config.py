@@ -95,7 +95,8 @@ class OptimConfig:
     flip: bool = True
     """Mirror half of the training pictures in one epoch, the other half in the next."""
     shift: int = 2
-    """Move each training picture by up to this many pixels in each direction (reflected edge)."""
+    """Move each training picture that is seen whole by up to this many pixels in each direction
+    (reflected edge); squares lie anywhere in theirs."""
     cutout: int = 0
     """Side of the square replaced by the mean colour in each training picture, pixels; 0: none."""
     cutmix: float = 0.0

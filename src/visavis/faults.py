@@ -65,7 +65,11 @@ def told(error: BaseException) -> tuple[str, int]:
     if isinstance(error, OSError) and error.errno in (*NO_SPACE, *NO_ACCESS):
         return _disk(error), ENVIRONMENT
     if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("visavis"):
-        return f"the package {error.name} is missing; pip install visavis brings it", ENVIRONMENT
+        return (
+            f"the package {error.name} is missing; run make setup, or pip install . in the folder "
+            "of the project",
+            ENVIRONMENT,
+        )
     if "torchvision::nms" in str(error):
         return (
             "torch and torchvision are of different releases; `visavis doctor` says what to do",
