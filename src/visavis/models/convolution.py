@@ -11,9 +11,6 @@ from torch.nn.grad import conv2d_input, conv2d_weight
 
 from visavis.models.compiled import VECTOR, call, empty, type_of
 
-STRIP = 50
-"""At most so many pictures lie side by side."""
-
 
 class Convolution(nn.Module):
     """3x3, zeros around the picture, no bias; its filters come in mirrored pairs.
@@ -128,48 +125,40 @@ class _Fused(torch.autograd.Function):
         x, weight, back = ctx.saved_tensors
         gradient = gradient.contiguous(memory_format=torch.channels_last)
         stride, padding = (ctx.stride, 1), (1, 0)
-        by_weight = torch.zeros(weight.shape)
-        by_x = empty(x, *x.shape) if back is None else _convolved(gradient, back, 1)
-        for strip in _strips(len(x)):
-            parts = _spread(x[strip], ctx.stride)  # made anew: they are three times as large as x
-            pictures, channels, rows, columns = gradient[strip].shape
-            turned = empty(x, 1, channels, rows, pictures * columns)
-            _call("turn", gradient[strip], turned, gradient[strip].shape, True)
-            by_weight += conv2d_weight(parts, weight.shape, turned, stride, padding, groups=2)
-            if back is None:
-                by_parts = conv2d_input(parts.shape, weight, turned, stride, padding, groups=2)
-                by_parts = by_parts.contiguous(memory_format=torch.channels_last)
-                _call("gather", by_parts, by_x[strip], x[strip].shape, ctx.stride)
-        return by_x, by_weight.to(weight.dtype), None, None
+        pictures, channels, rows, columns = gradient.shape
+        turned = empty(x, 1, channels, rows, pictures * columns)
+        _call("turn", gradient, turned, gradient.shape, True)
+        parts = _spread(x, ctx.stride)  # made anew: they are three times as large as x
+        by_weight = conv2d_weight(parts, weight.shape, turned, stride, padding, groups=2)
+        if back is not None:
+            return _convolved(gradient, back, 1), by_weight, None, None
+        by_parts = conv2d_input(parts.shape, weight, turned, stride, padding, groups=2)
+        by_x = empty(x, *x.shape)
+        by_parts = by_parts.contiguous(memory_format=torch.channels_last)
+        _call("gather", by_parts, by_x, x.shape, ctx.stride)
+        return by_x, by_weight, None, None
 
 
 def _convolved(
     x: Float[Tensor, "n c h w"], weight: Float[Tensor, "d k3 3 1"], stride: int
 ) -> Float[Tensor, "n d h2 w2"]:
     n, _, h, w = x.shape
+    turned = F.conv2d(_spread(x, stride), weight, None, (stride, 1), (1, 0), groups=2)
+    turned = turned.contiguous(memory_format=torch.channels_last)
     out = empty(x, n, len(weight), -(-h // stride), -(-w // stride))
-    for strip in _strips(n):
-        parts = _spread(x[strip], stride)
-        turned = F.conv2d(parts, weight, None, (stride, 1), (1, 0), groups=2)
-        turned = turned.contiguous(memory_format=torch.channels_last)
-        _call("turn", turned, out[strip], out[strip].shape, False)
+    _call("turn", turned, out, out.shape, False)
     return out
 
 
 def _spread(x: Float[Tensor, "n c h w"], step: int) -> Float[Tensor, "1 c3 h nw2"]:
+    """The parts of all pictures side by side.
+
+    oneDNN takes the products of one row at a time, and a row of a small picture is short.
+    """
     n, c, h, w = x.shape
     parts = empty(x, 1, 3 * c, h, n * -(-w // step))
     _call("spread", x, parts, x.shape, step)
     return parts
-
-
-def _strips(n: int) -> list[slice]:
-    """Pictures that lie side by side while their products are taken.
-
-    oneDNN takes the products of one row at a time, and a row of a small picture is short. All
-    pictures of a batch in one strip would be more than a processor's cache holds.
-    """
-    return [slice(start, min(start + STRIP, n)) for start in range(0, n, STRIP)]
 
 
 def _call(name: str, x: Tensor, to: Tensor, shape: torch.Size, how: int) -> None:
