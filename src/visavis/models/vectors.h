@@ -1,6 +1,7 @@
 // Numbers read from float32 or bf16 and written to it, singly and in vectors of 16.
 //
-// Vectors are those of GCC and Clang: right on any processor, fast where one register holds one (AVX-512).
+// Vectors are those of GCC and Clang: right on any processor, fast where one register holds one
+// (AVX-512).
 
 #pragma once
 
