@@ -91,7 +91,7 @@ def main() -> int:
         logging.getLogger("visavis").removeHandler(handler)
 
 
-def _keep_memory() -> None:
+def keep_memory() -> None:
     """Let this process keep what it frees, in large pages.
 
     Otherwise every step gets the same memory from the system anew, page by page, which takes about
@@ -118,7 +118,7 @@ def _dispatch(arguments: Sequence[str]) -> None:
     from visavis.commands import COMMANDS
 
     if arguments[0] in LONG:
-        _keep_memory()
+        keep_memory()
     for words in (2, 1):
         if command := COMMANDS.get(" ".join(arguments[:words])):
             for text in command(arguments[words:]):
