@@ -15,6 +15,7 @@ from visavis.config import (
 from visavis.data import Dataset
 
 OPTIM = OptimConfig(epochs=2, batch_size=50, crop=24)
+PLAIN = TrainConfig(device="cpu", precision="float32", compile="off")
 
 
 @functools.cache
@@ -35,12 +36,15 @@ def dataset(*, train: int = 200, test: int = 60, seed: int = 0) -> Dataset:
     )
 
 
-def experiment(*, cnn: OptimConfig = OPTIM, vit: OptimConfig = OPTIM) -> Experiment:
-    """Two tiny models, on the CPU in float32, untracked."""
+def experiment(
+    *, cnn: OptimConfig = OPTIM, vit: OptimConfig = OPTIM, train: TrainConfig = PLAIN
+) -> Experiment:
+    """Two tiny models, on the CPU in float32, untracked; to be compiled, they are a bit wider."""
+    wide = train.compile == "on"
     return Experiment(
-        cnn=CNNConfig(widths=(8, 8, 16), optim=cnn),
-        vit=ViTConfig(width=16, depth=2, heads=2, optim=vit),
-        train=TrainConfig(device="cpu", precision="float32", compile="off"),
+        cnn=CNNConfig(widths=(8, 32, 32) if wide else (8, 8, 16), optim=cnn),
+        vit=ViTConfig(width=32 if wide else 16, depth=2, heads=2, optim=vit),
+        train=train,
         explain=ExplainConfig(images=20, sweep_images=20, random_orders=2),
         tracking=TrackingConfig(wandb="off"),
     )

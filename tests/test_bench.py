@@ -1,18 +1,16 @@
 import pytest
 
 import small
+from tiny import requires_compiler
 from visavis.bench import bench, training_gflops
 from visavis.config import CNNConfig, OptimConfig, ViTConfig
-from visavis.models.compiled import compiler
 from visavis.results import benched
 
 FUSED_OR_NOT = pytest.mark.parametrize(
     ("fused", "share"),
     [
         (False, 1),
-        pytest.param(
-            True, 0.5, marks=pytest.mark.skipif(compiler() is None, reason="no C++ compiler")
-        ),
+        pytest.param(True, 0.5, marks=requires_compiler),
     ],
 )
 

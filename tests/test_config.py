@@ -22,12 +22,19 @@ def test_every_preset_survives_json(name, source):
     assert from_json(Experiment, to_json(experiment)) == experiment
 
 
-def test_presets_get_longer():
-    def cost(name):
-        plan = preset(name, "cifar10")
-        return plan.cnn.optim.epochs, plan.vit.optim.epochs
+@pytest.mark.parametrize("model", ["cnn", "vit"])
+def test_presets_get_longer(model):
+    efforts = [
+        preset(name, "cifar10").model(model).optim.effort()
+        for name in ("smoke", "quick", "standard", "best")
+    ]
+    assert efforts == sorted(set(efforts))
 
-    assert cost("smoke") < cost("quick") < cost("standard") < cost("best")
+
+@pytest.mark.parametrize("name", ["standard", "best"])
+def test_of_ones_own_pictures_none_is_left_out(name):
+    assert preset(name, "cifar10").cnn.optim.skip > 0
+    assert preset(name, "folder").cnn.optim.skip == 0
 
 
 @pytest.mark.parametrize(

@@ -1,22 +1,16 @@
-import dataclasses
-import logging
-
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 import small
-from tiny import distance
-from visavis import models, runs, train
-from visavis.config import CNNConfig, TrainConfig
+from tiny import distance, requires_compiler
+from visavis import models
+from visavis.config import CNNConfig
 from visavis.errors import EnvironmentFault
 from visavis.loader import to_images
-from visavis.models import compiled
 from visavis.models.convolution import Convolution
 from visavis.presets import preset
-
-requires_compiler = pytest.mark.skipif(compiled.compiler() is None, reason="no C++ compiler")
 
 
 def halves_exchanged(x):
@@ -208,33 +202,3 @@ def test_answers_are_those_of_all_products():
 def test_a_cnn_too_narrow_for_vectors_is_refused():
     with pytest.raises(EnvironmentFault, match="multiple of 32"):
         models.build(CNNConfig(widths=(8, 16, 48))).fuse()
-
-
-def trained(folder, compile):
-    """A CNN with one stage of the right width; what its folder says of compiling."""
-    plan = dataclasses.replace(
-        small.experiment(),
-        cnn=CNNConfig(widths=(8, 32, 32), optim=small.OPTIM),
-        train=TrainConfig(device="cpu", precision="float32", compile=compile),
-    )
-    train.train(folder, plan, "cnn", small.dataset())
-    assert (folder / runs.WEIGHTS).exists()
-    return runs.read_json(folder / runs.PROVENANCE)["compiled"]
-
-
-@requires_compiler
-def test_a_training_with_half_of_the_products_ends_where_all_would(tmp_path):
-    assert trained(tmp_path / "on", "on") is True
-    assert trained(tmp_path / "off", "off") is False
-    losses = [
-        [row["val_loss"] for row in runs.read_history(tmp_path / name)] for name in ("on", "off")
-    ]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-2)
-
-
-def test_a_compiler_that_fails_costs_a_sentence(tmp_path, monkeypatch, caplog):
-    compiled.library.cache_clear()
-    monkeypatch.setattr(compiled, "compiler", lambda: "/bin/false")
-    with caplog.at_level(logging.INFO):
-        assert trained(tmp_path / "cnn", "on") is False
-    assert "training steps are not compiled" in caplog.text

@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from tiny import distance
+from tiny import distance, requires_compiler
 from visavis.models import compiled
 from visavis.models.activation import normed_gelu, pooled
 from visavis.models.cnn import Pooling
 
-pytestmark = pytest.mark.skipif(compiled.compiler() is None, reason="no C++ compiler")
+pytestmark = requires_compiler
 
 BOTH_LAYOUTS = pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 

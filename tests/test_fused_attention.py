@@ -1,18 +1,13 @@
-import dataclasses
-import logging
-
 import pytest
 import torch
 
-import small
-from tiny import distance
-from visavis import models, runs, train
-from visavis.config import TrainConfig, ViTConfig
+import tiny
+from tiny import distance, requires_compiler
+from visavis import models
+from visavis.config import ViTConfig
 from visavis.errors import EnvironmentFault
-from visavis.models import attention, compiled
+from visavis.models import attention
 from visavis.presets import preset
-
-requires_compiler = pytest.mark.skipif(compiled.compiler() is None, reason="no C++ compiler")
 
 
 def written_out(qkv, bias):
@@ -90,6 +85,15 @@ def test_threads_change_no_bit(monkeypatch):
         assert torch.equal(a, b)
 
 
+@requires_compiler
+def test_what_the_kernel_does_not_have_is_written_out():
+    model = tiny.model("vit", config=ViTConfig(width=32, depth=2, heads=2))
+    images = torch.rand(2, 3, 32, 32, dtype=torch.float64)
+    plain = model.double()(images)
+    model.fuse()
+    torch.testing.assert_close(model.train()(images), plain)
+
+
 def test_other_heads_are_refused():
     qkv, bias, _ = drawn(1, 5, 2)
     with pytest.raises(ValueError, match="heads of 16"):
@@ -143,37 +147,6 @@ def test_answers_and_hooks_are_those_of_the_attention_written_out():
         return model(images), weights[0]
 
     torch.testing.assert_close(seen(fused=True), seen(fused=False))
-
-
-def trained(folder, compile):
-    """A ViT with heads of the right size; what its folder says of compiling."""
-    plan = dataclasses.replace(
-        small.experiment(),
-        vit=ViTConfig(width=32, depth=2, heads=2, optim=small.OPTIM),
-        train=TrainConfig(device="cpu", precision="float32", compile=compile),
-    )
-    train.train(folder, plan, "vit", small.dataset())
-    assert (folder / runs.WEIGHTS).exists()
-    return runs.read_json(folder / runs.PROVENANCE)["compiled"]
-
-
-@requires_compiler
-def test_a_training_says_whether_it_was_compiled(tmp_path):
-    assert trained(tmp_path / "on", "on") is True
-    assert trained(tmp_path / "off", "off") is False
-    losses = [
-        [row["val_loss"] for row in runs.read_history(tmp_path / name)] for name in ("on", "off")
-    ]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
-
-
-@pytest.mark.parametrize("failing", ["/bin/false", "/nowhere/g++", None])
-def test_a_compiler_that_fails_costs_a_sentence(tmp_path, monkeypatch, caplog, failing):
-    compiled.library.cache_clear()
-    monkeypatch.setattr(compiled, "compiler", lambda: failing)
-    with caplog.at_level(logging.INFO):
-        assert trained(tmp_path / "vit", "on") is False
-    assert "training steps are not compiled" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["quick", "standard", "best"])

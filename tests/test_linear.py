@@ -3,13 +3,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from tiny import distance
+from tiny import distance, requires_compiler
 from visavis import models
 from visavis.config import ViTConfig
-from visavis.models import compiled
 from visavis.models.linear import PairedLinear
-
-requires_compiler = pytest.mark.skipif(compiled.compiler() is None, reason="no C++ compiler")
 
 
 def drawn(width_in, width):

@@ -133,16 +133,3 @@ def test_learning_rate_rises_then_falls_to_zero():
     assert factors.index(max(factors)) in (19, 20, 21)
     assert factors[100] == 0
     assert all(0 < f <= 1 for f in factors[:100])
-
-
-def test_a_step_count_of_an_older_checkpoint_goes_on():
-    ends = []
-    for kind in (torch.tensor, int):
-        weight = nn.Parameter(torch.ones(3))
-        adam = MuonAdamW([{"params": [weight], "muon": False, "lr": 0.1, "weight_decay": 0.0}])
-        for count in range(3):
-            adam.state[weight]["step"] = kind(count)
-            weight.grad = torch.tensor([1.0, -2.0, 0.5]) * (count + 1)
-            adam.step()
-        ends.append(weight.detach())
-    assert torch.equal(*ends)

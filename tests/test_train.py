@@ -1,4 +1,5 @@
 import dataclasses
+import logging
 import os
 
 import numpy as np
@@ -6,16 +7,19 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from small import OPTIM, dataset, experiment
+import tiny
+from small import OPTIM, PLAIN, dataset, experiment
+from tiny import requires_compiler
 from visavis import models, runs
 from visavis.classifier import Classifier, mixed_losses
-from visavis.config import OptimConfig
+from visavis.config import OptimConfig, TrainConfig
 from visavis.data import split
 from visavis.errors import CheckpointError, VisavisError
 from visavis.evaluate import evaluate
-from visavis.loader import to_images
+from visavis.loader import to_images, to_tensor
+from visavis.models import compiled
 from visavis.provenance import provenance
-from visavis.train import train
+from visavis.train import _warm_up, train
 from visavis.trained import load_trained
 
 
@@ -59,11 +63,67 @@ def test_the_epoch_with_the_lowest_validation_loss_is_the_one_shipped_and_tested
     np.testing.assert_allclose(stored, expected, atol=1e-4)
 
 
-@pytest.mark.parametrize(("name", "epoch"), [("cnn", 1), ("vit", 1), ("cnn", 2)])
-def test_interrupted_and_resumed_equals_uninterrupted(tmp_path, monkeypatch, name, epoch):
+BF16 = TrainConfig(device="cpu", precision="bf16", compile="off")
+COMPILED = TrainConfig(device="cpu", precision="float32", compile="on")
+COMPILED_BF16 = TrainConfig(device="cpu", precision="bf16", compile="on")
+
+
+@requires_compiler
+@pytest.mark.parametrize("name", ["cnn", "vit"])
+@pytest.mark.parametrize(("settings", "tolerance"), [(COMPILED, 0.01), (COMPILED_BF16, 0.05)])
+def test_a_compiled_training_ends_where_a_plain_one_would(tmp_path, name, settings, tolerance):
+    plan = experiment(train=settings)
+    plain = dataclasses.replace(plan, train=PLAIN)
+    train(tmp_path / "compiled", plan, name, dataset())
+    train(tmp_path / "plain", plain, name, dataset())
+    facts = runs.read_json(tmp_path / "compiled" / runs.PROVENANCE)
+    assert (facts["compiled"], facts["precision"]) == (True, settings.precision)
+    assert not runs.read_json(tmp_path / "plain" / runs.PROVENANCE)["compiled"]
+    ends, expected = (
+        [row["val_loss"] for row in runs.read_history(tmp_path / folder)]
+        for folder in ("compiled", "plain")
+    )
+    assert ends == pytest.approx(expected, rel=tolerance)
+
+
+@pytest.mark.parametrize("failing", ["/bin/false", "/nowhere/g++", None])
+@pytest.mark.parametrize("name", ["cnn", "vit"])
+def test_a_compiler_that_fails_costs_a_sentence(tmp_path, monkeypatch, caplog, name, failing):
+    compiled.library.cache_clear()
+    monkeypatch.setattr(compiled, "compiler", lambda: failing)
+    with caplog.at_level(logging.INFO):
+        train(tmp_path, experiment(train=COMPILED), name, dataset())
+    assert "training steps are not compiled" in caplog.text
+    assert not runs.read_json(tmp_path / runs.PROVENANCE)["compiled"]
+    assert (tmp_path / runs.WEIGHTS).exists()
+
+
+def test_the_step_before_the_clock_starts_leaves_no_trace():
+    settings = OptimConfig(batch_size=50)
+    pixels, labels = to_tensor(dataset().train_pixels), torch.from_numpy(dataset().train_labels)
+    split_ = (pixels, labels)
+    module = Classifier(tiny.model("cnn"), settings, training=split_, validation=split_, seed=0)
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    _warm_up(module, bf16=False, device=torch.device("cpu"))
+    assert same(before, module.state_dict())
+    assert all(parameter.grad is None for parameter in module.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "epoch", "settings"),
+    [
+        ("cnn", 1, PLAIN),
+        ("vit", 1, PLAIN),
+        ("cnn", 2, PLAIN),
+        ("cnn", 1, BF16),
+        pytest.param("cnn", 1, COMPILED_BF16, marks=requires_compiler),
+        pytest.param("vit", 1, COMPILED_BF16, marks=requires_compiler),
+    ],
+)
+def test_interrupted_and_resumed_equals_uninterrupted(tmp_path, monkeypatch, name, epoch, settings):
     # The second epoch mixes pictures, and skips those that were easy in the one before it.
     optim = dataclasses.replace(OPTIM, epochs=3, cutmix=0.5, skip=0.4)
-    data, config = dataset(), experiment(cnn=optim, vit=optim)
+    data, config = dataset(), experiment(cnn=optim, vit=optim, train=settings)
     train(tmp_path / "whole", config, name, data)
 
     step = Classifier.training_step

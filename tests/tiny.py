@@ -1,12 +1,16 @@
 """Small models and tasks that several tests share."""
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
 from visavis import models
 from visavis.config import CNNConfig, ViTConfig
+from visavis.models import compiled
+
+requires_compiler = pytest.mark.skipif(compiled.compiler() is None, reason="no C++ compiler")
 
 CNN_CONFIG = CNNConfig(widths=(8, 16, 16))
 VIT_CONFIG = ViTConfig(width=16, depth=2, heads=2)

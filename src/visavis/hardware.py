@@ -64,7 +64,7 @@ def seconds(work: Callable[[], object], device: torch.device) -> float:
 
 
 def place(model: Model, device: torch.device) -> Model:
-    """The model on the device, its filters laid out channels-last, which CPUs and GPUs prefer."""
+    """The model on the device, its `Conv2d` filters channels-last, which CPUs and GPUs prefer."""
     model.to(device)
     model.to(memory_format=torch.channels_last)
     return model

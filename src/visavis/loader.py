@@ -1,6 +1,6 @@
 """Pictures resident on the device: shuffled, batched and augmented there, without worker processes.
 
-Augmentation is one indexing operation on a whole batch of uint8 pixels, which costs about a
+Augmentation is one indexing operation on a whole batch of uint8 pixels, which costs less than a
 hundredth of a training step.
 """
 
@@ -56,8 +56,6 @@ class TrainingBatches:
         self.batch_size = min(config.batch_size, len(labels) - self.skipped)
         self.epoch, self.seed = epoch, seed
         self.side = config.side(epoch)
-        # On the CPU on purpose: the draws are then the same on every device.
-        self.generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
 
     def __len__(self) -> int:
         return (len(self.labels) - self.skipped) // self.batch_size
@@ -66,11 +64,13 @@ class TrainingBatches:
         self,
     ) -> Iterator[tuple[Float[Tensor, "b 3 h w"], Int64[Tensor, " b"], Int64[Tensor, " b"]]]:
         """Images, their labels, and which pictures they are."""
-        order = torch.randperm(len(self.labels), generator=self.generator)
+        # On the CPU on purpose: the draws are then the same on every device.
+        generator = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
+        order = torch.randperm(len(self.labels), generator=generator)
         if self.skipped:
             assert self.losses is not None
             easiest = self.losses.cpu().argsort(stable=True)[: 2 * self.skipped]
-            drawn = torch.randperm(len(easiest), generator=self.generator)[: self.skipped]
+            drawn = torch.randperm(len(easiest), generator=generator)[: self.skipped]
             order = order[~torch.isin(order, easiest[drawn])]
         # Each picture by turns as it is and mirrored, which shows more in few epochs than chance
         # does (alternating flip, Jordan 2024, arXiv 2404.00498).
@@ -80,9 +80,7 @@ class TrainingBatches:
             chosen = order[step * self.batch_size : (step + 1) * self.batch_size]
             mirror = mirrored[chosen].to(self.pixels.device)
             chosen = chosen.to(self.pixels.device)
-            pixels = augment(
-                self.pixels[chosen], mirror, self.config, self.generator, side=self.side
-            )
+            pixels = augment(self.pixels[chosen], mirror, self.config, generator, side=self.side)
             yield pixels.float() / 255, self.labels[chosen], chosen
 
 
@@ -137,8 +135,11 @@ def augment(
     pixels = pixels.flatten(2).gather(2, flat.expand(-1, 3, -1)).view(n, 3, side, side)
     if config.cutout:
         top, left = draw(0, side - 1), draw(0, side - 1)  # centres; the square may hang over
-        inside_rows = (span - top).abs() * 2 < config.cutout
-        inside_columns = (span - left).abs() * 2 < config.cutout
+        # For an even side the pixel right below and right of the middle.
+        inside_rows, inside_columns = (
+            (-config.cutout <= offset) & (offset < config.cutout)
+            for offset in (2 * (span - top), 2 * (span - left))
+        )
         hole = (inside_rows[:, :, None] & inside_columns[:, None, :])[:, None]
         mean = pixels.float().mean(dim=(0, 2, 3), keepdim=True).to(torch.uint8)
         pixels = torch.where(hole, mean, pixels)

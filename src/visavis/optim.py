@@ -111,8 +111,7 @@ class MuonAdamW(torch.optim.Optimizer):
         self, parameters: list[Tensor], gradients: list[Tensor], group: dict[str, Any]
     ) -> None:
         for parameter in parameters:
-            state = self.state[parameter]  # older checkpoints count steps in an int
-            state["step"] = torch.as_tensor(state.get("step", 0), dtype=torch.float32)
+            self.state[parameter].setdefault("step", torch.tensor(0.0))
         adamw(
             parameters,
             gradients,
@@ -151,7 +150,7 @@ def optimizer(
             decayed.append(parameter)
         else:  # biases, those of offsets too, norms, class token, positions
             plain.append(parameter)
-    adam = {"muon": False, "lr": config.learning_rate, "momentum": 0.0}
+    adam = {"muon": False, "lr": config.learning_rate}
     return MuonAdamW(
         [
             {

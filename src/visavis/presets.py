@@ -67,7 +67,7 @@ def preset(name: Preset, source: Literal["cifar10", "shapes", "folder"]) -> Expe
     cnn_optim = replace(
         plan.cnn.optim,
         whole_epochs=2,
-        cutout=8,
+        cutout=7,
         label_smoothing=0.2,
         skip=0.2 if to_spare else 0.0,
     )

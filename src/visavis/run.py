@@ -169,8 +169,10 @@ def _tell_duration(out: Path, experiment: Experiment, preset_name: str, dataset:
                 first = len(runs.read_history(folder / name))
             if folder is not None and (folder / name / runs.TRAINING).exists():
                 first = optim.epochs
-            faster = device.type == "cpu" and hardware.use_compile(
-                plan.train, device, name, pictures=pictures * optim.epochs
+            faster = (
+                device.type == "cpu"
+                and hardware.use_bf16(plan.train, device)
+                and hardware.use_compile(plan.train, device, name, pictures=pictures * optim.epochs)
             )
             work = optim.effort(first) * pictures
             total += work * step / (COMPILED_SPEEDUP[name] if faster else 1)

@@ -1,4 +1,4 @@
-"""Build, save and load a model: the only place that tells the two architectures apart."""
+"""Build, save and load a model of either architecture."""
 
 import json
 import struct

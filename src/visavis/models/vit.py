@@ -23,7 +23,7 @@ from torch.nn import functional
 from visavis.config import NUM_CLASSES, ViTConfig
 from visavis.errors import EnvironmentFault
 from visavis.models.attention import HEAD_SIZE, attend
-from visavis.models.compiled import library
+from visavis.models.compiled import library, type_of
 from visavis.models.linear import PairedLinear
 from visavis.models.normalize import Normalize
 from visavis.models.whitening import mirrored_whitening_filters
@@ -57,7 +57,7 @@ class SelfAttention(nn.Module):
         n, t, width = tokens.shape
         size = width // self.heads
         qkv = self.query_key_value(tokens)
-        if self.fused and self.training and not class_only:
+        if self.fused and self.training and not class_only and type_of(qkv):
             return self.output(attend(qkv, self.bias(t)))
         # Each half of the channels has queries, keys and values of half of the heads.
         qkv = qkv.view(n, t, 2, 3, self.heads // 2, size)
@@ -89,9 +89,11 @@ class SelfAttention(nn.Module):
         along = torch.arange(math.isqrt(t - 1), device=self.offset_bias.device)
         offsets = along[None] - along[:, None] + self.offset_bias.shape[-1] // 2
         biases = torch.cat([self.offset_bias, self.offset_bias.flip(2)])
-        # From rows x rows and columns x columns to patches x patches, rows first.
-        pairs = biases[:, offsets[:, None, :, None], offsets[None, :, None, :]]
-        return functional.pad(pairs.reshape(self.heads, t - 1, t - 1), (1, 0, 1, 0))
+        # From rows x rows and columns x columns to patches x patches, rows first. Gathered, since
+        # the gradient of an index is added up in any order where there are many threads.
+        places = offsets[:, None, :, None] * biases.shape[-1] + offsets[None, :, None, :]
+        pairs = biases.flatten(1).gather(1, places.reshape(1, -1).expand(self.heads, -1))
+        return functional.pad(pairs.view(self.heads, t - 1, t - 1), (1, 0, 1, 0))
 
     @torch.no_grad()
     def look_at_neighbours(self, first: int) -> None:
