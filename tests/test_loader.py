@@ -98,6 +98,7 @@ def test_cutout_removes_one_square(side):
     for hole in cut[:, 0]:
         rows, columns = hole.nonzero().T
         assert hole.sum() == len(rows.unique()) * len(columns.unique())
+        assert 1 <= len(columns.unique()) <= side
     assert cut[:, 0].any(dim=1).sum(dim=1).max() == side  # the edge of the picture cuts off some
     assert cut[:, 0].any(dim=2).sum(dim=1).max() == side
 
