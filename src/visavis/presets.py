@@ -73,7 +73,7 @@ def preset(name: Preset, source: Literal["cifar10", "shapes", "folder"]) -> Expe
         skip=0.2 if to_spare else 0.0,
     )
     vit_optim = plan.vit.optim
-    if name == "best":  # and thirty the larger one all the same, forty a ViT
+    if name == "best":  # for so much longer, to mix pictures as well
         cnn_optim = replace(cnn_optim, whole_epochs=3, cutmix=0.5, skip=0.3 if to_spare else 0.0)
         vit_optim = replace(vit_optim, whole_epochs=4, cutmix=0.5)
     return replace(
