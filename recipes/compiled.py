@@ -5,9 +5,9 @@
 Pictures per second, forward and backward without the optimiser, of the models of `standard` on
 random pictures: the CNN with all products of its convolutions, and pooling and norm by PyTorch, and
 with half of them and calls of its own; the ViT with all products of its linear layers and attention
-written out, and with half of them and attention as one call; by turns in one process, so that a
-noisy machine is as bad for the one as for the other. Median and best of ROUNDS steps. The process
-hands freed memory back, which `visavis train` does not (cli.py); all are somewhat slower for that.
+written out, and with half of them and attention as one call (without AVX-512 the products alone
+change); by turns in one process, so that a noisy machine is as bad for the one as for the other.
+Median and best of ROUNDS steps. Memory is kept as `visavis train` keeps it.
 """
 
 import json
@@ -16,8 +16,9 @@ import time
 
 import torch
 
-from visavis import hardware, models
+from visavis import cli, hardware, models
 from visavis.config import MODEL_NAMES, TrainConfig
+from visavis.models.compiled import wide_vectors
 from visavis.presets import preset
 
 BATCH, ROUNDS = 250, 16
@@ -26,10 +27,11 @@ BATCH, ROUNDS = 250, 16
 def main(name: str) -> None:
     """Print one line of JSON for each number type and size of picture."""
     device = torch.device("cpu")
+    cli.keep_memory()
     torch.manual_seed(0)
     model = models.build(preset("standard", "cifar10").model(name))
     model = hardware.place(model, device).train()
-    model.fuse()
+    model.fuse(products_only=not wide_vectors())
     parts = [module for module in model.modules() if getattr(module, "fused", False)]
 
     def seconds(images: torch.Tensor, *, bf16: bool, fused: bool) -> float:

@@ -133,8 +133,9 @@ def random_filters(model):
 
 
 @requires_compiler
+@pytest.mark.parametrize("products_only", [False, True])
 @pytest.mark.parametrize("side", [24, 32])
-def test_a_compiled_step_agrees_with_the_plain_one(side):
+def test_a_compiled_step_agrees_with_the_plain_one(side, products_only):
     """Logits, and the gradients of all weights; the distance of two is a share of their length."""
     torch.manual_seed(0)
     model = models.build(CNNConfig(widths=(32, 64, 64)))
@@ -150,7 +151,8 @@ def test_a_compiled_step_agrees_with_the_plain_one(side):
         return logits.detach(), torch.cat([p.grad.flatten() for p in model.parameters()])
 
     exact, usual = step(bf16=False), step(bf16=True)
-    model.fuse()
+    model.fuse(products_only=products_only)
+    assert [stage.fused for stage in model.stages] == 3 * [not products_only]
     for found, right, tolerance in zip(step(bf16=False), exact, (1e-5, 1e-3), strict=True):
         assert 0 < distance(found, right) < tolerance
     for found, other, right in zip(step(bf16=True), usual, exact, strict=True):

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 import tiny
 from tiny import distance, requires_compiler
@@ -130,6 +131,27 @@ def test_a_compiled_step_agrees_with_the_plain_one_in_float32(bf16, tolerances, 
     model.fuse()
     for found, expected, tolerance in zip(step(), plain, tolerances, strict=True):
         assert 0 < distance(found, expected) < tolerance
+
+
+@requires_compiler
+def test_without_the_kernel_any_heads_will_do_and_products_are_halved():
+    torch.manual_seed(0)
+    model = models.build(ViTConfig(width=48, depth=2, heads=2))
+    for parameter in model.parameters():
+        torch.nn.init.trunc_normal_(parameter, std=0.1)
+    images = torch.rand(5, 3, 24, 24)
+
+    def step():
+        model.zero_grad()
+        with FlopCounterMode(display=False) as counter:
+            model(images).square().sum().backward()
+        return gradients(model), counter.get_total_flops()
+
+    plain, products = step()
+    model.fuse(products_only=True)
+    found, fewer = step()
+    assert distance(found, plain) < 1e-5
+    assert fewer < 0.7 * products
 
 
 @requires_compiler

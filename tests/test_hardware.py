@@ -10,20 +10,21 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize(
-    ("name", "vectors", "pictures", "compiler", "expected"),
+    ("name", "capability", "pictures", "compiler", "expected"),
     [
-        ("vit", True, 400_000, "/usr/bin/g++", True),
-        ("vit", False, 400_000, "/usr/bin/g++", False),  # slower there
-        ("vit", True, 1_000, "/usr/bin/g++", False),  # would not repay the compilation
-        ("vit", True, 400_000, None, False),
-        ("cnn", True, 400_000, "/usr/bin/g++", True),
-        ("cnn", False, 400_000, "/usr/bin/g++", False),
+        ("vit", "AVX512", 400_000, "/usr/bin/g++", True),
+        ("vit", "AVX2", 400_000, "/usr/bin/g++", True),
+        ("vit", "DEFAULT", 400_000, "/usr/bin/g++", False),  # not known there
+        ("vit", "AVX512", 1_000, "/usr/bin/g++", False),  # would not repay the compilation
+        ("vit", "AVX512", 400_000, None, False),
+        ("cnn", "AVX512", 400_000, "/usr/bin/g++", True),
+        ("cnn", "AVX2", 400_000, "/usr/bin/g++", True),
     ],
 )
 def test_compiling_on_a_cpu_needs_a_compiler_and_a_long_training(
-    monkeypatch, name, vectors, pictures, compiler, expected
+    monkeypatch, name, capability, pictures, compiler, expected
 ):
-    monkeypatch.setattr(hardware, "wide_vectors", lambda: vectors)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     monkeypatch.setattr(shutil, "which", lambda name: compiler)
     assert hardware.use_compile(TrainConfig(), CPU, name, pictures=pictures) is expected
 

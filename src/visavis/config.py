@@ -259,8 +259,8 @@ class TrainConfig:
     """What g++ compiles for training steps on a CPU: the CNN's convolutions, at half of the
     products, where widths are multiples of 32, and what stands between them; the ViT's attention
     and, at half of the products, its linear layers, where --vit.width is 16 times --vit.heads. On a
-    GPU torch.compile, for the ViT. auto: on CUDA, and on a CPU with AVX-512 and g++, where the
-    training is long enough to repay it."""
+    GPU torch.compile, for the ViT. auto: on CUDA, and on a CPU with AVX2 and g++, where the
+    training is long enough to repay it. Without AVX-512 the products alone."""
 
 
 @dataclass(frozen=True, kw_only=True)

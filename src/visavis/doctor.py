@@ -122,12 +122,12 @@ def _compiler(name: str) -> Check:
     import torch
 
     from visavis.errors import EnvironmentFault
-    from visavis.models.compiled import Source, compiler, library, wide_vectors
+    from visavis.models.compiled import Source, compiler, library, vectors
 
     if torch.cuda.is_available() or torch.backends.mps.is_available():
         return Check(name, "ok", "only --train.device cpu would need it")
-    if not wide_vectors():
-        return Check(name, "ok", "not needed; what it makes is for processors with AVX-512")
+    if not vectors():
+        return Check(name, "ok", "not needed; what it makes is for processors with AVX2")
     if (path := compiler()) is None:
         advice = "install g++ to train faster (on Debian and Ubuntu: apt install g++)"
         return Check(name, "warn", "none; training steps are not compiled", advice)

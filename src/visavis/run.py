@@ -30,8 +30,8 @@ from visavis.train import train
 
 log = logging.getLogger(__name__)
 
-COMPILED_SPEEDUP = {"cnn": 1.3, "vit": 1.4}
-"""What compiling gains on a CPU in bf16; for the estimate only. Not known for GPUs."""
+COMPILED_SPEEDUP = 1.35
+"""What compiling gains on a CPU (docs/benchmarks.md); for the estimate only. Not known for GPUs."""
 
 AGAIN = 0.15
 """Share of the explaining that another training takes: for one class, and not measured; likewise.
@@ -169,13 +169,11 @@ def _tell_duration(out: Path, experiment: Experiment, preset_name: str, dataset:
                 first = len(runs.read_history(folder / name))
             if folder is not None and (folder / name / runs.TRAINING).exists():
                 first = optim.epochs
-            faster = (
-                device.type == "cpu"
-                and hardware.use_bf16(plan.train, device)
-                and hardware.use_compile(plan.train, device, name, pictures=pictures * optim.epochs)
+            faster = device.type == "cpu" and hardware.use_compile(
+                plan.train, device, name, pictures=pictures * optim.epochs
             )
             work = optim.effort(first) * pictures
-            total += work * step / (COMPILED_SPEEDUP[name] if faster else 1)
+            total += work * step / (COMPILED_SPEEDUP if faster else 1)
             share = AGAIN if folder in again else 1
             total += 0 if explained else share * answers(name, plan) * step / ANSWERS_PER_STEP
         return total

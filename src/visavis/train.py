@@ -24,6 +24,7 @@ from visavis.errors import CheckpointError, EnvironmentFault
 from visavis.film import Film
 from visavis.loader import to_tensor
 from visavis.models import Model
+from visavis.models.compiled import wide_vectors
 from visavis.provenance import claim, provenance
 from visavis.tracking import logger as tracker
 
@@ -196,7 +197,7 @@ def _fit(
 def _fused(model: Model, name: str) -> bool:
     """Whether the model could be fused; the training goes on without, if not."""
     try:
-        model.fuse()
+        model.fuse(products_only=not wide_vectors())
     except EnvironmentFault as fault:
         log.info("%s: training steps are not compiled: %s", name, fault)
         return False

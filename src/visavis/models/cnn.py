@@ -107,12 +107,16 @@ class CNN(nn.Module):
         )
         self.head = nn.Linear(third, classes)
 
-    def fuse(self) -> None:
+    def fuse(self, *, products_only: bool = False) -> None:
         """From now on, let training steps call what is compiled for them.
 
         Convolutions take half of the products then; pooling, and norm with GELU, are one call each.
 
         For a model in training mode on a CPU.
+
+        Args:
+            products_only: leave pooling, norm and GELU to PyTorch; for processors without AVX-512,
+                where it is faster at them.
 
         Raises:
             EnvironmentFault: no C++ compiler, or one that fails; no stage of 32 channels or a
@@ -123,11 +127,12 @@ class CNN(nn.Module):
         if not worth_it:
             raise EnvironmentFault("no stage has a multiple of 32 channels")
         library("mirror.cpp")
-        library("activation.cpp")
+        if not products_only:
+            library("activation.cpp")
         for convolution in worth_it:
             convolution.fused = True
         for stage in cast(list[Stage], self.stages):
-            stage.fused = stage.norm1.num_features % VECTOR == 0
+            stage.fused = not products_only and stage.norm1.num_features % VECTOR == 0
             if isinstance(stage.pool, Pooling):
                 stage.pool.fused = stage.fused
 

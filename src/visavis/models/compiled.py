@@ -27,6 +27,11 @@ def wide_vectors() -> bool:
     return torch.backends.cpu.get_cpu_capability().startswith("AVX512")
 
 
+def vectors() -> bool:
+    """Whether it has vectors of 8 numbers at least (AVX2)."""
+    return wide_vectors() or torch.backends.cpu.get_cpu_capability() == "AVX2"
+
+
 def compiler() -> str | None:
     """Where g++ is, if it is there: what it compiles shares its threads with PyTorch."""
     return shutil.which("g++")

@@ -203,28 +203,35 @@ class ViT(nn.Module):
         token = nn.init.trunc_normal_(torch.empty(1, 1, self.head.in_features // 2), std=0.02)
         self.class_token.data = torch.cat([token, token], dim=2)
 
-    def fuse(self) -> None:
+    def fuse(self, *, products_only: bool = False) -> None:
         """From now on, let training steps call what is compiled for them.
 
         Attention is one call then, and the linear layers of the blocks take half of the products.
 
         For a model in training mode on a CPU. Hooks on the softmax see nothing of such steps.
 
+        Args:
+            products_only: leave attention written out; for processors without AVX-512, where the
+                call takes longer.
+
         Raises:
-            EnvironmentFault: heads of another size than 16, one block alone, no C++ compiler, or
-                one that fails.
+            EnvironmentFault: no C++ compiler, or one that fails; heads of another size than 16, or
+                one block alone, where attention is to be one call.
         """
         blocks = cast(list[Block], self.blocks)
-        if len(blocks) == 1:
-            raise EnvironmentFault("a training step reads the last block for the class token alone")
         size = self.head.in_features // blocks[0].attention.heads
-        if size != HEAD_SIZE:
+        if not products_only and len(blocks) == 1:
+            raise EnvironmentFault("a training step reads the last block for the class token alone")
+        if not products_only and size != HEAD_SIZE:
             raise EnvironmentFault(f"heads are {size} numbers long, not {HEAD_SIZE}")
-        library("attention.cpp")
         library("mirror.cpp")
+        if not products_only:
+            library("attention.cpp")
         for module in self.modules():
-            if isinstance(module, SelfAttention | PairedLinear):
+            if isinstance(module, PairedLinear):
                 module.fused = True
+            if isinstance(module, SelfAttention):
+                module.fused = not products_only
 
     @torch.no_grad()
     def whiten(self, images: Float[Tensor, "n 3 32 32"]) -> None:
