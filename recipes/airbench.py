@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from visavis import cli, data, hardware
+from visavis import data, hardware, memory
 from visavis.config import DataConfig, OptimConfig, TrainConfig
 from visavis.loader import EvaluationBatches, TrainingBatches, to_tensor
 
@@ -87,7 +87,7 @@ def orthogonalized(matrix: torch.Tensor) -> torch.Tensor:
 
 def main(folder: str, seed: int) -> None:
     """Train, test, and print one line of JSON."""
-    cli.keep_memory()
+    memory.keep()
     torch.manual_seed(seed)
     dataset = data.resolve(DataConfig(source="cifar10", dir=Path(folder)))
     rows, _ = data.split(dataset.train_labels, 0.1, 0)

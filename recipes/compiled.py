@@ -16,7 +16,7 @@ import time
 
 import torch
 
-from visavis import cli, hardware, models
+from visavis import hardware, memory, models
 from visavis.config import MODEL_NAMES, TrainConfig
 from visavis.models.compiled import wide_vectors
 from visavis.presets import preset
@@ -27,7 +27,7 @@ BATCH, ROUNDS = 250, 16
 def main(name: str) -> None:
     """Print one line of JSON for each number type and size of picture."""
     device = torch.device("cpu")
-    cli.keep_memory()
+    memory.keep()
     torch.manual_seed(0)
     model = models.build(preset("standard", "cifar10").model(name))
     model = hardware.place(model, device).train()

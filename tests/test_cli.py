@@ -14,7 +14,7 @@ from PIL import Image
 
 import small
 import visavis.run
-from visavis import cli, commands, config, data, presets, runs
+from visavis import cli, commands, config, data, memory, presets, runs
 from visavis.errors import CheckpointError, ConfigError, DataError, EnvironmentFault
 from visavis.parsing import flags
 
@@ -32,7 +32,7 @@ def visavis_command(monkeypatch, capsys):
 
     def call(*arguments):
         monkeypatch.setattr(sys, "argv", ["visavis", *map(str, arguments)])
-        monkeypatch.setattr(cli, "keep_memory", lambda: None)  # this process goes on to others
+        monkeypatch.setattr(memory, "keep", lambda: None)  # this process goes on to others
         code = cli.main()
         out, err = capsys.readouterr()
         return code, out, err
@@ -420,7 +420,7 @@ def test_output_survives_a_terminal_without_the_letters():
 @pytest.mark.parametrize("command", ["train cnn", "evaluate"])
 def test_commands_of_many_steps_keep_their_memory(command, monkeypatch):
     kept = []
-    monkeypatch.setattr(cli, "keep_memory", lambda: kept.append(True))
+    monkeypatch.setattr(memory, "keep", lambda: kept.append(True))
     monkeypatch.setattr(sys, "argv", ["visavis", *command.split(), "--help"])
     assert cli.main() == 0
     assert bool(kept) == (command == "train cnn")

@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from tqdm import tqdm
 
-from visavis import hardware, runs
+from visavis import hardware, memory, runs
 from visavis.config import OptimConfig
 from visavis.errors import CheckpointError, EnvironmentFault
 
@@ -106,6 +106,7 @@ class History(Callback):
     def on_train_epoch_start(
         self, trainer: lightning.Trainer, module: lightning.LightningModule
     ) -> None:
+        memory.hand_back()
         self.started = hardware.clock(module.device)
 
     def on_train_batch_end(self, *arguments: Any) -> None:

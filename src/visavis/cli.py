@@ -3,8 +3,6 @@
 Stages, and with them torch, are imported inside functions, so that help comes at once.
 """
 
-import contextlib
-import ctypes
 import logging
 import os
 import sys
@@ -12,7 +10,7 @@ import traceback
 import warnings
 from collections.abc import Sequence
 
-from visavis import faults
+from visavis import faults, memory
 from visavis.errors import ConfigError
 
 HELP = """\
@@ -91,21 +89,6 @@ def main() -> int:
         logging.getLogger("visavis").removeHandler(handler)
 
 
-def keep_memory() -> None:
-    """Let this process keep what it frees, in large pages.
-
-    Otherwise every step gets the same memory from the system anew, page by page, which takes about
-    a sixth of a training step on a CPU (docs/benchmarks.md). Linux with glibc alone.
-    """
-    if sys.platform != "linux":
-        return
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # PyTorch reads it when it first allocates
-    with contextlib.suppress(OSError, AttributeError):  # musl has no mallopt
-        libc = ctypes.CDLL(None)
-        libc.mallopt(-4, 0)  # M_MMAP_MAX: no block gets pages of its own
-        libc.mallopt(-1, -1)  # M_TRIM_THRESHOLD: nothing is handed back
-
-
 def _dispatch(arguments: Sequence[str]) -> None:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(HELP, end="")
@@ -118,7 +101,7 @@ def _dispatch(arguments: Sequence[str]) -> None:
     from visavis.commands import COMMANDS
 
     if arguments[0] in LONG:
-        keep_memory()
+        memory.keep()
     for words in (2, 1):
         if command := COMMANDS.get(" ".join(arguments[:words])):
             for text in command(arguments[words:]):
