@@ -135,6 +135,7 @@ def main(folder: str, seed: int) -> None:
     for epoch in range(EPOCHS):
         net.train()
         start = time.perf_counter()
+        memory.hand_back()
         batches = TrainingBatches(pixels, labels, augmentation, seed=seed, epoch=epoch)
         for images, answers, _ in batches:
             # Afterwards no gradient goes through the first activation any more.

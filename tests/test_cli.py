@@ -1,5 +1,6 @@
 """The command line as its users meet it: exit codes, sentences, what goes to which stream."""
 
+import ctypes
 import errno
 import json
 import os
@@ -415,6 +416,21 @@ def test_output_survives_a_terminal_without_the_letters():
     out, err = process.communicate()
     assert (process.returncode, err) == (0, "")
     assert "IMAGE?" in out
+
+
+@pytest.mark.parametrize(
+    ("system", "libc"), [("darwin", None), ("linux", "no glibc"), ("linux", OSError())]
+)
+def test_where_memory_cannot_be_kept_or_handed_back_nothing_happens(monkeypatch, system, libc):
+    def cdll(name):
+        if isinstance(libc, OSError):
+            raise libc
+        return libc  # text has no mallopt, as musl has none
+
+    monkeypatch.setattr(sys, "platform", system)
+    monkeypatch.setattr(ctypes, "CDLL", cdll)
+    monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", "0")
+    assert memory.keep() is memory.hand_back() is None
 
 
 @pytest.mark.parametrize("command", ["train cnn", "evaluate"])

@@ -77,7 +77,16 @@ def results(convolution, x, gradient):
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize(
     ("n", "stride", "rows", "columns"),
-    [(1, 1, 6, 4), (3, 1, 1, 1), (53, 1, 2, 3), (100, 1, 4, 4), (6, 2, 6, 4), (6, 2, 5, 7)],
+    [
+        (1, 1, 6, 4),
+        (3, 1, 1, 1),
+        (53, 1, 2, 3),
+        (100, 1, 4, 4),
+        (6, 2, 6, 4),
+        (6, 2, 5, 7),
+        (3, 2, 1, 3),
+        (3, 2, 2, 4),
+    ],
 )
 def test_half_of_the_products_give_the_same_convolution(n, stride, rows, columns, layout):
     torch.manual_seed(0)

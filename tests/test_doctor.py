@@ -65,7 +65,7 @@ def no_gpu(monkeypatch):
 @pytest.mark.usefixtures("no_gpu")
 def test_what_is_short_is_a_warning(checks, monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    monkeypatch.setattr(compiled, "vectors", lambda: True)
+    monkeypatch.setattr(compiled, "has_vectors", lambda: True)
     monkeypatch.setattr(doctor, "_available_memory", lambda: 1.0)
     monkeypatch.setattr(doctor, "DISK_GB", 1e9)
     monkeypatch.setattr(hardware, "bf16_speedup", lambda: 2.0)
@@ -77,7 +77,7 @@ def test_what_is_short_is_a_warning(checks, monkeypatch):
 @pytest.mark.usefixtures("no_gpu")
 def test_a_compiler_that_fails_is_a_warning(checks, monkeypatch):
     compiled.library.cache_clear()
-    monkeypatch.setattr(compiled, "vectors", lambda: True)
+    monkeypatch.setattr(compiled, "has_vectors", lambda: True)
     monkeypatch.setattr(compiled, "compiler", lambda: "/bin/false")
     assert checks()["C++ compiler"].status == "warn"
 

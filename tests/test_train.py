@@ -10,16 +10,16 @@ import torch.nn.functional as F
 import tiny
 from small import OPTIM, PLAIN, dataset, experiment
 from tiny import requires_compiler
-from visavis import models, runs
+from visavis import memory, models, runs
 from visavis.classifier import Classifier, mixed_losses
-from visavis.config import OptimConfig, TrainConfig
+from visavis.config import CNNConfig, OptimConfig, TrainConfig, ViTConfig
 from visavis.data import split
 from visavis.errors import CheckpointError, VisavisError
 from visavis.evaluate import evaluate
 from visavis.loader import to_images, to_tensor
 from visavis.models import compiled
 from visavis.provenance import provenance
-from visavis.train import _warm_up, train
+from visavis.train import _fused, _warm_up, train
 from visavis.trained import load_trained
 
 
@@ -93,6 +93,28 @@ def test_a_compiled_training_ends_where_a_plain_one_would(tmp_path, name, settin
     assert ends == pytest.approx(expected, rel=tolerance)
 
 
+@requires_compiler
+@pytest.mark.parametrize(
+    ("capability", "one_call"), [("AVX512", True), ("AVX2", False), ("DEFAULT", False)]
+)
+def test_what_is_compiled_beside_the_products_is_for_avx512(monkeypatch, capability, one_call):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    cnn, vit = (
+        models.build(CNNConfig(widths=(32, 32, 32))),
+        models.build(ViTConfig(width=32, heads=2)),
+    )
+    assert _fused(cnn, "cnn") and _fused(vit, "vit")
+    assert cnn.stages[1].conv1.fused and vit.blocks[0].feed_forward.expand.fused
+    assert cnn.stages[1].fused is vit.blocks[0].attention.fused is one_call
+
+
+def test_free_memory_is_handed_back_once_in_an_epoch(tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(memory, "hand_back", lambda: calls.append(1))
+    train(tmp_path, experiment(cnn=dataclasses.replace(OPTIM, epochs=3)), "cnn", dataset())
+    assert len(calls) == 3
+
+
 @pytest.mark.parametrize("failing", ["/bin/false", "/nowhere/g++", None])
 @pytest.mark.parametrize("name", ["cnn", "vit"])
 def test_a_compiler_that_fails_costs_a_sentence(tmp_path, monkeypatch, caplog, name, failing):
@@ -123,6 +145,7 @@ def test_the_step_before_the_clock_starts_leaves_no_trace():
         ("vit", 1, PLAIN),
         ("cnn", 2, PLAIN),
         ("cnn", 1, BF16),
+        pytest.param("cnn", 1, COMPILED, marks=requires_compiler),
         pytest.param("cnn", 1, COMPILED_BF16, marks=requires_compiler),
         pytest.param("vit", 1, COMPILED_BF16, marks=requires_compiler),
     ],

@@ -256,11 +256,11 @@ class TrainConfig:
     """auto: bf16 on a GPU that has it, and on a CPU where a short probe finds it faster. Weights
     are float32 in any case."""
     compile: Literal["auto", "on", "off"] = "auto"
-    """What g++ compiles for training steps on a CPU: the CNN's convolutions, at half of the
-    products, where widths are multiples of 32, and what stands between them; the ViT's attention
-    and, at half of the products, its linear layers, where --vit.width is 16 times --vit.heads. On a
-    GPU torch.compile, for the ViT. auto: on CUDA, and on a CPU with AVX2 and g++, where the
-    training is long enough to repay it. Without AVX-512 the products alone."""
+    """What g++ compiles for training steps on a CPU: the CNN's convolutions, where widths are
+    multiples of 32, and the ViT's linear layers, both at half of the products; with AVX-512 also
+    what stands between the convolutions, and attention, where --vit.width is 16 times --vit.heads.
+    On a GPU torch.compile, for the ViT. auto: on CUDA, and on a CPU with AVX2 and g++, where the
+    training is long enough to repay it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -122,18 +122,19 @@ def _compiler(name: str) -> Check:
     import torch
 
     from visavis.errors import EnvironmentFault
-    from visavis.models.compiled import Source, compiler, library, vectors
+    from visavis.models.compiled import Source, compiler, has_vectors, library, wide_vectors
 
     if torch.cuda.is_available() or torch.backends.mps.is_available():
         return Check(name, "ok", "only --train.device cpu would need it")
-    if not vectors():
+    if not has_vectors():
         return Check(name, "ok", "not needed; what it makes is for processors with AVX2")
     if (path := compiler()) is None:
         advice = "install g++ to train faster (on Debian and Ubuntu: apt install g++)"
         return Check(name, "warn", "none; training steps are not compiled", advice)
     try:
         for source in get_args(Source):
-            library(source)
+            if wide_vectors() or source == "mirror.cpp":  # the others are for AVX-512
+                library(source)
     except EnvironmentFault as fault:
         return Check(name, "warn", str(fault), "training goes on without it, more slowly")
     return Check(name, "ok", path)

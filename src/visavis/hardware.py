@@ -10,7 +10,7 @@ import torch
 from visavis.config import Device, TrainConfig
 from visavis.errors import EnvironmentFault
 from visavis.models import Model
-from visavis.models.compiled import compiler, vectors
+from visavis.models.compiled import compiler, has_vectors
 
 
 def select_device(name: Device) -> torch.device:
@@ -102,5 +102,5 @@ def use_compile(config: TrainConfig, device: torch.device, name: str, *, picture
     if config.compile != "auto":
         return config.compile == "on"
     if device.type == "cpu":
-        return vectors() and compiler() is not None and pictures > 20_000
+        return has_vectors() and compiler() is not None and pictures > 20_000
     return device.type == "cuda" and pictures > 200_000

@@ -18,14 +18,14 @@ def keep() -> None:
     with contextlib.suppress(OSError, AttributeError):  # musl has no mallopt
         libc = ctypes.CDLL(None)
         libc.mallopt(-4, 0)  # M_MMAP_MAX: no block gets pages of its own
-        libc.mallopt(-1, -1)  # M_TRIM_THRESHOLD: nothing is handed back
+        libc.mallopt(-1, -1)  # M_TRIM_THRESHOLD: nothing is handed back by itself
 
 
 def hand_back() -> None:
     """Give the system what is free now.
 
-    Kept blocks fall into pieces that fit less and less. Once in an epoch this costs one step with
-    new pages, and the peak of a long training is lower (docs/benchmarks.md).
+    What is kept falls into pieces, and some of them fit nothing new. Once in an epoch this costs
+    one step with new pages, and the peak of a long training is lower (docs/benchmarks.md).
     """
     if sys.platform != "linux":
         return

@@ -1,4 +1,4 @@
-"""Attention of a training step on a CPU: attention.cpp, compiled here, with its gradient.
+"""Attention of a training step on a CPU with AVX-512, compiled here, with its gradient.
 
 Written out in PyTorch, a step makes, copies and casts the t x t arrays of every head and picture
 several times over; here they never leave the processor's cache. docs/benchmarks.md has the times.

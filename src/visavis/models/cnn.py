@@ -115,8 +115,8 @@ class CNN(nn.Module):
         For a model in training mode on a CPU.
 
         Args:
-            products_only: leave pooling, norm and GELU to PyTorch; for processors without AVX-512,
-                where it is faster at them.
+            products_only: leave pooling, norm and GELU to PyTorch, which is faster at them on
+                processors without AVX-512.
 
         Raises:
             EnvironmentFault: no C++ compiler, or one that fails; no stage of 32 channels or a

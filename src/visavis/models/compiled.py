@@ -27,8 +27,8 @@ def wide_vectors() -> bool:
     return torch.backends.cpu.get_cpu_capability().startswith("AVX512")
 
 
-def vectors() -> bool:
-    """Whether it has vectors of 8 numbers at least (AVX2)."""
+def has_vectors() -> bool:
+    """Whether the processor has vectors of 8 numbers or more (AVX2, AVX-512)."""
     return wide_vectors() or torch.backends.cpu.get_cpu_capability() == "AVX2"
 
 

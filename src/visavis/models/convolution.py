@@ -145,21 +145,22 @@ class _Fused(torch.autograd.Function):
 def _by_weight(
     parts: Float[Tensor, "1 k6 h m"], gradient: Float[Tensor, "1 d h2 m"], stride: int
 ) -> Float[Tensor, "d k3 3 1"]:
-    """The gradient by the blocks as one matrix product for each row of the filters.
+    """The gradient by the blocks, as one matrix product for each row of the filters.
 
-    In bf16 oneDNN's own is as fast; in float32 it takes up to eight times as long
-    (docs/benchmarks.md).
+    In float32 oneDNN takes up to eight times as long where it has two groups of channels; with
+    bf16 instructions it is as fast (docs/benchmarks.md).
     """
-    read = parts[0].permute(1, 2, 0).unflatten(2, (2, -1))  # h m 2 k
-    by_out = gradient[0].permute(1, 2, 0).unflatten(2, (2, -1))  # h2 m 2 d/2
-    products = []
+    inputs = parts[0].permute(1, 2, 0).unflatten(2, (2, -1))  # h m 2 k3
+    outputs = gradient[0].permute(1, 2, 0).unflatten(2, (2, -1))  # h2 m 2 d/2
+    of_rows = []
     for row in range(3):
-        outside = 1 if row == 0 else 0  # the first row that comes out reads zeros there
-        rows = read[row - 1 + outside * stride :: stride][: len(by_out) - outside]
-        pair = (by_out[outside : outside + len(rows)], rows)
-        by_block, of_block = (rows.flatten(0, 1).transpose(0, 1) for rows in pair)
-        products.append(by_block.mT @ of_block)
-    return torch.stack(products, dim=3).flatten(0, 1).unsqueeze(3)
+        first = 1 if row == 0 else 0  # what comes out there read zeros above the picture
+        read = inputs[row - 1 + first * stride :: stride][: len(outputs) - first]
+        made = outputs[first : first + len(read)]  # the rest read zeros below it
+        of_rows.append(
+            made.flatten(0, 1).permute(1, 2, 0) @ read.flatten(0, 1).transpose(0, 1)  # 2 d/2 k3
+        )
+    return torch.stack(of_rows, dim=3).flatten(0, 1).unsqueeze(3)
 
 
 def _convolved(

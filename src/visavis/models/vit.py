@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from visavis.config import NUM_CLASSES, ViTConfig
-from visavis.errors import EnvironmentFault
 from visavis.models.attention import HEAD_SIZE, attend
 from visavis.models.compiled import library, type_of
 from visavis.models.linear import PairedLinear
@@ -208,30 +207,26 @@ class ViT(nn.Module):
 
         Attention is one call then, and the linear layers of the blocks take half of the products.
 
-        For a model in training mode on a CPU. Hooks on the softmax see nothing of such steps.
+        For a model in training mode on a CPU. Hooks on the softmax see nothing where attention is
+        one call.
 
         Args:
-            products_only: leave attention written out; for processors without AVX-512, where the
-                call takes longer.
+            products_only: leave attention written out, which is faster on processors without
+                AVX-512. It stays so for heads of another size than 16 in any case.
 
         Raises:
-            EnvironmentFault: no C++ compiler, or one that fails; heads of another size than 16, or
-                one block alone, where attention is to be one call.
+            EnvironmentFault: no C++ compiler, or one that fails.
         """
-        blocks = cast(list[Block], self.blocks)
-        size = self.head.in_features // blocks[0].attention.heads
-        if not products_only and len(blocks) == 1:
-            raise EnvironmentFault("a training step reads the last block for the class token alone")
-        if not products_only and size != HEAD_SIZE:
-            raise EnvironmentFault(f"heads are {size} numbers long, not {HEAD_SIZE}")
+        attentions = [block.attention for block in cast(list[Block], self.blocks)]
+        one_call = not products_only and self.head.in_features == HEAD_SIZE * attentions[0].heads
         library("mirror.cpp")
-        if not products_only:
+        if one_call:
             library("attention.cpp")
+        for attention in attentions:
+            attention.fused = one_call
         for module in self.modules():
             if isinstance(module, PairedLinear):
                 module.fused = True
-            if isinstance(module, SelfAttention):
-                module.fused = not products_only
 
     @torch.no_grad()
     def whiten(self, images: Float[Tensor, "n 3 32 32"]) -> None:
