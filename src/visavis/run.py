@@ -31,7 +31,7 @@ from visavis.train import train
 log = logging.getLogger(__name__)
 
 COMPILED_SPEEDUP = 1.35
-"""What compiling gains on a CPU (docs/benchmarks.md); for the estimate only. Not known for GPUs."""
+"""What compiling gains on a CPU: 1.3 to 1.5 times. For the estimate only; not known for GPUs."""
 
 AGAIN = 0.15
 """Share of the explaining that another training takes: for one class, and not measured; likewise.
