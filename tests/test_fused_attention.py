@@ -180,4 +180,7 @@ def test_answers_and_hooks_are_those_of_the_attention_written_out():
 @requires_compiler
 def test_the_vit_of_the_presets_can_be_fused(name):
     for source in ("cifar10", "shapes"):
-        models.build(preset(name, source).vit).fuse()
+        model = models.build(preset(name, source).vit)
+        model.fuse()
+        assert len(model.blocks) > 1  # the last one reads for the class token alone
+        assert all(block.attention.fused for block in model.blocks)
