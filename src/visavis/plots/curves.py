@@ -67,7 +67,7 @@ def reliability(calibration: Mapping[str, Mapping[str, Any]]) -> Figure:
     Args:
         calibration: of each model the `bins` as it is, and `scaled` by its temperature.
     """
-    figure, axes = new_figure(3.6, 3.6)
+    figure, axes = new_figure(3.6, 4.1)
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (3, 3)), zorder=1)
     for model, facts in calibration.items():
         colour = MODEL_COLOURS[model]
@@ -95,7 +95,7 @@ def reliability(calibration: Mapping[str, Mapping[str, Any]]) -> Figure:
     axes.set(xlim=(0, 1.02), ylim=(0, 1.02), aspect="equal")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axes.legend(loc="upper left", fontsize=8)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=8)
     said = "; ".join(
         f"{MODEL_LABELS[model]} mean confidence {facts['as_it_is']['confidence']:.2f}"
         for model, facts in calibration.items()
