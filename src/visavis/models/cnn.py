@@ -127,6 +127,7 @@ class CNN(nn.Module):
         if not worth_it:
             raise EnvironmentFault("no stage has a multiple of 32 channels")
         library("mirror.cpp")
+        library("winograd.cpp")
         if not products_only:
             library("activation.cpp")
         for convolution in worth_it:

@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn.grad import conv2d_input, conv2d_weight
+from torch.nn.grad import conv2d_weight
 
+from visavis.models import winograd
 from visavis.models.compiled import VECTOR, call, empty, type_of
 
 
@@ -73,6 +74,8 @@ class Convolution(nn.Module):
 
     def forward(self, input: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h2 w2"]:
         if self.fused and self.training and (dtype := type_of(input)):
+            if dtype == torch.float32 and self.stride == 1:
+                return _Winograd.apply(input, self.weight)
             weight = self.weight.to(dtype)
             back = _as_filters(transposed(weight.detach())) if self.stride == 1 else None
             return _Fused.apply(input.to(dtype), _as_filters(weight), back, self.stride)
@@ -93,6 +96,26 @@ def transposed(weight: Float[Tensor, "2 d2 k"]) -> Float[Tensor, "2 c2 l"]:
 def _as_filters(weight: Float[Tensor, "2 d2 k"]) -> Float[Tensor, "d k3 3 1"]:
     """One block for each half of the channels of a convolution in two groups."""
     return weight.flatten(0, 1).unflatten(1, (-1, 3)).unsqueeze(3)
+
+
+class _Winograd(torch.autograd.Function):
+    """The convolution of channels-last pictures from its blocks, without a stride, in float32."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Float[Tensor, "n c h w"], weight: Float[Tensor, "2 d2 k"]
+    ) -> Float[Tensor, "n d h w"]:
+        x = x.contiguous(memory_format=torch.channels_last)
+        ctx.save_for_backward(x, weight)
+        return winograd.convolved(x, weight)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Float[Tensor, "n d h w"]) -> tuple[Tensor, Tensor]:
+        x, weight = ctx.saved_tensors
+        gradient = gradient.contiguous(memory_format=torch.channels_last)
+        by_x = winograd.convolved(gradient, transposed(weight))
+        return by_x, winograd.by_weight(x, gradient)
 
 
 class _Fused(torch.autograd.Function):
@@ -135,9 +158,11 @@ class _Fused(torch.autograd.Function):
             by_weight = conv2d_weight(parts, weight.shape, turned, stride, padding, groups=2)
         if back is not None:
             return _convolved(gradient, back, 1), by_weight, None, None
-        by_parts = conv2d_input(parts.shape, weight, turned, stride, padding, groups=2)
-        by_x = empty(x, *x.shape)
+        # Two to four times as fast as conv2d_input, whose result does not lie channels-last.
+        below = (parts.shape[2] + 1) % 2  # a row that only the bottom of a filter reads
+        by_parts = F.conv_transpose2d(turned, weight, None, stride, padding, (below, 0), groups=2)
         by_parts = by_parts.contiguous(memory_format=torch.channels_last)
+        by_x = empty(x, *x.shape)
         _call("gather", by_parts, by_x, x.shape, ctx.stride)
         return by_x, by_weight, None, None
 
