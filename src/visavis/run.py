@@ -4,6 +4,7 @@ Reads and writes what the stages do, and experiment.json. A stage whose last fil
 done again.
 """
 
+import contextlib
 import dataclasses
 import logging
 from pathlib import Path
@@ -18,11 +19,12 @@ from visavis.compare import compare
 from visavis.config import MODEL_NAMES, Experiment, ModelConfig, Preset, to_json
 from visavis.crosstest import crosstest
 from visavis.data import Dataset
-from visavis.errors import CheckpointError
+from visavis.errors import CheckpointError, EnvironmentFault
 from visavis.evaluate import evaluate
 from visavis.explain import explain, explain_again
 from visavis.explain.cost import answers
 from visavis.heatmaps import checksums
+from visavis.models.compiled import wide_vectors
 from visavis.presets import preset
 from visavis.provenance import differences
 from visavis.report import figures, report
@@ -30,15 +32,12 @@ from visavis.train import train
 
 log = logging.getLogger(__name__)
 
-COMPILED_SPEEDUP = 1.35
-"""What compiling gains on a CPU: 1.3 to 1.5 times. For the estimate only; not known for GPUs."""
-
 AGAIN = 0.15
-"""Share of the explaining that another training takes: for one class, and not measured; likewise.
-"""
+"""Share of the explaining that another training takes: for one class, and not measured; for the
+estimate only."""
 
 ANSWERS_PER_STEP = 2.5
-"""Pictures that are answered in the time of training on one; for the estimate only."""
+"""Pictures that are answered in the time of training on one, uncompiled; for the estimate only."""
 
 
 def run(out: Path, experiment: Experiment, preset_name: str, dataset: Dataset) -> Path:
@@ -160,7 +159,6 @@ def _tell_duration(out: Path, experiment: Experiment, preset_name: str, dataset:
         """Of the whole plan, or of what is not done in `folder`."""
         total = 0.0
         for name in MODEL_NAMES:
-            step = _seconds_per_picture(name, plan, device)
             optim = plan.model(name).optim
             first = 0
             done = runs.HEATMAPS if folder in again else runs.EXPLANATIONS
@@ -169,13 +167,14 @@ def _tell_duration(out: Path, experiment: Experiment, preset_name: str, dataset:
                 first = len(runs.read_history(folder / name))
             if folder is not None and (folder / name / runs.TRAINING).exists():
                 first = optim.epochs
-            faster = device.type == "cpu" and hardware.use_compile(
+            fused = device.type == "cpu" and hardware.use_compile(
                 plan.train, device, name, pictures=pictures * optim.epochs
             )
-            work = optim.effort(first) * pictures
-            total += work * step / (COMPILED_SPEEDUP if faster else 1)
+            plain = _seconds_per_picture(name, plan, device, fused=False)
+            step = _seconds_per_picture(name, plan, device, fused=True) if fused else plain
+            total += optim.effort(first) * pictures * step
             share = AGAIN if folder in again else 1
-            total += 0 if explained else share * answers(name, plan) * step / ANSWERS_PER_STEP
+            total += 0 if explained else share * answers(name, plan) * plain / ANSWERS_PER_STEP
         return total
 
     total = seconds(experiment, out) + sum(seconds(experiment, folder) for folder in again)
@@ -189,11 +188,20 @@ def _tell_duration(out: Path, experiment: Experiment, preset_name: str, dataset:
     log.info("%s%s", message, f" ({', '.join(others)})" if others else "")
 
 
-def _seconds_per_picture(name: str, experiment: Experiment, device: torch.device) -> float:
-    """Training seconds per picture, not compiled, from a few small steps of a fresh model."""
+def _seconds_per_picture(
+    name: str, experiment: Experiment, device: torch.device, *, fused: bool
+) -> float:
+    """Training seconds per picture, from a few small steps of a fresh model.
+
+    Args:
+        fused: with what training compiles on a CPU; torch.compile's gain on a GPU is not known.
+    """
     config: ModelConfig = experiment.model(name)
     with torch.random.fork_rng():
         model = hardware.place(models.build(config), device).train()
+    if fused:
+        with contextlib.suppress(EnvironmentFault):  # training says so
+            model.fuse(products_only=not wide_vectors())
     images = torch.rand(64, 3, 32, 32, device=device).contiguous(memory_format=torch.channels_last)
     labels = torch.zeros(64, dtype=torch.int64, device=device)
     bf16 = hardware.use_bf16(experiment.train, device)
