@@ -10,25 +10,38 @@ from visavis.models import attention
 from visavis.presets import preset
 
 
-def written_out(qkv, bias):
+def turned(x):
+    """From halves of the channels to sums and differences of their pairs, or back."""
+    one, other = x
+    return torch.stack([one + other, one - other]) / 2**0.5
+
+
+def written_out(qkv, added, bias):
     """softmax(q k^T / sqrt(16) + bias) v, heads beside one another, each half with its q, k, v."""
-    halves = qkv.unflatten(2, (2, 3, len(bias) // 2, 16))
-    q, k, v = halves.permute(3, 0, 2, 4, 1, 5).flatten(2, 3)
+    heads, t, _ = bias.shape
+    halves = turned(qkv) + added.view(2, 1, -1)
+    q, k, v = halves.view(2, -1, t, 3, heads // 2, 16).permute(3, 1, 0, 4, 2, 5).flatten(2, 3)
     weights = (q @ k.mT / 4 + bias).softmax(dim=-1)
-    return (weights @ v).transpose(1, 2).flatten(2)
+    read = (weights @ v).unflatten(1, (2, -1))  # n 2 heads/2 t 16
+    return turned(read.permute(1, 0, 3, 2, 4).flatten(3).flatten(1, 2))
 
 
-def results(function, qkv, bias, gradient):
-    """What it returns, and both gradients, in float64."""
-    qkv, bias = (x.detach().clone().requires_grad_() for x in (qkv, bias))
-    read = function(qkv, bias)
+def results(function, qkv, added, bias, gradient):
+    """What it returns, and the gradients, in float64."""
+    arrays = [x.detach().clone().requires_grad_() for x in (qkv, added, bias)]
+    read = function(*arrays)
     read.backward(gradient.to(read.dtype))
-    return [x.double() for x in (read.detach(), qkv.grad, bias.grad)]
+    return [x.double() for x in (read.detach(), *(array.grad for array in arrays))]
+
+
+def exact_results(qkv, added, bias, gradient):
+    return results(written_out, qkv.double(), added.double(), bias.double(), gradient)
 
 
 def drawn(n, t, heads, scale=2.0):
     generator = torch.Generator().manual_seed(0)
-    shapes = ((n, t, 3 * heads * 16), (heads, t, t), (n, t, heads * 16))
+    half = heads * 8
+    shapes = ((2, n * t, 3 * half), (6 * half,), (heads, t, t), (2, n * t, half))
     return [scale * torch.randn(shape, generator=generator) for shape in shapes]
 
 
@@ -43,36 +56,36 @@ def gradients(model):
     ("n", "t", "heads"), [(3, 37, 12), (17, 65, 4), (1, 1, 2), (33, 5, 2), (2, 16, 6), (2, 257, 2)]
 )
 def test_the_kernel_agrees_with_float64(n, t, heads):
-    qkv, bias, gradient = drawn(n, t, heads)
-    exact = results(written_out, qkv.double(), bias.double(), gradient)
-    for found, expected in zip(results(attention.attend, qkv, bias, gradient), exact, strict=True):
-        torch.testing.assert_close(
-            found, expected, rtol=1e-5, atol=1e-5 * gradient.abs().max().item()
-        )
+    arrays = drawn(n, t, heads)
+    found, expected = results(attention.attend, *arrays), exact_results(*arrays)
+    atol = 1e-5 * arrays[3].abs().max().item()
+    for i in (0, 1, 3):
+        torch.testing.assert_close(found[i], expected[i], rtol=1e-5, atol=atol)
+    assert distance(found[2], expected[2]) < 1e-5  # a sum over all tokens, zero for keys
 
 
 @requires_compiler
 def test_in_bf16_the_kernel_is_as_exact_as_products_written_out():
-    qkv, bias, gradient = drawn(8, 37, 4)
+    qkv, added, bias, gradient = drawn(8, 37, 4)
     qkv, gradient = qkv.bfloat16(), gradient.bfloat16()
-    exact = results(written_out, qkv.double(), bias.double(), gradient)
-    usual = results(written_out, qkv, bias.bfloat16(), gradient)
-    for found, other, expected in zip(
-        results(attention.attend, qkv, bias, gradient), usual, exact, strict=True
-    ):
-        assert distance(found, expected) < min(0.01, distance(other, expected))
+    exact = exact_results(qkv, added, bias, gradient)
+    usual = results(written_out, qkv, added.bfloat16(), bias.bfloat16(), gradient)
+    found = results(attention.attend, qkv, added, bias, gradient)
+    for one, other, expected in zip(found, usual, exact, strict=True):
+        assert distance(one, expected) < min(0.01, distance(other, expected))
 
 
 @requires_compiler
 def test_large_scores_do_not_overflow_and_nan_is_not_hidden():
-    qkv, bias, gradient = drawn(1, 5, 2, scale=300.0)
-    exact = results(written_out, qkv.double(), bias.double(), gradient)
-    for found, expected in zip(results(attention.attend, qkv, bias, gradient), exact, strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-3)
-    qkv[0, 2, 3] = float("nan")  # a query of token 2
-    read = attention.attend(qkv, bias)
-    assert read[0, 2, :16].isnan().all()
-    assert read[0, [0, 1, 3, 4]].isfinite().all()
+    qkv, added, bias, gradient = drawn(1, 5, 2, scale=300.0)
+    exact = exact_results(qkv, added, bias, gradient)
+    found = results(attention.attend, qkv, added, bias, gradient)
+    for one, expected in zip(found, exact, strict=True):
+        torch.testing.assert_close(one, expected, rtol=1e-5, atol=1e-3)
+    qkv[0, 2, 3] = float("nan")  # in the queries of token 2
+    read = attention.attend(qkv, added, bias)
+    assert read[:, 2].isnan().all()
+    assert read[:, [0, 1, 3, 4]].isfinite().all()
 
 
 @requires_compiler
@@ -95,11 +108,11 @@ def test_what_the_kernel_does_not_have_is_written_out():
 
 
 def test_other_heads_are_refused():
-    qkv, bias, _ = drawn(1, 5, 2)
+    qkv, added, bias, _ = drawn(1, 5, 2)
     with pytest.raises(ValueError, match="heads of 16"):
-        attention.attend(qkv, bias[:1])
+        attention.attend(qkv, added, bias[:1])
     with pytest.raises(ValueError, match="heads of 16"):
-        attention.attend(qkv[:, :, :48], bias[:1])  # an odd number of heads
+        attention.attend(qkv[:, :, :24], added[:48], bias[:1])  # an odd number of heads
 
 
 @requires_compiler
@@ -115,9 +128,7 @@ def test_a_compiled_step_agrees_with_the_plain_one_in_float32(bf16, tolerances, 
 
     def step():
         model.zero_grad()
-        with torch.autocast(
-            "cpu", torch.bfloat16, enabled=model.blocks[0].attention.fused and bf16
-        ):
+        with torch.autocast("cpu", torch.bfloat16, enabled=model.blocks[0].fused and bf16):
             logits = model(images).float()
         logits.square().sum().backward()
         return logits.detach(), gradients(model)
@@ -183,4 +194,4 @@ def test_the_vit_of_the_presets_can_be_fused(name):
         model = models.build(preset(name, source).vit)
         model.fuse()
         assert len(model.blocks) > 1  # the last one reads for the class token alone
-        assert all(block.attention.fused for block in model.blocks)
+        assert all(block.fused for block in model.blocks)

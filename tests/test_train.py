@@ -105,7 +105,7 @@ def test_what_is_compiled_beside_the_products_is_for_avx512(monkeypatch, capabil
     )
     assert _fused(cnn, "cnn") and _fused(vit, "vit")
     assert cnn.stages[1].conv1.fused and vit.blocks[0].feed_forward.expand.fused
-    assert cnn.stages[1].fused is vit.blocks[0].attention.fused is one_call
+    assert cnn.stages[1].fused is vit.blocks[0].fused is one_call
 
 
 def test_free_memory_is_handed_back_once_in_an_epoch(tmp_path, monkeypatch):

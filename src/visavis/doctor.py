@@ -133,7 +133,7 @@ def _compiler(name: str) -> Check:
         return Check(name, "warn", "none; training steps are not compiled", advice)
     try:
         for source in get_args(Source):
-            if wide_vectors() or source not in ("activation.cpp", "attention.cpp"):  # for AVX-512
+            if wide_vectors() or source in ("mirror.cpp", "winograd.cpp"):  # the rest: AVX-512
                 library(source)
     except EnvironmentFault as fault:
         return Check(name, "warn", str(fault), "training goes on without it, more slowly")

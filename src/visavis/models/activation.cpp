@@ -3,8 +3,7 @@
 // Pictures lie as PyTorch's channels-last has them, n h w channels, in bf16 or float32; the channels
 // are a multiple of SIZE. Sums are float32.
 
-#include <vector>
-
+#include "sums.h"
 #include "vectors.h"
 
 namespace {
@@ -90,13 +89,9 @@ void unpool(const Number* gradient, const uint16_t* which, Number* by_x, Windows
     }
 }
 
-// Sums over a number of pixels are taken chunk by chunk, so that threads change no bit.
-constexpr int CHUNKS = 64;
-
 struct Pixels {
     int64_t count;
     int channels;
-    int64_t first(int chunk) const { return count * chunk / CHUNKS; }
 };
 
 // Call `each`(place of the number, its channel) for the first of every SIZE numbers.
@@ -112,39 +107,14 @@ void go_through(Pixels pixels, int threads, Each each) {
 template <typename Each>
 void add_up(Pixels pixels, float* sums, int threads, Each each) {
     const int channels = pixels.channels;
-    std::vector<float> parts((size_t)CHUNKS * 2 * channels);
-#pragma omp parallel for schedule(static) num_threads(threads)
-    for (int chunk = 0; chunk < CHUNKS; chunk++) {
-        float* part = parts.data() + (size_t)chunk * 2 * channels;
-        for (int64_t pixel = pixels.first(chunk); pixel < pixels.first(chunk + 1); pixel++)
-            for (int c = 0; c < channels; c += SIZE) {
-                Vector one = load(part + c), other = load(part + channels + c);
-                each(pixel * channels + c, c, one, other);
-                store(one, part + c);
-                store(other, part + channels + c);
-            }
-    }
-    for (int i = 0; i < 2 * channels; i++) {
-        double total = 0;
-        for (int chunk = 0; chunk < CHUNKS; chunk++) total += parts[(size_t)chunk * 2 * channels + i];
-        sums[i] = (float)total;
-    }
-}
-
-// The share of a normal distribution below z, to about 1e-7, and its density there.
-// Abramowitz & Stegun 1964, 7.1.26.
-inline void normal(Vector z, Vector& below, Vector& density) {
-    const Vector size = z < 0.0f ? -z : z;
-    const Vector e = exponential(z * z * -0.5f);
-    const Vector t = 1.0f / (1.0f + 0.23164190f * size);  // 0.3275911 / sqrt 2
-    Vector tail = Vector{} + 0.5307027145f;
-    tail = tail * t - 0.7265760135f;
-    tail = tail * t + 0.7107068705f;
-    tail = tail * t - 0.142248368f;
-    tail = tail * t + 0.127414796f;
-    tail = tail * t * e;  // beyond |z|
-    below = z < 0.0f ? tail : 1.0f - tail;
-    density = 0.39894228f * e;
+    sum_up(pixels.count, 2 * channels, sums, threads, [=](int64_t pixel, float* part) {
+        for (int c = 0; c < channels; c += SIZE) {
+            Vector one = load(part + c), other = load(part + channels + c);
+            each(pixel * channels + c, c, one, other);
+            store(one, part + c);
+            store(other, part + channels + c);
+        }
+    });
 }
 
 // Sums of x - shift and of its square, by channels.

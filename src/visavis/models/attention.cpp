@@ -2,12 +2,14 @@
 //
 // One picture and head at a time: its 3 x t x 16 queries, keys and values and its t x t weights stay
 // in the processor's cache, in float32, and the weights are computed again in the backward pass.
-// Arrays that come and go lie as PyTorch has them:
+// Heads come in pairs, those of the first half with those of the second; what is read and written
+// are the sums of a pair and the differences, as planes.cpp has them:
 //
-//     qkv      n t 2 3 heads/2 16   bf16 or float32; each half of the heads has its own q, k, v
-//     bias     heads t t        float32
-//     read     n t heads 16     as qkv
-//     softmax  n heads t 2      float32; of each row its largest score, and 1 / its denominator
+//     qkv      2 n t 3 heads/2 16   bf16 or float32
+//     added    2 3 heads/2 16       float32, to each token's queries, keys and values
+//     bias     heads t t            float32
+//     read     2 n t heads/2 16     as qkv
+//     softmax  n heads t 2          float32; of each row its largest score, and 1 / its denominator
 //
 // `omp` is what PyTorch itself uses.
 
@@ -21,40 +23,20 @@ namespace {
 constexpr int ROWS = 8;   // tokens whose sums are in registers at once
 constexpr float SCALE = 0.25f;  // 1 / sqrt(SIZE)
 constexpr float MASKED = -1e30f;
-
-// All numbers of a vector added up, or the largest of them: halves, quarters and so on by pairs.
-template <bool ADDED, int COUNT>
-float reduce(const float* from) {
-    if constexpr (COUNT == 1) {
-        return from[0];
-    } else {
-        typedef float Half __attribute__((vector_size(2 * COUNT)));
-        Half low, high;
-        std::memcpy(&low, from, sizeof low);
-        std::memcpy(&high, from + COUNT / 2, sizeof high);
-        low = ADDED ? low + high : (low > high ? low : high);
-        float numbers[COUNT / 2];
-        std::memcpy(numbers, &low, sizeof low);
-        return reduce<ADDED, COUNT / 2>(numbers);
-    }
-}
-
-float sum(Vector x) { return reduce<true, SIZE>((const float*)&x); }
-
-float maximum(Vector x) { return reduce<false, SIZE>((const float*)&x); }
+constexpr float ROOT = 0.70710678f;  // sqrt(1 / 2)
 
 // One picture and head, and room for what is computed of it. `padded` tokens fill whole vectors.
 struct Head {
     const int tokens, padded, vectors;
-    std::vector<Vector> q, k, v, dread;         // padded of each; past the last token zeros
+    std::vector<Vector> q, k, v, by_read;         // padded of each; past the last token zeros
     std::vector<Vector> k_columns, v_columns;   // SIZE x vectors
-    std::vector<Vector> weights, dscores;       // padded x vectors
+    std::vector<Vector> weights, by_scores;       // padded x vectors
 
     explicit Head(int t)
         : tokens(t), padded((t + SIZE - 1) / SIZE * SIZE), vectors(padded / SIZE),
-          q(padded), k(padded), v(padded), dread(padded),
+          q(padded), k(padded), v(padded), by_read(padded),
           k_columns(padded), v_columns(padded),
-          weights(padded * vectors), dscores(padded * vectors) {}
+          weights(padded * vectors), by_scores(padded * vectors) {}
 
     // The biases of one head after another, padded x vectors each. What is past the last token is
     // masked, so that its weight is 0.
@@ -67,9 +49,26 @@ struct Head {
         return to;
     }
 
+    // One head of a pair, with what is added to it; the planes lie `apart` numbers from each other.
     template <typename Number>
-    void read_rows(const Number* from, int stride, float scale, std::vector<Vector>& to) {
-        for (int i = 0; i < tokens; i++) to[i] = load(from + (int64_t)i * stride) * scale;
+    void read_rows(const Number* sums, int64_t apart, int stride, bool second, Vector added,
+                   float scale, std::vector<Vector>& to) {
+        for (int i = 0; i < tokens; i++) {
+            const Number* from = sums + (int64_t)i * stride;
+            const Vector s = load(from), a = load(from + apart);
+            to[i] = (ROOT * (second ? s - a : s + a) + added) * scale;
+        }
+    }
+
+    // Both heads of a pair.
+    template <typename Number>
+    void write_rows(const Vector* first, const Vector* second, Number* sums, int64_t apart,
+                    int stride) const {
+        for (int i = 0; i < tokens; i++) {
+            Number* to = sums + (int64_t)i * stride;
+            store(ROOT * (first[i] + second[i]), to);
+            store(ROOT * (first[i] - second[i]), to + apart);
+        }
     }
 
     void transpose(const std::vector<Vector>& rows, std::vector<Vector>& columns) {
@@ -107,140 +106,161 @@ struct Head {
     }
 };
 
-// Where the queries of a head begin among the numbers of a token.
-int in_token(int head, int heads) {
-    const int pairs = heads / 2;
-    return (head / pairs * 3 * pairs + head % pairs) * SIZE;
-}
-
 template <typename Number>
-void forward(const Number* qkv, const float* bias, Number* read, float* softmax, int n, int t,
-             int heads, int chunks, int threads) {
-    const int width = heads * SIZE, half = width / 2;
+void forward(const Number* qkv, const float* added, const float* bias, Number* read,
+             float* softmax, int n, int t, int heads, int chunks, int threads) {
+    const int pairs = heads / 2, half = pairs * SIZE;
+    const int64_t plane = (int64_t)n * t * half;
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int chunk = 0; chunk < chunks; chunk++) {
         Head now(t);
         const std::vector<Vector> padded = now.pad(bias, heads);
-        for (int task = 0; task < (n - chunk + chunks - 1) / chunks * heads; task++) {
-            const int head = task % heads, picture = task / heads * chunks + chunk;
-            const Vector* biases = &padded[head * now.padded * now.vectors];
-            const Number* from = qkv + (int64_t)picture * t * 3 * width + in_token(head, heads);
-            now.read_rows(from, 3 * width, SCALE, now.q);
-            now.read_rows(from + half, 3 * width, 1, now.k);
-            now.read_rows(from + 2 * half, 3 * width, 1, now.v);
-            now.transpose(now.k, now.k_columns);
-            for (int row = 0; row < t; row += ROWS) {
-                Vector* weights = &now.weights[row * now.vectors];
-                now.products(row, now.q, now.k_columns, &biases[row * now.vectors], weights);
-                float totals[ROWS];
-                for (int r = 0; r < ROWS; r++) {
-                    Vector* scores = weights + r * now.vectors;
-                    Vector highest = scores[0];
-                    for (int j = 1; j < now.vectors; j++)
-                        highest = scores[j] > highest ? scores[j] : highest;
-                    const float top = maximum(highest);
-                    Vector total{};
-                    for (int j = 0; j < now.vectors; j++)
-                        total += scores[j] = exponential(scores[j] - top);
-                    totals[r] = sum(total);
-                    if (row + r < t) {
-                        float* kept = softmax + (((int64_t)picture * heads + head) * t + row + r) * 2;
-                        kept[0] = top;
-                        kept[1] = 1 / totals[r];
+        std::vector<Vector> made[2] = {now.q, now.q};
+        for (int task = 0; task < (n - chunk + chunks - 1) / chunks * pairs; task++) {
+            const int pair = task % pairs, picture = task / pairs * chunks + chunk;
+            const int64_t place = (int64_t)picture * t * half + pair * SIZE;
+            const Number* from = qkv + (int64_t)picture * t * 3 * half + pair * SIZE;
+            for (int second = 0; second < 2; second++) {
+                const int head = second * pairs + pair;
+                const Vector* biases = &padded[head * now.padded * now.vectors];
+                const float* to_add = added + second * 3 * half + pair * SIZE;
+                const auto get_rows = [&](int which, float scale, std::vector<Vector>& to) {
+                    now.read_rows(from + which * half, 3 * plane, 3 * half, second,
+                                  load(to_add + which * half), scale, to);
+                };
+                get_rows(0, SCALE, now.q);
+                get_rows(1, 1, now.k);
+                get_rows(2, 1, now.v);
+                now.transpose(now.k, now.k_columns);
+                for (int row = 0; row < t; row += ROWS) {
+                    Vector* weights = &now.weights[row * now.vectors];
+                    now.products(row, now.q, now.k_columns, &biases[row * now.vectors], weights);
+                    float totals[ROWS];
+                    for (int r = 0; r < ROWS; r++) {
+                        Vector* scores = weights + r * now.vectors;
+                        Vector highest = scores[0];
+                        for (int j = 1; j < now.vectors; j++)
+                            highest = scores[j] > highest ? scores[j] : highest;
+                        const float top = maximum(highest);
+                        Vector total{};
+                        for (int j = 0; j < now.vectors; j++)
+                            total += scores[j] = exponential(scores[j] - top);
+                        totals[r] = sum(total);
+                        if (row + r < t) {
+                            const int64_t at = ((int64_t)picture * heads + head) * t + row + r;
+                            softmax[2 * at] = top;
+                            softmax[2 * at + 1] = 1 / totals[r];
+                        }
                     }
+                    Vector* sums = &made[second][row];
+                    now.combine((float*)weights, now.padded, 1, now.v, sums);
+                    for (int r = 0; r < ROWS; r++) sums[r] /= totals[r];
                 }
-                Vector sums[ROWS];
-                now.combine((float*)weights, now.padded, 1, now.v, sums);
-                for (int r = 0; r < ROWS && row + r < t; r++)
-                    store(sums[r] / totals[r],
-                          read + ((int64_t)picture * t + row + r) * width + head * SIZE);
             }
+            now.write_rows(made[0].data(), made[1].data(), read + place, plane, half);
         }
     }
 }
 
-// dbias is chunks x heads x t x t: each chunk's own sum, so that the order of summation, and with
-// it every bit, is the same whatever the number of threads.
+// by_added and by_bias have one part for each chunk, its own sum, so that the order of summation, and
+// with it every bit, is the same whatever the number of threads.
 template <typename Number>
-void backward(const Number* qkv, const float* bias, const float* softmax, const Number* dread,
-              Number* dqkv, float* dbias, int n, int t, int heads, int chunks, int threads) {
-    const int width = heads * SIZE, half = width / 2;
+void backward(const Number* qkv, const float* added, const float* bias, const float* softmax,
+              const Number* by_read, Number* by_qkv, float* by_added, float* by_bias, int n, int t,
+              int heads, int chunks, int threads) {
+    const int pairs = heads / 2, half = pairs * SIZE;
+    const int64_t plane = (int64_t)n * t * half;
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int chunk = 0; chunk < chunks; chunk++) {
         Head now(t);
         const std::vector<Vector> padded = now.pad(bias, heads);
-        std::vector<Vector> summed(padded.size());
-        for (int task = 0; task < (n - chunk + chunks - 1) / chunks * heads; task++) {
-            const int head = task % heads, picture = task / heads * chunks + chunk;
-            const int64_t first = (int64_t)head * now.padded * now.vectors;
-            const Vector* biases = &padded[first];
-            const int64_t place = (int64_t)picture * t * 3 * width + in_token(head, heads);
-            const Number* from = qkv + place;
-            now.read_rows(from, 3 * width, SCALE, now.q);
-            now.read_rows(from + half, 3 * width, 1, now.k);
-            now.read_rows(from + 2 * half, 3 * width, 1, now.v);
-            now.read_rows(dread + (int64_t)picture * t * width + head * SIZE, width, 1, now.dread);
-            now.transpose(now.k, now.k_columns);
-            now.transpose(now.v, now.v_columns);
-            const float* kept = softmax + ((int64_t)picture * heads + head) * t * 2;
-            for (int row = 0; row < t; row += ROWS) {
-                Vector* weights = &now.weights[row * now.vectors];
-                Vector* dscores = &now.dscores[row * now.vectors];
-                now.products(row, now.q, now.k_columns, &biases[row * now.vectors], weights);
-                now.products(row, now.dread, now.v_columns, nullptr, dscores);
-                for (int r = 0; r < ROWS && row + r < t; r++) {
-                    Vector* w = weights + r * now.vectors;
-                    Vector* d = dscores + r * now.vectors;
-                    Vector* s = &summed[first + (row + r) * now.vectors];
-                    const float top = kept[2 * (row + r)], share = kept[2 * (row + r) + 1];
-                    Vector total{};
-                    for (int j = 0; j < now.vectors; j++) {
-                        w[j] = exponential(w[j] - top) * share;
-                        total += w[j] * d[j];
+        std::vector<Vector> summed(padded.size()), summed_added(2 * 3 * pairs);
+        std::vector<Vector> made[2][3];  // of both heads by queries, keys and values
+        for (auto& of_head : made)
+            for (auto& rows : of_head) rows = now.q;
+        for (int task = 0; task < (n - chunk + chunks - 1) / chunks * pairs; task++) {
+            const int pair = task % pairs, picture = task / pairs * chunks + chunk;
+            const int64_t place = (int64_t)picture * t * 3 * half + pair * SIZE;
+            for (int second = 0; second < 2; second++) {
+                const int head = second * pairs + pair;
+                const int64_t first = (int64_t)head * now.padded * now.vectors;
+                const Vector* biases = &padded[first];
+                const float* to_add = added + second * 3 * half + pair * SIZE;
+                const auto get_rows = [&](int which, float scale, std::vector<Vector>& to) {
+                    now.read_rows(qkv + place + which * half, 3 * plane, 3 * half, second,
+                                  load(to_add + which * half), scale, to);
+                };
+                get_rows(0, SCALE, now.q);
+                get_rows(1, 1, now.k);
+                get_rows(2, 1, now.v);
+                now.read_rows(by_read + (int64_t)picture * t * half + pair * SIZE, plane, half,
+                              second, Vector{}, 1, now.by_read);
+                now.transpose(now.k, now.k_columns);
+                now.transpose(now.v, now.v_columns);
+                const float* kept = softmax + ((int64_t)picture * heads + head) * t * 2;
+                for (int row = 0; row < t; row += ROWS) {
+                    Vector* weights = &now.weights[row * now.vectors];
+                    Vector* by_scores = &now.by_scores[row * now.vectors];
+                    now.products(row, now.q, now.k_columns, &biases[row * now.vectors], weights);
+                    now.products(row, now.by_read, now.v_columns, nullptr, by_scores);
+                    for (int r = 0; r < ROWS && row + r < t; r++) {
+                        Vector* w = weights + r * now.vectors;
+                        Vector* d = by_scores + r * now.vectors;
+                        Vector* s = &summed[first + (row + r) * now.vectors];
+                        const float top = kept[2 * (row + r)], share = kept[2 * (row + r) + 1];
+                        Vector total{};
+                        for (int j = 0; j < now.vectors; j++) {
+                            w[j] = exponential(w[j] - top) * share;
+                            total += w[j] * d[j];
+                        }
+                        const float mean = sum(total);
+                        for (int j = 0; j < now.vectors; j++) {
+                            d[j] = w[j] * (d[j] - mean);
+                            s[j] += d[j];
+                        }
                     }
-                    const float mean = sum(total);
-                    for (int j = 0; j < now.vectors; j++) {
-                        d[j] = w[j] * (d[j] - mean);
-                        s[j] += d[j];
-                    }
+                    Vector* by_q = &made[second][0][row];
+                    now.combine((float*)by_scores, now.padded, 1, now.k, by_q);
+                    for (int r = 0; r < ROWS; r++) by_q[r] *= SCALE;
                 }
-                Vector sums[ROWS];
-                now.combine((float*)dscores, now.padded, 1, now.k, sums);
-                for (int r = 0; r < ROWS && row + r < t; r++)
-                    store(sums[r] * SCALE, dqkv + place + (int64_t)(row + r) * 3 * width);
-            }
-            for (int row = 0; row < t; row += ROWS) {  // of the tokens that are read
-                Vector dk[ROWS], dv[ROWS];
-                now.combine((float*)now.dscores.data() + row, 1, now.padded, now.q, dk);
-                now.combine((float*)now.weights.data() + row, 1, now.padded, now.dread, dv);
-                for (int r = 0; r < ROWS && row + r < t; r++) {
-                    Number* to = dqkv + place + (int64_t)(row + r) * 3 * width;
-                    store(dk[r], to + half);
-                    store(dv[r], to + 2 * half);
+                for (int row = 0; row < t; row += ROWS) {  // of the tokens that are read
+                    now.combine((float*)now.by_scores.data() + row, 1, now.padded, now.q,
+                                &made[second][1][row]);
+                    now.combine((float*)now.weights.data() + row, 1, now.padded, now.by_read,
+                                &made[second][2][row]);
                 }
+                for (int which = 0; which < 3; which++)
+                    for (int i = 0; i < t; i++)
+                        summed_added[(second * 3 + which) * pairs + pair] += made[second][which][i];
             }
+            for (int which = 0; which < 3; which++)
+                now.write_rows(made[0][which].data(), made[1][which].data(),
+                               by_qkv + place + which * half, 3 * plane, 3 * half);
         }
-        float* to = dbias + (int64_t)chunk * heads * t * t;
+        std::memcpy(by_added + (int64_t)chunk * 6 * half, summed_added.data(), 4 * 6 * half);
+        float* to = by_bias + (int64_t)chunk * heads * t * t;
         for (int row = 0; row < heads * t; row++) {
-            const int place = row / t * now.padded + row % t;
-            std::memcpy(to + row * t, (const float*)summed.data() + place * now.padded, 4 * t);
+            const int at = row / t * now.padded + row % t;
+            std::memcpy(to + row * t, (const float*)summed.data() + at * now.padded, 4 * t);
         }
     }
 }
 
 }  // namespace
 
-#define FOR(NUMBER, NAME)                                                                        \
-    extern "C" void forward_##NAME(const NUMBER* qkv, const float* bias, NUMBER* read,           \
-                                   float* softmax, int n, int t, int heads, int chunks,          \
-                                   int threads) {                                                \
-        forward(qkv, bias, read, softmax, n, t, heads, chunks, threads);                         \
-    }                                                                                            \
-    extern "C" void backward_##NAME(const NUMBER* qkv, const float* bias, const float* softmax,  \
-                                    const NUMBER* dread, NUMBER* dqkv, float* dbias, int n,      \
-                                    int t, int heads, int chunks, int threads) {                 \
-        backward(qkv, bias, softmax, dread, dqkv, dbias, n, t, heads, chunks, threads);          \
+#define FUNCTIONS(NAME, T)                                                                         \
+    void forward_##NAME(const T* qkv, const float* added, const float* bias, T* read,              \
+                        float* softmax, int n, int t, int heads, int chunks, int threads) {        \
+        forward(qkv, added, bias, read, softmax, n, t, heads, chunks, threads);                    \
+    }                                                                                              \
+    void backward_##NAME(const T* qkv, const float* added, const float* bias,                      \
+                         const float* softmax, const T* by_read, T* by_qkv, float* by_added,       \
+                         float* by_bias, int n, int t, int heads, int chunks, int threads) {       \
+        backward(qkv, added, bias, softmax, by_read, by_qkv, by_added, by_bias, n, t, heads,       \
+                 chunks, threads);                                                                 \
     }
 
-FOR(float, float32)
-FOR(Bf16, bfloat16)
+extern "C" {
+FUNCTIONS(float32, float)
+FUNCTIONS(bfloat16, Bf16)
+}

@@ -21,14 +21,21 @@ CHUNKS = 16
 
 
 def attend(
-    qkv: Float[Tensor, "n t three_width"], bias: Float[Tensor, "heads t t"]
-) -> Float[Tensor, "n t width"]:
-    """What each token reads: softmax(q k^T / 4 + bias) v, heads beside one another.
+    qkv: Float[Tensor, "2 nt three_half"],
+    added: Float[Tensor, " three_width"],
+    bias: Float[Tensor, "heads t t"],
+) -> Float[Tensor, "2 nt half"]:
+    """What each token reads: softmax(q k^T / 4 + bias) v.
 
     Args:
-        qkv: queries, keys and values of the first half of the heads, and then of the second, each
-            heads / 2 x HEAD_SIZE numbers; bf16 or float32, on a CPU.
+        qkv: queries, keys and values, each heads / 2 x HEAD_SIZE numbers: the sums of the first
+            half of the heads and the second, and the differences, see `PairedLinear`; of all tokens
+            of one picture after another. bf16 or float32, on a CPU.
+        added: to the queries, keys and values of the first half of the heads, and of the second.
         bias: row reads, column is read.
+
+    Returns:
+        Sums and differences as well, heads beside one another.
 
     Raises:
         EnvironmentFault: the kernel cannot be compiled.
@@ -37,33 +44,35 @@ def attend(
     Source: Vaswani et al. 2017, equation 1; as in Dao et al. 2022 (FlashAttention, arXiv
     2205.14135), the weights are computed anew in the backward pass.
     """
-    t, heads = qkv.shape[1], len(bias)
-    fits = qkv.shape[2] == 3 * HEAD_SIZE * heads and bias.shape[1:] == (t, t) and heads % 2 == 0
-    if not fits or type_of(qkv) is None:
+    heads, t, _ = bias.shape
+    fits = 2 * qkv.shape[2] == len(added) == 3 * HEAD_SIZE * heads and heads % 2 == 0
+    if not (fits and qkv.shape[1] % t == 0 and bias.shape[2] == t) or type_of(qkv) is None:
         raise ValueError(
             f"not {heads} heads of {HEAD_SIZE} and a bias of {t} x {t} tokens on a CPU: "
             f"{tuple(qkv.shape)}, {tuple(bias.shape)}, {qkv.dtype}, {qkv.device}"
         )
-    return _Attend.apply(qkv.contiguous(), bias.float().contiguous())
+    return _Attend.apply(qkv.contiguous(), added.float(), bias.float().contiguous())
 
 
 class _Attend(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, qkv: Tensor, bias: Tensor) -> Tensor:
-        n, t, three_width = qkv.shape
-        read = qkv.new_empty(n, t, three_width // 3)
-        softmax = bias.new_empty(n, len(bias), t, 2)
-        sizes = (n, t, len(bias), CHUNKS)
-        call("attention.cpp", "forward", qkv, bias, read, softmax, sizes=sizes)
-        ctx.save_for_backward(qkv, bias, softmax)
+    def forward(ctx: Any, qkv: Tensor, added: Tensor, bias: Tensor) -> Tensor:
+        heads, t, _ = bias.shape
+        _, tokens, three_half = qkv.shape
+        read = qkv.new_empty(2, tokens, three_half // 3)
+        softmax = bias.new_empty(tokens // t, heads, t, 2)
+        sizes = (tokens // t, t, heads, CHUNKS)
+        call("attention.cpp", "forward", qkv, added, bias, read, softmax, sizes=sizes)
+        ctx.save_for_backward(qkv, added, bias, softmax)
         return read
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        qkv, bias, softmax = ctx.saved_tensors
-        by_qkv, by_bias = torch.empty_like(qkv), bias.new_empty(CHUNKS, *bias.shape)
-        sizes = (len(qkv), qkv.shape[1], len(bias), CHUNKS)
-        arrays = (qkv, bias, softmax, gradient.contiguous(), by_qkv, by_bias)
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        qkv, added, bias, softmax = ctx.saved_tensors
+        by_qkv = torch.empty_like(qkv)
+        by_added, by_bias = (x.new_empty(CHUNKS, *x.shape) for x in (added, bias))
+        sizes = (len(softmax), bias.shape[1], len(bias), CHUNKS)
+        arrays = (qkv, added, bias, softmax, gradient.contiguous(), by_qkv, by_added, by_bias)
         call("attention.cpp", "backward", *arrays, sizes=sizes)
-        return by_qkv, by_bias.sum(dim=0)
+        return by_qkv, by_added.sum(dim=0), by_bias.sum(dim=0)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from visavis.errors import EnvironmentFault
 
-Source = Literal["activation.cpp", "attention.cpp", "mirror.cpp", "winograd.cpp"]
+Source = Literal["activation.cpp", "attention.cpp", "mirror.cpp", "planes.cpp", "winograd.cpp"]
 
 
 VECTOR = 16

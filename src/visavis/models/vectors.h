@@ -76,4 +76,41 @@ inline Vector exponential(Vector x) {
     return x <= -80.0f ? Vector{} : (Vector)((Integers)y + (exponent << 23));
 }
 
+// The share of a normal distribution below z, to about 1e-7, and its density there.
+// Abramowitz & Stegun 1964, 7.1.26.
+inline void normal(Vector z, Vector& below, Vector& density) {
+    const Vector size = z < 0.0f ? -z : z;
+    const Vector e = exponential(z * z * -0.5f);
+    const Vector t = 1.0f / (1.0f + 0.23164190f * size);  // 0.3275911 / sqrt 2
+    Vector tail = Vector{} + 0.5307027145f;
+    tail = tail * t - 0.7265760135f;
+    tail = tail * t + 0.7107068705f;
+    tail = tail * t - 0.142248368f;
+    tail = tail * t + 0.127414796f;
+    tail = tail * t * e;  // beyond |z|
+    below = z < 0.0f ? tail : 1.0f - tail;
+    density = 0.39894228f * e;
+}
+
+// All numbers of a vector added up, or the largest of them: halves, quarters and so on by pairs.
+template <bool ADDED, int COUNT>
+float reduce(const float* from) {
+    if constexpr (COUNT == 1) {
+        return from[0];
+    } else {
+        typedef float Half __attribute__((vector_size(2 * COUNT)));
+        Half low, high;
+        std::memcpy(&low, from, sizeof low);
+        std::memcpy(&high, from + COUNT / 2, sizeof high);
+        low = ADDED ? low + high : (low > high ? low : high);
+        float numbers[COUNT / 2];
+        std::memcpy(numbers, &low, sizeof low);
+        return reduce<ADDED, COUNT / 2>(numbers);
+    }
+}
+
+inline float sum(Vector x) { return reduce<true, SIZE>((const float*)&x); }
+
+inline float maximum(Vector x) { return reduce<false, SIZE>((const float*)&x); }
+
 }  // namespace

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from visavis.config import NUM_CLASSES, ViTConfig
+from visavis.models import planes
 from visavis.models.attention import HEAD_SIZE, attend
 from visavis.models.compiled import library, type_of
 from visavis.models.linear import PairedLinear
@@ -42,7 +43,6 @@ class SelfAttention(nn.Module):
     def __init__(self, width: int, heads: int, grid: int) -> None:
         super().__init__()
         self.heads = heads
-        self.fused = False
         offsets = 2 * grid - 1
         self.offset_bias = nn.Parameter(torch.zeros(heads // 2, offsets, offsets))
         self.query_key_value = PairedLinear(width, 3 * width)
@@ -56,8 +56,6 @@ class SelfAttention(nn.Module):
         n, t, width = tokens.shape
         size = width // self.heads
         qkv = self.query_key_value(tokens)
-        if self.fused and self.training and not class_only and type_of(qkv):
-            return self.output(attend(qkv, self.bias(t)))
         # Each half of the channels has queries, keys and values of half of the heads.
         qkv = qkv.view(n, t, 2, 3, self.heads // 2, size)
         q, k, v = qkv.permute(3, 0, 2, 4, 1, 5).flatten(2, 3)  # each: n heads t size
@@ -134,6 +132,7 @@ class Block(nn.Module):
 
     def __init__(self, width: int, heads: int, hidden: int, grid: int) -> None:
         super().__init__()
+        self.fused = False
         self.norm1 = nn.LayerNorm(width)
         self.attention = SelfAttention(width, heads, grid)
         self.norm2 = nn.LayerNorm(width)
@@ -143,9 +142,23 @@ class Block(nn.Module):
         self, tokens: Float[Tensor, "n t width"], *, class_only: bool = False
     ) -> Float[Tensor, "n r width"]:
         """All tokens after the block, or the class token alone."""
+        if self.fused and self.training and not class_only and (dtype := type_of(tokens)):
+            return self._fused(tokens.to(dtype))
         residual = tokens[:, :1] if class_only else tokens
         residual = residual + self.attention(self.norm1(tokens), class_only=class_only)
         return residual + self.feed_forward(self.norm2(residual))
+
+    def _fused(self, tokens: Float[Tensor, "n t width"]) -> Float[Tensor, "n t width"]:
+        """The same in calls of compiled functions, with half of the products."""
+        qkv, output = self.attention.query_key_value, self.attention.output
+        expand, contract = self.feed_forward.expand, self.feed_forward.contract
+        normed = planes.normed(tokens, self.norm1.weight, self.norm1.bias)
+        bias = self.attention.bias(tokens.shape[1])
+        read = attend(planes.product(normed, qkv), qkv.bias, bias)
+        tokens = planes.added(planes.product(read, output), output.bias, tokens)
+        normed = planes.normed(tokens, self.norm2.weight, self.norm2.bias)
+        hidden = planes.activated(planes.product(normed, expand), expand.bias)
+        return planes.added(planes.product(hidden, contract), contract.bias, tokens)
 
 
 class PatchEmbedding(nn.Module):
@@ -205,25 +218,29 @@ class ViT(nn.Module):
     def fuse(self, *, products_only: bool = False) -> None:
         """From now on, let training steps call what is compiled for them.
 
-        Attention is one call then, and the linear layers of the blocks take half of the products.
+        The linear layers of the blocks take half of the products then. Attention is one call, and
+        so is what stands between products, but in the last block.
 
-        For a model in training mode on a CPU. Hooks on the softmax see nothing where attention is
-        one call.
+        For a model in training mode on a CPU. Hooks inside of a block see nothing where it is made
+        of such calls.
 
         Args:
-            products_only: leave attention written out, which is faster on processors without
-                AVX-512. It stays so for heads of another size than 16 in any case.
+            products_only: leave all else to PyTorch, which is faster at it on processors without
+                AVX-512. So it is with heads of another size than 16 in any case.
 
         Raises:
             EnvironmentFault: no C++ compiler, or one that fails.
         """
-        attentions = [block.attention for block in cast(list[Block], self.blocks)]
-        one_call = not products_only and self.head.in_features == HEAD_SIZE * attentions[0].heads
+        blocks = cast(list[Block], self.blocks)
+        in_calls = (
+            not products_only and self.head.in_features == HEAD_SIZE * blocks[0].attention.heads
+        )
         library("mirror.cpp")
-        if one_call:
+        if in_calls:
             library("attention.cpp")
-        for attention in attentions:
-            attention.fused = one_call
+            library("planes.cpp")
+        for block in blocks:
+            block.fused = in_calls
         for module in self.modules():
             if isinstance(module, PairedLinear):
                 module.fused = True

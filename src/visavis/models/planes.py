@@ -1,0 +1,115 @@
+"""What stands between the products of the ViT's blocks in a training step on a CPU with AVX-512.
+
+Between products tokens lie in two planes, the sums of all pairs of channels and the differences of
+all, see `PairedLinear`. Layer norm, GELU and the adding of a branch to its tokens are one call
+each, which reads one of the two orders and writes the other (docs/benchmarks.md has the times).
+"""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from visavis.models.compiled import Source, call
+from visavis.models.linear import PairedLinear
+
+SOURCE: Source = "planes.cpp"
+
+
+def normed(
+    tokens: Float[Tensor, "n t width"],
+    weight: Float[Tensor, " width"],
+    bias: Float[Tensor, " width"],
+) -> Float[Tensor, "2 nt half"]:
+    """Layer norm, with PyTorch's usual epsilon.
+
+    Args:
+        tokens: of a multiple of 32 channels, bf16 or float32, on a CPU, as everywhere here.
+    """
+    return _Normed.apply(tokens.contiguous(), weight.float(), bias.float())
+
+
+def product(
+    planes: Float[Tensor, "2 nt half_in"], layer: PairedLinear
+) -> Float[Tensor, "2 nt half"]:
+    """A layer without its bias."""
+    return planes @ layer.weight.to(planes.dtype).mT
+
+
+def activated(
+    planes: Float[Tensor, "2 nt half"], bias: Float[Tensor, " width"]
+) -> Float[Tensor, "2 nt half"]:
+    """GELU of the channels with their biases."""
+    return _Activated.apply(planes, bias.float())
+
+
+def added(
+    planes: Float[Tensor, "2 nt half"],
+    bias: Float[Tensor, " width"],
+    tokens: Float[Tensor, "n t width"],
+) -> Float[Tensor, "n t width"]:
+    """The tokens, with what is in the planes and the biases added to them."""
+    return _Added.apply(planes, bias.float(), tokens.contiguous())
+
+
+class _Normed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, tokens: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        n, t, width = tokens.shape
+        planes = tokens.new_empty(2, n * t, width // 2)
+        moments = weight.new_empty(n * t, 2)
+        _call("norm", tokens, weight, bias, planes, moments, of=planes)
+        ctx.save_for_backward(tokens, weight, moments)
+        return planes
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        tokens, weight, moments = ctx.saved_tensors
+        by_tokens, sums = torch.empty_like(tokens), weight.new_empty(2, len(weight))
+        arrays = (tokens, weight, moments, gradient.contiguous(), by_tokens, sums)
+        _call("norm_back", *arrays, of=gradient)
+        return by_tokens, sums[0], sums[1]
+
+
+class _Activated(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, planes: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(planes, bias)
+        activated = torch.empty_like(planes)
+        _call("activate", planes, bias, activated, of=planes)
+        return activated
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        planes, bias = ctx.saved_tensors
+        by_planes, by_bias = torch.empty_like(planes), torch.empty_like(bias)
+        arrays = (planes, bias, gradient.contiguous(), by_planes, by_bias)
+        _call("activate_back", *arrays, of=planes)
+        return by_planes, by_bias
+
+
+class _Added(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, planes: Tensor, bias: Tensor, tokens: Tensor) -> Tensor:
+        ctx.shape = planes.shape
+        total = torch.empty_like(tokens)
+        _call("add_planes", planes.contiguous(), bias, tokens, total, of=planes)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        gradient = gradient.contiguous()
+        by_planes = gradient.new_empty(ctx.shape)
+        by_bias = gradient.new_empty(gradient.shape[2], dtype=torch.float32)
+        _call("add_planes_back", gradient, by_planes, by_bias, of=by_planes)
+        return by_planes, by_bias, gradient
+
+
+def _call(name: str, *arrays: Tensor, of: Tensor) -> None:
+    """Args: of: planes, whose sizes it takes."""
+    call(SOURCE, name, *arrays, sizes=(of.shape[1], of.shape[2]))

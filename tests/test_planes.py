@@ -1,0 +1,99 @@
+import pytest
+import torch
+from torch.nn import functional
+
+from tiny import distance, requires_compiler
+from visavis.models import planes
+
+SHAPE = (5, 37, 64)
+
+
+def parted(tokens):
+    """Sums of pairs of channels and differences, of all tokens."""
+    p, q = tokens.flatten(0, 1).chunk(2, dim=1)
+    return torch.stack([p + q, p - q]) / 2**0.5
+
+
+def joined(x):
+    s, a = x / 2**0.5
+    return torch.cat([s + a, s - a], dim=1).unflatten(0, SHAPE[:2])
+
+
+def normed(tokens, weight, bias):
+    return parted(functional.layer_norm(tokens, SHAPE[2:], weight, bias))
+
+
+def activated(x, bias):
+    return parted(functional.gelu(joined(x) + bias))
+
+
+def added(x, bias, tokens):
+    return joined(x) + bias + tokens
+
+
+def results(function, *arrays):
+    """What it returns, and the gradients by all arrays but the last one, which is that by it."""
+    *arrays, gradient = arrays
+    arrays = [array.detach().clone().requires_grad_() for array in arrays]
+    out = function(*arrays)
+    out.backward(gradient.to(out.dtype))
+    return [x.double() for x in (out.detach(), *(array.grad for array in arrays))]
+
+
+def drawn(name):
+    """Arrays for the functions of that name, and a gradient; means and deviations far from 0, 1."""
+    generator = torch.Generator().manual_seed(0)
+    n, t, width = SHAPE
+    tokens, in_planes = SHAPE, (2, n * t, width // 2)
+    shapes = {
+        "normed": (tokens, (width,), (width,), in_planes),
+        "activated": (in_planes, (width,), in_planes),
+        "added": (in_planes, (width,), tokens, tokens),
+    }
+    return [1 + 2 * torch.randn(shape, generator=generator) for shape in shapes[name]]
+
+
+NAMES = pytest.mark.parametrize("name", ["normed", "activated", "added"])
+
+
+@requires_compiler
+@NAMES
+def test_one_call_agrees_with_pytorch_in_float64(name):
+    arrays = drawn(name)
+    exact = results(globals()[name], *(array.double() for array in arrays))
+    for found, expected in zip(results(getattr(planes, name), *arrays), exact, strict=True):
+        assert found.shape == expected.shape
+        assert distance(found, expected) < 1e-6
+
+
+@requires_compiler
+@NAMES
+def test_in_bf16_one_call_is_as_exact_as_pytorch(name):
+    arrays = [x.bfloat16() for x in drawn(name)]
+    exact = results(globals()[name], *(array.double() for array in arrays))
+    usual = results(globals()[name], *arrays)
+    found = results(getattr(planes, name), *arrays)
+    for one, other, expected in zip(found, usual, exact, strict=True):
+        assert distance(one, expected) <= min(0.01, 1.1 * distance(other, expected))
+
+
+@requires_compiler
+@NAMES
+def test_threads_change_no_bit(monkeypatch, name):
+    one, two = [], []
+    for threads, kept in ((1, one), (2, two)):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        kept += results(getattr(planes, name), *drawn(name))
+    for a, b in zip(one, two, strict=True):
+        assert torch.equal(a, b)
+
+
+@requires_compiler
+@NAMES
+def test_nan_is_not_hidden(name):
+    arrays = drawn(name)
+    arrays[0].view(-1)[5] = float("nan")
+    with torch.no_grad():
+        found = getattr(planes, name)(*arrays[:-1])
+    assert found.isnan().any()
+    assert found.isfinite().any()
