@@ -18,10 +18,10 @@ def turned(x):
 
 def written_out(qkv, added, bias):
     """softmax(q k^T / sqrt(16) + bias) v, heads beside one another, each half with its q, k, v."""
-    heads, t, _ = bias.shape
+    heads, readers, t = bias.shape
     halves = turned(qkv) + added.view(2, 1, -1)
     q, k, v = halves.view(2, -1, t, 3, heads // 2, 16).permute(3, 1, 0, 4, 2, 5).flatten(2, 3)
-    weights = (q @ k.mT / 4 + bias).softmax(dim=-1)
+    weights = (q[:, :, :readers] @ k.mT / 4 + bias).softmax(dim=-1)
     read = (weights @ v).unflatten(1, (2, -1))  # n 2 heads/2 t 16
     return turned(read.permute(1, 0, 3, 2, 4).flatten(3).flatten(1, 2))
 
@@ -38,10 +38,10 @@ def exact_results(qkv, added, bias, gradient):
     return results(written_out, qkv.double(), added.double(), bias.double(), gradient)
 
 
-def drawn(n, t, heads, scale=2.0):
+def drawn(n, t, heads, *, readers=None, scale=2.0):
     generator = torch.Generator().manual_seed(0)
-    half = heads * 8
-    shapes = ((2, n * t, 3 * half), (6 * half,), (heads, t, t), (2, n * t, half))
+    half, r = heads * 8, readers or t
+    shapes = ((2, n * t, 3 * half), (6 * half,), (heads, r, t), (2, n * r, half))
     return [scale * torch.randn(shape, generator=generator) for shape in shapes]
 
 
@@ -52,11 +52,12 @@ def gradients(model):
 
 
 @requires_compiler
+@pytest.mark.parametrize("class_only", [False, True])
 @pytest.mark.parametrize(
     ("n", "t", "heads"), [(3, 37, 12), (17, 65, 4), (1, 1, 2), (33, 5, 2), (2, 16, 6), (2, 257, 2)]
 )
-def test_the_kernel_agrees_with_float64(n, t, heads):
-    arrays = drawn(n, t, heads)
+def test_the_kernel_agrees_with_float64(n, t, heads, class_only):
+    arrays = drawn(n, t, heads, readers=1 if class_only else t)
     found, expected = results(attention.attend, *arrays), exact_results(*arrays)
     atol = 1e-5 * arrays[3].abs().max().item()
     for i in (0, 1, 3):
@@ -140,15 +141,11 @@ def test_a_compiled_step_agrees_with_the_plain_one_in_float32(bf16, tolerances, 
 
 
 @requires_compiler
-@pytest.mark.parametrize(
-    ("depth", "heads", "products_only"), [(3, 4, True), (3, 2, False), (1, 4, False)]
-)
-def test_without_the_kernel_products_are_halved_and_hooks_see_the_weights(
-    depth, heads, products_only
-):
-    """Asked to leave it, with heads that it does not have, and in the block that never calls it."""
+@pytest.mark.parametrize(("heads", "products_only"), [(4, True), (2, False)])
+def test_without_the_kernel_products_are_halved_and_hooks_see_the_weights(heads, products_only):
+    """Asked to leave it, and with heads that it does not have."""
     torch.manual_seed(0)
-    model = models.build(ViTConfig(width=64, depth=depth, heads=heads))
+    model = models.build(ViTConfig(width=64, depth=3, heads=heads))
     for parameter in model.parameters():
         torch.nn.init.trunc_normal_(parameter, std=0.1)
     seen = []

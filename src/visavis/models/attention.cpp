@@ -3,16 +3,18 @@
 // One picture and head at a time: its 3 x t x 16 queries, keys and values and its t x t weights stay
 // in the processor's cache, in float32, and the weights are computed again in the backward pass.
 // Heads come in pairs, those of the first half with those of the second; what is read and written
-// are the sums of a pair and the differences, as planes.cpp has them:
+// are the sums of a pair and the differences, as planes.cpp has them. The first `readers` of a
+// picture's t tokens read all t:
 //
 //     qkv      2 n t 3 heads/2 16   bf16 or float32
 //     added    2 3 heads/2 16       float32, to each token's queries, keys and values
-//     bias     heads t t            float32
-//     read     2 n t heads/2 16     as qkv
-//     softmax  n heads t 2          float32; of each row its largest score, and 1 / its denominator
+//     bias     heads readers t      float32
+//     read     2 n readers heads/2 16   as qkv
+//     softmax  n heads readers 2    float32; of each its largest score, and 1 / its denominator
 //
 // `omp` is what PyTorch itself uses.
 
+#include <algorithm>
 #include <vector>
 
 #include "vectors.h"
@@ -27,13 +29,13 @@ constexpr float ROOT = 0.70710678f;  // sqrt(1 / 2)
 
 // One picture and head, and room for what is computed of it. `padded` tokens fill whole vectors.
 struct Head {
-    const int tokens, padded, vectors;
+    const int tokens, readers, padded, vectors;
     std::vector<Vector> q, k, v, by_read;         // padded of each; past the last token zeros
     std::vector<Vector> k_columns, v_columns;   // SIZE x vectors
     std::vector<Vector> weights, by_scores;       // padded x vectors
 
-    explicit Head(int t)
-        : tokens(t), padded((t + SIZE - 1) / SIZE * SIZE), vectors(padded / SIZE),
+    Head(int t, int first)
+        : tokens(t), readers(first), padded((t + SIZE - 1) / SIZE * SIZE), vectors(padded / SIZE),
           q(padded), k(padded), v(padded), by_read(padded),
           k_columns(padded), v_columns(padded),
           weights(padded * vectors), by_scores(padded * vectors) {}
@@ -42,8 +44,8 @@ struct Head {
     // masked, so that its weight is 0.
     std::vector<Vector> pad(const float* biases, int heads) const {
         std::vector<Vector> to(heads * padded * vectors, Vector{} + MASKED);
-        for (int row = 0; row < heads * tokens; row++) {
-            const int place = row / tokens * padded + row % tokens;
+        for (int row = 0; row < heads * readers; row++) {
+            const int place = row / readers * padded + row % readers;
             std::memcpy((float*)to.data() + place * padded, biases + row * tokens, 4 * tokens);
         }
         return to;
@@ -51,9 +53,9 @@ struct Head {
 
     // One head of a pair, with what is added to it; the planes lie `apart` numbers from each other.
     template <typename Number>
-    void read_rows(const Number* sums, int64_t apart, int stride, bool second, Vector added,
-                   float scale, std::vector<Vector>& to) {
-        for (int i = 0; i < tokens; i++) {
+    void read_rows(int count, const Number* sums, int64_t apart, int stride, bool second,
+                   Vector added, float scale, std::vector<Vector>& to) {
+        for (int i = 0; i < count; i++) {
             const Number* from = sums + (int64_t)i * stride;
             const Vector s = load(from), a = load(from + apart);
             to[i] = (ROOT * (second ? s - a : s + a) + added) * scale;
@@ -62,9 +64,9 @@ struct Head {
 
     // Both heads of a pair.
     template <typename Number>
-    void write_rows(const Vector* first, const Vector* second, Number* sums, int64_t apart,
-                    int stride) const {
-        for (int i = 0; i < tokens; i++) {
+    void write_rows(int count, const Vector* first, const Vector* second, Number* sums,
+                    int64_t apart, int stride) const {
+        for (int i = 0; i < count; i++) {
             Number* to = sums + (int64_t)i * stride;
             store(ROOT * (first[i] + second[i]), to);
             store(ROOT * (first[i] - second[i]), to + apart);
@@ -93,12 +95,12 @@ struct Head {
         }
     }
 
-    // total[r] = sum over i of matrix[r][i] rows[i], for ROWS rows that lie `step` numbers apart,
-    // and their numbers `along` apart.
+    // total[r] = sum of matrix[r][i] rows[i] over `count` rows, for ROWS rows of the matrix that lie
+    // `step` numbers apart, and their numbers `along` apart.
     void combine(const float* matrix, int step, int along, const std::vector<Vector>& rows,
-                 Vector* total) {
+                 int count, Vector* total) {
         Vector sums[ROWS] = {};
-        for (int i = 0; i < tokens; i++) {
+        for (int i = 0; i < count; i++) {
             Vector x = rows[i];
             for (int r = 0; r < ROWS; r++) sums[r] += matrix[r * step + i * along] * x;
         }
@@ -108,31 +110,31 @@ struct Head {
 
 template <typename Number>
 void forward(const Number* qkv, const float* added, const float* bias, Number* read,
-             float* softmax, int n, int t, int heads, int chunks, int threads) {
+             float* softmax, int n, int t, int readers, int heads, int chunks, int threads) {
     const int pairs = heads / 2, half = pairs * SIZE;
-    const int64_t plane = (int64_t)n * t * half;
+    const int64_t plane = (int64_t)n * t * 3 * half, read_plane = (int64_t)n * readers * half;
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int chunk = 0; chunk < chunks; chunk++) {
-        Head now(t);
+        Head now(t, readers);
         const std::vector<Vector> padded = now.pad(bias, heads);
         std::vector<Vector> made[2] = {now.q, now.q};
         for (int task = 0; task < (n - chunk + chunks - 1) / chunks * pairs; task++) {
             const int pair = task % pairs, picture = task / pairs * chunks + chunk;
-            const int64_t place = (int64_t)picture * t * half + pair * SIZE;
+            const int64_t place = (int64_t)picture * readers * half + pair * SIZE;
             const Number* from = qkv + (int64_t)picture * t * 3 * half + pair * SIZE;
             for (int second = 0; second < 2; second++) {
                 const int head = second * pairs + pair;
                 const Vector* biases = &padded[head * now.padded * now.vectors];
                 const float* to_add = added + second * 3 * half + pair * SIZE;
-                const auto get_rows = [&](int which, float scale, std::vector<Vector>& to) {
-                    now.read_rows(from + which * half, 3 * plane, 3 * half, second,
+                const auto get_rows = [&](int which, int count, float scale, auto& to) {
+                    now.read_rows(count, from + which * half, plane, 3 * half, second,
                                   load(to_add + which * half), scale, to);
                 };
-                get_rows(0, SCALE, now.q);
-                get_rows(1, 1, now.k);
-                get_rows(2, 1, now.v);
+                get_rows(0, readers, SCALE, now.q);
+                get_rows(1, t, 1, now.k);
+                get_rows(2, t, 1, now.v);
                 now.transpose(now.k, now.k_columns);
-                for (int row = 0; row < t; row += ROWS) {
+                for (int row = 0; row < readers; row += ROWS) {
                     Vector* weights = &now.weights[row * now.vectors];
                     now.products(row, now.q, now.k_columns, &biases[row * now.vectors], weights);
                     float totals[ROWS];
@@ -146,18 +148,18 @@ void forward(const Number* qkv, const float* added, const float* bias, Number* r
                         for (int j = 0; j < now.vectors; j++)
                             total += scores[j] = exponential(scores[j] - top);
                         totals[r] = sum(total);
-                        if (row + r < t) {
-                            const int64_t at = ((int64_t)picture * heads + head) * t + row + r;
+                        if (row + r < readers) {
+                            const int64_t at = ((int64_t)picture * heads + head) * readers + row + r;
                             softmax[2 * at] = top;
                             softmax[2 * at + 1] = 1 / totals[r];
                         }
                     }
                     Vector* sums = &made[second][row];
-                    now.combine((float*)weights, now.padded, 1, now.v, sums);
+                    now.combine((float*)weights, now.padded, 1, now.v, t, sums);
                     for (int r = 0; r < ROWS; r++) sums[r] /= totals[r];
                 }
             }
-            now.write_rows(made[0].data(), made[1].data(), read + place, plane, half);
+            now.write_rows(readers, made[0].data(), made[1].data(), read + place, read_plane, half);
         }
     }
 }
@@ -167,12 +169,12 @@ void forward(const Number* qkv, const float* added, const float* bias, Number* r
 template <typename Number>
 void backward(const Number* qkv, const float* added, const float* bias, const float* softmax,
               const Number* by_read, Number* by_qkv, float* by_added, float* by_bias, int n, int t,
-              int heads, int chunks, int threads) {
+              int readers, int heads, int chunks, int threads) {
     const int pairs = heads / 2, half = pairs * SIZE;
-    const int64_t plane = (int64_t)n * t * half;
+    const int64_t plane = (int64_t)n * t * 3 * half, read_plane = (int64_t)n * readers * half;
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int chunk = 0; chunk < chunks; chunk++) {
-        Head now(t);
+        Head now(t, readers);
         const std::vector<Vector> padded = now.pad(bias, heads);
         std::vector<Vector> summed(padded.size()), summed_added(2 * 3 * pairs);
         std::vector<Vector> made[2][3];  // of both heads by queries, keys and values
@@ -186,24 +188,24 @@ void backward(const Number* qkv, const float* added, const float* bias, const fl
                 const int64_t first = (int64_t)head * now.padded * now.vectors;
                 const Vector* biases = &padded[first];
                 const float* to_add = added + second * 3 * half + pair * SIZE;
-                const auto get_rows = [&](int which, float scale, std::vector<Vector>& to) {
-                    now.read_rows(qkv + place + which * half, 3 * plane, 3 * half, second,
+                const auto get_rows = [&](int which, int count, float scale, auto& to) {
+                    now.read_rows(count, qkv + place + which * half, plane, 3 * half, second,
                                   load(to_add + which * half), scale, to);
                 };
-                get_rows(0, SCALE, now.q);
-                get_rows(1, 1, now.k);
-                get_rows(2, 1, now.v);
-                now.read_rows(by_read + (int64_t)picture * t * half + pair * SIZE, plane, half,
-                              second, Vector{}, 1, now.by_read);
+                get_rows(0, readers, SCALE, now.q);
+                get_rows(1, t, 1, now.k);
+                get_rows(2, t, 1, now.v);
+                now.read_rows(readers, by_read + (int64_t)picture * readers * half + pair * SIZE,
+                              read_plane, half, second, Vector{}, 1, now.by_read);
                 now.transpose(now.k, now.k_columns);
                 now.transpose(now.v, now.v_columns);
-                const float* kept = softmax + ((int64_t)picture * heads + head) * t * 2;
-                for (int row = 0; row < t; row += ROWS) {
+                const float* kept = softmax + ((int64_t)picture * heads + head) * readers * 2;
+                for (int row = 0; row < readers; row += ROWS) {
                     Vector* weights = &now.weights[row * now.vectors];
                     Vector* by_scores = &now.by_scores[row * now.vectors];
                     now.products(row, now.q, now.k_columns, &biases[row * now.vectors], weights);
                     now.products(row, now.by_read, now.v_columns, nullptr, by_scores);
-                    for (int r = 0; r < ROWS && row + r < t; r++) {
+                    for (int r = 0; r < ROWS && row + r < readers; r++) {
                         Vector* w = weights + r * now.vectors;
                         Vector* d = by_scores + r * now.vectors;
                         Vector* s = &summed[first + (row + r) * now.vectors];
@@ -220,27 +222,29 @@ void backward(const Number* qkv, const float* added, const float* bias, const fl
                         }
                     }
                     Vector* by_q = &made[second][0][row];
-                    now.combine((float*)by_scores, now.padded, 1, now.k, by_q);
+                    now.combine((float*)by_scores, now.padded, 1, now.k, t, by_q);
                     for (int r = 0; r < ROWS; r++) by_q[r] *= SCALE;
                 }
+                auto& by_queries = made[second][0];  // of tokens that do not read there is nothing
+                std::fill(by_queries.begin() + readers, by_queries.end(), Vector{});
                 for (int row = 0; row < t; row += ROWS) {  // of the tokens that are read
-                    now.combine((float*)now.by_scores.data() + row, 1, now.padded, now.q,
+                    now.combine((float*)now.by_scores.data() + row, 1, now.padded, now.q, readers,
                                 &made[second][1][row]);
                     now.combine((float*)now.weights.data() + row, 1, now.padded, now.by_read,
-                                &made[second][2][row]);
+                                readers, &made[second][2][row]);
                 }
                 for (int which = 0; which < 3; which++)
                     for (int i = 0; i < t; i++)
                         summed_added[(second * 3 + which) * pairs + pair] += made[second][which][i];
             }
             for (int which = 0; which < 3; which++)
-                now.write_rows(made[0][which].data(), made[1][which].data(),
-                               by_qkv + place + which * half, 3 * plane, 3 * half);
+                now.write_rows(t, made[0][which].data(), made[1][which].data(),
+                               by_qkv + place + which * half, plane, 3 * half);
         }
         std::memcpy(by_added + (int64_t)chunk * 6 * half, summed_added.data(), 4 * 6 * half);
-        float* to = by_bias + (int64_t)chunk * heads * t * t;
-        for (int row = 0; row < heads * t; row++) {
-            const int at = row / t * now.padded + row % t;
+        float* to = by_bias + (int64_t)chunk * heads * readers * t;
+        for (int row = 0; row < heads * readers; row++) {
+            const int at = row / readers * now.padded + row % readers;
             std::memcpy(to + row * t, (const float*)summed.data() + at * now.padded, 4 * t);
         }
     }
@@ -250,14 +254,16 @@ void backward(const Number* qkv, const float* added, const float* bias, const fl
 
 #define FUNCTIONS(NAME, T)                                                                         \
     void forward_##NAME(const T* qkv, const float* added, const float* bias, T* read,              \
-                        float* softmax, int n, int t, int heads, int chunks, int threads) {        \
-        forward(qkv, added, bias, read, softmax, n, t, heads, chunks, threads);                    \
+                        float* softmax, int n, int t, int readers, int heads, int chunks,         \
+                        int threads) {                                                             \
+        forward(qkv, added, bias, read, softmax, n, t, readers, heads, chunks, threads);           \
     }                                                                                              \
     void backward_##NAME(const T* qkv, const float* added, const float* bias,                      \
                          const float* softmax, const T* by_read, T* by_qkv, float* by_added,       \
-                         float* by_bias, int n, int t, int heads, int chunks, int threads) {       \
-        backward(qkv, added, bias, softmax, by_read, by_qkv, by_added, by_bias, n, t, heads,       \
-                 chunks, threads);                                                                 \
+                         float* by_bias, int n, int t, int readers, int heads, int chunks,         \
+                         int threads) {                                                            \
+        backward(qkv, added, bias, softmax, by_read, by_qkv, by_added, by_bias, n, t, readers,     \
+                 heads, chunks, threads);                                                                 \
     }
 
 extern "C" {

@@ -23,8 +23,8 @@ CHUNKS = 16
 def attend(
     qkv: Float[Tensor, "2 nt three_half"],
     added: Float[Tensor, " three_width"],
-    bias: Float[Tensor, "heads t t"],
-) -> Float[Tensor, "2 nt half"]:
+    bias: Float[Tensor, "heads r t"],
+) -> Float[Tensor, "2 nr half"]:
     """What each token reads: softmax(q k^T / 4 + bias) v.
 
     Args:
@@ -32,7 +32,7 @@ def attend(
             half of the heads and the second, and the differences, see `PairedLinear`; of all tokens
             of one picture after another. bf16 or float32, on a CPU.
         added: to the queries, keys and values of the first half of the heads, and of the second.
-        bias: row reads, column is read.
+        bias: row reads, column is read. The first r of each picture's t tokens read.
 
     Returns:
         Sums and differences as well, heads beside one another.
@@ -44,11 +44,11 @@ def attend(
     Source: Vaswani et al. 2017, equation 1; as in Dao et al. 2022 (FlashAttention, arXiv
     2205.14135), the weights are computed anew in the backward pass.
     """
-    heads, t, _ = bias.shape
+    heads, readers, t = bias.shape
     fits = 2 * qkv.shape[2] == len(added) == 3 * HEAD_SIZE * heads and heads % 2 == 0
-    if not (fits and qkv.shape[1] % t == 0 and bias.shape[2] == t) or type_of(qkv) is None:
+    if not (fits and qkv.shape[1] % t == 0 and readers <= t) or type_of(qkv) is None:
         raise ValueError(
-            f"not {heads} heads of {HEAD_SIZE} and a bias of {t} x {t} tokens on a CPU: "
+            f"not {heads} heads of {HEAD_SIZE} and a bias of {readers} x {t} tokens on a CPU: "
             f"{tuple(qkv.shape)}, {tuple(bias.shape)}, {qkv.dtype}, {qkv.device}"
         )
     return _Attend.apply(qkv.contiguous(), added.float(), bias.float().contiguous())
@@ -57,11 +57,11 @@ def attend(
 class _Attend(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, qkv: Tensor, added: Tensor, bias: Tensor) -> Tensor:
-        heads, t, _ = bias.shape
-        _, tokens, three_half = qkv.shape
-        read = qkv.new_empty(2, tokens, three_half // 3)
-        softmax = bias.new_empty(tokens // t, heads, t, 2)
-        sizes = (tokens // t, t, heads, CHUNKS)
+        heads, readers, t = bias.shape
+        n = qkv.shape[1] // t
+        read = qkv.new_empty(2, n * readers, qkv.shape[2] // 3)
+        softmax = bias.new_empty(n, heads, readers, 2)
+        sizes = (n, t, readers, heads, CHUNKS)
         call("attention.cpp", "forward", qkv, added, bias, read, softmax, sizes=sizes)
         ctx.save_for_backward(qkv, added, bias, softmax)
         return read
@@ -72,7 +72,7 @@ class _Attend(torch.autograd.Function):
         qkv, added, bias, softmax = ctx.saved_tensors
         by_qkv = torch.empty_like(qkv)
         by_added, by_bias = (x.new_empty(CHUNKS, *x.shape) for x in (added, bias))
-        sizes = (len(softmax), bias.shape[1], len(bias), CHUNKS)
+        sizes = (len(softmax), bias.shape[2], bias.shape[1], len(bias), CHUNKS)
         arrays = (qkv, added, bias, softmax, gradient.contiguous(), by_qkv, by_added, by_bias)
         call("attention.cpp", "backward", *arrays, sizes=sizes)
         return by_qkv, by_added.sum(dim=0), by_bias.sum(dim=0)

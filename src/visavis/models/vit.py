@@ -142,18 +142,24 @@ class Block(nn.Module):
         self, tokens: Float[Tensor, "n t width"], *, class_only: bool = False
     ) -> Float[Tensor, "n r width"]:
         """All tokens after the block, or the class token alone."""
-        if self.fused and self.training and not class_only and (dtype := type_of(tokens)):
-            return self._fused(tokens.to(dtype))
+        if self.fused and self.training and (dtype := type_of(tokens)):
+            return self._fused(tokens.to(dtype), class_only=class_only)
         residual = tokens[:, :1] if class_only else tokens
         residual = residual + self.attention(self.norm1(tokens), class_only=class_only)
         return residual + self.feed_forward(self.norm2(residual))
 
-    def _fused(self, tokens: Float[Tensor, "n t width"]) -> Float[Tensor, "n t width"]:
+    def _fused(
+        self, tokens: Float[Tensor, "n t width"], *, class_only: bool
+    ) -> Float[Tensor, "n r width"]:
         """The same in calls of compiled functions, with half of the products."""
         qkv, output = self.attention.query_key_value, self.attention.output
         expand, contract = self.feed_forward.expand, self.feed_forward.contract
         normed = planes.normed(tokens, self.norm1.weight, self.norm1.bias)
-        bias = self.attention.bias(tokens.shape[1])
+        t = tokens.shape[1]
+        if class_only:
+            tokens, bias = tokens[:, :1], torch.zeros(self.attention.heads, 1, t)  # it has none
+        else:
+            bias = self.attention.bias(t)
         read = attend(planes.product(normed, qkv), qkv.bias, bias)
         tokens = planes.added(planes.product(read, output), output.bias, tokens)
         normed = planes.normed(tokens, self.norm2.weight, self.norm2.bias)
@@ -219,7 +225,7 @@ class ViT(nn.Module):
         """From now on, let training steps call what is compiled for them.
 
         The linear layers of the blocks take half of the products then. Attention is one call, and
-        so is what stands between products, but in the last block.
+        so is what stands between products.
 
         For a model in training mode on a CPU. Hooks inside of a block see nothing where it is made
         of such calls.
