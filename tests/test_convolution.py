@@ -9,7 +9,7 @@ from visavis import models
 from visavis.config import CNNConfig
 from visavis.errors import EnvironmentFault
 from visavis.loader import to_images
-from visavis.models.convolution import Convolution
+from visavis.models.convolution import Convolution, _as_filters, _Fused, transposed
 from visavis.presets import preset
 
 
@@ -105,6 +105,29 @@ def test_half_of_the_products_give_the_same_convolution(n, stride, rows, columns
 
 
 @requires_compiler
+@pytest.mark.parametrize(("n", "rows", "columns"), [(1, 6, 4), (3, 1, 1), (53, 2, 3), (2, 7, 5)])
+def test_so_they_do_in_one_strip_which_bf16_takes(n, rows, columns):
+    """Without a stride float32 takes rows together; here it goes the way of bf16."""
+    torch.manual_seed(0)
+    convolution = Convolution(32, 64)
+    exact = Convolution(32, 64).double()
+    exact.load_state_dict(convolution.state_dict())
+    x, gradient = torch.randn(n, 32, rows, columns), torch.randn(n, 64, rows, columns)
+    expected = results(exact, x.double(), gradient)
+
+    def in_one_strip(x):
+        weight = convolution.weight
+        back = _as_filters(transposed(weight.detach()))
+        return _Fused.apply(x, _as_filters(weight), back, 1)
+
+    x.requires_grad_()
+    out = in_one_strip(x)
+    out.backward(gradient)
+    for found, right in zip((out.detach(), x.grad, convolution.weight.grad), expected, strict=True):
+        assert distance(found.double(), right) < 1e-6
+
+
+@requires_compiler
 @pytest.mark.parametrize("stride", [1, 2])
 def test_in_bf16_half_of_the_products_are_about_as_exact_as_all(stride):
     torch.manual_seed(0)
@@ -171,12 +194,13 @@ def test_a_compiled_step_agrees_with_the_plain_one(side, products_only):
 
 
 @requires_compiler
-def test_nan_is_not_hidden_and_other_types_take_all_products():
+@pytest.mark.parametrize("bf16", [False, True])
+def test_nan_is_not_hidden_and_other_types_take_all_products(bf16):
     convolution = Convolution(32, 32)
     convolution.fused = True
     x = torch.zeros(2, 32, 5, 5)
     x[1, 3, 2, 2] = float("nan")
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         out = convolution(x)
     assert out[0].isfinite().all()
     assert out[1, :, 1:4, 1:4].isnan().all()

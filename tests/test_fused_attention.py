@@ -52,12 +52,13 @@ def gradients(model):
 
 
 @requires_compiler
-@pytest.mark.parametrize("class_only", [False, True])
+@pytest.mark.parametrize("readers", [1, 9, None])
 @pytest.mark.parametrize(
     ("n", "t", "heads"), [(3, 37, 12), (17, 65, 4), (1, 1, 2), (33, 5, 2), (2, 16, 6), (2, 257, 2)]
 )
-def test_the_kernel_agrees_with_float64(n, t, heads, class_only):
-    arrays = drawn(n, t, heads, readers=1 if class_only else t)
+def test_the_kernel_agrees_with_float64(n, t, heads, readers):
+    """The first tokens read, or all do."""
+    arrays = drawn(n, t, heads, readers=min(readers or t, t))
     found, expected = results(attention.attend, *arrays), exact_results(*arrays)
     atol = 1e-5 * arrays[3].abs().max().item()
     for i in (0, 1, 3):
@@ -114,6 +115,9 @@ def test_other_heads_are_refused():
         attention.attend(qkv, added, bias[:1])
     with pytest.raises(ValueError, match="heads of 16"):
         attention.attend(qkv[:, :, :24], added[:48], bias[:1])  # an odd number of heads
+    for wrong in (bias[:, :, :4], torch.cat([bias, bias], dim=1)):  # of other tokens, or readers
+        with pytest.raises(ValueError, match="tokens"):
+            attention.attend(qkv, added, wrong)
 
 
 @requires_compiler
@@ -141,11 +145,15 @@ def test_a_compiled_step_agrees_with_the_plain_one_in_float32(bf16, tolerances, 
 
 
 @requires_compiler
-@pytest.mark.parametrize(("heads", "products_only"), [(4, True), (2, False)])
-def test_without_the_kernel_products_are_halved_and_hooks_see_the_weights(heads, products_only):
-    """Asked to leave it, and with heads that it does not have."""
+@pytest.mark.parametrize(
+    ("heads", "mlp_ratio", "products_only"), [(4, 2, True), (2, 2, False), (4, 1.25, False)]
+)
+def test_without_the_kernel_products_are_halved_and_hooks_see_the_weights(
+    heads, mlp_ratio, products_only
+):
+    """Asked to leave it, with heads that it does not have, and with a hidden width of 80."""
     torch.manual_seed(0)
-    model = models.build(ViTConfig(width=64, depth=3, heads=heads))
+    model = models.build(ViTConfig(width=64, depth=3, heads=heads, mlp_ratio=mlp_ratio))
     for parameter in model.parameters():
         torch.nn.init.trunc_normal_(parameter, std=0.1)
     seen = []

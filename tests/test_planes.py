@@ -89,11 +89,34 @@ def test_threads_change_no_bit(monkeypatch, name):
 
 
 @requires_compiler
-@NAMES
-def test_nan_is_not_hidden(name):
+@pytest.mark.parametrize(("name", "of_each"), [("normed", 64), ("activated", 2), ("added", 2)])
+def test_nan_is_not_hidden(name, of_each):
+    """It reaches its token, or its pair of channels; nothing else."""
     arrays = drawn(name)
     arrays[0].view(-1)[5] = float("nan")
     with torch.no_grad():
         found = getattr(planes, name)(*arrays[:-1])
-    assert found.isnan().any()
-    assert found.isfinite().any()
+    assert found.isnan().sum() == of_each
+    first = found[0, 0] if name == "added" else found[:, 0]
+    assert first.isnan().sum() == of_each
+
+
+@requires_compiler
+def test_one_token_and_any_order():
+    """The narrowest: 32 channels, of a class token that lies among others."""
+    tokens = torch.randn(3, 5, 32)[:, :1]
+    weight, bias = torch.rand(32), torch.rand(32)
+    found = planes.normed(tokens, weight, bias)
+    p, q = functional.layer_norm(tokens, (32,), weight, bias).flatten(0, 1).chunk(2, dim=1)
+    torch.testing.assert_close(found, torch.stack([p + q, p - q]) / 2**0.5)
+    torch.testing.assert_close(
+        planes.added(found, torch.zeros(32), tokens).flatten(0, 1),
+        torch.cat([p, q], dim=1) + tokens.flatten(0, 1),
+    )
+
+
+def test_channels_that_fill_no_vectors_and_other_types_are_refused():
+    with pytest.raises(ValueError, match="multiple of 32"):
+        planes.activated(torch.rand(2, 3, 20), torch.rand(40))
+    with pytest.raises(ValueError, match="bfloat16"):
+        planes.added(torch.rand(2, 3, 16).bfloat16(), torch.rand(32), torch.rand(1, 3, 32))

@@ -8,8 +8,10 @@ from PIL import Image
 
 from small import dataset, experiment
 from visavis import load, overlay, runs
-from visavis.config import CNNConfig
-from visavis.errors import CheckpointError, VisavisError
+from visavis.config import CNNConfig, TrainConfig
+from visavis.errors import CheckpointError, EnvironmentFault, VisavisError
+from visavis.models.cnn import CNN
+from visavis.models.vit import ViT
 from visavis.run import run
 
 
@@ -78,6 +80,28 @@ def test_the_estimate_is_told_with_the_shorter_presets(tmp_path, caplog, monkeyp
         run(tmp_path, experiment(), "standard", dataset())
     assert "this will take about" in caplog.text
     assert "--preset quick about" in caplog.text
+
+
+def test_the_estimate_is_of_compiled_steps_and_survives_a_compiler_that_fails(
+    tmp_path, caplog, monkeypatch
+):
+    asked = []
+
+    def fuse(model, *, products_only):
+        asked.append(type(model))
+        raise EnvironmentFault("there is no compiler")
+
+    def stop(*arguments, **settings):
+        raise VisavisError("enough")
+
+    monkeypatch.setattr(CNN, "fuse", fuse)
+    monkeypatch.setattr(ViT, "fuse", fuse)
+    monkeypatch.setattr("visavis.run.train", stop)
+    plan = dataclasses.replace(experiment(), train=TrainConfig(compile="on", device="cpu"))
+    with caplog.at_level("INFO"), pytest.raises(VisavisError, match="enough"):
+        run(tmp_path, plan, "smoke", dataset())
+    assert asked == [CNN, ViT]
+    assert "this will take about" in caplog.text
 
 
 def test_the_readmes_example_of_the_library_runs(done, tmp_path):

@@ -30,3 +30,8 @@ def test_other_points_give_the_matrix_of_lavin_and_gray(monkeypatch):
         ]
     )
     assert F.cosine_similarity(found, theirs).abs().tolist() == pytest.approx(6 * [1])
+
+
+def test_channels_that_fill_no_vectors_are_refused():
+    with pytest.raises(ValueError, match="multiple of 32"):
+        winograd.convolved(torch.rand(1, 16, 4, 4), torch.rand(2, 16, 72))

@@ -40,7 +40,7 @@ def bench(experiment: Experiment, dataset: Dataset) -> dict[str, Any]:
 
     Returns:
         {"machine": …, "models": {"cnn": …, "vit": …}}; rates in GFLOP/s and pictures per second,
-        shares from 0 to 1.
+        shares from 0, that of the matrix rate see `training_gflops`.
 
     Raises:
         EnvironmentFault: the device asked for is not there.
@@ -79,7 +79,10 @@ def training_gflops(config: ModelConfig, *, fused: bool) -> float:
     """GFLOP of the matrix products and convolutions for one picture, forward and backward.
 
     Args:
-        fused: as training steps on a CPU then do it, with half of the products of mirrored pairs.
+        fused: without the products of mirrored pairs that training steps on a CPU then leave out.
+            Those that `winograd` spares in float32 besides are counted: to add before one
+            multiplies makes an implementation faster, not a model smaller. So a share of the
+            machine's rate can be above 1.
     """
     with torch.random.fork_rng(devices=[]):
         model = models.build(config)
@@ -95,9 +98,8 @@ def training_gflops(config: ModelConfig, *, fused: bool) -> float:
     gflops = _counted(lambda: torch.autograd.backward(forward()))
     if fused and isinstance(model, CNN):
         # Each product that the forward pass is spared, the backward pass is spared twice. That pass
-        # is not counted: it takes fewer yet, none with the zeros above and below the picture. Nor
-        # is float32, in which `winograd` gets along with fewer: to add before one multiplies makes
-        # an implementation faster, not a model smaller.
+        # is not counted: it takes fewer yet, none with the zeros above and below the picture. In
+        # bf16, since `winograd` has no part in it.
         plain = _counted(forward)
         model.fuse(products_only=True)
         with torch.autocast("cpu", torch.bfloat16):

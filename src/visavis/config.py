@@ -257,8 +257,9 @@ class TrainConfig:
     are float32 in any case."""
     compile: Literal["auto", "on", "off"] = "auto"
     """What g++ compiles for training steps on a CPU: the CNN's convolutions, where widths are
-    multiples of 32, and the ViT's linear layers, both at half of the products; with AVX-512 also
-    what stands between the convolutions, and attention, where --vit.width is 16 times --vit.heads.
+    multiples of 32, and the ViT's linear layers, both at half of the products or fewer; with
+    AVX-512 also what stands between these, and attention (the ViT where --vit.width is 16 times
+    --vit.heads and its hidden width a multiple of 32).
     On a GPU torch.compile, for the ViT. auto: on CUDA, and on a CPU with AVX2 and g++, where the
     training is long enough to repay it."""
 

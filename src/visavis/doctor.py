@@ -122,7 +122,14 @@ def _compiler(name: str) -> Check:
     import torch
 
     from visavis.errors import EnvironmentFault
-    from visavis.models.compiled import Source, compiler, has_vectors, library, wide_vectors
+    from visavis.models.compiled import (
+        PRODUCTS,
+        Source,
+        compiler,
+        has_vectors,
+        library,
+        wide_vectors,
+    )
 
     if torch.cuda.is_available() or torch.backends.mps.is_available():
         return Check(name, "ok", "only --train.device cpu would need it")
@@ -133,7 +140,7 @@ def _compiler(name: str) -> Check:
         return Check(name, "warn", "none; training steps are not compiled", advice)
     try:
         for source in get_args(Source):
-            if wide_vectors() or source in ("mirror.cpp", "winograd.cpp"):  # the rest: AVX-512
+            if wide_vectors() or source in PRODUCTS:
                 library(source)
     except EnvironmentFault as fault:
         return Check(name, "warn", str(fault), "training goes on without it, more slowly")

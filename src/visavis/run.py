@@ -6,6 +6,7 @@ done again.
 
 import contextlib
 import dataclasses
+import functools
 import logging
 from pathlib import Path
 from typing import get_args
@@ -16,7 +17,7 @@ import torch.nn.functional as F
 from visavis import hardware, models, runs, tracking
 from visavis.callbacks import duration
 from visavis.compare import compare
-from visavis.config import MODEL_NAMES, Experiment, ModelConfig, Preset, to_json
+from visavis.config import MODEL_NAMES, Experiment, ModelConfig, Preset, TrainConfig, to_json
 from visavis.crosstest import crosstest
 from visavis.data import Dataset
 from visavis.errors import CheckpointError, EnvironmentFault
@@ -155,11 +156,16 @@ def _tell_duration(out: Path, experiment: Experiment, preset_name: str, dataset:
         return
     device = hardware.select_device(experiment.train.device)
 
+    @functools.cache
+    def step(config: ModelConfig, *, fused: bool) -> float:
+        return _seconds_per_picture(config, experiment.train, device, fused=fused)
+
     def seconds(plan: Experiment, folder: Path | None = None) -> float:
         """Of the whole plan, or of what is not done in `folder`."""
         total = 0.0
         for name in MODEL_NAMES:
-            optim = plan.model(name).optim
+            config = plan.model(name)
+            optim = config.optim
             first = 0
             done = runs.HEATMAPS if folder in again else runs.EXPLANATIONS
             explained = folder is not None and (folder / name / done).exists()
@@ -170,11 +176,11 @@ def _tell_duration(out: Path, experiment: Experiment, preset_name: str, dataset:
             fused = device.type == "cpu" and hardware.use_compile(
                 plan.train, device, name, pictures=pictures * optim.epochs
             )
-            plain = _seconds_per_picture(name, plan, device, fused=False)
-            step = _seconds_per_picture(name, plan, device, fused=True) if fused else plain
-            total += optim.effort(first) * pictures * step
-            share = AGAIN if folder in again else 1
-            total += 0 if explained else share * answers(name, plan) * plain / ANSWERS_PER_STEP
+            if first < optim.epochs:
+                total += optim.effort(first) * pictures * step(config, fused=fused)
+            if not explained:
+                share = AGAIN if folder in again else 1
+                total += share * answers(name, plan) * step(config, fused=False) / ANSWERS_PER_STEP
         return total
 
     total = seconds(experiment, out) + sum(seconds(experiment, folder) for folder in again)
@@ -189,14 +195,13 @@ def _tell_duration(out: Path, experiment: Experiment, preset_name: str, dataset:
 
 
 def _seconds_per_picture(
-    name: str, experiment: Experiment, device: torch.device, *, fused: bool
+    config: ModelConfig, settings: TrainConfig, device: torch.device, *, fused: bool
 ) -> float:
     """Training seconds per picture, from a few small steps of a fresh model.
 
     Args:
         fused: with what training compiles on a CPU; torch.compile's gain on a GPU is not known.
     """
-    config: ModelConfig = experiment.model(name)
     with torch.random.fork_rng():
         model = hardware.place(models.build(config), device).train()
     if fused:
@@ -204,7 +209,7 @@ def _seconds_per_picture(
             model.fuse(products_only=not wide_vectors())
     images = torch.rand(64, 3, 32, 32, device=device).contiguous(memory_format=torch.channels_last)
     labels = torch.zeros(64, dtype=torch.int64, device=device)
-    bf16 = hardware.use_bf16(experiment.train, device)
+    bf16 = hardware.use_bf16(settings, device)
 
     def step() -> None:
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):

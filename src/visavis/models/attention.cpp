@@ -1,6 +1,6 @@
 // Self-attention with a bias for each pair of tokens, forward and backward, for heads of 16 numbers.
 //
-// One picture and head at a time: its 3 x t x 16 queries, keys and values and its t x t weights stay
+// One picture and pair of heads at a time: the 3 x t x 16 queries, keys and values and its t x t weights stay
 // in the processor's cache, in float32, and the weights are computed again in the backward pass.
 // Heads come in pairs, those of the first half with those of the second; what is read and written
 // are the sums of a pair and the differences, as planes.cpp has them. The first `readers` of a
@@ -22,30 +22,31 @@
 namespace {
 
 // A head has SIZE numbers.
-constexpr int ROWS = 8;   // tokens whose sums are in registers at once
+constexpr int ROWS = 8;         // tokens whose sums are in registers at once
 constexpr float SCALE = 0.25f;  // 1 / sqrt(SIZE)
 constexpr float MASKED = -1e30f;
-constexpr float ROOT = 0.70710678f;  // sqrt(1 / 2)
 
-// One picture and head, and room for what is computed of it. `padded` tokens fill whole vectors.
+// One picture and head, and room for what is computed of it. `rows` are the readers, filled up to
+// ROWS; `padded` tokens fill whole vectors.
 struct Head {
-    const int tokens, readers, padded, vectors;
-    std::vector<Vector> q, k, v, by_read;         // padded of each; past the last token zeros
-    std::vector<Vector> k_columns, v_columns;   // SIZE x vectors
-    std::vector<Vector> weights, by_scores;       // padded x vectors
+    const int tokens, readers, rows, padded, vectors;
+    std::vector<Vector> q, k, v, by_read;      // padded of each; past the last token zeros
+    std::vector<Vector> k_columns, v_columns;  // SIZE x vectors
+    std::vector<Vector> weights, by_scores;    // rows x vectors
 
-    Head(int t, int first)
-        : tokens(t), readers(first), padded((t + SIZE - 1) / SIZE * SIZE), vectors(padded / SIZE),
+    Head(int t, int r)
+        : tokens(t), readers(r), rows((r + ROWS - 1) / ROWS * ROWS),
+          padded((t + SIZE - 1) / SIZE * SIZE), vectors(padded / SIZE),
           q(padded), k(padded), v(padded), by_read(padded),
           k_columns(padded), v_columns(padded),
-          weights(padded * vectors), by_scores(padded * vectors) {}
+          weights(rows * vectors), by_scores(rows * vectors) {}
 
-    // The biases of one head after another, padded x vectors each. What is past the last token is
+    // The biases of one head after another, rows x vectors each. What is past the last token is
     // masked, so that its weight is 0.
     std::vector<Vector> pad(const float* biases, int heads) const {
-        std::vector<Vector> to(heads * padded * vectors, Vector{} + MASKED);
+        std::vector<Vector> to(heads * rows * vectors, Vector{} + MASKED);
         for (int row = 0; row < heads * readers; row++) {
-            const int place = row / readers * padded + row % readers;
+            const int place = row / readers * rows + row % readers;
             std::memcpy((float*)to.data() + place * padded, biases + row * tokens, 4 * tokens);
         }
         return to;
@@ -112,7 +113,8 @@ template <typename Number>
 void forward(const Number* qkv, const float* added, const float* bias, Number* read,
              float* softmax, int n, int t, int readers, int heads, int chunks, int threads) {
     const int pairs = heads / 2, half = pairs * SIZE;
-    const int64_t plane = (int64_t)n * t * 3 * half, read_plane = (int64_t)n * readers * half;
+    const int64_t plane = (int64_t)n * t * 3 * half;
+    const int64_t read_plane = (int64_t)n * readers * half;
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int chunk = 0; chunk < chunks; chunk++) {
         Head now(t, readers);
@@ -124,7 +126,8 @@ void forward(const Number* qkv, const float* added, const float* bias, Number* r
             const Number* from = qkv + (int64_t)picture * t * 3 * half + pair * SIZE;
             for (int second = 0; second < 2; second++) {
                 const int head = second * pairs + pair;
-                const Vector* biases = &padded[head * now.padded * now.vectors];
+                const int64_t first = ((int64_t)picture * heads + head) * readers;
+                const Vector* biases = &padded[head * now.rows * now.vectors];
                 const float* to_add = added + second * 3 * half + pair * SIZE;
                 const auto get_rows = [&](int which, int count, float scale, auto& to) {
                     now.read_rows(count, from + which * half, plane, 3 * half, second,
@@ -149,9 +152,9 @@ void forward(const Number* qkv, const float* added, const float* bias, Number* r
                             total += scores[j] = exponential(scores[j] - top);
                         totals[r] = sum(total);
                         if (row + r < readers) {
-                            const int64_t at = ((int64_t)picture * heads + head) * readers + row + r;
-                            softmax[2 * at] = top;
-                            softmax[2 * at + 1] = 1 / totals[r];
+                            float* kept = softmax + (first + row + r) * 2;
+                            kept[0] = top;
+                            kept[1] = 1 / totals[r];
                         }
                     }
                     Vector* sums = &made[second][row];
@@ -159,7 +162,8 @@ void forward(const Number* qkv, const float* added, const float* bias, Number* r
                     for (int r = 0; r < ROWS; r++) sums[r] /= totals[r];
                 }
             }
-            now.write_rows(readers, made[0].data(), made[1].data(), read + place, read_plane, half);
+            now.write_rows(readers, made[0].data(), made[1].data(), read + place, read_plane,
+                           half);
         }
     }
 }
@@ -171,7 +175,8 @@ void backward(const Number* qkv, const float* added, const float* bias, const fl
               const Number* by_read, Number* by_qkv, float* by_added, float* by_bias, int n, int t,
               int readers, int heads, int chunks, int threads) {
     const int pairs = heads / 2, half = pairs * SIZE;
-    const int64_t plane = (int64_t)n * t * 3 * half, read_plane = (int64_t)n * readers * half;
+    const int64_t plane = (int64_t)n * t * 3 * half;
+    const int64_t read_plane = (int64_t)n * readers * half;
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int chunk = 0; chunk < chunks; chunk++) {
         Head now(t, readers);
@@ -185,7 +190,7 @@ void backward(const Number* qkv, const float* added, const float* bias, const fl
             const int64_t place = (int64_t)picture * t * 3 * half + pair * SIZE;
             for (int second = 0; second < 2; second++) {
                 const int head = second * pairs + pair;
-                const int64_t first = (int64_t)head * now.padded * now.vectors;
+                const int64_t first = (int64_t)head * now.rows * now.vectors;
                 const Vector* biases = &padded[first];
                 const float* to_add = added + second * 3 * half + pair * SIZE;
                 const auto get_rows = [&](int which, int count, float scale, auto& to) {
@@ -244,7 +249,7 @@ void backward(const Number* qkv, const float* added, const float* bias, const fl
         std::memcpy(by_added + (int64_t)chunk * 6 * half, summed_added.data(), 4 * 6 * half);
         float* to = by_bias + (int64_t)chunk * heads * readers * t;
         for (int row = 0; row < heads * readers; row++) {
-            const int at = row / readers * now.padded + row % readers;
+            const int at = row / readers * now.rows + row % readers;
             std::memcpy(to + row * t, (const float*)summed.data() + at * now.padded, 4 * t);
         }
     }
@@ -254,7 +259,7 @@ void backward(const Number* qkv, const float* added, const float* bias, const fl
 
 #define FUNCTIONS(NAME, T)                                                                         \
     void forward_##NAME(const T* qkv, const float* added, const float* bias, T* read,              \
-                        float* softmax, int n, int t, int readers, int heads, int chunks,         \
+                        float* softmax, int n, int t, int readers, int heads, int chunks,          \
                         int threads) {                                                             \
         forward(qkv, added, bias, read, softmax, n, t, readers, heads, chunks, threads);           \
     }                                                                                              \
@@ -263,7 +268,7 @@ void backward(const Number* qkv, const float* added, const float* bias, const fl
                          float* by_bias, int n, int t, int readers, int heads, int chunks,         \
                          int threads) {                                                            \
         backward(qkv, added, bias, softmax, by_read, by_qkv, by_added, by_bias, n, t, readers,     \
-                 heads, chunks, threads);                                                                 \
+                 heads, chunks, threads);                                                          \
     }
 
 extern "C" {

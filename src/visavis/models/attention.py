@@ -46,7 +46,8 @@ def attend(
     """
     heads, readers, t = bias.shape
     fits = 2 * qkv.shape[2] == len(added) == 3 * HEAD_SIZE * heads and heads % 2 == 0
-    if not (fits and qkv.shape[1] % t == 0 and readers <= t) or type_of(qkv) is None:
+    whole = len(qkv) == 2 and qkv.shape[1] % t == 0 and readers <= t
+    if not (fits and whole) or type_of(qkv) is None:
         raise ValueError(
             f"not {heads} heads of {HEAD_SIZE} and a bias of {readers} x {t} tokens on a CPU: "
             f"{tuple(qkv.shape)}, {tuple(bias.shape)}, {qkv.dtype}, {qkv.device}"

@@ -16,10 +16,13 @@ from visavis.errors import EnvironmentFault
 
 Source = Literal["activation.cpp", "attention.cpp", "mirror.cpp", "planes.cpp", "winograd.cpp"]
 
+PRODUCTS: tuple[Source, ...] = ("mirror.cpp", "winograd.cpp")
+"""What spares products, on any processor with vectors; the rest is for AVX-512."""
 
 VECTOR = 16
-"""Numbers in a vector of AVX-512. activation.cpp reads and writes channels by so many, and heads of
-attention.cpp are as long; mirror.cpp takes any number of channels, but loses time between them."""
+"""Numbers in a vector of AVX-512. All but mirror.cpp read and write channels by so many, in halves
+where these come in pairs, and heads of attention.cpp are as long; mirror.cpp takes any number of
+channels, but loses time between them."""
 
 
 def wide_vectors() -> bool:

@@ -34,7 +34,8 @@ class Convolution(nn.Module):
     Attributes:
         weight: the two blocks; each row has the three parts above, each of them the channels, each
             of these its three rows.
-        fused: let training steps on a CPU compute it in half of the products, see `_Fused`.
+        fused: let training steps on a CPU compute it in half of the products or fewer, see `_Fused`
+            and `_Winograd`.
 
     Source: Cohen & Welling 2016, arXiv 1602.07576, for mirrorings instead of rotations; Bökman,
     Nordström & Kahl 2025, arXiv 2502.05169, who save half of the products of other layers by sums
@@ -57,7 +58,7 @@ class Convolution(nn.Module):
 
     @property
     def fits(self) -> bool:
-        """Whether the compiled functions are fast for so many channels."""
+        """Whether the compiled functions take so many channels, and are fast at them."""
         _, half, columns = self.weight.shape
         return half % VECTOR == 0 and columns // 9 % VECTOR == 0
 
@@ -75,7 +76,7 @@ class Convolution(nn.Module):
     def forward(self, input: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h2 w2"]:
         if self.fused and self.training and (dtype := type_of(input)):
             if dtype == torch.float32 and self.stride == 1:
-                return _Winograd.apply(input, self.weight)
+                return _Winograd.apply(input, self.weight.float())
             weight = self.weight.to(dtype)
             back = _as_filters(transposed(weight.detach())) if self.stride == 1 else None
             return _Fused.apply(input.to(dtype), _as_filters(weight), back, self.stride)
@@ -152,8 +153,8 @@ class _Fused(torch.autograd.Function):
         turned = empty(x, 1, channels, rows, pictures * columns)
         _call("turn", gradient, turned, gradient.shape, True)
         parts = _spread(x, ctx.stride)  # made anew: they are three times as large as x
-        if x.dtype == torch.float32:
-            by_weight = _by_weight(parts, turned, ctx.stride)
+        if x.dtype == torch.float32 and ctx.stride == 2:
+            by_weight = _by_weight(parts, turned)
         else:
             by_weight = conv2d_weight(parts, weight.shape, turned, stride, padding, groups=2)
         if back is not None:
@@ -168,19 +169,19 @@ class _Fused(torch.autograd.Function):
 
 
 def _by_weight(
-    parts: Float[Tensor, "1 k6 h m"], gradient: Float[Tensor, "1 d h2 m"], stride: int
+    parts: Float[Tensor, "1 k6 h m"], gradient: Float[Tensor, "1 d h2 m"]
 ) -> Float[Tensor, "d k3 3 1"]:
-    """The gradient by the blocks, as one matrix product for each row of the filters.
+    """The gradient by the blocks with a stride of 2, a matrix product for each row of the filters.
 
-    In float32 oneDNN takes up to eight times as long where it has two groups of channels; with
-    bf16 instructions it is as fast (docs/benchmarks.md).
+    In float32 oneDNN takes a multiple of the time where it has two groups of channels; with bf16
+    instructions it is as fast (docs/benchmarks.md).
     """
     inputs = parts[0].permute(1, 2, 0).unflatten(2, (2, -1))  # h m 2 k3
     outputs = gradient[0].permute(1, 2, 0).unflatten(2, (2, -1))  # h2 m 2 d/2
     of_rows = []
     for row in range(3):
         first = 1 if row == 0 else 0  # what comes out there read zeros above the picture
-        read = inputs[row - 1 + first * stride :: stride][: len(outputs) - first]
+        read = inputs[row - 1 + 2 * first :: 2][: len(outputs) - first]
         made = outputs[first : first + len(read)]  # the rest read zeros below it
         of_rows.append(
             made.flatten(0, 1).permute(1, 2, 0) @ read.flatten(0, 1).transpose(0, 1)  # 2 d/2 k3

@@ -19,8 +19,6 @@
 
 namespace {
 
-constexpr float ROOT = 0.70710678f;  // sqrt(1 / 2)
-
 struct Shape {
     int pictures, rows, width, half;
     int64_t all_rows() const { return int64_t(pictures) * rows; }

@@ -13,8 +13,7 @@
 
 namespace {
 
-constexpr float ROOT = 0.70710678f;   // sqrt(1 / 2)
-constexpr float EPSILON = 1e-5f;      // of PyTorch's LayerNorm
+constexpr float EPSILON = 1e-5f;  // of PyTorch's LayerNorm
 
 struct Tokens {
     int64_t count;

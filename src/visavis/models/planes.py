@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from visavis.models.compiled import Source, call
+from visavis.models.compiled import VECTOR, Source, call
 from visavis.models.linear import PairedLinear
 
 SOURCE: Source = "planes.cpp"
@@ -27,6 +27,10 @@ def normed(
 
     Args:
         tokens: of a multiple of 32 channels, bf16 or float32, on a CPU, as everywhere here.
+
+    Raises:
+        EnvironmentFault: planes.cpp cannot be compiled; likewise below.
+        ValueError: other channels; likewise below.
     """
     return _Normed.apply(tokens.contiguous(), weight.float(), bias.float())
 
@@ -42,7 +46,7 @@ def activated(
     planes: Float[Tensor, "2 nt half"], bias: Float[Tensor, " width"]
 ) -> Float[Tensor, "2 nt half"]:
     """GELU of the channels with their biases."""
-    return _Activated.apply(planes, bias.float())
+    return _Activated.apply(planes.contiguous(), bias.float())
 
 
 def added(
@@ -50,8 +54,14 @@ def added(
     bias: Float[Tensor, " width"],
     tokens: Float[Tensor, "n t width"],
 ) -> Float[Tensor, "n t width"]:
-    """The tokens, with what is in the planes and the biases added to them."""
-    return _Added.apply(planes, bias.float(), tokens.contiguous())
+    """The tokens, with what is in the planes and the biases added to them.
+
+    Raises:
+        ValueError: other numbers in the planes than in the tokens.
+    """
+    if (planes.dtype, planes.numel()) != (tokens.dtype, tokens.numel()):
+        raise ValueError(f"{planes.dtype}, {planes.shape} for {tokens.dtype}, {tokens.shape}")
+    return _Added.apply(planes.contiguous(), bias.float(), tokens.contiguous())
 
 
 class _Normed(torch.autograd.Function):
@@ -97,7 +107,7 @@ class _Added(torch.autograd.Function):
     def forward(ctx: Any, planes: Tensor, bias: Tensor, tokens: Tensor) -> Tensor:
         ctx.shape = planes.shape
         total = torch.empty_like(tokens)
-        _call("add_planes", planes.contiguous(), bias, tokens, total, of=planes)
+        _call("add_planes", planes, bias, tokens, total, of=planes)
         return total
 
     @staticmethod
@@ -111,5 +121,7 @@ class _Added(torch.autograd.Function):
 
 
 def _call(name: str, *arrays: Tensor, of: Tensor) -> None:
-    """Args: of: planes, whose sizes it takes."""
+    """Call with the sizes of the planes `of`."""
+    if of.shape[2] % VECTOR:
+        raise ValueError(f"{2 * of.shape[2]} channels are no multiple of {2 * VECTOR}")
     call(SOURCE, name, *arrays, sizes=(of.shape[1], of.shape[2]))

@@ -1,4 +1,5 @@
-// Numbers read from float32 or bf16 and written to it, singly and in vectors of 16.
+// Numbers read from float32 or bf16 and written to it, singly and in vectors of 16, and functions of
+// such vectors.
 //
 // Vectors are those of GCC and Clang: right on any processor, fast where one register holds one
 // (AVX-512).
@@ -10,7 +11,8 @@
 
 namespace {
 
-constexpr int SIZE = 16;  // numbers in a vector
+constexpr int SIZE = 16;             // numbers in a vector
+constexpr float ROOT = 0.70710678f;  // sqrt(1 / 2), of sums and differences of mirrored pairs
 
 typedef float Vector __attribute__((vector_size(4 * SIZE)));
 typedef int32_t Integers __attribute__((vector_size(4 * SIZE)));

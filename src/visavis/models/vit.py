@@ -3,9 +3,9 @@
 Pre-norm encoder with a classification token. Where a gradient is wanted, attention is written out
 as matrix products with the softmax as a module of its own. A hook on that softmax sees the
 attention weights and their gradients, and no forward pass needs a flag for that. Only a training
-step may have all of that in one call, see `ViT.fuse`. A learned bias
-for each offset between two patches lets every head start on the patch that it reads for or on one
-of the eight around it, so that few epochs are enough.
+step may have all of that in compiled calls, see `ViT.fuse`. A learned bias for each offset between
+two patches lets every head start on the patch that it reads for or on one of the eight around it,
+so that few epochs are enough.
 
 Channels come in pairs that change places where the picture is mirrored (`PairedLinear`), and so do
 heads, head h of the first half with head h of the second: what faces left need not be learned again
@@ -23,7 +23,7 @@ from torch.nn import functional
 from visavis.config import NUM_CLASSES, ViTConfig
 from visavis.models import planes
 from visavis.models.attention import HEAD_SIZE, attend
-from visavis.models.compiled import library, type_of
+from visavis.models.compiled import VECTOR, library, type_of
 from visavis.models.linear import PairedLinear
 from visavis.models.normalize import Normalize
 from visavis.models.whitening import mirrored_whitening_filters
@@ -232,24 +232,25 @@ class ViT(nn.Module):
 
         Args:
             products_only: leave all else to PyTorch, which is faster at it on processors without
-                AVX-512. So it is with heads of another size than 16 in any case.
+                AVX-512. So it is in any case with heads of another size than 16, or a hidden width
+                that is no multiple of 32.
 
         Raises:
             EnvironmentFault: no C++ compiler, or one that fails.
         """
         blocks = cast(list[Block], self.blocks)
-        in_calls = (
-            not products_only and self.head.in_features == HEAD_SIZE * blocks[0].attention.heads
-        )
-        library("mirror.cpp")
-        if in_calls:
+        heads_fit = self.head.in_features == HEAD_SIZE * blocks[0].attention.heads
+        hidden_fits = blocks[0].feed_forward.expand.weight.shape[1] % VECTOR == 0
+        if heads_fit and hidden_fits and not products_only:
             library("attention.cpp")
             library("planes.cpp")
-        for block in blocks:
-            block.fused = in_calls
-        for module in self.modules():
-            if isinstance(module, PairedLinear):
-                module.fused = True
+            for block in blocks:
+                block.fused = True
+        else:
+            library("mirror.cpp")
+            for module in self.modules():
+                if isinstance(module, PairedLinear):
+                    module.fused = True
 
     @torch.no_grad()
     def whiten(self, images: Float[Tensor, "n 3 32 32"]) -> None:

@@ -18,8 +18,6 @@
 
 namespace {
 
-constexpr float ROOT = 0.70710678f;  // sqrt(1 / 2)
-
 struct Shape {
     int pictures, rows, width, half;
 };

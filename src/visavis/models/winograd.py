@@ -7,8 +7,8 @@ before and after the products, winograd.cpp takes.
 
 Source: Winograd 1980, Arithmetic Complexity of Computations; Lavin & Gray 2016, arXiv 1509.09308,
 section 4, here along one side of the picture. The points follow Barabasz, Anderson, Soodhalter &
-Gregg 2020, arXiv 1803.10986, table 1. Against float32 in the usual order the errors are about two
-(four rows) and four times as large; in bf16 they would be too large.
+Gregg 2020, arXiv 1803.10986, table 1. Rounding errors are about three (four rows) and five times
+those of the usual order, which float32 can bear; in bf16 they would be too large.
 """
 
 import functools
@@ -19,18 +19,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from visavis.models.compiled import Source, call, empty
+from visavis.models.compiled import VECTOR, Source, call, empty
 
 SOURCE: Source = "winograd.cpp"
 
-Made = Literal[4, 6]
+TileRows = Literal[4, 6]
 """Rows of a picture that one tile makes."""
 
-POINTS: dict[Made, tuple[float, ...]] = {4: (0, 1, -1, 0.5, -2), 6: (0, 1, -1, 2, -2, 0.5, -0.5)}
+POINTS: dict[TileRows, tuple[float, ...]] = {
+    4: (0, 1, -1, 0.5, -2),
+    6: (0, 1, -1, 2, -2, 0.5, -0.5),
+}
 """Where the polynomials are evaluated, besides infinity."""
 
 PICTURES = 50
-"""So many at a time, whose tiles stay near the processor (docs/benchmarks.md)."""
+"""So many at a time: 10 and 250 take longer, and 250 much more memory (docs/benchmarks.md)."""
 
 
 class Matrices(NamedTuple):
@@ -42,7 +45,7 @@ class Matrices(NamedTuple):
 
 
 @functools.cache
-def matrices(made: Made) -> Matrices:
+def matrices(made: TileRows) -> Matrices:
     """Those of the points, for tiles that make so many rows.
 
     The product of two polynomials of `made` and 3 coefficients is that of their values at all
@@ -60,8 +63,11 @@ def matrices(made: Made) -> Matrices:
     return Matrices(*(torch.tensor(m, dtype=torch.float32) for m in (a.T.copy(), g, b)))
 
 
-def tile(rows: int) -> Made:
-    """How many rows to make at once, of pictures of so many."""
+def tile_rows(rows: int) -> TileRows:
+    """How many rows to make at once, of pictures of so many.
+
+    Six spare the most products, where no row of a tile lies below the picture.
+    """
     return 6 if rows % 6 == 0 else 4
 
 
@@ -70,17 +76,18 @@ def convolved(
 ) -> Float[Tensor, "n d h w"]:
     """The convolution of channels-last pictures with the blocks of `Convolution`.
 
-    Args:
-        x: a multiple of 32 channels.
+    Raises:
+        EnvironmentFault: winograd.cpp cannot be compiled.
+        ValueError: channels that are no multiple of 32, going in or coming out.
     """
-    made = tile(x.shape[2])
-    by = matrices(made)
-    filters = torch.einsum("tr,gdkr->tgkd", by.g, weight.unflatten(2, (-1, 3)))
+    made = tile_rows(x.shape[2])
+    matrix = matrices(made)
+    filters = torch.einsum("tr,gdkr->tgkd", matrix.g, weight.unflatten(2, (-1, 3)))
     filters = filters.flatten(0, 1).contiguous()
     out = empty(x, len(x), 2 * weight.shape[1], *x.shape[2:])
-    for some, of_some in zip(x.split(PICTURES), out.split(PICTURES), strict=True):
-        products = torch.bmm(_read(some, made), filters)
-        _call("make_tiles", products, by.a, of_some, out.shape, len(some))
+    for pictures, of_pictures in zip(x.split(PICTURES), out.split(PICTURES), strict=True):
+        products = torch.bmm(_read(pictures, made), filters)
+        _call("make_tiles", products, matrix.a, of_pictures, of_pictures.shape)
     return out
 
 
@@ -88,31 +95,31 @@ def by_weight(
     x: Float[Tensor, "n c h w"], gradient: Float[Tensor, "n d h w"]
 ) -> Float[Tensor, "2 d2 k"]:
     """The gradient by the blocks, of pictures as in `convolved`."""
-    _, channels, rows, columns = gradient.shape
-    made = tile(rows)
-    by = matrices(made)
-    sums = x.new_zeros(2 * len(by.g), 3 * x.shape[1] // 2, channels // 2)
-    for some, of_some in zip(x.split(PICTURES), gradient.split(PICTURES), strict=True):
-        pixels = len(some) * -(-rows // made) * columns
-        by_products = x.new_empty(2 * len(by.g), pixels, channels // 2)
-        _call("unmake_tiles", of_some, by.a, by_products, gradient.shape, len(some))
-        sums.baddbmm_(_read(some, made).transpose(1, 2), by_products)
-    return torch.einsum("tr,tgkd->gdkr", by.g, sums.unflatten(0, (-1, 2))).flatten(2)
+    made = tile_rows(x.shape[2])
+    matrix = matrices(made)
+    sums = x.new_zeros(2 * len(matrix.g), 3 * x.shape[1] // 2, gradient.shape[1] // 2)
+    for pictures, by_pictures in zip(x.split(PICTURES), gradient.split(PICTURES), strict=True):
+        read = _read(pictures, made)
+        by_products = x.new_empty(*read.shape[:2], sums.shape[2])
+        _call("unmake_tiles", by_pictures, matrix.a, by_products, by_pictures.shape)
+        sums.baddbmm_(read.transpose(1, 2), by_products)
+    return torch.einsum("tr,tgkd->gdkr", matrix.g, sums.unflatten(0, (-1, 2))).flatten(2)
 
 
-def _read(x: Float[Tensor, "n c h w"], made: Made) -> Float[Tensor, "t2 m k"]:
+def _read(x: Float[Tensor, "n c h w"], made: TileRows) -> Float[Tensor, "t2 m k"]:
     """What the taps of all tiles read, B times their rows; s and a by turns."""
     n, channels, rows, columns = x.shape
     b = matrices(made).b
-    read = x.new_empty(2 * len(b), n * -(-rows // made) * columns, 3 * channels // 2)
-    _call("read_tiles", x, b, read, x.shape, n)
+    tiles = n * -(-rows // made)
+    read = x.new_empty(2 * len(b), tiles * columns, 3 * channels // 2)
+    _call("read_tiles", x, b, read, x.shape)
     return read
 
 
-def _call(
-    name: str, array: Tensor, matrix: Tensor, to: Tensor, shape: torch.Size, pictures: int
-) -> None:
-    """Fill `to` from `array`, one of which holds so many pictures of that shape."""
-    _, channels, rows, columns = shape
-    sizes = (matrix.shape[1], pictures, rows, columns, channels // 2)
+def _call(name: str, array: Tensor, matrix: Tensor, to: Tensor, shape: torch.Size) -> None:
+    """Fill `to` from `array`, one of which holds pictures of that shape."""
+    n, channels, rows, columns = shape
+    if channels % (2 * VECTOR):
+        raise ValueError(f"{channels} channels are no multiple of {2 * VECTOR}")
+    sizes = (matrix.shape[1], n, rows, columns, channels // 2)
     call(SOURCE, name, array, matrix, to, sizes=sizes)
