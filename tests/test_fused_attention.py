@@ -146,7 +146,7 @@ def test_a_compiled_step_agrees_with_the_plain_one_in_float32(bf16, tolerances, 
 
 @requires_compiler
 @pytest.mark.parametrize(
-    ("heads", "mlp_ratio", "products_only"), [(4, 2, True), (2, 2, False), (4, 1.25, False)]
+    ("heads", "mlp_ratio", "products_only"), [(4, 2.0, True), (2, 2.0, False), (4, 1.25, False)]
 )
 def test_without_the_kernel_products_are_halved_and_hooks_see_the_weights(
     heads, mlp_ratio, products_only
