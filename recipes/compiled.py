@@ -4,8 +4,8 @@
 
 Pictures per second, forward and backward without the optimiser, of the models of `standard` on
 random pictures: the CNN with all products of its convolutions, and pooling and norm by PyTorch, and
-with half of them and calls of its own; the ViT with all products of its linear layers and attention
-written out, and with half of them and attention as one call (without AVX-512 the products alone
+with half of them or fewer and calls of its own; the ViT with all products of its linear layers and
+all else by PyTorch, and with half of them and calls of its own (without AVX-512 the products alone
 change); by turns in one process, so that a noisy machine is as bad for the one as for the other.
 Median and best of ROUNDS steps. Memory is kept as `visavis train` keeps it.
 """

@@ -70,31 +70,27 @@ void norm_back(const T* tokens, const float* weight, const float* moments, const
         const T *x = tokens + row * width, *s = by_planes + row * half;
         const T* a = s + shape.count * half;
         const float mean = moments[2 * row], rate = moments[2 * row + 1];
+        const auto go_through = [=](auto each) {  // place, gradient by what comes out, normed
+            for (int i = 0; i < half; i += SIZE) {
+                Vector p = load(s + i), q = load(a + i);
+                turn(p, q);
+                each(i, p, (load(x + i) - mean) * rate);
+                each(half + i, q, (load(x + half + i) - mean) * rate);
+            }
+        };
         Vector along{}, constant{};
-        for (int i = 0; i < half; i += SIZE) {
-            Vector by_y[2] = {load(s + i), load(a + i)};
-            turn(by_y[0], by_y[1]);
-            for (int k = 0; k < 2; k++) {
-                const int j = k * half + i;
-                const Vector normed = (load(x + j) - mean) * rate;
-                add(by_y[k] * normed, part + j);
-                add(by_y[k], part + width + j);
-                const Vector by_normed = by_y[k] * load(weight + j);
-                along += by_normed * normed;
-                constant += by_normed;
-            }
-        }
+        go_through([&](int i, const Vector& by_y, const Vector& normed) {
+            add(by_y * normed, part + i);
+            add(by_y, part + width + i);
+            const Vector by_normed = by_y * load(weight + i);
+            along += by_normed * normed;
+            constant += by_normed;
+        });
         const float slope = sum(along) / width, offset = sum(constant) / width;
-        for (int i = 0; i < half; i += SIZE) {
-            Vector by_y[2] = {load(s + i), load(a + i)};
-            turn(by_y[0], by_y[1]);
-            for (int k = 0; k < 2; k++) {
-                const int j = k * half + i;
-                const Vector normed = (load(x + j) - mean) * rate;
-                const Vector by_normed = by_y[k] * load(weight + j);
-                store((by_normed - normed * slope - offset) * rate, by_tokens + row * width + j);
-            }
-        }
+        go_through([&](int i, const Vector& by_y, const Vector& normed) {
+            const Vector by_normed = by_y * load(weight + i);
+            store((by_normed - normed * slope - offset) * rate, by_tokens + row * width + i);
+        });
     });
 }
 
