@@ -1,7 +1,7 @@
 // Self-attention with a bias for each pair of tokens, forward and backward, for heads of 16 numbers.
 //
-// One picture and pair of heads at a time: the 3 x t x 16 queries, keys and values and its t x t weights stay
-// in the processor's cache, in float32, and the weights are computed again in the backward pass.
+// One picture at a time: its queries, keys and values stay in the processor's cache, in float32, and
+// so do the weights of ROWS readers of one head, which are computed again in the backward pass.
 // Heads come in pairs, those of the first half with those of the second; what is read and written
 // are the sums of a pair and the differences, as planes.cpp has them. The first `readers` of a
 // picture's t tokens read all t:
@@ -10,7 +10,7 @@
 //     added    2 3 heads/2 16       float32, to each token's queries, keys and values
 //     bias     heads readers t      float32
 //     read     2 n readers heads/2 16   as qkv
-//     softmax  n heads readers 2    float32; of each its largest score, and 1 / its denominator
+//     softmax  n heads 2 readers    float32; of each its largest score, and 1 / its denominator
 //
 // `omp` is what PyTorch itself uses.
 
@@ -22,90 +22,185 @@
 namespace {
 
 // A head has SIZE numbers.
-constexpr int ROWS = 8;         // tokens whose sums are in registers at once
-constexpr float SCALE = 0.25f;  // 1 / sqrt(SIZE)
+constexpr int ROWS = 13;  // readers whose sums are in registers: 65 tokens are 5 x 13, 37 nearly 3 x 13
+constexpr float SCALE = 0.25f;         // 1 / sqrt(SIZE)
+constexpr float LOG2_E = 1.44269504f;  // softmax is in powers of 2
 constexpr float MASKED = -1e30f;
 
-// One picture and head, and room for what is computed of it. `rows` are the readers, filled up to
-// ROWS; `padded` tokens fill whole vectors.
-struct Head {
-    const int tokens, readers, rows, padded, vectors;
-    std::vector<Vector> q, k, v, by_read;      // padded of each; past the last token zeros
-    std::vector<Vector> k_columns, v_columns;  // SIZE x vectors
-    std::vector<Vector> weights, by_scores;    // rows x vectors
+typedef std::vector<Vector> Rows;
 
-    Head(int t, int r)
-        : tokens(t), readers(r), rows((r + ROWS - 1) / ROWS * ROWS),
-          padded((t + SIZE - 1) / SIZE * SIZE), vectors(padded / SIZE),
-          q(padded), k(padded), v(padded), by_read(padded),
-          k_columns(padded), v_columns(padded),
-          weights(rows * vectors), by_scores(rows * vectors) {}
+// Of a SIZE x SIZE matrix in blocks of HALF x HALF, exchange those that lie across from each other,
+// and go on inside of each.
+template <int HALF = SIZE / 2>
+inline void transpose(Vector* rows) {
+    Integers first;
+    for (int i = 0; i < SIZE; i++) first[i] = i & HALF ? SIZE + (i ^ HALF) : i;
+#pragma GCC unroll 16
+    for (int i = 0; i < SIZE; i++)
+        if (!(i & HALF)) {
+            const Vector a = rows[i], b = rows[i + HALF];
+            rows[i] = __builtin_shuffle(a, b, first);
+            rows[i + HALF] = __builtin_shuffle(a, b, first ^ HALF);
+        }
+    if constexpr (HALF > 1) transpose<HALF / 2>(rows);
+}
 
-    // The biases of one head after another, rows x vectors each. What is past the last token is
-    // masked, so that its weight is 0.
-    std::vector<Vector> pad(const float* biases, int heads) const {
-        std::vector<Vector> to(heads * rows * vectors, Vector{} + MASKED);
+// In number i of the first row the sum of row i, or its largest number; the others are lost.
+template <bool ADDED, int HALF = SIZE / 2>
+inline Vector reduce_each(Vector* rows) {
+    Integers own;
+    for (int i = 0; i < SIZE; i++) own[i] = i & HALF ? SIZE + i : i;
+#pragma GCC unroll 8
+    for (int i = 0; i < HALF; i++) {
+        const Vector a = __builtin_shuffle(rows[i], rows[i + HALF], own);
+        const Vector b = __builtin_shuffle(rows[i], rows[i + HALF], own ^ HALF);
+        rows[i] = ADDED ? a + b : (a > b ? a : b);
+    }
+    if constexpr (HALF > 1) reduce_each<ADDED, HALF / 2>(rows);
+    return rows[0];
+}
+
+// Of t tokens, r readers. Weights of a head lie in blocks of ROWS readers: in each the first SIZE
+// tokens of all, the next SIZE and so on, filled up with zeros or what comes to that.
+struct Picture {
+    const int tokens, readers, rows, vectors, room;
+
+    Picture(int t, int r)
+        : tokens(t), readers(r), rows((r + ROWS - 1) / ROWS * ROWS), vectors((t + SIZE - 1) / SIZE),
+          room(std::max(rows, vectors * SIZE)) {}
+
+    // Where a row of heads x readers begins; its next SIZE numbers are ROWS vectors further.
+    int64_t place(int row) const {
+        const int reader = row % readers;
+        return ((int64_t)row / readers * rows + reader / ROWS * ROWS) * vectors + reader % ROWS;
+    }
+
+    // The biases, in powers of 2. What is past the last token is masked, so that its weight is 0.
+    Rows pad(const float* biases, int heads) const {
+        Rows to((int64_t)heads * rows * vectors, Vector{} + MASKED);
         for (int row = 0; row < heads * readers; row++) {
-            const int place = row / readers * rows + row % readers;
-            std::memcpy((float*)to.data() + place * padded, biases + row * tokens, 4 * tokens);
+            float* first = (float*)&to[place(row)];
+            for (int i = 0; i < tokens; i++, biases++)
+                first[i / SIZE * ROWS * SIZE + i % SIZE] = *biases * LOG2_E;
         }
         return to;
     }
 
-    // One head of a pair, with what is added to it; the planes lie `apart` numbers from each other.
-    template <typename Number>
-    void read_rows(int count, const Number* sums, int64_t apart, int stride, bool second,
-                   Vector added, float scale, std::vector<Vector>& to) {
-        for (int i = 0; i < count; i++) {
-            const Number* from = sums + (int64_t)i * stride;
-            const Vector s = load(from), a = load(from + apart);
-            to[i] = (ROOT * (second ? s - a : s + a) + added) * scale;
+    void unpad(const Rows& from, int heads, float* to) const {
+        for (int row = 0; row < heads * readers; row++) {
+            const float* first = (const float*)&from[place(row)];
+            for (int i = 0; i < tokens; i++, to++) *to = first[i / SIZE * ROWS * SIZE + i % SIZE];
         }
     }
 
-    // Both heads of a pair.
+    // `count` tokens' sums and differences, which lie `apart` numbers from each other, of `pairs`
+    // vectors, with what is added to these: the first vector of all tokens, with `room` for them,
+    // the second and so on, then those of the other half.
     template <typename Number>
-    void write_rows(int count, const Vector* first, const Vector* second, Number* sums,
-                    int64_t apart, int stride) const {
-        for (int i = 0; i < count; i++) {
-            Number* to = sums + (int64_t)i * stride;
-            store(ROOT * (first[i] + second[i]), to);
-            store(ROOT * (first[i] - second[i]), to + apart);
-        }
-    }
-
-    void transpose(const std::vector<Vector>& rows, std::vector<Vector>& columns) {
-        const float* from = (const float*)rows.data();
-        float* to = (float*)columns.data();
-        for (int i = 0; i < tokens; i++)
-            for (int c = 0; c < SIZE; c++) to[c * padded + i] = from[i * SIZE + c];
-    }
-
-    // out[row + r] = start[row + r] + a[row + r] . columns, for ROWS rows.
-    void products(int row, const std::vector<Vector>& a, const std::vector<Vector>& columns,
-                  const Vector* start, Vector* out) {
-        const float* numbers = (const float*)&a[row];
-        for (int j = 0; j < vectors; j++) {
-            Vector total[ROWS];
-            for (int r = 0; r < ROWS; r++) total[r] = start ? start[r * vectors + j] : Vector{};
-            for (int c = 0; c < SIZE; c++) {
-                Vector column = columns[c * vectors + j];
-                for (int r = 0; r < ROWS; r++) total[r] += numbers[r * SIZE + c] * column;
+    void part(int count, int pairs, const Number* sums, int64_t apart, const float* added,
+              Vector* to) const {
+        Vector* other = to + pairs * room;
+        for (int i = 0; i < count; i++)
+            for (int pair = 0; pair < pairs; pair++, sums += SIZE) {
+                const Vector s = load(sums), a = load(sums + apart);
+                Vector p = ROOT * (s + a), q = ROOT * (s - a);
+                if (added) {
+                    p += load(added + pair * SIZE);
+                    q += load(added + (pairs + pair) * SIZE);
+                }
+                to[pair * room + i] = p;
+                other[pair * room + i] = q;
             }
-            for (int r = 0; r < ROWS; r++) out[r * vectors + j] = total[r];
+    }
+
+    template <typename Number>
+    void join(int count, int pairs, const Vector* from, Number* sums, int64_t apart) const {
+        const Vector* other = from + pairs * room;
+        for (int i = 0; i < count; i++)
+            for (int pair = 0; pair < pairs; pair++, sums += SIZE) {
+                const Vector p = from[pair * room + i], q = other[pair * room + i];
+                store(ROOT * (p + q), sums);
+                store(ROOT * (p - q), sums + apart);
+            }
+    }
+
+    // Number c of SIZE tokens, of the next SIZE and so on; then number c + 1.
+    void turn(const Vector* from, Vector* columns) const {
+        for (int j = 0; j < vectors; j++) {
+            Vector x[SIZE];
+            std::memcpy(x, from + j * SIZE, sizeof x);
+            transpose(x);
+#pragma GCC unroll 16
+            for (int c = 0; c < SIZE; c++) columns[c * vectors + j] = x[c];
         }
     }
 
-    // total[r] = sum of matrix[r][i] rows[i] over `count` rows, for ROWS rows of the matrix that lie
-    // `step` numbers apart, and their numbers `along` apart.
-    void combine(const float* matrix, int step, int along, const std::vector<Vector>& rows,
-                 int count, Vector* total) {
-        Vector sums[ROWS] = {};
-        for (int i = 0; i < count; i++) {
-            Vector x = rows[i];
-            for (int r = 0; r < ROWS; r++) sums[r] += matrix[r * step + i * along] * x;
+    // out[r] = start[r] + a[r] . columns, for ROWS rows and WIDE vectors.
+    template <int WIDE>
+    void products_of(const Vector* a, const Vector* columns, const Vector* start,
+                     Vector* out) const {
+        const float* numbers = (const float*)a;
+        Vector total[ROWS][WIDE];
+#pragma GCC unroll 16
+        for (int r = 0; r < ROWS; r++)
+            for (int j = 0; j < WIDE; j++) total[r][j] = start ? start[j * ROWS + r] : Vector{};
+#pragma GCC unroll 1
+        for (int c = 0; c < SIZE; c++) {
+            Vector column[WIDE];
+            for (int j = 0; j < WIDE; j++) column[j] = columns[c * vectors + j];
+#pragma GCC unroll 16
+            for (int r = 0; r < ROWS; r++)
+                for (int j = 0; j < WIDE; j++) total[r][j] += numbers[r * SIZE + c] * column[j];
         }
-        for (int r = 0; r < ROWS; r++) total[r] = sums[r];
+#pragma GCC unroll 16
+        for (int r = 0; r < ROWS; r++)
+            for (int j = 0; j < WIDE; j++) out[j * ROWS + r] = total[r][j];
+    }
+
+    // The same for all vectors.
+    void products(const Vector* a, const Vector* columns, const Vector* start, Vector* out) const {
+        for (int j = 0; j < vectors; j += 2) {
+            const Vector* first = start ? start + j * ROWS : nullptr;
+            if (j + 1 < vectors)
+                products_of<2>(a, columns + j, first, out + j * ROWS);
+            else
+                products_of<1>(a, columns + j, first, out + j * ROWS);
+        }
+    }
+
+    // total[r] = sum of weights[r][i] x[i] over all tokens, for ROWS rows.
+    void combine(const Vector* weights, const Vector* x, Vector* total) const {
+        Vector sums[ROWS] = {};
+        const float* numbers = (const float*)weights;
+        for (int first = 0; first < tokens; first += SIZE, numbers += ROWS * SIZE)
+#pragma GCC unroll 1
+            for (int i = 0; i < std::min(SIZE, tokens - first); i++)
+#pragma GCC unroll 16
+                for (int r = 0; r < ROWS; r++) sums[r] += numbers[r * SIZE + i] * x[first + i];
+        std::memcpy(total, sums, sizeof sums);
+    }
+
+    // total[i] += sum of weights[r][i] x[r] over ROWS rows, for all tokens.
+    void spread(const Vector* weights, const Vector* x, Vector* total) const {
+        Vector rows[ROWS];
+        std::memcpy(rows, x, sizeof rows);
+        const float* numbers = (const float*)weights;
+        for (int first = 0; first < tokens; first += SIZE, numbers += ROWS * SIZE)
+#pragma GCC unroll 1
+            for (int i = 0; i < std::min(SIZE, tokens - first); i++) {
+                Vector sum = total[first + i];
+#pragma GCC unroll 16
+                for (int r = 0; r < ROWS; r++) sum += numbers[r * SIZE + i] * rows[r];
+                total[first + i] = sum;
+            }
+    }
+
+    // Call with the place of each vector of ROWS readers' weights and its reader's number.
+    template <typename Each>
+    void each_weight(Each each) const {
+        for (int j = 0; j < vectors; j++)
+#pragma GCC unroll 16
+            for (int r = 0; r < ROWS; r++) each(j * ROWS + r, r);
     }
 };
 
@@ -113,57 +208,45 @@ template <typename Number>
 void forward(const Number* qkv, const float* added, const float* bias, Number* read,
              float* softmax, int n, int t, int readers, int heads, int chunks, int threads) {
     const int pairs = heads / 2, half = pairs * SIZE;
-    const int64_t plane = (int64_t)n * t * 3 * half;
-    const int64_t read_plane = (int64_t)n * readers * half;
+    const int64_t plane = (int64_t)n * t * 3 * half, read_plane = (int64_t)n * readers * half;
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int chunk = 0; chunk < chunks; chunk++) {
-        Head now(t, readers);
-        const std::vector<Vector> padded = now.pad(bias, heads);
-        std::vector<Vector> made[2] = {now.q, now.q};
-        for (int task = 0; task < (n - chunk + chunks - 1) / chunks * pairs; task++) {
-            const int pair = task % pairs, picture = task / pairs * chunks + chunk;
-            const int64_t place = (int64_t)picture * readers * half + pair * SIZE;
-            const Number* from = qkv + (int64_t)picture * t * 3 * half + pair * SIZE;
-            for (int second = 0; second < 2; second++) {
-                const int head = second * pairs + pair;
-                const int64_t first = ((int64_t)picture * heads + head) * readers;
-                const Vector* biases = &padded[head * now.rows * now.vectors];
-                const float* to_add = added + second * 3 * half + pair * SIZE;
-                const auto get_rows = [&](int which, int count, float scale, auto& to) {
-                    now.read_rows(count, from + which * half, plane, 3 * half, second,
-                                  load(to_add + which * half), scale, to);
-                };
-                get_rows(0, readers, SCALE, now.q);
-                get_rows(1, t, 1, now.k);
-                get_rows(2, t, 1, now.v);
-                now.transpose(now.k, now.k_columns);
+        const Picture now(t, readers);
+        const Rows biases = now.pad(bias, heads);
+        Rows all(3 * heads * now.room), made(heads * now.room);
+        Rows columns(SIZE * now.vectors), weights(ROWS * now.vectors);
+        Vector* w = weights.data();
+        for (int picture = chunk; picture < n; picture += chunks) {
+            now.part(t, 3 * pairs, qkv + (int64_t)picture * t * 3 * half, plane, added, all.data());
+            for (int head = 0; head < heads; head++) {
+                Vector* q = &all[(head / pairs * 3 * pairs + head % pairs) * now.room];
+                const Vector *k = q + pairs * now.room, *v = k + pairs * now.room;
+                float* kept = softmax + ((int64_t)picture * heads + head) * 2 * readers;
+                for (int i = 0; i < readers; i++) q[i] *= SCALE * LOG2_E;
+                now.turn(k, columns.data());
                 for (int row = 0; row < readers; row += ROWS) {
-                    Vector* weights = &now.weights[row * now.vectors];
-                    now.products(row, now.q, now.k_columns, &biases[row * now.vectors], weights);
-                    float totals[ROWS];
-                    for (int r = 0; r < ROWS; r++) {
-                        Vector* scores = weights + r * now.vectors;
-                        Vector highest = scores[0];
-                        for (int j = 1; j < now.vectors; j++)
-                            highest = scores[j] > highest ? scores[j] : highest;
-                        const float top = maximum(highest);
-                        Vector total{};
-                        for (int j = 0; j < now.vectors; j++)
-                            total += scores[j] = exponential(scores[j] - top);
-                        totals[r] = sum(total);
-                        if (row + r < readers) {
-                            float* kept = softmax + (first + row + r) * 2;
-                            kept[0] = top;
-                            kept[1] = 1 / totals[r];
-                        }
-                    }
-                    Vector* sums = &made[second][row];
-                    now.combine((float*)weights, now.padded, 1, now.v, t, sums);
-                    for (int r = 0; r < ROWS; r++) sums[r] /= totals[r];
+                    now.products(q + row, columns.data(),
+                                 &biases[(head * now.rows + row) * now.vectors], w);
+                    Vector highest[SIZE] = {}, totals[SIZE] = {};
+                    std::memcpy(highest, w, ROWS * sizeof *w);
+                    now.each_weight([&](int at, int r) {
+                        highest[r] = w[at] > highest[r] ? w[at] : highest[r];
+                    });
+                    const Vector top = reduce_each<false>(highest);
+                    now.each_weight([&](int at, int r) {
+                        totals[r] += w[at] = power_of_2(w[at] - top[r]);
+                    });
+                    const Vector share = 1 / reduce_each<true>(totals);
+                    const int count = std::min(ROWS, readers - row);
+                    std::memcpy(kept + row, &top, 4 * count);
+                    std::memcpy(kept + readers + row, &share, 4 * count);
+                    Vector* sums = &made[head * now.room + row];
+                    now.combine(w, v, sums);
+                    for (int r = 0; r < ROWS; r++) sums[r] *= share[r];
                 }
             }
-            now.write_rows(readers, made[0].data(), made[1].data(), read + place, read_plane,
-                           half);
+            now.join(readers, pairs, made.data(), read + (int64_t)picture * readers * half,
+                     read_plane);
         }
     }
 }
@@ -175,83 +258,68 @@ void backward(const Number* qkv, const float* added, const float* bias, const fl
               const Number* by_read, Number* by_qkv, float* by_added, float* by_bias, int n, int t,
               int readers, int heads, int chunks, int threads) {
     const int pairs = heads / 2, half = pairs * SIZE;
-    const int64_t plane = (int64_t)n * t * 3 * half;
-    const int64_t read_plane = (int64_t)n * readers * half;
+    const int64_t plane = (int64_t)n * t * 3 * half, read_plane = (int64_t)n * readers * half;
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int chunk = 0; chunk < chunks; chunk++) {
-        Head now(t, readers);
-        const std::vector<Vector> padded = now.pad(bias, heads);
-        std::vector<Vector> summed(padded.size()), summed_added(2 * 3 * pairs);
-        std::vector<Vector> made[2][3];  // of both heads by queries, keys and values
-        for (auto& of_head : made)
-            for (auto& rows : of_head) rows = now.q;
-        for (int task = 0; task < (n - chunk + chunks - 1) / chunks * pairs; task++) {
-            const int pair = task % pairs, picture = task / pairs * chunks + chunk;
-            const int64_t place = (int64_t)picture * t * 3 * half + pair * SIZE;
-            for (int second = 0; second < 2; second++) {
-                const int head = second * pairs + pair;
-                const int64_t first = (int64_t)head * now.rows * now.vectors;
-                const Vector* biases = &padded[first];
-                const float* to_add = added + second * 3 * half + pair * SIZE;
-                const auto get_rows = [&](int which, int count, float scale, auto& to) {
-                    now.read_rows(count, qkv + place + which * half, plane, 3 * half, second,
-                                  load(to_add + which * half), scale, to);
-                };
-                get_rows(0, readers, SCALE, now.q);
-                get_rows(1, t, 1, now.k);
-                get_rows(2, t, 1, now.v);
-                now.read_rows(readers, by_read + (int64_t)picture * readers * half + pair * SIZE,
-                              read_plane, half, second, Vector{}, 1, now.by_read);
-                now.transpose(now.k, now.k_columns);
-                now.transpose(now.v, now.v_columns);
-                const float* kept = softmax + ((int64_t)picture * heads + head) * readers * 2;
+        const Picture now(t, readers);
+        const Rows biases = now.pad(bias, heads);
+        Rows all(3 * heads * now.room), by(heads * now.room), by_k(now.room), by_v(now.room);
+        Rows k_columns(SIZE * now.vectors), v_columns(SIZE * now.vectors);
+        Rows weights(ROWS * now.vectors), by_scores(ROWS * now.vectors);
+        Rows summed(biases.size()), summed_added(3 * heads);
+        Vector *w = weights.data(), *d = by_scores.data();
+        for (int picture = chunk; picture < n; picture += chunks) {
+            const int64_t place = (int64_t)picture * t * 3 * half;
+            now.part(t, 3 * pairs, qkv + place, plane, added, all.data());
+            now.part(readers, pairs, by_read + (int64_t)picture * readers * half, read_plane,
+                     nullptr, by.data());
+            for (int head = 0; head < heads; head++) {
+                const int of_queries = head / pairs * 3 * pairs + head % pairs;
+                Vector* q = &all[of_queries * now.room];
+                Vector *k = q + pairs * now.room, *v = k + pairs * now.room;
+                const float* kept = softmax + ((int64_t)picture * heads + head) * 2 * readers;
+                for (int i = 0; i < readers; i++) q[i] *= SCALE * LOG2_E;
+                std::fill(q + readers, q + now.room, Vector{});
+                now.turn(k, k_columns.data());
+                now.turn(v, v_columns.data());
+                std::fill(by_k.begin(), by_k.end(), Vector{});
+                std::fill(by_v.begin(), by_v.end(), Vector{});
                 for (int row = 0; row < readers; row += ROWS) {
-                    Vector* weights = &now.weights[row * now.vectors];
-                    Vector* by_scores = &now.by_scores[row * now.vectors];
-                    now.products(row, now.q, now.k_columns, &biases[row * now.vectors], weights);
-                    now.products(row, now.by_read, now.v_columns, nullptr, by_scores);
-                    for (int r = 0; r < ROWS && row + r < readers; r++) {
-                        Vector* w = weights + r * now.vectors;
-                        Vector* d = by_scores + r * now.vectors;
-                        Vector* s = &summed[first + (row + r) * now.vectors];
-                        const float top = kept[2 * (row + r)], share = kept[2 * (row + r) + 1];
-                        Vector total{};
-                        for (int j = 0; j < now.vectors; j++) {
-                            w[j] = exponential(w[j] - top) * share;
-                            total += w[j] * d[j];
-                        }
-                        const float mean = sum(total);
-                        for (int j = 0; j < now.vectors; j++) {
-                            d[j] = w[j] * (d[j] - mean);
-                            s[j] += d[j];
-                        }
-                    }
-                    Vector* by_q = &made[second][0][row];
-                    now.combine((float*)by_scores, now.padded, 1, now.k, t, by_q);
-                    for (int r = 0; r < ROWS; r++) by_q[r] *= SCALE;
+                    const int64_t first = (int64_t)(head * now.rows + row) * now.vectors;
+                    const Vector* by_rows = &by[head * now.room + row];
+                    now.products(q + row, k_columns.data(), &biases[first], w);
+                    now.products(by_rows, v_columns.data(), nullptr, d);
+                    const int count = std::min(ROWS, readers - row);
+                    Vector top{}, share{}, totals[SIZE] = {};
+                    std::memcpy(&top, kept + row, 4 * count);
+                    std::memcpy(&share, kept + readers + row, 4 * count);
+                    now.each_weight([&](int at, int r) {
+                        w[at] = power_of_2(w[at] - top[r]) * share[r];
+                        totals[r] += w[at] * d[at];
+                    });
+                    const Vector mean = reduce_each<true>(totals);
+                    Vector* sum = &summed[first];
+                    now.each_weight([&](int at, int r) {
+                        d[at] = w[at] * (d[at] - mean[r]);
+                        sum[at] += d[at];
+                    });
+                    now.spread(d, q + row, by_k.data());
+                    now.spread(w, by_rows, by_v.data());
+                    now.combine(d, k, q + row);  // no longer the queries but the gradient by them
                 }
-                auto& by_queries = made[second][0];  // of tokens that do not read there is nothing
-                std::fill(by_queries.begin() + readers, by_queries.end(), Vector{});
-                for (int row = 0; row < t; row += ROWS) {  // of the tokens that are read
-                    now.combine((float*)now.by_scores.data() + row, 1, now.padded, now.q, readers,
-                                &made[second][1][row]);
-                    now.combine((float*)now.weights.data() + row, 1, now.padded, now.by_read,
-                                readers, &made[second][2][row]);
-                }
-                for (int which = 0; which < 3; which++)
-                    for (int i = 0; i < t; i++)
-                        summed_added[(second * 3 + which) * pairs + pair] += made[second][which][i];
+                const auto put = [&](const Vector* from, float scale, int which, Vector* to) {
+                    Vector total{};
+                    for (int i = 0; i < t; i++) total += to[i] = from[i] * scale;
+                    summed_added[of_queries + which * pairs] += total;
+                };
+                put(q, SCALE, 0, q);
+                put(by_k.data(), 1 / LOG2_E, 1, k);
+                put(by_v.data(), 1, 2, v);
             }
-            for (int which = 0; which < 3; which++)
-                now.write_rows(t, made[0][which].data(), made[1][which].data(),
-                               by_qkv + place + which * half, plane, 3 * half);
+            now.join(t, 3 * pairs, all.data(), by_qkv + place, plane);
         }
         std::memcpy(by_added + (int64_t)chunk * 6 * half, summed_added.data(), 4 * 6 * half);
-        float* to = by_bias + (int64_t)chunk * heads * readers * t;
-        for (int row = 0; row < heads * readers; row++) {
-            const int at = row / readers * now.rows + row % readers;
-            std::memcpy(to + row * t, (const float*)summed.data() + at * now.padded, 4 * t);
-        }
+        now.unpad(summed, heads, by_bias + (int64_t)chunk * heads * readers * t);
     }
 }
 

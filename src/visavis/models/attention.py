@@ -61,7 +61,7 @@ class _Attend(torch.autograd.Function):
         heads, readers, t = bias.shape
         n = qkv.shape[1] // t
         read = qkv.new_empty(2, n * readers, qkv.shape[2] // 3)
-        softmax = bias.new_empty(n, heads, readers, 2)
+        softmax = bias.new_empty(n, heads, 2, readers)
         sizes = (n, t, readers, heads, CHUNKS)
         call("attention.cpp", "forward", qkv, added, bias, read, softmax, sizes=sizes)
         ctx.save_for_backward(qkv, added, bias, softmax)

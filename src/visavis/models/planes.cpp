@@ -30,67 +30,156 @@ inline void turn(Vector& one, Vector& other) {
 
 inline void add(Vector x, float* to) { store(load(to) + x, to); }
 
-// Layer norm (Ba et al. 2016, arXiv 1607.06450). Of each token its mean and 1 / its deviation are
-// kept.
+// A token in p and q, and in s and a.
 template <typename T>
-void norm(const T* tokens, const float* weight, const float* bias, T* planes, float* moments,
-          Tokens shape, int threads) {
+T* token(T* tokens, int64_t row, Tokens shape) {
+    return tokens + row * shape.width();
+}
+
+template <typename T>
+struct InPlanes {
+    T *s, *a;
+    InPlanes(T* planes, int64_t row, Tokens shape)
+        : s(planes + row * shape.half), a(s + shape.count * shape.half) {}
+};
+
+// Layer norm (Ba et al. 2016, arXiv 1607.06450) of one token. Its mean and 1 / its deviation are kept.
+template <typename T>
+inline void norm_one(const T* x, const float* weight, const float* bias, InPlanes<T> to,
+                     float* moments, Tokens shape) {
     const int half = shape.half, width = shape.width();
-#pragma omp parallel for num_threads(threads)
-    for (int64_t row = 0; row < shape.count; row++) {
-        const T* x = tokens + row * width;
-        Vector total{}, squares{};
-        for (int i = 0; i < width; i += SIZE) total += load(x + i);
-        const float mean = sum(total) / width;
-        for (int i = 0; i < width; i += SIZE) {
-            const Vector apart = load(x + i) - mean;
-            squares += apart * apart;
-        }
-        const float rate = 1 / std::sqrt(sum(squares) / width + EPSILON);
-        T *s = planes + row * half, *a = s + shape.count * half;
+    Vector total{}, squares{};
+    for (int i = 0; i < width; i += SIZE) total += load(x + i);
+    const float mean = sum(total) / width;
+    for (int i = 0; i < width; i += SIZE) {
+        const Vector apart = load(x + i) - mean;
+        squares += apart * apart;
+    }
+    const float rate = 1 / std::sqrt(sum(squares) / width + EPSILON);
+    for (int i = 0; i < half; i += SIZE) {
+        Vector p = (load(x + i) - mean) * rate * load(weight + i) + load(bias + i);
+        const int j = half + i;
+        Vector q = (load(x + j) - mean) * rate * load(weight + j) + load(bias + j);
+        turn(p, q);
+        store(p, to.s + i);
+        store(q, to.a + i);
+    }
+    moments[0] = mean;
+    moments[1] = rate;
+}
+
+// The gradient by the token, which has `more` from elsewhere, and what it adds to the sums that are
+// the gradients by weights and biases.
+template <typename T>
+inline void norm_one_back(const T* x, const float* weight, const float* moments,
+                          InPlanes<const T> by, const T* more, T* by_x, float* sums, Tokens shape) {
+    const int half = shape.half, width = shape.width();
+    const float mean = moments[0], rate = moments[1];
+    const auto go_through = [=](auto each) {  // place, gradient by what comes out, normed
         for (int i = 0; i < half; i += SIZE) {
-            Vector p = (load(x + i) - mean) * rate * load(weight + i) + load(bias + i);
-            const int j = half + i;
-            Vector q = (load(x + j) - mean) * rate * load(weight + j) + load(bias + j);
+            Vector p = load(by.s + i), q = load(by.a + i);
             turn(p, q);
-            store(p, s + i);
-            store(q, a + i);
+            each(i, p, (load(x + i) - mean) * rate);
+            each(half + i, q, (load(x + half + i) - mean) * rate);
         }
-        moments[2 * row] = mean;
-        moments[2 * row + 1] = rate;
+    };
+    Vector along{}, constant{};
+    go_through([&](int i, const Vector& by_y, const Vector& normed) {
+        add(by_y * normed, sums + i);
+        add(by_y, sums + width + i);
+        const Vector by_normed = by_y * load(weight + i);
+        along += by_normed * normed;
+        constant += by_normed;
+    });
+    const float slope = sum(along) / width, offset = sum(constant) / width;
+    go_through([&](int i, const Vector& by_y, const Vector& normed) {
+        const Vector by_normed = by_y * load(weight + i);
+        store(load(more + i) + (by_normed - normed * slope - offset) * rate, by_x + i);
+    });
+}
+
+// A token, and what is in the planes, and a bias.
+template <typename T>
+inline void add_one(InPlanes<const T> planes, const float* bias, const T* x, T* to, Tokens shape) {
+    const int half = shape.half;
+    for (int i = 0; i < half; i += SIZE) {
+        Vector p = load(planes.s + i), q = load(planes.a + i);
+        turn(p, q);
+        store(load(x + i) + p + load(bias + i), to + i);
+        store(load(x + half + i) + q + load(bias + half + i), to + half + i);
     }
 }
 
-// The gradient by the tokens, and the sums that are the gradients by weights and biases.
+// The gradient by the planes, and what it adds to the sum that is the gradient by the bias.
+template <typename T>
+inline void add_one_back(const T* by_x, InPlanes<T> by_planes, float* sums, Tokens shape) {
+    const int half = shape.half;
+    for (int i = 0; i < half; i += SIZE) {
+        Vector p = load(by_x + i), q = load(by_x + half + i);
+        add(p, sums + i);
+        add(q, sums + half + i);
+        turn(p, q);
+        store(p, by_planes.s + i);
+        store(q, by_planes.a + i);
+    }
+}
+
+template <typename T>
+void norm(const T* tokens, const float* weight, const float* bias, T* planes, float* moments,
+          Tokens shape, int threads) {
+#pragma omp parallel for num_threads(threads)
+    for (int64_t row = 0; row < shape.count; row++)
+        norm_one(token(tokens, row, shape), weight, bias, {planes, row, shape}, moments + 2 * row,
+                 shape);
+}
+
 template <typename T>
 void norm_back(const T* tokens, const float* weight, const float* moments, const T* by_planes,
-               T* by_tokens, float* sums, Tokens shape, int threads) {
-    const int half = shape.half, width = shape.width();
-    sum_up(shape.count, 2 * width, sums, threads, [=](int64_t row, float* part) {
-        const T *x = tokens + row * width, *s = by_planes + row * half;
-        const T* a = s + shape.count * half;
-        const float mean = moments[2 * row], rate = moments[2 * row + 1];
-        const auto go_through = [=](auto each) {  // place, gradient by what comes out, normed
-            for (int i = 0; i < half; i += SIZE) {
-                Vector p = load(s + i), q = load(a + i);
-                turn(p, q);
-                each(i, p, (load(x + i) - mean) * rate);
-                each(half + i, q, (load(x + half + i) - mean) * rate);
-            }
-        };
-        Vector along{}, constant{};
-        go_through([&](int i, const Vector& by_y, const Vector& normed) {
-            add(by_y * normed, part + i);
-            add(by_y, part + width + i);
-            const Vector by_normed = by_y * load(weight + i);
-            along += by_normed * normed;
-            constant += by_normed;
-        });
-        const float slope = sum(along) / width, offset = sum(constant) / width;
-        go_through([&](int i, const Vector& by_y, const Vector& normed) {
-            const Vector by_normed = by_y * load(weight + i);
-            store((by_normed - normed * slope - offset) * rate, by_tokens + row * width + i);
-        });
+               const T* more, T* by_tokens, float* sums, Tokens shape, int threads) {
+    sum_up(shape.count, 2 * shape.width(), sums, threads, [=](int64_t row, float* part) {
+        norm_one_back(token(tokens, row, shape), weight, moments + 2 * row, {by_planes, row, shape},
+                      token(more, row, shape), token(by_tokens, row, shape), part, shape);
+    });
+}
+
+template <typename T>
+void add_planes(const T* planes, const float* added, const T* tokens, T* total, Tokens shape,
+                int threads) {
+#pragma omp parallel for num_threads(threads)
+    for (int64_t row = 0; row < shape.count; row++)
+        add_one({planes, row, shape}, added, token(tokens, row, shape), token(total, row, shape),
+                shape);
+}
+
+template <typename T>
+void add_planes_back(const T* by_tokens, T* by_planes, float* sums, Tokens shape, int threads) {
+    sum_up(shape.count, shape.width(), sums, threads, [=](int64_t row, float* part) {
+        add_one_back(token(by_tokens, row, shape), {by_planes, row, shape}, part, shape);
+    });
+}
+
+// One after the other, while a token is in the processor's cache.
+template <typename T>
+void add_norm(const T* planes, const float* added, const T* tokens, const float* weight,
+              const float* bias, T* total, T* normed, float* moments, Tokens shape, int threads) {
+#pragma omp parallel for num_threads(threads)
+    for (int64_t row = 0; row < shape.count; row++) {
+        T* x = token(total, row, shape);
+        add_one({planes, row, shape}, added, token(tokens, row, shape), x, shape);
+        norm_one<T>(x, weight, bias, {normed, row, shape}, moments + 2 * row, shape);
+    }
+}
+
+// Sums: by weights, by biases, by what is added.
+template <typename T>
+void add_norm_back(const T* total, const float* weight, const float* moments, const T* by_normed,
+                   const T* more, T* by_tokens, T* by_planes, float* sums, Tokens shape,
+                   int threads) {
+    sum_up(shape.count, 3 * shape.width(), sums, threads, [=](int64_t row, float* part) {
+        T* by_x = token(by_tokens, row, shape);
+        norm_one_back(token(total, row, shape), weight, moments + 2 * row, {by_normed, row, shape},
+                      token(more, row, shape), by_x, part, shape);
+        add_one_back<T>(by_x, {by_planes, row, shape}, part + 2 * shape.width(), shape);
     });
 }
 
@@ -143,44 +232,6 @@ void activate_back(const T* planes, const float* bias, const T* by_y, T* by_plan
     });
 }
 
-// The tokens, and what is in the planes, and a bias.
-template <typename T>
-void add_planes(const T* planes, const float* bias, const T* tokens, T* to, Tokens shape,
-                int threads) {
-    const int half = shape.half;
-    const int64_t all = shape.count * half;
-#pragma omp parallel for num_threads(threads)
-    for (int64_t row = 0; row < all; row += half) {
-        const T* x = tokens + 2 * row;
-        T* y = to + 2 * row;
-        for (int i = 0; i < half; i += SIZE) {
-            Vector p = load(planes + row + i), q = load(planes + all + row + i);
-            turn(p, q);
-            store(load(x + i) + p + load(bias + i), y + i);
-            store(load(x + half + i) + q + load(bias + half + i), y + half + i);
-        }
-    }
-}
-
-// The gradient by the planes, and the sum that is the gradient by the bias.
-template <typename T>
-void add_planes_back(const T* by_tokens, T* by_planes, float* sums, Tokens shape, int threads) {
-    const int half = shape.half;
-    const int64_t all = shape.count * half;
-    sum_up(shape.count, 2 * half, sums, threads, [=](int64_t row, float* part) {
-        for (int i = 0; i < half; i += SIZE) {
-            const int64_t at = row * half + i;
-            Vector p = load(by_tokens + row * 2 * half + i);
-            Vector q = load(by_tokens + row * 2 * half + half + i);
-            add(p, part + i);
-            add(q, part + half + i);
-            turn(p, q);
-            store(p, by_planes + at);
-            store(q, by_planes + all + at);
-        }
-    });
-}
-
 }  // namespace
 
 #define FUNCTIONS(NAME, T)                                                                         \
@@ -189,9 +240,10 @@ void add_planes_back(const T* by_tokens, T* by_planes, float* sums, Tokens shape
         norm(tokens, weight, bias, planes, moments, {count, half}, threads);                       \
     }                                                                                              \
     void norm_back_##NAME(const T* tokens, const float* weight, const float* moments,              \
-                          const T* by_planes, T* by_tokens, float* sums, int count, int half,      \
-                          int threads) {                                                           \
-        norm_back(tokens, weight, moments, by_planes, by_tokens, sums, {count, half}, threads);    \
+                          const T* by_planes, const T* more, T* by_tokens, float* sums, int count, \
+                          int half, int threads) {                                                 \
+        norm_back(tokens, weight, moments, by_planes, more, by_tokens, sums, {count, half},        \
+                  threads);                                                                        \
     }                                                                                              \
     void activate_##NAME(const T* planes, const float* bias, T* to, int count, int half,           \
                          int threads) {                                                            \
@@ -201,13 +253,25 @@ void add_planes_back(const T* by_tokens, T* by_planes, float* sums, Tokens shape
                               float* sums, int count, int half, int threads) {                     \
         activate_back(planes, bias, by_y, by_planes, sums, {count, half}, threads);                \
     }                                                                                              \
-    void add_planes_##NAME(const T* planes, const float* bias, const T* tokens, T* to, int count,  \
-                           int half, int threads) {                                                \
-        add_planes(planes, bias, tokens, to, {count, half}, threads);                              \
+    void add_planes_##NAME(const T* planes, const float* added, const T* tokens, T* total,         \
+                           int count, int half, int threads) {                                     \
+        add_planes(planes, added, tokens, total, {count, half}, threads);                          \
     }                                                                                              \
     void add_planes_back_##NAME(const T* by_tokens, T* by_planes, float* sums, int count,          \
                                 int half, int threads) {                                           \
         add_planes_back(by_tokens, by_planes, sums, {count, half}, threads);                       \
+    }                                                                                              \
+    void add_norm_##NAME(const T* planes, const float* added, const T* tokens,                     \
+                         const float* weight, const float* bias, T* total, T* normed,              \
+                         float* moments, int count, int half, int threads) {                       \
+        add_norm(planes, added, tokens, weight, bias, total, normed, moments, {count, half},       \
+                 threads);                                                                         \
+    }                                                                                              \
+    void add_norm_back_##NAME(const T* total, const float* weight, const float* moments,           \
+                              const T* by_normed, const T* more, T* by_tokens, T* by_planes,       \
+                              float* sums, int count, int half, int threads) {                     \
+        add_norm_back(total, weight, moments, by_normed, more, by_tokens, by_planes, sums,         \
+                      {count, half}, threads);                                                     \
     }
 
 extern "C" {

@@ -61,28 +61,27 @@ inline void store(Vector x, Bf16* to) {  // to the nearest, ties to even
     std::memcpy(to, &halves, sizeof halves);
 }
 
-// e^x for x <= 0, to about 1e-6 of it; 0 up to -80, so that no product is subnormal, and slow.
-inline Vector exponential(Vector x) {
-    x = x < -80.0f ? Vector{} - 80.0f : x;  // this way round NaN stays
-    Vector power = x * 1.44269504f;
-    Vector shifted = power + 12582912.0f;  // 1.5 x 2^23: the nearest integer is in the low bits
-    Integers exponent = (Integers)shifted - 0x4b400000;
-    Vector rest = power - (shifted - 12582912.0f);
-    Vector y = Vector{} + 1.5403530e-4f;  // 2^rest, its series at 0
-    y = y * rest + 1.3333558e-3f;
-    y = y * rest + 9.6181291e-3f;
-    y = y * rest + 5.5504109e-2f;
-    y = y * rest + 2.4022651e-1f;
-    y = y * rest + 6.9314718e-1f;
+// 2^x for x <= 0, to about 2e-7 of it; never less than 2^-87, so that no product is subnormal, and
+// slow. Of all polynomials of its degree this one is off by the least.
+inline Vector power_of_2(Vector x) {
+    const Vector least = Vector{} - 87.0f;
+    x = x < least ? least : x;             // this way round NaN stays
+    const Vector shifted = x + 12582912.0f;  // 1.5 x 2^23: the nearest integer is in the low bits
+    const Vector rest = x - (shifted - 12582912.0f);
+    Vector y = Vector{} + 1.32647e-3f;
+    y = y * rest + 9.67151e-3f;
+    y = y * rest + 5.550734e-2f;
+    y = y * rest + 2.4022242e-1f;
+    y = y * rest + 6.9314698e-1f;
     y = y * rest + 1.0f;
-    return x <= -80.0f ? Vector{} : (Vector)((Integers)y + (exponent << 23));
+    return (Vector)((Integers)y + ((Integers)shifted << 23));
 }
 
 // The share of a normal distribution below z, to about 1e-7, and its density there.
 // Abramowitz & Stegun 1964, 7.1.26.
 inline void normal(Vector z, Vector& below, Vector& density) {
     const Vector size = z < 0.0f ? -z : z;
-    const Vector e = exponential(z * z * -0.5f);
+    const Vector e = power_of_2(z * z * -0.72134752f);
     const Vector t = 1.0f / (1.0f + 0.23164190f * size);  // 0.3275911 / sqrt 2
     Vector tail = Vector{} + 0.5307027145f;
     tail = tail * t - 0.7265760135f;
@@ -94,9 +93,9 @@ inline void normal(Vector z, Vector& below, Vector& density) {
     density = 0.39894228f * e;
 }
 
-// All numbers of a vector added up, or the largest of them: halves, quarters and so on by pairs.
-template <bool ADDED, int COUNT>
-float reduce(const float* from) {
+// All numbers of a vector added up: halves, quarters and so on by pairs.
+template <int COUNT>
+float sum_of(const float* from) {
     if constexpr (COUNT == 1) {
         return from[0];
     } else {
@@ -104,15 +103,13 @@ float reduce(const float* from) {
         Half low, high;
         std::memcpy(&low, from, sizeof low);
         std::memcpy(&high, from + COUNT / 2, sizeof high);
-        low = ADDED ? low + high : (low > high ? low : high);
+        low += high;
         float numbers[COUNT / 2];
         std::memcpy(numbers, &low, sizeof low);
-        return reduce<ADDED, COUNT / 2>(numbers);
+        return sum_of<COUNT / 2>(numbers);
     }
 }
 
-inline float sum(Vector x) { return reduce<true, SIZE>((const float*)&x); }
-
-inline float maximum(Vector x) { return reduce<false, SIZE>((const float*)&x); }
+inline float sum(Vector x) { return sum_of<SIZE>((const float*)&x); }
 
 }  // namespace

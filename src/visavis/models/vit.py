@@ -154,15 +154,16 @@ class Block(nn.Module):
         """The same in calls of compiled functions, with half of the products."""
         qkv, output = self.attention.query_key_value, self.attention.output
         expand, contract = self.feed_forward.expand, self.feed_forward.contract
-        normed = planes.normed(tokens, self.norm1.weight, self.norm1.bias)
+        normed, tokens = planes.normed(tokens, self.norm1.weight, self.norm1.bias)
         t = tokens.shape[1]
         if class_only:
             tokens, bias = tokens[:, :1], torch.zeros(self.attention.heads, 1, t)  # it has none
         else:
             bias = self.attention.bias(t)
         read = attend(planes.product(normed, qkv), qkv.bias, bias)
-        tokens = planes.added(planes.product(read, output), output.bias, tokens)
-        normed = planes.normed(tokens, self.norm2.weight, self.norm2.bias)
+        read = planes.product(read, output)
+        norm = (self.norm2.weight, self.norm2.bias)
+        normed, tokens = planes.added_normed(read, output.bias, tokens, *norm)
         hidden = planes.activated(planes.product(normed, expand), expand.bias)
         return planes.added(planes.product(hidden, contract), contract.bias, tokens)
 
