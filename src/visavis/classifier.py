@@ -84,6 +84,14 @@ class Classifier(lightning.LightningModule):
         """The validation pictures."""
         return EvaluationBatches(*self._validation)
 
+    def on_train_batch_start(self, batch: TrainingBatch, index: int) -> None:
+        """Free the gradients before the forward pass; Lightning does so after it.
+
+        They would lie amid what it asks for, and keep that from the places where it lay in the step
+        before (docs/benchmarks.md has how much).
+        """
+        self.zero_grad()
+
     def training_step(self, batch: TrainingBatch, index: int) -> Float[Tensor, ""]:
         images, labels, chosen = batch
         foreign = torch.zeros(len(labels), device=labels.device)

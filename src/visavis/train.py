@@ -245,4 +245,5 @@ def _warm_up(module: Classifier, *, bf16: bool, device: torch.device) -> None:
             loss = module.training_forward(images).float().square().mean()
         torch.autograd.backward(loss)
         model.zero_grad(set_to_none=True)
+        del loss  # its graph would lie amid the memory of the next size, and keep it in pieces
     model.load_state_dict(state)
