@@ -10,7 +10,7 @@
 //     added    2 3 heads/2 16       float32, to each token's queries, keys and values
 //     bias     heads readers t      float32
 //     read     2 n readers heads/2 16   as qkv
-//     softmax  n heads 2 readers    float32; of each its largest score, and 1 / its denominator
+//     softmax  n heads 2 readers    float32; the largest score in powers of 2, 1 / the denominator
 //
 // `omp` is what PyTorch itself uses.
 
@@ -22,9 +22,8 @@
 namespace {
 
 // A head has SIZE numbers.
-constexpr int ROWS = 13;  // readers whose sums are in registers: 65 tokens are 5 x 13, 37 nearly 3 x 13
-constexpr float SCALE = 0.25f;         // 1 / sqrt(SIZE)
-constexpr float LOG2_E = 1.44269504f;  // softmax is in powers of 2
+constexpr int ROWS = 13;  // readers whose sums are in registers: 65 is 5 x 13, 37 nearly 3 x 13
+constexpr float SCALE = 0.25f;  // 1 / sqrt(SIZE)
 constexpr float MASKED = -1e30f;
 
 typedef std::vector<Vector> Rows;
@@ -60,10 +59,17 @@ inline Vector reduce_each(Vector* rows) {
     return rows[0];
 }
 
-// Of t tokens, r readers. Weights of a head lie in blocks of ROWS readers: in each the first SIZE
-// tokens of all, the next SIZE and so on, filled up with zeros or what comes to that.
+// Which of a token's vectors has the queries of a head, once they are parted. Its keys are `pairs`
+// further, and its values as much again.
+inline int of_queries(int head, int pairs) { return head / pairs * 3 * pairs + head % pairs; }
+
+// Weights of a head lie in blocks of ROWS readers: in each the first SIZE tokens of all of them, the
+// next SIZE and so on. What fills up readers and tokens is read by nobody.
 struct Picture {
-    const int tokens, readers, rows, vectors, room;
+    const int tokens, readers;
+    const int rows;     // readers, filled up to ROWS
+    const int vectors;  // of SIZE tokens each
+    const int room;     // for the vectors of all tokens, filled up to either
 
     Picture(int t, int r)
         : tokens(t), readers(r), rows((r + ROWS - 1) / ROWS * ROWS), vectors((t + SIZE - 1) / SIZE),
@@ -75,7 +81,8 @@ struct Picture {
         return ((int64_t)row / readers * rows + reader / ROWS * ROWS) * vectors + reader % ROWS;
     }
 
-    // The biases, in powers of 2. What is past the last token is masked, so that its weight is 0.
+    // The biases, in powers of 2. What is past the last token is masked: it adds 2^-63 to a sum of 1
+    // or more, which is nothing.
     Rows pad(const float* biases, int heads) const {
         Rows to((int64_t)heads * rows * vectors, Vector{} + MASKED);
         for (int row = 0; row < heads * readers; row++) {
@@ -99,33 +106,33 @@ struct Picture {
     template <typename Number>
     void part(int count, int pairs, const Number* sums, int64_t apart, const float* added,
               Vector* to) const {
-        Vector* other = to + pairs * room;
+        Vector* second = to + pairs * room;
         for (int i = 0; i < count; i++)
             for (int pair = 0; pair < pairs; pair++, sums += SIZE) {
                 const Vector s = load(sums), a = load(sums + apart);
-                Vector p = ROOT * (s + a), q = ROOT * (s - a);
+                Vector one = ROOT * (s + a), other = ROOT * (s - a);
                 if (added) {
-                    p += load(added + pair * SIZE);
-                    q += load(added + (pairs + pair) * SIZE);
+                    one += load(added + pair * SIZE);
+                    other += load(added + (pairs + pair) * SIZE);
                 }
-                to[pair * room + i] = p;
-                other[pair * room + i] = q;
+                to[pair * room + i] = one;
+                second[pair * room + i] = other;
             }
     }
 
     template <typename Number>
     void join(int count, int pairs, const Vector* from, Number* sums, int64_t apart) const {
-        const Vector* other = from + pairs * room;
+        const Vector* second = from + pairs * room;
         for (int i = 0; i < count; i++)
             for (int pair = 0; pair < pairs; pair++, sums += SIZE) {
-                const Vector p = from[pair * room + i], q = other[pair * room + i];
-                store(ROOT * (p + q), sums);
-                store(ROOT * (p - q), sums + apart);
+                const Vector one = from[pair * room + i], other = second[pair * room + i];
+                store(ROOT * (one + other), sums);
+                store(ROOT * (one - other), sums + apart);
             }
     }
 
     // Number c of SIZE tokens, of the next SIZE and so on; then number c + 1.
-    void turn(const Vector* from, Vector* columns) const {
+    void to_columns(const Vector* from, Vector* columns) const {
         for (int j = 0; j < vectors; j++) {
             Vector x[SIZE];
             std::memcpy(x, from + j * SIZE, sizeof x);
@@ -219,14 +226,14 @@ void forward(const Number* qkv, const float* added, const float* bias, Number* r
         for (int picture = chunk; picture < n; picture += chunks) {
             now.part(t, 3 * pairs, qkv + (int64_t)picture * t * 3 * half, plane, added, all.data());
             for (int head = 0; head < heads; head++) {
-                Vector* q = &all[(head / pairs * 3 * pairs + head % pairs) * now.room];
+                Vector* q = &all[of_queries(head, pairs) * now.room];
                 const Vector *k = q + pairs * now.room, *v = k + pairs * now.room;
                 float* kept = softmax + ((int64_t)picture * heads + head) * 2 * readers;
                 for (int i = 0; i < readers; i++) q[i] *= SCALE * LOG2_E;
-                now.turn(k, columns.data());
+                now.to_columns(k, columns.data());
                 for (int row = 0; row < readers; row += ROWS) {
-                    now.products(q + row, columns.data(),
-                                 &biases[(head * now.rows + row) * now.vectors], w);
+                    const int64_t first = (int64_t)(head * now.rows + row) * now.vectors;
+                    now.products(q + row, columns.data(), &biases[first], w);
                     Vector highest[SIZE] = {}, totals[SIZE] = {};
                     std::memcpy(highest, w, ROWS * sizeof *w);
                     now.each_weight([&](int at, int r) {
@@ -274,14 +281,13 @@ void backward(const Number* qkv, const float* added, const float* bias, const fl
             now.part(readers, pairs, by_read + (int64_t)picture * readers * half, read_plane,
                      nullptr, by.data());
             for (int head = 0; head < heads; head++) {
-                const int of_queries = head / pairs * 3 * pairs + head % pairs;
-                Vector* q = &all[of_queries * now.room];
+                Vector* q = &all[of_queries(head, pairs) * now.room];
                 Vector *k = q + pairs * now.room, *v = k + pairs * now.room;
                 const float* kept = softmax + ((int64_t)picture * heads + head) * 2 * readers;
                 for (int i = 0; i < readers; i++) q[i] *= SCALE * LOG2_E;
                 std::fill(q + readers, q + now.room, Vector{});
-                now.turn(k, k_columns.data());
-                now.turn(v, v_columns.data());
+                now.to_columns(k, k_columns.data());
+                now.to_columns(v, v_columns.data());
                 std::fill(by_k.begin(), by_k.end(), Vector{});
                 std::fill(by_v.begin(), by_v.end(), Vector{});
                 for (int row = 0; row < readers; row += ROWS) {
@@ -310,7 +316,7 @@ void backward(const Number* qkv, const float* added, const float* bias, const fl
                 const auto put = [&](const Vector* from, float scale, int which, Vector* to) {
                     Vector total{};
                     for (int i = 0; i < t; i++) total += to[i] = from[i] * scale;
-                    summed_added[of_queries + which * pairs] += total;
+                    summed_added[of_queries(head, pairs) + which * pairs] += total;
                 };
                 put(q, SCALE, 0, q);
                 put(by_k.data(), 1 / LOG2_E, 1, k);

@@ -30,12 +30,12 @@ inline void turn(Vector& one, Vector& other) {
 
 inline void add(Vector x, float* to) { store(load(to) + x, to); }
 
-// A token in p and q, and in s and a.
 template <typename T>
 T* token(T* tokens, int64_t row, Tokens shape) {
     return tokens + row * shape.width();
 }
 
+// What the planes have of a token.
 template <typename T>
 struct InPlanes {
     T *s, *a;
@@ -43,7 +43,8 @@ struct InPlanes {
         : s(planes + row * shape.half), a(s + shape.count * shape.half) {}
 };
 
-// Layer norm (Ba et al. 2016, arXiv 1607.06450) of one token. Its mean and 1 / its deviation are kept.
+// Layer norm (Ba et al. 2016, arXiv 1607.06450) of one token. Its mean and 1 / its deviation are
+// kept.
 template <typename T>
 inline void norm_one(const T* x, const float* weight, const float* bias, InPlanes<T> to,
                      float* moments, Tokens shape) {
@@ -100,13 +101,13 @@ inline void norm_one_back(const T* x, const float* weight, const float* moments,
 
 // A token, and what is in the planes, and a bias.
 template <typename T>
-inline void add_one(InPlanes<const T> planes, const float* bias, const T* x, T* to, Tokens shape) {
+inline void add_one(InPlanes<const T> planes, const float* added, const T* x, T* to, Tokens shape) {
     const int half = shape.half;
     for (int i = 0; i < half; i += SIZE) {
         Vector p = load(planes.s + i), q = load(planes.a + i);
         turn(p, q);
-        store(load(x + i) + p + load(bias + i), to + i);
-        store(load(x + half + i) + q + load(bias + half + i), to + half + i);
+        store(load(x + i) + p + load(added + i), to + i);
+        store(load(x + half + i) + q + load(added + half + i), to + half + i);
     }
 }
 

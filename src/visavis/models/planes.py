@@ -1,8 +1,8 @@
 """What stands between the products of the ViT's blocks in a training step on a CPU with AVX-512.
 
 Between products tokens lie in two planes, the sums of all pairs of channels and the differences of
-all, see `PairedLinear`. Layer norm, GELU and the adding of a branch to its tokens are one call
-each, which reads one of the two orders and writes the other (docs/benchmarks.md has the times).
+all, see `PairedLinear`. Layer norm and GELU are one call each, and so is the adding of a branch to
+its tokens, with the norm that follows it inside of a block (docs/benchmarks.md has the times).
 """
 
 from typing import Any
@@ -81,7 +81,8 @@ def added_normed(
 
 
 def _alike(planes: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-    if (planes.dtype, planes.numel()) != (tokens.dtype, tokens.numel()):
+    n, t, width = tokens.shape
+    if (planes.dtype, *planes.shape) != (tokens.dtype, 2, n * t, width // 2):
         raise ValueError(f"{planes.dtype}, {planes.shape} for {tokens.dtype}, {tokens.shape}")
     return planes.contiguous(), tokens.contiguous()
 

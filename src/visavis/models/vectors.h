@@ -1,8 +1,7 @@
 // Numbers read from float32 or bf16 and written to it, singly and in vectors of 16, and functions of
 // such vectors.
 //
-// Vectors are those of GCC and Clang: right on any processor, fast where one register holds one
-// (AVX-512).
+// Vectors are those of GCC: right on any processor, fast where one register holds one (AVX-512).
 
 #pragma once
 
@@ -13,6 +12,7 @@ namespace {
 
 constexpr int SIZE = 16;             // numbers in a vector
 constexpr float ROOT = 0.70710678f;  // sqrt(1 / 2), of sums and differences of mirrored pairs
+constexpr float LOG2_E = 1.44269504f;
 
 typedef float Vector __attribute__((vector_size(4 * SIZE)));
 typedef int32_t Integers __attribute__((vector_size(4 * SIZE)));
@@ -61,11 +61,12 @@ inline void store(Vector x, Bf16* to) {  // to the nearest, ties to even
     std::memcpy(to, &halves, sizeof halves);
 }
 
-// 2^x for x <= 0, to about 2e-7 of it; never less than 2^-87, so that no product is subnormal, and
-// slow. Of all polynomials of its degree this one is off by the least.
+// 2^x for x <= 0, to about 2e-7 of it, and 2^-63 for all x below -63, so that a product of two of
+// them is not subnormal, and slow. Of all polynomials of its degree that are 1 at 0 this one is off
+// by the least.
 inline Vector power_of_2(Vector x) {
-    const Vector least = Vector{} - 87.0f;
-    x = x < least ? least : x;             // this way round NaN stays
+    const Vector least = Vector{} - 63.0f;
+    x = x < least ? least : x;  // this way round NaN stays
     const Vector shifted = x + 12582912.0f;  // 1.5 x 2^23: the nearest integer is in the low bits
     const Vector rest = x - (shifted - 12582912.0f);
     Vector y = Vector{} + 1.32647e-3f;
@@ -81,7 +82,7 @@ inline Vector power_of_2(Vector x) {
 // Abramowitz & Stegun 1964, 7.1.26.
 inline void normal(Vector z, Vector& below, Vector& density) {
     const Vector size = z < 0.0f ? -z : z;
-    const Vector e = power_of_2(z * z * -0.72134752f);
+    const Vector e = power_of_2(z * z * (-0.5f * LOG2_E));  // e^(-z^2 / 2)
     const Vector t = 1.0f / (1.0f + 0.23164190f * size);  // 0.3275911 / sqrt 2
     Vector tail = Vector{} + 0.5307027145f;
     tail = tail * t - 0.7265760135f;
