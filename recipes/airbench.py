@@ -121,10 +121,10 @@ def main(folder: str, seed: int) -> None:
     muon = torch.bfloat16 if bf16 else torch.float32
 
     def backward(images: torch.Tensor, answers: torch.Tensor) -> float:
+        net.zero_grad()  # before the forward pass, as ours
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             logits = net(normalized(images))
         loss = F.cross_entropy(logits.float(), answers, label_smoothing=0.2, reduction="sum")
-        net.zero_grad()
         loss.backward()
         return loss.item()
 

@@ -40,7 +40,7 @@ def bench(experiment: Experiment, dataset: Dataset) -> dict[str, Any]:
 
     Returns:
         {"machine": …, "models": {"cnn": …, "vit": …}}; rates in GFLOP/s and pictures per second,
-        shares from 0, that of the matrix rate see `training_gflops`.
+        shares are from 0; for that of the matrix rate see `training_gflops`.
 
     Raises:
         EnvironmentFault: the device asked for is not there.

@@ -85,10 +85,10 @@ class Classifier(lightning.LightningModule):
         return EvaluationBatches(*self._validation)
 
     def on_train_batch_start(self, batch: TrainingBatch, index: int) -> None:
-        """Free the gradients before the forward pass; Lightning does so after it.
+        """Free the gradients before the forward pass; Lightning frees them after it.
 
-        They would lie amid what it asks for, and keep that from the places where it lay in the step
-        before (docs/benchmarks.md has how much).
+        They would lie between the blocks that the forward pass asks for again, and the memory that
+        is kept would fall into smaller pieces (docs/benchmarks.md, Memory).
         """
         self.zero_grad()
 

@@ -12,6 +12,9 @@ from visavis.config import OptimConfig
 STEPS = 5
 """Newton-Schulz steps of Muon."""
 
+QUINTIC = (3.4445, -4.775, 2.0315)
+"""The factors of x, x^3 and x^5 in each of these."""
+
 
 @torch.no_grad()
 def orthogonalize(
@@ -19,7 +22,7 @@ def orthogonalize(
 ) -> Float[Tensor, "*n rows columns"]:
     """Of each the nearest matrix whose singular values are all about 1 (between 0.7 and 1.2).
 
-    STEPS Newton-Schulz steps of the quintic 3.4445 x - 4.775 x^3 + 2.0315 x^5.
+    STEPS Newton-Schulz steps.
 
     Args:
         dtype: of the products. bf16 is enough, where the processor has it.
@@ -36,9 +39,10 @@ def orthogonalize(
 
 
 def _step_by_step(x: Float[Tensor, "*n r c"]) -> Float[Tensor, "*n r c"]:
+    a, b, c = QUINTIC
     for _ in range(STEPS):
         gram = x @ x.mT
-        x = 3.4445 * x + (-4.775 * gram + 2.0315 * gram @ gram) @ x
+        x = a * x + (b * gram + c * gram @ gram) @ x
     return x
 
 
@@ -51,9 +55,10 @@ def _in_small_products(x: Float[Tensor, "*n r c"]) -> Float[Tensor, "*n r c"]:
     """
     gram = x @ x.mT
     one = torch.eye(x.shape[-2], device=x.device, dtype=x.dtype)
+    a, b, c = QUINTIC
     factors = one
     for step in range(STEPS):
-        factor = 3.4445 * one - 4.775 * gram + 2.0315 * gram @ gram
+        factor = a * one + b * gram + c * gram @ gram
         factors = factor @ factors if step else factor
         if step < STEPS - 1:  # nobody asks for the last one
             gram = gram @ factor @ factor

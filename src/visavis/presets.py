@@ -19,7 +19,7 @@ def preset(name: Preset, source: Literal["cifar10", "shapes", "folder"]) -> Expe
     """The settings of a preset for a data source.
 
     smoke is there to see that everything works; quick trains smaller models for a few epochs;
-    standard is for results worth reading; best trains larger models for hours. All are short next
+    standard is for results worth reading; best trains larger models for longer. All are short next
     to the 200 epochs of public ViT recipes: Muon (Jordan et al. 2024), whitened first layers, a
     bias that starts the ViT's heads on neighbours, and a linear decay to zero make few epochs
     enough. The built-in shapes are fewer and easier, so less of everything does, and best is
@@ -28,7 +28,7 @@ def preset(name: Preset, source: Literal["cifar10", "shapes", "folder"]) -> Expe
     On a JPEG copy of CIFAR-10 and 2 cores with AVX-512 bf16 (Zen 5) the CNN and the ViT came to
     88.2 and 76.2 % with quick (3 and 2 minutes of training, 9 for the whole command), to 90.2 and
     86.5 % with standard (6 and 12 minutes of training; in float32 with AVX-512 90.4 and 86.1 % in 9
-    and 21 minutes); the CNN of best came to 92.0 % in 39 minutes, its ViT to 89.3 % (100 minutes in
+    and 21 minutes); the CNN of best came to 92.0 % in 40 minutes, its ViT to 89.3 % (100 minutes in
     float32 with AVX-512, in about 24 of which it stood still). docs/benchmarks.md has the rest.
     """
     if name == "smoke":
@@ -64,7 +64,7 @@ def preset(name: Preset, source: Literal["cifar10", "shapes", "folder"]) -> Expe
     plan = _experiment(cnn=cnn, vit=vit, batch_size=batch_size, crop=24, explain=ExplainConfig())
     # To leave out what it knows costs little; of one's own pictures there may be too few to spare.
     to_spare = source != "folder"
-    # So many epochs teach a CNN its training pictures by heart; this is what delays it.
+    # A CNN comes to know its training pictures by heart; this delays it.
     cnn_optim = replace(
         plan.cnn.optim,
         whole_epochs=2,

@@ -212,6 +212,7 @@ def _seconds_per_picture(
     bf16 = hardware.use_bf16(settings, device)
 
     def step() -> None:
+        model.zero_grad()
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             logits = model(images)
         torch.autograd.backward(F.cross_entropy(logits.float(), labels))

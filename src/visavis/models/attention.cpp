@@ -64,7 +64,7 @@ inline Vector reduce_each(Vector* rows) {
 inline int of_queries(int head, int pairs) { return head / pairs * 3 * pairs + head % pairs; }
 
 // Weights of a head lie in blocks of ROWS readers: in each the first SIZE tokens of all of them, the
-// next SIZE and so on. What fills up readers and tokens is read by nobody.
+// next SIZE and so on. What fills up readers and tokens changes nothing that is handed on.
 struct Picture {
     const int tokens, readers;
     const int rows;     // readers, filled up to ROWS
@@ -188,7 +188,7 @@ struct Picture {
     }
 
     // total[i] += sum of weights[r][i] x[r] over ROWS rows, for all tokens.
-    void spread(const Vector* weights, const Vector* x, Vector* total) const {
+    void combine_back(const Vector* weights, const Vector* x, Vector* total) const {
         Vector rows[ROWS];
         std::memcpy(rows, x, sizeof rows);
         const float* numbers = (const float*)weights;
@@ -276,8 +276,8 @@ void backward(const Number* qkv, const float* added, const float* bias, const fl
         Rows summed(biases.size()), summed_added(3 * heads);
         Vector *w = weights.data(), *d = by_scores.data();
         for (int picture = chunk; picture < n; picture += chunks) {
-            const int64_t place = (int64_t)picture * t * 3 * half;
-            now.part(t, 3 * pairs, qkv + place, plane, added, all.data());
+            const int64_t begin = (int64_t)picture * t * 3 * half;
+            now.part(t, 3 * pairs, qkv + begin, plane, added, all.data());
             now.part(readers, pairs, by_read + (int64_t)picture * readers * half, read_plane,
                      nullptr, by.data());
             for (int head = 0; head < heads; head++) {
@@ -309,20 +309,20 @@ void backward(const Number* qkv, const float* added, const float* bias, const fl
                         d[at] = w[at] * (d[at] - mean[r]);
                         sum[at] += d[at];
                     });
-                    now.spread(d, q + row, by_k.data());
-                    now.spread(w, by_rows, by_v.data());
+                    now.combine_back(d, q + row, by_k.data());
+                    now.combine_back(w, by_rows, by_v.data());
                     now.combine(d, k, q + row);  // no longer the queries but the gradient by them
                 }
-                const auto put = [&](const Vector* from, float scale, int which, Vector* to) {
+                const auto finish = [&](const Vector* from, float scale, int which, Vector* to) {
                     Vector total{};
                     for (int i = 0; i < t; i++) total += to[i] = from[i] * scale;
                     summed_added[of_queries(head, pairs) + which * pairs] += total;
                 };
-                put(q, SCALE, 0, q);
-                put(by_k.data(), 1 / LOG2_E, 1, k);
-                put(by_v.data(), 1, 2, v);
+                finish(q, SCALE, 0, q);
+                finish(by_k.data(), 1 / LOG2_E, 1, k);
+                finish(by_v.data(), 1, 2, v);
             }
-            now.join(t, 3 * pairs, all.data(), by_qkv + place, plane);
+            now.join(t, 3 * pairs, all.data(), by_qkv + begin, plane);
         }
         std::memcpy(by_added + (int64_t)chunk * 6 * half, summed_added.data(), 4 * 6 * half);
         now.unpad(summed, heads, by_bias + (int64_t)chunk * heads * readers * t);

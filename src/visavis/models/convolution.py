@@ -123,9 +123,8 @@ class _Fused(torch.autograd.Function):
     """The convolution of channels-last pictures from its blocks; mirror.cpp does the rest.
 
     Args:
-        back: the `transposed` blocks; None with a stride. Without one, the
-            gradient by the pictures is the convolution with them, which is faster than oneDNN's
-            backward pass.
+        back: the `transposed` blocks; None with a stride. Without one, the gradient by the pictures
+            is the convolution with them, which is faster than oneDNN's backward pass.
     """
 
     @staticmethod

@@ -4,13 +4,13 @@
 // The channels of a pixel are two halves, p and q, which change places where the picture is
 // mirrored; s = (p + q) / sqrt 2 then stays and a = (p - q) / sqrt 2 changes its sign. The products
 // are taken on a strip, in which the pictures lie side by side. Arrays lie as PyTorch's
-// channels-last has them, in bf16 or float32; sums are float32:
+// channels-last has them, in bf16 or float32; biases are float32:
 //
 //     pictures    n h w 2 half          p, then q
 //     turned      h n w 2 half          s, then a
 //     parts       h n columns 6 half    see `spread`
-//     tokens      count 2 half        p, then q
-//     planes      2 count half        s of all tokens, then a of all
+//     tokens      count 2 half          p, then q
+//     planes      2 count half          s of all tokens, then a of all
 
 #include <cstdint>
 #include <vector>

@@ -61,9 +61,9 @@ inline void store(Vector x, Bf16* to) {  // to the nearest, ties to even
     std::memcpy(to, &halves, sizeof halves);
 }
 
-// 2^x for x <= 0, to about 2e-7 of it, and 2^-63 for all x below -63, so that a product of two of
-// them is not subnormal, and slow. Of all polynomials of its degree that are 1 at 0 this one is off
-// by the least.
+// 2^x for x <= 0, to about 2e-7 of it, and 2^-63 for all x below -63, so that its products with
+// small gradients are not subnormal, and slow. Of all polynomials of its degree that are 1 at 0 this
+// one is off by the least.
 inline Vector power_of_2(Vector x) {
     const Vector least = Vector{} - 63.0f;
     x = x < least ? least : x;  // this way round NaN stays

@@ -226,7 +226,7 @@ class ViT(nn.Module):
         """From now on, let training steps call what is compiled for them.
 
         The linear layers of the blocks take half of the products then. Attention is one call, and
-        so is what stands between products.
+        so are norm, GELU and adding.
 
         For a model in training mode on a CPU. Hooks inside of a block see nothing where it is made
         of such calls.
