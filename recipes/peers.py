@@ -7,7 +7,7 @@ Each model of `standard` against the same shape built from timm's parts and trai
 tutorials do: plain Lightning in its default precision, AdamW, torchvision transforms on PIL
 pictures, a DataLoader with one worker process per core. Both train on the same drawn pictures,
 whole ones, in batches of 250; theirs before and after ours, so that a noisy machine shows. Ours is
-what `visavis bench` measures, except that the command keeps freed memory and this script does not.
+what `visavis bench` measures in a process of its own, where freed memory is kept as in training.
 timm pools after norm and activation, ours before; timm's filters and linear layers are free, ours
 come in mirrored pairs, which is where half of the products are saved. Prints one JSON object; the
 ratio is what counts.
@@ -15,6 +15,7 @@ ratio is what counts.
 
 import json
 import os
+import subprocess
 import sys
 import time
 import warnings
@@ -29,7 +30,6 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from visavis.bench import bench
 from visavis.config import CNNConfig, DataConfig, ModelConfig, ViTConfig
 from visavis.data import resolve
 from visavis.presets import preset
@@ -157,6 +157,12 @@ def theirs(model: nn.Module, pixels: Any, labels: Any, steps: int) -> float:
     return BATCH * steps / (clock.end - clock.start)
 
 
+def measured() -> Any:
+    """What `visavis bench` tells of this machine and ours."""
+    command = [sys.executable, "-m", "visavis", "bench", "--json"]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+
+
 def main(steps: int) -> None:
     """Measure theirs before and after ours, and print the table."""
     warnings.simplefilter("ignore")
@@ -168,7 +174,7 @@ def main(steps: int) -> None:
         pixels, labels = dataset.train_pixels, dataset.train_labels
         return {n: theirs(same_shape(c), pixels, labels, steps) for n, c in configs.items()}
 
-    before, ours, after = round_of_theirs(), bench(plan, dataset), round_of_theirs()
+    before, ours, after = round_of_theirs(), measured(), round_of_theirs()
     table = {}
     for name, facts in ours["models"].items():
         rate, plain = facts["training_pictures_per_second"], (before[name] + after[name]) / 2
