@@ -49,6 +49,7 @@ def main(name: str) -> None:
         for side in (24, 32):
             images = torch.rand(BATCH, 3, side, side).contiguous(memory_format=torch.channels_last)
             taken: dict[bool, list[float]] = {False: [], True: []}
+            memory.hand_back()
             for fused in (False, True) * (ROUNDS + 1):
                 taken[fused].append(seconds(images, bf16=bf16, fused=fused))
             for fused, steps in taken.items():

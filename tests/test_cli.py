@@ -429,7 +429,6 @@ def test_where_memory_cannot_be_kept_or_handed_back_nothing_happens(monkeypatch,
 
     monkeypatch.setattr(sys, "platform", system)
     monkeypatch.setattr(ctypes, "CDLL", cdll)
-    monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", "0")
     assert memory.keep() is memory.hand_back() is None
 
 
