@@ -27,8 +27,8 @@ def preset(name: Preset, source: Literal["cifar10", "shapes", "folder"]) -> Expe
 
     On a JPEG copy of CIFAR-10 and 2 cores with AVX-512 bf16 (Zen 5) the CNN and the ViT came to
     88.2 and 76.2 % with quick (3 and 2 minutes of training, 9 for the whole command), to 90.2 and
-    86.5 % with standard (6 and 12 minutes of training; in float32 with AVX-512 90.4 and 86.1 % in 9
-    and 21 minutes); the CNN of best came to 92.0 % in 40 minutes, its ViT to 89.3 % (100 minutes in
+    86.5 % with standard (6 and 12 minutes of training; in float32 with AVX-512 90.1 and 86.2 % in 9
+    and 20 minutes); the CNN of best came to 92.0 % in 40 minutes, its ViT to 89.3 % (100 minutes in
     float32 with AVX-512, in about 24 of which it stood still). docs/benchmarks.md has the rest.
     """
     if name == "smoke":
