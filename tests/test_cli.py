@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -430,6 +431,16 @@ def test_where_memory_cannot_be_kept_or_handed_back_nothing_happens(monkeypatch,
     monkeypatch.setattr(sys, "platform", system)
     monkeypatch.setattr(ctypes, "CDLL", cdll)
     assert memory.keep() is memory.hand_back() is None
+
+
+@pytest.mark.skipif(
+    not Path("/sys/kernel/mm/transparent_hugepage").exists(), reason="no large pages here"
+)
+def test_large_pages_are_asked_for_the_heap():
+    memory.hand_back()
+    mapped = Path("/proc/self/smaps").read_text().split("[heap]")[1]
+    flags = next(line for line in mapped.splitlines() if line.startswith("VmFlags"))
+    assert "hg" in flags.split()
 
 
 @pytest.mark.parametrize("command", ["train cnn", "evaluate"])
