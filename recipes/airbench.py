@@ -22,18 +22,19 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from visavis import data, hardware, memory
+from visavis import data
 from visavis.config import DataConfig, OptimConfig, TrainConfig
-from visavis.loader import EvaluationBatches, TrainingBatches, to_tensor
+from visavis.data.batches import EvaluationBatches, TrainingBatches, to_tensor
+from visavis.training import hardware, memory
 
 EPOCHS, BATCH = 8, 2000
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
 
 @torch.no_grad()
-def whitening_filters(pictures: torch.Tensor) -> torch.Tensor:
+def whitening_filters(images: torch.Tensor) -> torch.Tensor:
     """Principal directions of 2x2 patches, scaled to unit variance."""
-    patches = pictures.unfold(2, 2, 1).unfold(3, 2, 1).permute(0, 2, 3, 1, 4, 5).reshape(-1, 12)
+    patches = images.unfold(2, 2, 1).unfold(3, 2, 1).permute(0, 2, 3, 1, 4, 5).reshape(-1, 12)
     variances, directions = torch.linalg.eigh(patches.T @ patches / len(patches))
     return (directions / (variances + 5e-4).sqrt()).T.reshape(12, 3, 2, 2)
 
@@ -59,11 +60,11 @@ class Group(nn.Module):
 class Net(nn.Module):
     """About 2 million parameters."""
 
-    def __init__(self, pictures: torch.Tensor) -> None:
+    def __init__(self, images: torch.Tensor) -> None:
         super().__init__()
         self.whitening = nn.Conv2d(3, 24, 2)
         self.whitening.weight.requires_grad = False
-        filters = whitening_filters(pictures)
+        filters = whitening_filters(images)
         self.whitening.weight.data = torch.cat([filters, -filters])
         nn.init.zeros_(self.whitening.bias)
         self.groups = nn.Sequential(Group(24, 64), Group(64, 256), Group(256, 256))

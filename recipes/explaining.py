@@ -2,8 +2,8 @@
 
     .venv/bin/python recipes/explaining.py EXPERIMENT DATA_FOLDER
 
-Milliseconds for each picture, of models that are trained; the best of three rounds of 100 test
-pictures, in float32, on the device that the models are loaded on (the CPU).
+Milliseconds for each image, of models that are trained; the best of three rounds of 100 test
+images, in float32, on the device that the models are loaded on (the CPU).
 """
 
 import json
@@ -14,16 +14,16 @@ from pathlib import Path
 
 import torch
 
-from visavis import data, saliency
+from visavis import attribution, data
 from visavis.config import MODEL_NAMES, DataConfig
-from visavis.loader import to_images
-from visavis.trained import load_trained
+from visavis.data.batches import to_images
+from visavis.stages.trained import load_trained
 
-PICTURES, BATCH = 100, 50
+IMAGES, BATCH = 100, 50
 
 
 def milliseconds(work: Callable[[torch.Tensor], object], images: torch.Tensor) -> float:
-    """The least time of three rounds, for each picture."""
+    """The least time of three rounds, for each image."""
     rounds = []
     for _ in range(3):
         start = time.perf_counter()
@@ -36,7 +36,7 @@ def milliseconds(work: Callable[[torch.Tensor], object], images: torch.Tensor) -
 def main(experiment: str, folder: str) -> None:
     """Print one line of JSON for each model."""
     dataset = data.resolve(DataConfig(source="cifar10", dir=Path(folder)))
-    images = to_images(dataset.test_pixels[:PICTURES])
+    images = to_images(dataset.test_pixels[:IMAGES])
     for name in MODEL_NAMES:
         model = load_trained(Path(experiment) / name)
 
@@ -45,11 +45,11 @@ def main(experiment: str, folder: str) -> None:
                 model(part)
 
         costs = {"answer": milliseconds(answer, images)}
-        for method in saliency.methods_for(model):
+        for method in attribution.methods_for(model):
             classes = torch.zeros(BATCH, dtype=torch.int64)
 
             def explain(part: torch.Tensor, model=model, method=method, classes=classes) -> None:
-                saliency.explain(model, part, classes, method)
+                attribution.explain(model, part, classes, method)
 
             costs[method] = milliseconds(explain, images)
         print(json.dumps({"model": name, **costs}))

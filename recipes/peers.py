@@ -5,7 +5,7 @@
 
 Each model of `standard` against the same shape built from timm's parts and trained the way most
 tutorials do: plain Lightning in its default precision, AdamW, torchvision transforms on PIL
-pictures, a DataLoader with one worker process per core. Both train on the same drawn pictures,
+images, a DataLoader with one worker process per core. Both train on the same drawn images,
 whole ones, in batches of 250; theirs before and after ours, so that a noisy machine shows. Ours is
 what `visavis bench` measures in a process of its own, where freed memory is kept as in training.
 timm pools after norm and activation, ours before; timm's filters and linear layers are free, ours
@@ -40,7 +40,7 @@ SETTLING = 5
 
 
 class Drawn(Dataset):
-    """Pictures as PIL images, augmented as in most CIFAR-10 tutorials."""
+    """Images as PIL images, augmented as in most CIFAR-10 tutorials."""
 
     def __init__(self, pixels: Any, labels: Any, count: int) -> None:
         self.pixels, self.labels, self.count = pixels, labels, count
@@ -137,7 +137,7 @@ def same_shape(config: ModelConfig) -> nn.Module:
 
 
 def theirs(model: nn.Module, pixels: Any, labels: Any, steps: int) -> float:
-    """Pictures per second of plain Lightning."""
+    """Images per second of plain Lightning."""
     loader = DataLoader(
         Drawn(pixels, labels, BATCH * (SETTLING + steps)),
         batch_size=BATCH,
@@ -177,7 +177,7 @@ def main(steps: int) -> None:
     before, ours, after = round_of_theirs(), measured(), round_of_theirs()
     table = {}
     for name, facts in ours["models"].items():
-        rate, plain = facts["training_pictures_per_second"], (before[name] + after[name]) / 2
+        rate, plain = facts["training_images_per_second"], (before[name] + after[name]) / 2
         table[name] = {
             "plain": [before[name], after[name]],
             "visavis": rate,

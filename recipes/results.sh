@@ -1,5 +1,5 @@
 #!/bin/sh
-# The numbers of docs/results.md: they stand in the experiments' explanations.json, crosstest.json
+# The numbers of docs/results.md: they stand in the experiments' explanations.json, cross_model.json
 # and comparison.json, and in their reports.
 #   recipes/results.sh [DATA_FOLDER]
 # Without a folder CIFAR-10 is fetched.

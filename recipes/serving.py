@@ -2,7 +2,7 @@
 
     .venv/bin/python recipes/serving.py EXPERIMENT
 
-Starts `visavis serve` on this machine, and asks both models about test pictures, by their default
+Starts `visavis serve` on this machine, and asks both models about test images, by their default
 methods, with 1, 8 and 64 clients at once, 15 seconds each. A client that is told to come again
 waits as long as it is told. Prints one line of JSON for each number of clients.
 """
@@ -31,7 +31,7 @@ def ask(port: int, method: str, path: str, body: bytes | None = None) -> tuple[i
     return found
 
 
-def load(port: int, clients: int, picture: bytes, process: int) -> dict[str, float | int]:
+def load(port: int, clients: int, image: bytes, process: int) -> dict[str, float | int]:
     """Ask with so many clients at once."""
     seconds: list[float] = []
     statuses: list[int] = []
@@ -41,7 +41,7 @@ def load(port: int, clients: int, picture: bytes, process: int) -> dict[str, flo
         while time.perf_counter() < end:
             start = time.perf_counter()
             try:
-                status, _, again = ask(port, "POST", "/api/explain", picture)
+                status, _, again = ask(port, "POST", "/api/explain", image)
             except OSError:
                 status, again = 0, "0"
             statuses.append(status)
@@ -85,12 +85,12 @@ def main(experiment: str) -> None:
         page = time.perf_counter() - start
         ask(port, "GET", "/api/run")
         models = time.perf_counter() - start
-        picture = ask(port, "GET", "/api/pictures/0.png")[1]
+        image = ask(port, "GET", "/api/images/0.png")[1]
         tests = time.perf_counter() - start
-        found = {"seconds_to": {"page": page, "models": models, "test_pictures": tests}}
+        found = {"seconds_to": {"page": page, "models": models, "test_images": tests}}
         print(json.dumps(found, default=float))
         for clients in (1, 8, 64):
-            print(json.dumps(load(port, clients, picture, server.pid)), flush=True)
+            print(json.dumps(load(port, clients, image, server.pid)), flush=True)
     finally:
         server.terminate()
         server.wait(timeout=20)

@@ -44,7 +44,7 @@ def _no_network(monkeypatch):
 def finished(tmp_path_factory):
     """An experiment that went through every stage, with tiny models; copy it before changing it."""
     import small
-    from visavis.run import run
+    from visavis.stages.run import run
 
     folder = tmp_path_factory.mktemp("finished") / "experiment"
     run(folder, small.experiment(), "smoke", small.dataset())

@@ -5,9 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from visavis import metrics, runs, shapes
+from visavis import run_folder
+from visavis.compare.pairing import checksums
 from visavis.config import Experiment, to_json
-from visavis.heatmaps import checksums
+from visavis.data import shapes
+from visavis.metrics import classification
 from visavis.presets import preset
 
 CNN_METHODS = {
@@ -66,16 +68,16 @@ def write_experiment(
         "split_fingerprint": "5" * 64,
     }
     examples = np.stack([pixels[np.flatnonzero(labels == c)[0]] for c in range(10)])
-    runs.write_json(
-        folder / runs.EXPERIMENT,
+    run_folder.write_json(
+        folder / run_folder.EXPERIMENT,
         {"preset": "quick", "experiment": to_json(experiment), "data": data},
     )
     for number, name in enumerate(("cnn", "vit")):
         rng = np.random.default_rng([seed, number])
         model = folder / name
         config = to_json(experiment.model(name))
-        runs.write_json(
-            model / runs.CONFIG,
+        run_folder.write_json(
+            model / run_folder.CONFIG,
             {
                 "model": {"kind": name, **config},
                 "seed": seed,
@@ -83,10 +85,10 @@ def write_experiment(
                 "data": to_json(experiment.data),
             },
         )
-        runs.write_json(model / runs.PROVENANCE, _provenance())
-        runs.write_json(model / runs.DATA, data)
-        runs.write_arrays(
-            model / runs.SPLIT,
+        run_folder.write_json(model / run_folder.PROVENANCE, _provenance())
+        run_folder.write_json(model / run_folder.DATA, data)
+        run_folder.write_arrays(
+            model / run_folder.SPLIT,
             train=np.arange(45_000, dtype=np.int32),
             validation=np.arange(45_000, 50_000, dtype=np.int32),
             examples=examples,
@@ -98,7 +100,7 @@ def write_experiment(
         _explanations(
             model, name, experiment, (pixels, labels, masks), logits, sample, gallery, rng
         )
-    write_crosstest(folder)
+    write_cross_model(folder)
     return folder
 
 
@@ -143,10 +145,10 @@ def _training(model: Path, name: str, right: float, rng: np.random.Generator) ->
                 "elapsed_train_seconds": seconds * epoch,
             }
         )
-    runs.write_history(model, history)
+    run_folder.write_history(model, history)
     best = min(history, key=lambda row: row["val_loss"])
-    runs.write_json(
-        model / runs.TRAINING,
+    run_folder.write_json(
+        model / run_folder.TRAINING,
         {
             "parameters": PARAMETERS[name],
             "epochs": epochs,
@@ -154,8 +156,8 @@ def _training(model: Path, name: str, right: float, rng: np.random.Generator) ->
             "best_val_loss": best["val_loss"],
             "best_val_accuracy": best["val_accuracy"],
             "train_seconds": seconds * epochs,
-            "pictures": 45_000,
-            "pictures_per_second": 45_000 / seconds,
+            "images": 45_000,
+            "images_per_second": 45_000 / seconds,
             "weights_sha256": "a" * 64,
             "resumed": 0,
         },
@@ -166,8 +168,8 @@ def _film(model: Path, name: str, pixels: np.ndarray, labels: np.ndarray) -> Non
     rows = np.unique(labels, return_index=True)[1]
     maps = np.stack([_places(pixels[rows], None) * strength for strength in (0.0, 0.5, 1.0)])
     method = "grad_cam" if name == "cnn" else "gradient_attention"
-    runs.write_arrays(
-        model / runs.FILM,
+    run_folder.write_arrays(
+        model / run_folder.SNAPSHOTS,
         epochs=np.array([0, 1, 8], dtype=np.int32),
         images=pixels[rows],
         labels=labels[rows],
@@ -187,26 +189,26 @@ def _predictions(
         rng.random(len(labels)) < right, labels, (labels + rng.integers(1, 4, len(labels))) % 10
     )
     logits[np.arange(len(labels)), said] += rng.uniform(3.5, 7, len(labels)).astype(np.float32)
-    runs.write_arrays(
-        model / runs.PREDICTIONS,
+    run_folder.write_arrays(
+        model / run_folder.PREDICTIONS,
         logits=logits,
         labels=labels.astype(np.int64),
         indices=np.arange(len(labels), dtype=np.int32),
         validation_logits=logits[::2],
         validation_labels=labels[::2].astype(np.int64),
     )
-    confusion = metrics.confusion_matrix(labels, logits.argmax(1), 10)
-    runs.write_json(
-        model / runs.EVALUATION,
+    confusion = classification.confusion_matrix(labels, logits.argmax(1), 10)
+    run_folder.write_json(
+        model / run_folder.EVALUATION,
         {
             "n": len(labels),
             "loss": 0.4,
-            "accuracy": metrics.accuracy(confusion),
-            "f1_macro": float(metrics.f1_macro(confusion)),
-            "f1_per_class": metrics.f1_per_class(confusion).tolist(),
+            "accuracy": classification.accuracy(confusion),
+            "f1_macro": float(classification.f1_macro(confusion)),
+            "f1_per_class": classification.f1_per_class(confusion).tolist(),
             "confusion_matrix": confusion.tolist(),
             "class_names": list(class_names),
-            "inference_pictures_per_second": 2150.0 if right > 0.85 else 1480.0,
+            "inference_images_per_second": 2150.0 if right > 0.85 else 1480.0,
         },
     )
     return logits
@@ -254,7 +256,7 @@ def _explanations(
         shape = (len(indices), experiment.vit.depth, experiment.vit.heads, 8, 8)
         heads = places[:, None, None] + rng.gamma(1.0, 0.3, shape)
         arrays["attention_heads"] = (heads / heads.sum((3, 4), keepdims=True)).astype(np.float16)
-    runs.write_arrays(model / runs.HEATMAPS, **arrays)
+    run_folder.write_arrays(model / run_folder.HEATMAPS, **arrays)
 
     def scores(deletion: float, insertion: float, centre: float) -> dict[str, Any]:
         return {
@@ -274,12 +276,12 @@ def _explanations(
         }
 
     rows = {kind: np.searchsorted(indices, found).tolist() for kind, found in chosen.items()}
-    runs.write_json(
-        model / runs.EXPLANATIONS,
+    run_folder.write_json(
+        model / run_folder.EXPLANATIONS,
         {
             "model": name,
             "n": sample,
-            "sample_rule": f"{sample} test pictures drawn at random with seed 0",
+            "sample_rule": f"{sample} test images drawn at random with seed 0",
             "grid": [8, 8],
             "default_method": "grad_cam" if name == "cnn" else "gradient_attention",
             "layer": "stages.2.activation2" if name == "cnn" else "blocks.1.norm1",
@@ -336,7 +338,7 @@ def _explanations(
 
 
 def _places(pixels: np.ndarray, masks: np.ndarray | None) -> np.ndarray:
-    """A blob per picture: on its mask, or where it differs most from its mean colour."""
+    """A blob per image: on its mask, or where it differs most from its mean colour."""
     if masks is not None:
         return masks.reshape(-1, 8, 4, 8, 4).mean((2, 4))
     away = np.abs(pixels - pixels.mean((1, 2), keepdims=True)).mean(3)
@@ -344,11 +346,11 @@ def _places(pixels: np.ndarray, masks: np.ndarray | None) -> np.ndarray:
     return (cells / cells.max((1, 2), keepdims=True)) ** 2
 
 
-def write_crosstest(folder: Path) -> None:
-    """What the crosstest stage leaves, of the heatmaps that are there now."""
+def write_cross_model(folder: Path) -> None:
+    """What the cross_model stage leaves, of the heatmaps that are there now."""
     gains = {"cnn": 0.4, "vit": 0.35}
-    runs.write_json(
-        folder / runs.CROSSTEST,
+    run_folder.write_json(
+        folder / run_folder.CROSS_MODEL,
         {
             "heatmaps_sha256": checksums(folder),
             "n": 50,
@@ -424,5 +426,5 @@ def _sweep(name: str) -> dict[str, Any]:
             for layer, grid, deletion in layers
         ],
         "reason": f"{chosen} has the highest normalised deletion score, 0.41 (0.38 to 0.44), of "
-        "the 2 layers whose maps have 8 × 8 cells. Measured on 200 validation pictures.",
+        "the 2 layers whose maps have 8 × 8 cells. Measured on 200 validation images.",
     }

@@ -2,7 +2,6 @@
 
 import functools
 
-from visavis import shapes
 from visavis.config import (
     CNNConfig,
     Experiment,
@@ -12,10 +11,10 @@ from visavis.config import (
     TrainConfig,
     ViTConfig,
 )
-from visavis.data import Dataset
+from visavis.data import Dataset, shapes
 
 OPTIM = OptimConfig(epochs=2, batch_size=50, crop=24)
-PLAIN = TrainConfig(device="cpu", precision="float32", compile="off")
+PLAIN = TrainConfig(device="cpu", precision="float32")
 
 
 @functools.cache
@@ -39,11 +38,10 @@ def dataset(*, train: int = 200, test: int = 60, seed: int = 0) -> Dataset:
 def experiment(
     *, cnn: OptimConfig = OPTIM, vit: OptimConfig = OPTIM, train: TrainConfig = PLAIN
 ) -> Experiment:
-    """Two tiny models, on the CPU in float32, untracked; to be compiled, they are a bit wider."""
-    wide = train.compile == "on"
+    """Two tiny models, on the CPU in float32, untracked."""
     return Experiment(
-        cnn=CNNConfig(widths=(8, 32, 32) if wide else (8, 8, 16), optim=cnn),
-        vit=ViTConfig(width=32 if wide else 16, depth=2, heads=2, optim=vit),
+        cnn=CNNConfig(widths=(8, 8, 16), optim=cnn),
+        vit=ViTConfig(width=16, depth=2, heads=2, optim=vit),
         train=train,
         explain=ExplainConfig(images=20, sweep_images=20, random_orders=2),
         tracking=TrackingConfig(wandb="off"),

@@ -6,15 +6,15 @@ import torch
 from torch.nn import functional
 
 import tiny
-from visavis import saliency
-from visavis.models.vit import ViT
-from visavis.saliency import placement
-from visavis.saliency.attention import (
+from visavis import attribution
+from visavis.attribution.attention import (
     attention_weights,
     class_attention,
     gradient_attention,
     rollout,
 )
+from visavis.metrics import localization
+from visavis.models.vit import ViT
 
 
 def attention_by_hand(model, images):
@@ -50,15 +50,15 @@ def test_weights_are_those_of_the_true_forward_pass_through_all_blocks():
 
 def test_maps_do_not_depend_on_the_batch_or_on_the_callers_mode():
     model, images, classes = tiny.model("vit"), tiny.images(5), torch.arange(5)
-    for method in saliency.methods_for(model):
-        expected = saliency.explain(model, images, classes, method)
+    for method in attribution.methods_for(model):
+        expected = attribution.explain(model, images, classes, method)
         assert expected.shape == (5, 8, 8)
         assert not expected.requires_grad
         for i in range(5):
-            single = saliency.explain(model, images[i : i + 1], classes[i : i + 1], method)
+            single = attribution.explain(model, images[i : i + 1], classes[i : i + 1], method)
             torch.testing.assert_close(single[0], expected[i], atol=1e-5, rtol=1e-4)
         with torch.inference_mode():
-            inside = saliency.explain(model, images.clone(), classes.clone(), method)
+            inside = attribution.explain(model, images.clone(), classes.clone(), method)
         assert torch.equal(inside, expected)
 
 
@@ -95,7 +95,7 @@ def test_class_attention_is_the_class_tokens_row_on_the_grid():
 
 
 def test_gradient_attention_equals_an_independent_implementation():
-    """Head by head and picture by picture, with the gradient of each weight kept by the tensor."""
+    """Head by head and image by image, with the gradient of each weight kept by the tensor."""
     model, images = tiny.model("vit"), tiny.images(2)
     for image, label in zip(images, (3, 8), strict=True):
         kept = []
@@ -119,9 +119,11 @@ def test_gradient_attention_equals_an_independent_implementation():
 
 def test_gradient_attention_answers_to_the_class_and_attention_does_not():
     model, images = tiny.model("vit"), tiny.images(3)
-    for method in saliency.methods_for(model):
-        one, other = (saliency.explain(model, images, torch.full((3,), c), method) for c in (2, 7))
-        assert torch.equal(one, other) != saliency.METHODS[method].class_specific
+    for method in attribution.methods_for(model):
+        one, other = (
+            attribution.explain(model, images, torch.full((3,), c), method) for c in (2, 7)
+        )
+        assert torch.equal(one, other) != attribution.METHODS[method].class_specific
 
 
 class Skipping(ViT):
@@ -146,7 +148,7 @@ class Repeating(ViT):
 def test_a_map_that_does_not_go_through_each_block_once_is_impossible(kind, method):
     model = kind(tiny.VIT_CONFIG)
     with pytest.raises(RuntimeError, match="went through blocks"):
-        saliency.explain(model, tiny.images(2), torch.tensor([0, 1]), method)
+        attribution.explain(model, tiny.images(2), torch.tensor([0, 1]), method)
 
 
 @pytest.mark.parametrize(
@@ -165,10 +167,10 @@ def test_the_model_is_left_as_it_was_found(method, fault, monkeypatch):
         monkeypatch.setattr(model, "pool", fail)
     expected = {None: None, "class": ValueError, "model": IndexError}[fault]
     if expected is None:
-        saliency.explain(model, tiny.images(2), classes, method)
+        attribution.explain(model, tiny.images(2), classes, method)
     else:
         with pytest.raises(expected):
-            saliency.explain(model, tiny.images(2), classes, method)
+            attribution.explain(model, tiny.images(2), classes, method)
     assert tiny.hooks(model) == 0
     assert all(module.training for module in model.modules())
     assert all(parameter.requires_grad for parameter in model.parameters())
@@ -196,9 +198,9 @@ def test_a_planted_patch_is_found_by_taught_models_and_not_by_untaught_ones(meth
     def found(models):
         shares = []
         for model in models:
-            maps = saliency.explain(model, images, labels, method).numpy()
-            good = [reason is None for reason in placement.refusals(maps)]
-            shares.append(placement.share_inside(maps[good], masks[good]))
+            maps = attribution.explain(model, images, labels, method).numpy()
+            good = [reason is None for reason in localization.refusals(maps)]
+            shares.append(localization.share_inside(maps[good], masks[good]))
         return np.concatenate(shares).mean()
 
     assert found(taught(seed) for seed in SEEDS) > bar > 3 * masks.mean()
@@ -210,22 +212,22 @@ def test_a_planted_patch_is_found_by_taught_models_and_not_by_untaught_ones(meth
 def test_questions_that_make_no_sense_are_refused():
     images, classes = tiny.images(2), torch.tensor([0, 1])
     with pytest.raises(ValueError, match="cannot explain a cnn; use grad_cam"):
-        saliency.explain(tiny.model("cnn"), images, classes, "rollout")
+        attribution.explain(tiny.model("cnn"), images, classes, "rollout")
     with pytest.raises(ValueError, match="'gradcam' cannot explain a vit"):
-        saliency.explain(tiny.model("vit"), images, classes, "gradcam")
+        attribution.explain(tiny.model("vit"), images, classes, "gradcam")
     with pytest.raises(ValueError, match="only grad_cam takes a layer"):
-        saliency.explain(tiny.model("vit"), images, classes, "rollout", layer="blocks.0.norm1")
+        attribution.explain(tiny.model("vit"), images, classes, "rollout", layer="blocks.0.norm1")
     with pytest.raises(ValueError, match="classes must be"):
-        saliency.explain(tiny.model("vit"), images, torch.tensor([0, 10]), "attention")
+        attribution.explain(tiny.model("vit"), images, torch.tensor([0, 10]), "attention")
 
 
 @pytest.mark.parametrize("kind", ["cnn", "vit"])
 @pytest.mark.parametrize("value", [0.0, 0.5, float("nan")])
-def test_flat_and_broken_pictures_give_a_finite_map_or_a_refused_one(kind, value):
+def test_flat_and_broken_images_give_a_finite_map_or_a_refused_one(kind, value):
     model, images = tiny.model(kind), torch.full((1, 3, 32, 32), value)
-    for method in saliency.methods_for(model):
-        maps = saliency.explain(model, images, torch.tensor([3]), method)
+    for method in attribution.methods_for(model):
+        maps = attribution.explain(model, images, torch.tensor([3]), method)
         if value != value:  # NaN
-            assert placement.refusals(maps.numpy()) != [None]
+            assert localization.refusals(maps.numpy()) != [None]
         else:
             assert torch.isfinite(maps).all()

@@ -4,9 +4,9 @@ import torch
 
 import tiny
 from test_faithfulness import Linear, bright
-from visavis import saliency
-from visavis.saliency import placement
-from visavis.saliency.attribution import STEPS, integrated_gradients, occlusion
+from visavis import attribution
+from visavis.attribution.perturbation import STEPS, integrated_gradients, occlusion
+from visavis.metrics import localization
 
 
 @pytest.mark.parametrize("kind", ["cnn", "vit"])
@@ -64,20 +64,19 @@ def test_a_planted_patch_is_found_by_a_taught_model():
     }
     taught = {"cnn": tiny.taught("cnn", steps=30), "vit": tiny.taught("vit", steps=50)}
     for (kind, method), (inside, hit) in bars.items():
-        maps = saliency.explain(taught[kind], images, labels, method).numpy()
-        assert placement.share_inside(maps, masks).mean() > inside > 3 * masks.mean()
-        assert placement.pointing_hit(maps, masks).mean() > hit > 3 * masks.mean()
+        maps = attribution.explain(taught[kind], images, labels, method).numpy()
+        assert localization.share_inside(maps, masks).mean() > inside > 3 * masks.mean()
+        assert localization.pointing_hit(maps, masks).mean() > hit > 3 * masks.mean()
 
 
 def test_a_signed_map_names_evidence_against_its_class():
     """Two classes: what speaks for one speaks against the other."""
     images, labels, _ = tiny.planted(20, seed=999)
     model = tiny.taught("cnn", steps=20)
-    pictures = images[labels == 1]
+    shown = images[labels == 1]
     for method in ("integrated_gradients", "occlusion"):
         zero, one = (
-            saliency.explain(model, pictures, torch.full((len(pictures),), c), method)
-            for c in (0, 1)
+            attribution.explain(model, shown, torch.full((len(shown),), c), method) for c in (0, 1)
         )
         highest = one.flatten(1).argmax(dim=1, keepdim=True)
         assert (zero.flatten(1).gather(1, highest) < 0).float().mean() > 0.9

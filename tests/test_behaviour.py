@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from visavis import metrics
-from visavis.compare import behaviour, calibration
+from visavis.compare import behaviour
+from visavis.metrics import bootstrap, calibration, classification
 
 
 def test_error_consistency_by_hand():
-    # 10 pictures, accuracies 0.8 and 0.6; they agree on right or wrong in 6.
+    # 10 images, accuracies 0.8 and 0.6; they agree on right or wrong in 6.
     a = np.array([1, 1, 1, 1, 1, 1, 1, 1, 0, 0], bool)
     b = np.array([1, 1, 1, 1, 1, 0, 0, 0, 1, 0], bool)
     found = behaviour.consistency(np.tile(a, 50), np.tile(b, 50))
@@ -56,9 +56,9 @@ def test_independent_wrong_answers_meet_as_often_as_expected():
     assert found["n"] == pytest.approx(0.36 * 20_000, rel=0.05)
 
 
-def test_each_picture_is_in_its_one_bucket():
+def test_each_image_is_in_its_one_bucket():
     labels, a, b = np.array([[0, 0, 0, 0, 0], [0, 0, 1, 1, 1], [0, 1, 0, 1, 2]])
-    found = metrics.buckets(labels, a, b)
+    found = classification.buckets(labels, a, b)
     np.testing.assert_array_equal(np.stack(list(found.values())), np.eye(5, dtype=bool))
 
 
@@ -122,6 +122,6 @@ def test_calibration_error_by_hand():
 
 def test_a_drawn_interval_of_a_mean_is_that_of_interval():
     values = np.random.default_rng(0).normal(size=(200, 1))
-    assert metrics.drawn_interval(values, lambda means: means[:, 0]) == metrics.interval(
+    assert bootstrap.drawn_interval(values, lambda means: means[:, 0]) == bootstrap.interval(
         values[:, 0]
     )

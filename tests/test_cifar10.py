@@ -1,4 +1,4 @@
-"""The layouts of CIFAR-10, made small: 20 training and 5 test pictures."""
+"""The layouts of CIFAR-10, made small: 20 training and 5 test images."""
 
 import io
 import os
@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from visavis import cifar10
+from visavis.data import cifar10
 from visavis.errors import DataError
-from visavis.runs import file_sha256
+from visavis.run_folder import file_sha256
 
 
 @pytest.fixture(autouse=True)
@@ -59,9 +59,9 @@ def write_parquet(folder, batches, kind="PNG"):
     folder.mkdir(parents=True, exist_ok=True)
     for name, part in ((cifar10.TRAIN_PARQUET, batches[:5]), (cifar10.TEST_PARQUET, batches[5:])):
         files = []
-        for picture in np.concatenate([pixels for pixels, _ in part]):
+        for image in np.concatenate([pixels for pixels, _ in part]):
             buffer = io.BytesIO()
-            Image.fromarray(picture).save(buffer, kind)
+            Image.fromarray(image).save(buffer, kind)
             files.append({"bytes": buffer.getvalue(), "path": None})
         labels = np.concatenate([labels for _, labels in part])
         parquet.write_table(pa.table({"img": files, "label": labels}), folder / name)
@@ -235,7 +235,7 @@ def test_truncated_binary_batch_and_missing_batch(tmp_path, batches):
 
 
 @pytest.mark.parametrize("layout", ["binary", "python", "parquet"])
-def test_label_out_of_range_names_file_and_picture(tmp_path, batches, layout):
+def test_label_out_of_range_names_file_and_image(tmp_path, batches, layout):
     wrong = [(pixels, labels.copy()) for pixels, labels in batches]
     wrong[5][1][3] = 10
     if layout == "parquet":
@@ -243,11 +243,11 @@ def test_label_out_of_range_names_file_and_picture(tmp_path, batches, layout):
     else:
         encode, ending = (binary, ".bin") if layout == "binary" else (python, "")
         write_batches(tmp_path, wrong, encode, ending)
-    with pytest.raises(DataError, match=r"test[-_].*: picture 3 has label 10, allowed are 0 to 9"):
+    with pytest.raises(DataError, match=r"test[-_].*: image 3 has label 10, allowed are 0 to 9"):
         cifar10.read(tmp_path)
 
 
-def test_parquet_with_a_picture_that_cannot_be_used(tmp_path, batches):
+def test_parquet_with_a_image_that_cannot_be_used(tmp_path, batches):
     write_parquet(tmp_path, batches)
     path = tmp_path / cifar10.TEST_PARQUET
     good = parquet.read_table(path).to_pylist()
@@ -258,7 +258,7 @@ def test_parquet_with_a_picture_that_cannot_be_used(tmp_path, batches):
         rows = [dict(row) for row in good]
         rows[2] = {"img": {"bytes": data, "path": None}, "label": 0}
         parquet.write_table(pa.Table.from_pylist(rows), path)
-        with pytest.raises(DataError, match=r"test-00000-of-00001\.parquet: picture 2 "):
+        with pytest.raises(DataError, match=r"test-00000-of-00001\.parquet: image 2 "):
             cifar10.read(tmp_path)
 
 
@@ -267,7 +267,7 @@ def test_parquet_that_is_not_what_it_is_called(tmp_path, batches):
     path = tmp_path / cifar10.TEST_PARQUET
     whole = path.read_bytes()
     tables = (
-        pa.table({"picture": [1] * 5, "label": [1] * 5}),
+        pa.table({"image": [1] * 5, "label": [1] * 5}),
         pa.table({"img": [1] * 5, "label": [1] * 5}),
         pa.table({"img": [{"bytes": b""}] * 5}),
         pa.table({"img": [{"bytes": b""}] * 4, "label": [1] * 4}),

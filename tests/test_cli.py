@@ -12,13 +12,15 @@ import time
 from pathlib import Path
 
 import pytest
+import visavis.run
 from PIL import Image
 
 import small
-import visavis.run
-from visavis import cli, commands, config, data, memory, presets, runs
+from visavis import config, data, presets, run_folder
+from visavis.cli import commands, main
+from visavis.cli.parsing import flags
 from visavis.errors import CheckpointError, ConfigError, DataError, EnvironmentFault
-from visavis.parsing import flags
+from visavis.training import memory
 
 TINY = [
     *("--cnn.widths", "8", "8", "16", "--vit.width", "16", "--vit.depth", "2", "--vit.heads", "2"),
@@ -35,7 +37,7 @@ def visavis_command(monkeypatch, capsys):
     def call(*arguments):
         monkeypatch.setattr(sys, "argv", ["visavis", *map(str, arguments)])
         monkeypatch.setattr(memory, "keep", lambda: None)  # this process goes on to others
-        code = cli.main()
+        code = main.main()
         out, err = capsys.readouterr()
         return code, out, err
 
@@ -43,7 +45,7 @@ def visavis_command(monkeypatch, capsys):
 
 
 @pytest.fixture
-def few_pictures(monkeypatch):
+def few_images(monkeypatch):
     """Whatever is asked for, there are a few shapes; tells what was asked for."""
     asked = []
 
@@ -113,7 +115,7 @@ def test_run_takes_the_promised_flags_and_explains_each(visavis_command):
         "--data.source {auto,cifar10,shapes,folder}",
         "--data.dir PATH",
         "--tracking.wandb {auto,online,offline,off}",
-        "--cnn.optim.epochs INT Passes over the training pictures.",
+        "--cnn.optim.epochs INT Passes over the training images.",
         "--vit.patch-size INT Side of the non-overlapping square patches, pixels",
         "--debug",
     ):
@@ -132,7 +134,7 @@ def test_help_shows_the_defaults_of_the_chosen_preset(visavis_command):
         _, out, _ = visavis_command("run", "--preset", preset, f"--data.source={source}", "-h")
         text = " ".join(out.replace("│", " ").split())
         epochs = presets.preset(preset, source).vit.optim.epochs
-        expected = f"--vit.optim.epochs INT Passes over the training pictures. (default: {epochs})"
+        expected = f"--vit.optim.epochs INT Passes over the training images. (default: {epochs})"
         assert expected in text
 
 
@@ -159,7 +161,7 @@ def test_help_shows_the_defaults_of_the_chosen_preset(visavis_command):
         ("train cnn", "--out PATH is missing"),
         ("train cnn --vit.depth 3 --out x", "there is no flag --vit.depth"),
         ("evaluate", "DIR is missing"),
-        ("predict x", "name at least one picture"),
+        ("predict x", "name at least one image"),
     ],
 )
 def test_a_wrong_command_line_costs_one_sentence(line, expected, visavis_command):
@@ -208,8 +210,8 @@ def test_debug_shows_where(failing, visavis_command):
     assert "Traceback" in err and "in raiser" in err and err.endswith("visavis: no\n")
 
 
-def test_a_preset_follows_the_pictures_and_flags_override_it(
-    few_pictures, monkeypatch, tmp_path, visavis_command, finished
+def test_a_preset_follows_the_images_and_flags_override_it(
+    few_images, monkeypatch, tmp_path, visavis_command, finished
 ):
     calls = []
     monkeypatch.setattr(visavis.run, "run", lambda *given: calls.append(given) or finished)
@@ -220,7 +222,7 @@ def test_a_preset_follows_the_pictures_and_flags_override_it(
     assert visavis_command(*arguments)[0] == 0
     ((out, experiment, preset, dataset),) = calls
     expected = presets.preset("quick", "shapes")
-    assert few_pictures[0].source == "auto"
+    assert few_images[0].source == "auto"
     assert (str(out), preset, dataset.source) == ("runs/quick-shapes", "quick", "shapes")
     assert experiment.cnn == expected.cnn != presets.preset("quick", "cifar10").cnn
     assert experiment.vit.optim.epochs == 77
@@ -229,7 +231,7 @@ def test_a_preset_follows_the_pictures_and_flags_override_it(
 
 
 def test_run_does_everything_once_and_goes_on_where_it_stopped(
-    few_pictures, tmp_path, visavis_command
+    few_images, tmp_path, visavis_command
 ):
     out = tmp_path / "my experiment"
     arguments = ("run", "--preset", "smoke", "--data.source", "shapes", "--out", out, *TINY)
@@ -237,13 +239,13 @@ def test_run_does_everything_once_and_goes_on_where_it_stopped(
     assert code == 0, narration
     assert text.splitlines()[-2] == str(out / "report.html")
     assert f"visavis serve {out} --open" in text.splitlines()[-1]
-    comparison = runs.read_json(out / runs.COMPARISON)
+    comparison = run_folder.read_json(out / run_folder.COMPARISON)
     accuracy = 100 * comparison["models"]["cnn"]["accuracy"]["value"]
     assert f"{accuracy:.1f} %" in text.splitlines()[1]
     assert "cnn: epoch 1 of 1" in narration and "vit: epoch 1 of 1" in narration
     assert "will take about" in narration
     before = {p: p.stat().st_mtime_ns for p in out.glob("*/*") if p.name != ".lock"}
-    (out / "vit" / runs.EXPLANATIONS).unlink()
+    (out / "vit" / run_folder.EXPLANATIONS).unlink()
     code, again, narration = visavis_command(*arguments)
     assert (code, again) == (0, text)
     after = {p: p.stat().st_mtime_ns for p in out.glob("*/*") if p.name != ".lock"}
@@ -254,10 +256,10 @@ def test_run_does_everything_once_and_goes_on_where_it_stopped(
     assert "cnn.optim.epochs is 1 there and 2 here" in err
 
 
-def test_stage_by_stage_comes_to_what_run_does(few_pictures, finished, tmp_path, visavis_command):
+def test_stage_by_stage_comes_to_what_run_does(few_images, finished, tmp_path, visavis_command):
     experiment = tmp_path / "experiment"
     shutil.copytree(finished, experiment)
-    made = ("cnn/evaluation.json", "cnn/explanations.json", "crosstest.json", "comparison.json")
+    made = ("cnn/evaluation.json", "cnn/explanations.json", "cross_model.json", "comparison.json")
     for name in (*made, "report.html"):
         (experiment / name).unlink()
     code, _, err = visavis_command("compare", experiment)
@@ -265,8 +267,8 @@ def test_stage_by_stage_comes_to_what_run_does(few_pictures, finished, tmp_path,
     assert "evaluation.json is missing" in err
     for arguments, following in (
         (("evaluate", experiment / "cnn"), "explain"),
-        (("explain", experiment / "cnn"), "crosstest"),
-        (("crosstest", experiment), "compare"),
+        (("explain", experiment / "cnn"), "cross_model"),
+        (("cross_model", experiment), "compare"),
         (("compare", experiment), "report"),
     ):
         code, out, err = visavis_command(*arguments)
@@ -285,7 +287,7 @@ def test_stage_by_stage_comes_to_what_run_does(few_pictures, finished, tmp_path,
 def without_times(values):
     """Of a JSON file; what is left follows from the weights and the settings."""
     if isinstance(values, dict):
-        times = ("seconds", "inference_pictures_per_second")
+        times = ("seconds", "inference_images_per_second")
         return {key: without_times(v) for key, v in values.items() if key not in times}
     return [without_times(v) for v in values] if isinstance(values, list) else values
 
@@ -297,29 +299,29 @@ def test_explain_and_evaluate_want_one_models_folder(finished, tmp_path, visavis
     assert code == 4 and "there is no run folder" in err
 
 
-def test_the_pictures_of_a_run_are_remembered(few_pictures, finished, tmp_path, visavis_command):
+def test_the_images_of_a_run_are_remembered(few_images, finished, tmp_path, visavis_command):
     """`auto` then means what it came to when the model was trained."""
     shutil.copytree(finished / "cnn", tmp_path / "cnn")
     visavis_command("evaluate", tmp_path / "cnn")
     visavis_command("evaluate", tmp_path / "cnn", "--data.dir", "x", "--data.source", "cifar10")
-    assert [asked.source for asked in few_pictures] == ["shapes", "cifar10"]
+    assert [asked.source for asked in few_images] == ["shapes", "cifar10"]
 
 
-def test_train_cnn_trains_the_cnn_alone(few_pictures, tmp_path, visavis_command):
+def test_train_cnn_trains_the_cnn_alone(few_images, tmp_path, visavis_command):
     tiny = (*TINY[:4], *TINY[-6:])
     code, out, err = visavis_command("train", "cnn", "--out", tmp_path / "x", *tiny, "--seed", 4,
         "--cnn.optim.epochs", 1)  # fmt: skip
     assert code == 0, err
     assert out.splitlines()[-1] == f"next: visavis evaluate {tmp_path / 'x'}"
-    written = runs.read_json(tmp_path / "x" / runs.CONFIG)
+    written = run_folder.read_json(tmp_path / "x" / run_folder.CONFIG)
     assert (written["model"]["kind"], written["seed"]) == ("cnn", 4)
 
 
-def test_predict_answers_for_good_pictures_among_bad_ones(finished, tmp_path, visavis_command):
+def test_predict_answers_for_good_images_among_bad_ones(finished, tmp_path, visavis_command):
     Image.new("RGB", (40, 30), "red").save(tmp_path / "good.png")
-    (tmp_path / "bad.png").write_text("no picture")
-    pictures = [tmp_path / "good.png", tmp_path / "bad.png", tmp_path / "good.png"]
-    code, out, err = visavis_command("predict", finished, *pictures, "--json")
+    (tmp_path / "bad.png").write_text("no image")
+    images = [tmp_path / "good.png", tmp_path / "bad.png", tmp_path / "good.png"]
+    code, out, err = visavis_command("predict", finished, *images, "--json")
     assert code == 3
     answers = json.loads(out)
     assert [sorted(answer) for answer in answers] == [
@@ -327,13 +329,13 @@ def test_predict_answers_for_good_pictures_among_bad_ones(finished, tmp_path, vi
         ["error", "image"],
         ["image", "models"],
     ]
-    assert "bad.png is not a picture" in err and err.count("\n") == 1
+    assert "bad.png is not a image" in err and err.count("\n") == 1
     code, out, err = visavis_command("predict", finished, tmp_path / "good.png")
     assert (code, err) == (0, "")
     assert out.count("%") == 6
 
 
-def test_data_info_tells_the_counts(few_pictures, visavis_command):
+def test_data_info_tells_the_counts(few_images, visavis_command):
     code, out, _ = visavis_command("data", "info", "--data.source", "shapes")
     assert code == 0
     assert small.dataset().fingerprint in out
@@ -346,7 +348,7 @@ def test_a_reader_that_stops_reading_is_no_fault():
     code = (
         "import sys\nfrom visavis import cli, commands\n"
         "commands.COMMANDS['report'] = lambda a: iter(['line'] * 100000)\n"
-        "sys.argv = ['visavis', 'report', 'x']\nsys.exit(cli.main())"
+        "sys.argv = ['visavis', 'report', 'x']\nsys.exit(main.main())"
     )
     process = spawn(code)
     process.stdout.readline()
@@ -368,7 +370,7 @@ def sleep(arguments):
     yield
 commands.COMMANDS['report'] = sleep
 sys.argv = ['visavis', 'report', 'x']
-sys.exit(cli.main())
+sys.exit(main.main())
 """
 
 
@@ -394,7 +396,7 @@ def test_a_training_that_is_stopped_keeps_its_last_epoch(tmp_path):
     code = (
         "import sys\nsys.path.insert(0, sys.argv.pop(1))\nimport small\n"
         "from visavis import cli, data\ndata.resolve = lambda config: small.dataset()\n"
-        "sys.exit(cli.main())"
+        "sys.exit(main.main())"
     )
     arguments = ("train", "cnn", "--out", str(tmp_path / "x"), "--cnn.optim.epochs", "10000")
     tests = os.path.dirname(__file__)
@@ -407,8 +409,8 @@ def test_a_training_that_is_stopped_keeps_its_last_epoch(tmp_path):
     assert process.returncode == 143
     assert err.splitlines()[-1].startswith("visavis: stopped")
     assert not list(tmp_path.rglob("*.tmp"))
-    assert (tmp_path / "x" / runs.RESUME).exists()
-    assert len(runs.read_history(tmp_path / "x")) >= 3
+    assert (tmp_path / "x" / run_folder.RESUME).exists()
+    assert len(run_folder.read_history(tmp_path / "x")) >= 3
 
 
 def test_output_survives_a_terminal_without_the_letters():
@@ -448,6 +450,6 @@ def test_commands_of_many_steps_keep_their_memory(command, monkeypatch):
     kept = []
     monkeypatch.setattr(memory, "keep", lambda: kept.append(True))
     monkeypatch.setattr(sys, "argv", ["visavis", *command.split(), "--help"])
-    assert cli.main() == 0
+    assert main.main() == 0
     assert bool(kept) == (command == "train cnn")
-    assert set(cli.LONG) <= {name.split()[0] for name in commands.COMMANDS}
+    assert set(main.LONG) <= {name.split()[0] for name in commands.COMMANDS}

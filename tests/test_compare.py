@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from fake_runs import write_experiment
-from visavis import runs
-from visavis.compare import compare, convergence, grid, seeds
+from visavis import run_folder
+from visavis.compare import seeds, similarity
 from visavis.errors import CheckpointError
+from visavis.stages.compare import compare, convergence
 
 
 @pytest.fixture(scope="module")
@@ -18,28 +19,29 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def comparison(experiment: Path) -> dict[str, Any]:
     compare(experiment)
-    return runs.read_json(experiment / runs.COMPARISON)
+    return run_folder.read_json(experiment / run_folder.COMPARISON)
 
 
 def change(path: Path, **values: Any) -> None:
-    runs.write_json(path, {**runs.read_json(path), **values})
+    run_folder.write_json(path, {**run_folder.read_json(path), **values})
 
 
 def change_maps(folder: Path, **arrays: np.ndarray) -> None:
-    runs.write_arrays(
-        folder / runs.HEATMAPS, **{**runs.read_arrays(folder / runs.HEATMAPS), **arrays}
+    run_folder.write_arrays(
+        folder / run_folder.HEATMAPS,
+        **{**run_folder.read_arrays(folder / run_folder.HEATMAPS), **arrays},
     )
 
 
 def pair_of(experiment: Path, method: str) -> dict[str, Any]:
     compare(experiment)
-    pairs = runs.read_json(experiment / runs.COMPARISON)["similarity"]["pairs"]
+    pairs = run_folder.read_json(experiment / run_folder.COMPARISON)["similarity"]["pairs"]
     return next(pair for pair in pairs if pair["vit_method"] == method)
 
 
 def test_agrees_with_each_models_own_test(experiment: Path, comparison: dict[str, Any]) -> None:
     for name in ("cnn", "vit"):
-        evaluation = runs.read_json(experiment / name / runs.EVALUATION)
+        evaluation = run_folder.read_json(experiment / name / run_folder.EVALUATION)
         facts = comparison["models"][name]
         assert facts["accuracy"]["value"] == pytest.approx(evaluation["accuracy"])
         assert facts["f1_macro"]["value"] == pytest.approx(evaluation["f1_macro"])
@@ -70,39 +72,39 @@ def test_the_better_model_is_found(comparison: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("key", "message"),
     [
-        ("fingerprint", "different pictures"),
+        ("fingerprint", "different images"),
         ("split_fingerprint", "different splits"),
     ],
 )
 def test_refuses_another_protocol(tmp_path: Path, key: str, message: str) -> None:
     write_experiment(tmp_path)
-    change(tmp_path / "vit" / runs.DATA, **{key: "0" * 64})
+    change(tmp_path / "vit" / run_folder.DATA, **{key: "0" * 64})
     with pytest.raises(CheckpointError, match=message):
         compare(tmp_path)
-    assert not (tmp_path / runs.COMPARISON).exists()
+    assert not (tmp_path / run_folder.COMPARISON).exists()
 
 
-def test_refuses_other_test_pictures(tmp_path: Path) -> None:
+def test_refuses_other_test_images(tmp_path: Path) -> None:
     write_experiment(tmp_path)
-    path = tmp_path / "vit" / runs.PREDICTIONS
-    runs.write_arrays(path, **{k: v[:-1] for k, v in runs.read_arrays(path).items()})
-    with pytest.raises(CheckpointError, match="different test pictures"):
+    path = tmp_path / "vit" / run_folder.PREDICTIONS
+    run_folder.write_arrays(path, **{k: v[:-1] for k, v in run_folder.read_arrays(path).items()})
+    with pytest.raises(CheckpointError, match="different test images"):
         compare(tmp_path)
 
 
 def test_says_which_stage_is_missing(tmp_path: Path) -> None:
     write_experiment(tmp_path)
-    (tmp_path / "vit" / runs.HEATMAPS).unlink()
+    (tmp_path / "vit" / run_folder.HEATMAPS).unlink()
     with pytest.raises(CheckpointError, match=r"vit.*heatmaps"):
         compare(tmp_path)
 
 
 def test_a_test_of_an_earlier_version_is_to_be_made_again(tmp_path: Path) -> None:
     write_experiment(tmp_path)
-    path = tmp_path / "vit" / runs.PREDICTIONS
-    stored = runs.read_arrays(path)
+    path = tmp_path / "vit" / run_folder.PREDICTIONS
+    stored = run_folder.read_arrays(path)
     del stored["validation_logits"]
-    runs.write_arrays(path, **stored)
+    run_folder.write_arrays(path, **stored)
     with pytest.raises(CheckpointError, match="lacks validation_logits; test the model again"):
         compare(tmp_path)
 
@@ -129,8 +131,8 @@ def test_convergence_has_not_reached_as_a_value() -> None:
 
 def test_similarity_of_the_same_maps_is_one(tmp_path: Path) -> None:
     write_experiment(tmp_path, sample=120)
-    cnn = runs.read_arrays(tmp_path / "cnn" / runs.HEATMAPS)
-    vit = runs.read_arrays(tmp_path / "vit" / runs.HEATMAPS)
+    cnn = run_folder.read_arrays(tmp_path / "cnn" / run_folder.HEATMAPS)
+    vit = run_folder.read_arrays(tmp_path / "vit" / run_folder.HEATMAPS)
     maps = np.random.default_rng(0).random((400, 8, 8)).astype(np.float32)
     change_maps(tmp_path / "cnn", map_grad_cam=maps[cnn["indices"]])
     change_maps(tmp_path / "vit", map_rollout=maps[vit["indices"]])
@@ -144,7 +146,7 @@ def test_maps_that_share_only_a_centre_have_no_excess(tmp_path: Path) -> None:
     write_experiment(tmp_path, sample=200, accuracy={"cnn": 0.99, "vit": 0.99})
     distance = np.hypot(*np.meshgrid(np.arange(8) - 3.5, np.arange(8) - 3.5))
     for name, method in (("cnn", "map_grad_cam"), ("vit", "map_rollout")):
-        n = len(runs.read_arrays(tmp_path / name / runs.HEATMAPS)["indices"])
+        n = len(run_folder.read_arrays(tmp_path / name / run_folder.HEATMAPS)["indices"])
         noise = np.random.default_rng(len(name + method)).normal(0, 1, (n, 8, 8))
         change_maps(tmp_path / name, **{method: (noise - distance).astype(np.float32)})
     pair = pair_of(tmp_path, "rollout")
@@ -155,10 +157,12 @@ def test_maps_that_share_only_a_centre_have_no_excess(tmp_path: Path) -> None:
 
 def test_face_to_face_finds_the_planted_pair_and_skips_refused_maps(tmp_path: Path) -> None:
     write_experiment(tmp_path, sample=120, gallery=0)
-    n = len(runs.read_arrays(tmp_path / "cnn" / runs.HEATMAPS)["indices"])
+    n = len(run_folder.read_arrays(tmp_path / "cnn" / run_folder.HEATMAPS)["indices"])
     rng = np.random.default_rng(0)
     cnn, vit = rng.random((2, n, 8, 8)).astype(np.float32)
-    found = [runs.read_arrays(tmp_path / model / runs.HEATMAPS) for model in ("cnn", "vit")]
+    found = [
+        run_folder.read_arrays(tmp_path / model / run_folder.HEATMAPS) for model in ("cnn", "vit")
+    ]
     right = [maps["predicted"] == maps["labels"] for maps in found]
     refused_row, alike, unlike = np.flatnonzero(right[0] & right[1])[:3]
     vit[refused_row], vit[alike], vit[unlike] = cnn[refused_row], cnn[alike], -cnn[unlike]
@@ -168,25 +172,25 @@ def test_face_to_face_finds_the_planted_pair_and_skips_refused_maps(tmp_path: Pa
     change_maps(tmp_path / "cnn", map_grad_cam=cnn)
     change_maps(tmp_path / "vit", map_gradient_attention=vit, refused_gradient_attention=refused)
     compare(tmp_path)
-    pair = runs.read_json(tmp_path / runs.COMPARISON)["face_to_face"]
+    pair = run_folder.read_json(tmp_path / run_folder.COMPARISON)["face_to_face"]
     assert pair["most_alike"]["row_cnn"] == pair["most_alike"]["row_vit"] == alike
     assert pair["most_alike"]["agreement"] == pytest.approx(1)
     assert pair["least_alike"]["row_cnn"] == unlike
 
 
-def test_pictures_are_matched_by_index_not_by_row(tmp_path: Path) -> None:
+def test_images_are_matched_by_index_not_by_row(tmp_path: Path) -> None:
     write_experiment(tmp_path, sample=120)
     before = pair_of(tmp_path, "rollout")
-    arrays = runs.read_arrays(tmp_path / "vit" / runs.HEATMAPS)
+    arrays = run_folder.read_arrays(tmp_path / "vit" / run_folder.HEATMAPS)
     turned = {key: value[::-1] for key, value in arrays.items()}
-    runs.write_arrays(tmp_path / "vit" / runs.HEATMAPS, **turned)
+    run_folder.write_arrays(tmp_path / "vit" / run_folder.HEATMAPS, **turned)
     assert pair_of(tmp_path, "rollout") == before
 
 
 def test_nothing_in_common_gives_no_number(tmp_path: Path) -> None:
     write_experiment(tmp_path, accuracy={"cnn": 1.0, "vit": 0.0})
     compare(tmp_path)
-    comparison = runs.read_json(tmp_path / runs.COMPARISON)
+    comparison = run_folder.read_json(tmp_path / run_folder.COMPARISON)
     assert comparison["similarity"]["n"] == 0
     assert comparison["similarity"]["pairs"][0]["agreement"] is None
     assert comparison["face_to_face"]["most_alike"] is None
@@ -196,10 +200,10 @@ def test_nothing_in_common_gives_no_number(tmp_path: Path) -> None:
 
 def test_a_model_that_reads_the_wrong_class_elsewhere(tmp_path: Path) -> None:
     write_experiment(tmp_path, sample=120, accuracy={"cnn": 0.5, "vit": 0.5})
-    maps = runs.read_arrays(tmp_path / "cnn" / runs.HEATMAPS)["map_grad_cam"]
+    maps = run_folder.read_arrays(tmp_path / "cnn" / run_folder.HEATMAPS)["map_grad_cam"]
     change_maps(tmp_path / "cnn", map_grad_cam_true=-maps)
     compare(tmp_path)
-    mistakes = runs.read_json(tmp_path / runs.COMPARISON)["mistakes"]
+    mistakes = run_folder.read_json(tmp_path / run_folder.COMPARISON)["mistakes"]
     assert mistakes["cnn"]["same_place"]["agreement"]["value"] == pytest.approx(-1)
     assert mistakes["cnn"]["same_place"]["excess"]["high"] < 0
     assert mistakes["vit"]["same_place"]["agreement"]["value"] == pytest.approx(1)
@@ -216,12 +220,12 @@ def test_the_grid_parts_the_gap_of_methods_from_the_gap_of_models() -> None:
         return values + 0.3 * generator.random(values.shape)
 
     maps = [
-        grid.Kind(model, seed, method, noisy(values))
+        similarity.Kind(model, seed, method, noisy(values))
         for model in ("cnn", "vit")
         for seed in (0, 1)
         for method, values in (("one", first), ("two", second))
     ]
-    found = grid.grid(maps, labels)
+    found = similarity.grid(maps, labels)
     groups = found["groups"]
     assert {name: group["pairs"] for name, group in groups.items()} == {
         "same_model": 2,
@@ -244,11 +248,11 @@ def test_the_grid_of_maps_with_a_shared_centre_has_no_excess_and_a_refused_map_n
     centre = np.exp(-0.1 * sum((x - 3.5) ** 2 for x in np.meshgrid(np.arange(8), np.arange(8))))
     a, b = (centre + 0.2 * generator.random((100, 8, 8)) for _ in range(2))
     maps = [
-        grid.Kind("cnn", 0, "one", a),
-        grid.Kind("vit", 0, "one", b),
-        grid.Kind("vit", 0, "two", np.full((100, 8, 8), np.nan)),
+        similarity.Kind("cnn", 0, "one", a),
+        similarity.Kind("vit", 0, "one", b),
+        similarity.Kind("vit", 0, "two", np.full((100, 8, 8), np.nan)),
     ]
-    found = grid.grid(maps, np.arange(100) % 10)
+    found = similarity.grid(maps, np.arange(100) % 10)
     assert abs(found["groups"]["same_method"]["excess"]["value"]) < 0.03
     assert found["excess"][0][2] is found["excess"][2][0] is None
     assert found["groups"]["same_model"] is None  # no method but one is shared
@@ -270,14 +274,14 @@ def test_another_seed_gives_the_ceiling_and_its_accuracy(tmp_path: Path) -> None
     write_experiment(tmp_path, sample=200)
     write_experiment(tmp_path / "seed-1", sample=200, seed=1)
     write_experiment(tmp_path / "seed-2", sample=200, seed=2)
-    (tmp_path / "seed-2" / "vit" / runs.HEATMAPS).unlink()  # not done yet
+    (tmp_path / "seed-2" / "vit" / run_folder.HEATMAPS).unlink()  # not done yet
     compare(tmp_path)
-    found = runs.read_json(tmp_path / runs.COMPARISON)
+    found = run_folder.read_json(tmp_path / run_folder.COMPARISON)
     trained = [(row["model"], row["seed"]) for row in found["seeds"]]
     assert trained == [("cnn", 0), ("vit", 0), ("cnn", 1), ("vit", 1)]
     for row in found["seeds"]:
         folder = tmp_path / ("seed-1" if row["seed"] else "") / row["model"]
-        assert row["accuracy"] == runs.read_json(folder / runs.EVALUATION)["accuracy"]
+        assert row["accuracy"] == run_folder.read_json(folder / run_folder.EVALUATION)["accuracy"]
     assert len(found["grid"]["maps"]) == 18
     assert found["grid"]["n"] < found["similarity"]["n"]
     assert found["grid"]["groups"]["other_seed"]["pairs"] == 9
@@ -286,18 +290,18 @@ def test_another_seed_gives_the_ceiling_and_its_accuracy(tmp_path: Path) -> None
     assert ceiling["normalised"]["value"] == pytest.approx(1, abs=0.15)
 
 
-def test_a_seed_of_other_pictures_is_refused(tmp_path: Path) -> None:
+def test_a_seed_of_other_images_is_refused(tmp_path: Path) -> None:
     write_experiment(tmp_path)
     write_experiment(tmp_path / "seed-1", seed=1)
-    change(tmp_path / "seed-1" / "vit" / runs.DATA, fingerprint="0" * 64)
-    with pytest.raises(CheckpointError, match="seed-1/vit was trained on other pictures"):
+    change(tmp_path / "seed-1" / "vit" / run_folder.DATA, fingerprint="0" * 64)
+    with pytest.raises(CheckpointError, match="seed-1/vit was trained on other images"):
         compare(tmp_path)
 
 
 def test_a_ceiling_that_was_not_shown_normalises_nothing() -> None:
     generator = np.random.default_rng(3)
     maps = [
-        grid.Kind(model, seed, method, generator.random((100, 8, 8)))
+        similarity.Kind(model, seed, method, generator.random((100, 8, 8)))
         for model, method in (("cnn", "grad_cam"), ("vit", "gradient_attention"))
         for seed in (0, 1)
     ]

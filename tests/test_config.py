@@ -32,7 +32,7 @@ def test_presets_get_longer(model):
 
 
 @pytest.mark.parametrize("name", ["standard", "best"])
-def test_of_ones_own_pictures_none_is_left_out(name):
+def test_of_ones_own_images_none_is_left_out(name):
     assert preset(name, "cifar10").cnn.optim.skip > 0
     assert preset(name, "folder").cnn.optim.skip == 0
 

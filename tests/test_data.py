@@ -4,8 +4,9 @@ import json
 import numpy as np
 import pytest
 
-from visavis import cifar10, data, download, shapes
+from visavis import data
 from visavis.config import DataConfig
+from visavis.data import cifar10, download, shapes
 from visavis.errors import DataError, EnvironmentFault
 
 
@@ -21,14 +22,14 @@ def drawn():
 
 
 def as_cifar10(dataset, **changes):
-    pictures = cifar10.Pictures(
+    images = cifar10.Images(
         layout="Parquet files",
         train_pixels=dataset.train_pixels,
         train_labels=dataset.train_labels,
         test_pixels=dataset.test_pixels,
         test_labels=dataset.test_labels,
     )
-    return dataclasses.replace(pictures, **changes)
+    return dataclasses.replace(images, **changes)
 
 
 def unreachable():
@@ -42,9 +43,9 @@ def test_shapes_need_neither_file_nor_network(monkeypatch, drawn):
     assert again.notice is None
     assert again.fingerprint == drawn.fingerprint
     assert again.test_masks.shape == (100, 32, 32)
-    # The test pictures are other ones.
-    train = {picture.tobytes() for picture in again.train_pixels}
-    assert not any(picture.tobytes() in train for picture in again.test_pixels)
+    # The test images are other ones.
+    train = {image.tobytes() for image in again.train_pixels}
+    assert not any(image.tobytes() in train for image in again.test_pixels)
 
 
 def test_auto_takes_cifar10_if_it_can_be_had(tmp_path, monkeypatch, drawn):
@@ -77,7 +78,7 @@ def test_a_folder_that_was_given_is_never_replaced_by_something_else(tmp_path, m
             data.resolve(DataConfig(source=source, dir=tmp_path))
 
 
-def test_jpeg_pictures_are_called_so_and_no_folder_is_named(tmp_path, monkeypatch, drawn):
+def test_jpeg_images_are_called_so_and_no_folder_is_named(tmp_path, monkeypatch, drawn):
     monkeypatch.setattr(cifar10, "read", lambda folder: as_cifar10(drawn, is_jpeg=True))
     dataset = data.resolve(DataConfig(dir=tmp_path))
     assert dataset.description == "CIFAR-10, JPEG copy (Parquet files)"
@@ -117,7 +118,7 @@ def test_split_of_uneven_classes_keeps_their_shares():
 
 
 def test_split_refuses_a_class_that_is_too_small():
-    with pytest.raises(DataError, match="class 9 has 2 training pictures"):
+    with pytest.raises(DataError, match="class 9 has 2 training images"):
         data.split(np.repeat(np.arange(10), [20] * 9 + [2]), 0.1, seed=0)
 
 
@@ -144,8 +145,8 @@ def test_verify_names_each_fault_and_its_place(drawn):
     labels[33] = (labels[30] + 1) % 10
     broken = dataclasses.replace(drawn, train_pixels=train, train_labels=labels, test_pixels=test)
     text = "\n".join(data.verify(broken))
-    assert "1 training pictures have one colour only: 7." in text
-    assert "1 test pictures are also training pictures: test 4 = training 11." in text
-    assert "1 training pictures repeat an earlier one, 1 of them under another" in text
+    assert "1 training images have one colour only: 7." in text
+    assert "1 test images are also training images: test 4 = training 11." in text
+    assert "1 training images repeat an earlier one, 1 of them under another" in text
     assert "label: 33 = 30." in text
     assert "The training classes are not equally large: " in text

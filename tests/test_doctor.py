@@ -10,8 +10,10 @@ import sys
 import pytest
 import torch
 
-from visavis import cli, doctor, download, hardware
+from visavis.cli import doctor, main
+from visavis.data import download
 from visavis.models import compiled
+from visavis.training import hardware
 
 
 @pytest.fixture
@@ -104,13 +106,13 @@ def test_a_check_that_breaks_down_fails_and_leaves_the_others(checks, monkeypatc
     assert found["bf16"].status == "fail" and "ZeroDivisionError" in found["bf16"].found
     assert found["GPU"].status == "ok"
     monkeypatch.setattr(sys, "argv", ["visavis", "doctor"])
-    assert cli.main() == 5
+    assert main.main() == 5
     assert "fail  bf16" in capsys.readouterr().out
 
 
 def test_json_holds_the_same_checks(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["visavis", "doctor", "--json"])
-    assert cli.main() == 0
+    assert main.main() == 0
     answer = json.loads(capsys.readouterr().out)
     assert [check["name"] for check in answer] == list(doctor.CHECKS)
     assert set(answer[0]) == {"name", "status", "found", "advice"}

@@ -9,10 +9,10 @@ import time
 import numpy as np
 import pytest
 
-from visavis import download, transfer
-from visavis.download import Source
+from visavis.data import download, transfer
+from visavis.data.download import Source
+from visavis.data.transfer import File
 from visavis.errors import DataError, EnvironmentFault
-from visavis.transfer import File
 
 CONTENT = np.random.default_rng(0).bytes(400_000)
 FILE = File("cifar.bin", len(CONTENT), hashlib.sha256(CONTENT).hexdigest())

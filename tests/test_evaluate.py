@@ -3,10 +3,10 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from small import dataset, experiment
-from visavis import runs
+from visavis import run_folder
 from visavis.errors import CheckpointError
-from visavis.evaluate import evaluate
-from visavis.train import train
+from visavis.stages.evaluate import evaluate
+from visavis.stages.train import train
 
 
 @pytest.fixture(scope="module")
@@ -17,10 +17,10 @@ def tested(tmp_path_factory):
     return folder
 
 
-def test_every_test_picture_is_seen_exactly_once_and_the_scores_follow_from_the_logits(tested):
+def test_every_test_image_is_seen_exactly_once_and_the_scores_follow_from_the_logits(tested):
     data = dataset()
-    stored = runs.read_arrays(tested / runs.PREDICTIONS)
-    evaluation = runs.read_json(tested / runs.EVALUATION)
+    stored = run_folder.read_arrays(tested / run_folder.PREDICTIONS)
+    evaluation = run_folder.read_json(tested / run_folder.EVALUATION)
     np.testing.assert_array_equal(stored["indices"], np.arange(len(data.test_labels)))
     np.testing.assert_array_equal(stored["labels"], data.test_labels)
     predicted = stored["logits"].argmax(axis=1)
@@ -33,18 +33,18 @@ def test_every_test_picture_is_seen_exactly_once_and_the_scores_follow_from_the_
     assert evaluation["f1_macro"] == pytest.approx(np.mean(evaluation["f1_per_class"]))
 
 
-def test_the_validation_pictures_are_answered_too(tested):
+def test_the_validation_images_are_answered_too(tested):
     data = dataset()
-    stored = runs.read_arrays(tested / runs.PREDICTIONS)
-    rows = runs.read_arrays(tested / runs.SPLIT)["validation"]
+    stored = run_folder.read_arrays(tested / run_folder.PREDICTIONS)
+    rows = run_folder.read_arrays(tested / run_folder.SPLIT)["validation"]
     np.testing.assert_array_equal(stored["validation_labels"], data.train_labels[rows])
     right = stored["validation_logits"].argmax(axis=1) == stored["validation_labels"]
-    told = runs.read_json(tested / runs.TRAINING)["best_val_accuracy"]
+    told = run_folder.read_json(tested / run_folder.TRAINING)["best_val_accuracy"]
     assert right.mean() == pytest.approx(told, abs=0.02)  # training may have measured in bf16
 
 
 def test_altered_weights_are_refused(tested):
-    path = tested / runs.WEIGHTS
+    path = tested / run_folder.WEIGHTS
     original = path.read_bytes()
     tensors = load_file(path)
     tensors["head.bias"] += 1
@@ -56,7 +56,7 @@ def test_altered_weights_are_refused(tested):
         path.write_bytes(original)
 
 
-def test_other_pictures_are_refused(tested):
+def test_other_images_are_refused(tested):
     with pytest.raises(CheckpointError, match="was trained on built-in shapes"):
         evaluate(tested, dataset(seed=5))
 

@@ -6,16 +6,16 @@ import pytest
 import torch
 
 import tiny
-from visavis import models, runs, saliency
+from visavis import attribution, models, run_folder
 from visavis.config import ExplainConfig
 from visavis.data import Dataset
+from visavis.data.batches import to_images
 from visavis.errors import CheckpointError
-from visavis.explain import cost, explain
-from visavis.loader import to_images
+from visavis.metrics import localization, sanity
+from visavis.metrics.faithfulness import CELLS, STEPS, to_cells
 from visavis.presets import preset
-from visavis.saliency import layers, placement, sanity
-from visavis.saliency.faithfulness import CELLS, STEPS, to_cells
-from visavis.saliency.selection import choose_pictures
+from visavis.stages.explain import cost, explain, layers
+from visavis.stages.explain.selection import choose_images
 
 CONFIG = ExplainConfig(images=40, sweep_images=20, random_orders=2)
 SCORES = {
@@ -53,21 +53,21 @@ def dataset():
     )
 
 
-def run_folder(folder, model, dataset, *, right=0.5):
+def trained_folder(folder, model, dataset, *, right=0.5):
     """A folder as training and evaluation leave it, with answers that are right so often."""
-    config = tiny.CNN_CONFIG if saliency.kind_of(model) == "cnn" else tiny.VIT_CONFIG
-    runs.write_json(folder / runs.CONFIG, {"model": models.config_to_json(config)})
-    models.save(model, folder / runs.WEIGHTS)
+    config = tiny.CNN_CONFIG if attribution.kind_of(model) == "cnn" else tiny.VIT_CONFIG
+    run_folder.write_json(folder / run_folder.CONFIG, {"model": models.config_to_json(config)})
+    models.save(model, folder / run_folder.WEIGHTS)
     described = {
         "fingerprint": dataset.fingerprint,
         "description": dataset.description,
         "class_names": list(dataset.class_names),
     }
-    runs.write_json(folder / runs.DATA, described)
-    checksum = runs.file_sha256(folder / runs.WEIGHTS)
-    runs.write_json(folder / runs.TRAINING, {"weights_sha256": checksum})
-    runs.write_arrays(
-        folder / runs.SPLIT,
+    run_folder.write_json(folder / run_folder.DATA, described)
+    checksum = run_folder.file_sha256(folder / run_folder.WEIGHTS)
+    run_folder.write_json(folder / run_folder.TRAINING, {"weights_sha256": checksum})
+    run_folder.write_arrays(
+        folder / run_folder.SPLIT,
         train=np.arange(20, dtype=np.int32),
         validation=np.arange(20, 40, dtype=np.int32),
     )
@@ -75,8 +75,8 @@ def run_folder(folder, model, dataset, *, right=0.5):
     logits = generator.normal(0, 1, (60, 10)).astype(np.float32)
     answers = np.where(generator.random(60) < right, dataset.test_labels, logits.argmax(axis=1))
     logits[np.arange(60), answers] += 5
-    runs.write_arrays(
-        folder / runs.PREDICTIONS,
+    run_folder.write_arrays(
+        folder / run_folder.PREDICTIONS,
         logits=logits,
         labels=dataset.test_labels,
         indices=np.arange(60, dtype=np.int32),
@@ -88,26 +88,26 @@ def run_folder(folder, model, dataset, *, right=0.5):
 def explained(request, tmp_path_factory, dataset):
     """An explained folder with its model, what it says, and its arrays."""
     model = tiny.model(request.param)
-    folder = run_folder(tmp_path_factory.mktemp(request.param), model, dataset)
+    folder = trained_folder(tmp_path_factory.mktemp(request.param), model, dataset)
     explain(folder, dataset, CONFIG)
     return (
         model,
-        runs.read_json(folder / runs.EXPLANATIONS),
-        runs.read_arrays(folder / runs.HEATMAPS),
+        run_folder.read_json(folder / run_folder.EXPLANATIONS),
+        run_folder.read_arrays(folder / run_folder.HEATMAPS),
     )
 
 
 def test_every_method_of_the_model_is_scored_beside_the_same_baselines(explained):
     model, said, _ = explained
-    assert said["model"] == saliency.kind_of(model)
+    assert said["model"] == attribution.kind_of(model)
     assert said["n"] == 40
-    assert list(said["methods"]) == saliency.methods_for(model)
+    assert list(said["methods"]) == attribution.methods_for(model)
     assert said["default_method"] in said["methods"]
     for name, method in said["methods"].items():
-        assert method["label"] == saliency.METHODS[name].label
+        assert method["label"] == attribution.METHODS[name].label
         assert method["scores"].keys() == SCORES | {"class_sensitivity"}
         assert method["shuffled"].keys() == {"agreement", "floor", "excess"}
-        specific = saliency.METHODS[name].class_specific
+        specific = attribution.METHODS[name].class_specific
         enough = method["refused"] <= 20
         assert (method["scores"]["centre_share"] is not None) == enough
         assert specific or method["scores"]["class_sensitivity"] is None
@@ -141,12 +141,12 @@ def test_maps_are_those_of_the_predicted_and_of_the_true_class(explained, datase
     np.testing.assert_array_equal(arrays["images"], pixels)
     np.testing.assert_array_equal(arrays["labels"], dataset.test_labels[arrays["indices"]])
     images = to_images(pixels)
-    for method in saliency.methods_for(model):
+    for method in attribution.methods_for(model):
         for name, classes in (("", "predicted"), ("_true", "labels")):
-            if name and not saliency.METHODS[method].class_specific:
+            if name and not attribution.METHODS[method].class_specific:
                 assert f"map_{method}{name}" not in arrays
                 continue
-            expected = saliency.explain(
+            expected = attribution.explain(
                 model,
                 images,
                 torch.from_numpy(arrays[classes]),
@@ -158,7 +158,7 @@ def test_maps_are_those_of_the_predicted_and_of_the_true_class(explained, datase
             np.testing.assert_allclose(found, to_cells(expected), atol=1e-6, rtol=1e-3)
         refused = [not heatmap.any() for heatmap in arrays[f"map_{method}"]]
         assert arrays[f"refused_{method}"].tolist() == refused
-    if saliency.kind_of(model) == "vit":
+    if attribution.kind_of(model) == "vit":
         heads = arrays["attention_heads"]
         assert heads.shape == (len(images), 2, 2, 8, 8)
         np.testing.assert_allclose(
@@ -166,22 +166,25 @@ def test_maps_are_those_of_the_predicted_and_of_the_true_class(explained, datase
         )
 
 
-def test_shares_are_of_the_pictures_own_maps_and_masks(explained, dataset):
+def test_shares_are_of_the_images_own_maps_and_masks(explained, dataset):
     _, said, arrays = explained
     sample = arrays["in_sample"]
-    masks = placement.cell_means(dataset.test_masks[arrays["indices"][sample]])
+    masks = localization.cell_means(dataset.test_masks[arrays["indices"][sample]])
     for name, method in said["methods"].items():
         maps = arrays[f"map_{name}"][sample]
-        for key, inside in (("mask_share", masks), ("centre_share", placement.centre(len(maps)))):
-            expected = np.nanmean(placement.share_inside(maps, inside))
+        for key, inside in (
+            ("mask_share", masks),
+            ("centre_share", localization.centre(len(maps))),
+        ):
+            expected = np.nanmean(localization.share_inside(maps, inside))
             assert method["scores"][key]["value"] == pytest.approx(expected, rel=1e-5)
 
 
-def test_the_layer_is_chosen_on_validation_pictures_alone(tmp_path, dataset, monkeypatch):
+def test_the_layer_is_chosen_on_validation_images_alone(tmp_path, dataset, monkeypatch):
     seen = []
     sweep = layers.sweep
     monkeypatch.setattr(layers, "sweep", lambda m, i, **kw: seen.append(i) or sweep(m, i, **kw))
-    folder = run_folder(tmp_path, tiny.model("cnn"), dataset)
+    folder = trained_folder(tmp_path, tiny.model("cnn"), dataset)
     explain(folder, dataset, CONFIG)
     validation = to_images(dataset.train_pixels[20:40])
     assert len(seen[0]) == 20
@@ -205,12 +208,12 @@ def test_sample_and_gallery_rows(explained):
 def test_both_models_and_a_second_run_have_the_same_sample(tmp_path, dataset):
     found = []
     for i, kind in enumerate(("cnn", "cnn", "vit")):
-        folder = run_folder(tmp_path / str(i), tiny.model(kind), dataset, right=0.2 + 0.3 * i)
+        folder = trained_folder(tmp_path / str(i), tiny.model(kind), dataset, right=0.2 + 0.3 * i)
         if i == 1:  # the same run again
             folder = tmp_path / "0"
         explain(folder, dataset, CONFIG)
-        arrays = runs.read_arrays(folder / runs.HEATMAPS)
-        said = runs.read_json(folder / runs.EXPLANATIONS) | {"seconds": 0}
+        arrays = run_folder.read_arrays(folder / run_folder.HEATMAPS)
+        said = run_folder.read_json(folder / run_folder.EXPLANATIONS) | {"seconds": 0}
         found.append((arrays["indices"][:40].tolist(), json.dumps(said)))
     assert found[0] == found[1]
     assert found[0][0] == found[2][0]
@@ -218,9 +221,9 @@ def test_both_models_and_a_second_run_have_the_same_sample(tmp_path, dataset):
 
 def test_a_model_that_says_the_same_to_everything_gives_refusals_and_no_numbers(tmp_path, dataset):
     """A fresh ViT: its head is zero, so no map has any evidence."""
-    folder = run_folder(tmp_path, models.build(tiny.VIT_CONFIG), dataset)
+    folder = trained_folder(tmp_path, models.build(tiny.VIT_CONFIG), dataset)
     explain(folder, dataset, CONFIG)
-    said = runs.read_json(folder / runs.EXPLANATIONS)
+    said = run_folder.read_json(folder / run_folder.EXPLANATIONS)
     for name in ("grad_cam", "gradient_attention"):
         method = said["methods"][name]
         assert (method["refused"], method["refused_because"]) == (40, {"zero everywhere": 40})
@@ -231,35 +234,35 @@ def test_a_model_that_says_the_same_to_everything_gives_refusals_and_no_numbers(
 
 
 def test_other_pixels_and_other_weights_are_refused(tmp_path, dataset):
-    folder = run_folder(tmp_path, tiny.model("cnn"), dataset)
+    folder = trained_folder(tmp_path, tiny.model("cnn"), dataset)
     brighter = dataclasses.replace(dataset, test_pixels=dataset.test_pixels | 1)  # same labels
     with pytest.raises(CheckpointError, match="was trained on noise"):
         explain(folder, brighter, CONFIG)
-    models.save(models.build(tiny.CNN_CONFIG), folder / runs.WEIGHTS)
+    models.save(models.build(tiny.CNN_CONFIG), folder / run_folder.WEIGHTS)
     with pytest.raises(CheckpointError, match="not the file that the training wrote"):
         explain(folder, dataset, CONFIG)
-    assert not (folder / runs.EXPLANATIONS).exists()
+    assert not (folder / run_folder.EXPLANATIONS).exists()
 
 
-def test_predictions_or_a_split_of_other_pictures_are_refused(tmp_path, dataset):
-    folder = run_folder(tmp_path, tiny.model("cnn"), dataset)
-    stored = runs.read_arrays(folder / runs.PREDICTIONS)
+def test_predictions_or_a_split_of_other_images_are_refused(tmp_path, dataset):
+    folder = trained_folder(tmp_path, tiny.model("cnn"), dataset)
+    stored = run_folder.read_arrays(folder / run_folder.PREDICTIONS)
     for change in (
         {"labels": stored["labels"][::-1]},
         {"logits": stored["logits"][:30]},
         {"logits": stored["logits"] * np.float32(np.nan)},
     ):
-        runs.write_arrays(folder / runs.PREDICTIONS, **(stored | change))
-        with pytest.raises(CheckpointError, match="one prediction for each test picture of shapes"):
+        run_folder.write_arrays(folder / run_folder.PREDICTIONS, **(stored | change))
+        with pytest.raises(CheckpointError, match="one prediction for each test image of shapes"):
             explain(folder, dataset, CONFIG)
-    runs.write_arrays(folder / runs.PREDICTIONS, **stored)
-    runs.write_arrays(folder / runs.SPLIT, validation=np.arange(100, dtype=np.int32))
-    with pytest.raises(CheckpointError, match="names no validation pictures"):
+    run_folder.write_arrays(folder / run_folder.PREDICTIONS, **stored)
+    run_folder.write_arrays(folder / run_folder.SPLIT, validation=np.arange(100, dtype=np.int32))
+    with pytest.raises(CheckpointError, match="names no validation images"):
         explain(folder, dataset, CONFIG)
-    (folder / runs.PREDICTIONS).unlink()
+    (folder / run_folder.PREDICTIONS).unlink()
     with pytest.raises(CheckpointError, match="is missing"):
         explain(folder, dataset, CONFIG)
-    assert not (folder / runs.EXPLANATIONS).exists()
+    assert not (folder / run_folder.EXPLANATIONS).exists()
 
 
 def test_the_gallery_is_varied_first_and_then_filled_and_says_what_it_lacks():
@@ -267,7 +270,7 @@ def test_the_gallery_is_varied_first_and_then_filled_and_says_what_it_lacks():
     logits = np.eye(3)[labels]
     wrong = np.array([5, 105, 106, 107])
     logits[wrong] = np.eye(3)[(labels[wrong] + 1) % 3]
-    chosen = choose_pictures(logits, labels, sample=50)
+    chosen = choose_images(logits, labels, sample=50)
     correct, incorrect = chosen.gallery["correct"], chosen.gallery["incorrect"]
     assert len(correct) == 8
     assert set(chosen.labels[correct[:3]]) == {0, 1, 2}
@@ -276,13 +279,13 @@ def test_the_gallery_is_varied_first_and_then_filled_and_says_what_it_lacks():
     assert "only 4 incorrect" in chosen.gallery["rule"]
     assert "correct test" not in chosen.gallery["rule"].replace("incorrect", "")
     assert chosen.sample == 50
-    everything = choose_pictures(logits, labels, sample=10_000)
+    everything = choose_images(logits, labels, sample=10_000)
     assert everything.sample == len(everything.indices) == 300
 
 
 def test_other_classes_are_neither_the_predicted_one_nor_each_other():
     logits = np.random.default_rng(0).normal(0, 1, (200, 10))
-    chosen = choose_pictures(logits, np.arange(200) % 10, sample=200)
+    chosen = choose_images(logits, np.arange(200) % 10, sample=200)
     three = np.stack([chosen.predicted, chosen.runner_up, chosen.one_more_class], axis=1)
     assert all(len(set(row)) == 3 for row in three)
     assert (

@@ -5,11 +5,9 @@ from torch import nn
 from torch.nn.functional import avg_pool2d
 
 import tiny
-from visavis.metrics import interval
-from visavis.models.cnn import CNN
-from visavis.models.normalize import Normalize
-from visavis.saliency import faithfulness, layers, placement
-from visavis.saliency.faithfulness import (
+from visavis.metrics import baselines, faithfulness, localization
+from visavis.metrics.bootstrap import interval
+from visavis.metrics.faithfulness import (
     kept_cells,
     log_odds,
     measure,
@@ -17,6 +15,9 @@ from visavis.saliency.faithfulness import (
     removal_order,
     to_cells,
 )
+from visavis.models.cnn import CNN
+from visavis.models.normalize import Normalize
+from visavis.stages.explain import layers
 
 
 class Linear(CNN):
@@ -41,7 +42,7 @@ class Linear(CNN):
 
 
 def bright(n):
-    """Pictures of cells with different brightness, all above the mean colour."""
+    """Images of cells with different brightness, all above the mean colour."""
     cells = 0.5 + 0.5 * torch.rand(n, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     return cells.repeat_interleave(4, 2).repeat_interleave(4, 3).repeat(1, 3, 1, 1)
 
@@ -53,7 +54,7 @@ def test_on_a_linear_model_the_truth_scores_one_its_opposite_below_zero_and_chan
         "truth": truth,
         "other scale": 1000 * truth**3,
         "opposite": -truth,
-        "random": placement.random_maps(150, seed=5),
+        "random": baselines.random_maps(150, seed=5),
         "zero": np.zeros_like(truth),
     }
     removal = measure(model, images, torch.ones(150, dtype=torch.int64), maps, random_orders=10)
@@ -85,7 +86,7 @@ def test_the_oracle_breaks_ties_at_random(monkeypatch):
     monkeypatch.setattr(
         faithfulness, "kept_cells", lambda o, steps: seen.append(o) or kept_cells(o, steps=steps)
     )
-    maps = {"map": placement.random_maps(30, seed=0)}
+    maps = {"map": baselines.random_maps(30, seed=0)}
     measure(model, images, torch.ones(30, dtype=torch.int64), maps, random_orders=1)
     first = np.concatenate([orders[:, 1, 0] for orders in seen])
     assert len(set(first.tolist())) > 10
@@ -159,7 +160,7 @@ def test_ties_are_removed_in_exact_counts_and_in_random_order():
 
 def test_a_model_that_cannot_be_talked_out_of_its_answer_has_no_score():
     model, images = Linear(weight=0.0), bright(20)
-    maps = {"map": placement.random_maps(20, seed=0)}
+    maps = {"map": baselines.random_maps(20, seed=0)}
     removal = measure(model, images, torch.ones(20, dtype=torch.int64), maps, random_orders=3)
     assert set(normalised(removal, "map").values()) == {None}
 
@@ -204,7 +205,7 @@ def test_maps_that_say_nothing_are_refused_with_a_reason_whatever_their_scale():
     good = np.random.default_rng(0).random((8, 8)).astype(np.float32)
     maps = np.stack([good, 1e-9 * good, 0 * good, 0 * good + 0.3, 1 + 1e-8 * good, good])
     maps[5, 0, 0] = np.inf
-    assert placement.refusals(maps) == [
+    assert localization.refusals(maps) == [
         None,
         None,
         "zero everywhere",
@@ -215,57 +216,61 @@ def test_maps_that_say_nothing_are_refused_with_a_reason_whatever_their_scale():
 
 
 def test_share_inside_against_its_chance():
-    inside = placement.centre(500)
+    inside = localization.centre(500)
     uniform = np.ones((1, 8, 8))
-    assert placement.share_inside(uniform, inside[:1]) == [0.25]
-    assert placement.share_inside(inside[:1], inside[:1]) == [1]
-    share = interval(placement.share_inside(placement.random_maps(500, seed=0), inside))
+    assert localization.share_inside(uniform, inside[:1]) == [0.25]
+    assert localization.share_inside(inside[:1], inside[:1]) == [1]
+    share = interval(localization.share_inside(baselines.random_maps(500, seed=0), inside))
     assert share["low"] < 0.25 < share["high"]
-    assert np.isnan(placement.share_inside(-uniform, inside[:1])).all()
+    assert np.isnan(localization.share_inside(-uniform, inside[:1])).all()
     signed = np.where(inside[:1] > 0, 1.0, -5.0)
-    assert placement.share_inside(signed, inside[:1]) == [1]
+    assert localization.share_inside(signed, inside[:1]) == [1]
 
 
 def test_share_inside_a_mask_counts_cells_by_the_part_that_is_covered():
     mask = np.zeros((1, 32, 32), dtype=bool)
     mask[0, :4, :2] = True  # half of the first cell
-    cells = placement.cell_means(mask)
+    cells = localization.cell_means(mask)
     assert cells[0, 0, 0] == 0.5
     assert cells.sum() == 0.5
     spot = np.zeros((1, 8, 8))
     spot[0, 0, 0] = 3
-    assert placement.share_inside(spot, cells) == [0.5]
+    assert localization.share_inside(spot, cells) == [0.5]
 
 
 def test_class_sensitivity_from_none_to_full():
     maps, other = np.random.default_rng(0).random((2, 300, 8, 8))
-    np.testing.assert_allclose(placement.class_sensitivity(maps, [maps, 2 * maps]), 0, atol=1e-12)
-    np.testing.assert_allclose(placement.class_sensitivity(maps, [-maps]), 1)
-    np.testing.assert_allclose(placement.class_sensitivity(maps, [maps, -maps]), 0.5)
-    assert placement.class_sensitivity(maps, [other]).mean() > 0.9
+    np.testing.assert_allclose(
+        localization.class_sensitivity(maps, [maps, 2 * maps]), 0, atol=1e-12
+    )
+    np.testing.assert_allclose(localization.class_sensitivity(maps, [-maps]), 1)
+    np.testing.assert_allclose(localization.class_sensitivity(maps, [maps, -maps]), 0.5)
+    assert localization.class_sensitivity(maps, [other]).mean() > 0.9
     zero = np.zeros_like(maps)
-    np.testing.assert_allclose(placement.class_sensitivity(maps, [-maps, zero]), 1)
-    assert np.isnan(placement.class_sensitivity(maps, [zero])).all()
-    assert np.isnan(placement.class_sensitivity(zero, [maps])).all()
+    np.testing.assert_allclose(localization.class_sensitivity(maps, [-maps, zero]), 1)
+    assert np.isnan(localization.class_sensitivity(maps, [zero])).all()
+    assert np.isnan(localization.class_sensitivity(zero, [maps])).all()
 
 
 def test_baselines_are_what_they_are_called():
-    picture = np.zeros((1, 3, 32, 32))
-    picture[..., 16:] = 1
-    edges = placement.edge_maps(picture)
+    image = np.zeros((1, 3, 32, 32))
+    image[..., 16:] = 1
+    edges = baselines.edge_maps(image)
     assert (edges[0, :, 3:5] > 0).all()
     assert edges[0].sum() == edges[0, :, 3:5].sum()
-    centred = placement.centre_maps(1)
-    assert placement.share_inside(centred, placement.centre(1))[0] == pytest.approx(0.51, abs=0.02)
+    centred = baselines.centre_maps(1)
+    assert localization.share_inside(centred, localization.centre(1))[0] == pytest.approx(
+        0.51, abs=0.02
+    )
 
 
 def test_the_mean_map_is_that_of_the_maps_that_say_something_each_scaled_to_one():
     maps = np.zeros((3, 8, 8), dtype=np.float32)
     maps[0, 0, 0], maps[1, 0, 1] = 2, 50
-    mean = placement.mean_maps(maps)
+    mean = baselines.mean_maps(maps)
     assert mean.shape == maps.shape
     assert (mean[:, 0, 0] == 0.5).all() and (mean[:, 0, 1] == 0.5).all() and mean[0].sum() == 1
-    assert not placement.mean_maps(np.zeros_like(maps)).any()
+    assert not baselines.mean_maps(np.zeros_like(maps)).any()
 
 
 def test_pointing_hit_and_area_under_the_curve_from_the_truth_to_chance():
@@ -273,22 +278,22 @@ def test_pointing_hit_and_area_under_the_curve_from_the_truth_to_chance():
     inside[:, 2:4, 2:6] = 1  # 8 of 64 cells
     inside[:, 4, 2:6] = 0.4  # less than half is not the region
     for maps, hit, area in ((inside, 1, 1), (-inside, 0, 0), (np.ones_like(inside), 1 / 8, 0.5)):
-        assert placement.pointing_hit(maps, inside).mean() == pytest.approx(hit)
-        curve = placement.area_under_curve(maps, inside)
+        assert localization.pointing_hit(maps, inside).mean() == pytest.approx(hit)
+        curve = localization.area_under_curve(maps, inside)
         assert curve.mean() == pytest.approx(area, abs=0.04)
-    chance = placement.random_maps(400, seed=2)
-    assert placement.pointing_hit(chance, inside).mean() == pytest.approx(1 / 8, abs=0.05)
-    assert placement.area_under_curve(chance, inside).mean() == pytest.approx(0.5, abs=0.02)
-    assert np.isnan(placement.area_under_curve(chance[:1], np.zeros((1, 8, 8)))).all()
+    chance = baselines.random_maps(400, seed=2)
+    assert localization.pointing_hit(chance, inside).mean() == pytest.approx(1 / 8, abs=0.05)
+    assert localization.area_under_curve(chance, inside).mean() == pytest.approx(0.5, abs=0.02)
+    assert np.isnan(localization.area_under_curve(chance[:1], np.zeros((1, 8, 8)))).all()
 
 
-def test_a_blurred_hole_takes_the_blurred_picture_and_an_even_one_loses_nothing():
+def test_a_blurred_hole_takes_the_blurred_image_and_an_even_one_loses_nothing():
     model, images = Linear(), bright(3)
     ones = torch.ones(3, dtype=torch.int64)
     none_left = np.zeros((3, 1, 8, 8), dtype=bool)
     blurred = log_odds(model, images, ones, none_left, fill="blur")
     blank = log_odds(model, images, ones, none_left)
-    assert (blurred > blank + 1).all()  # brighter than the mean colour, as the picture is
+    assert (blurred > blank + 1).all()  # brighter than the mean colour, as the image is
     even = torch.full((2, 3, 32, 32), 0.9)
     kept = np.random.default_rng(0).random((2, 5, 8, 8)) < 0.5
     found = log_odds(model, even, ones[:2], kept, fill="blur")
@@ -335,7 +340,7 @@ def test_a_layer_that_is_hardly_known_is_no_rival():
     assert "(too few of their maps say anything: late)" in reason
     chosen, reason = choose([silent], fallback="last")
     assert chosen == "last"
-    assert "a map for at least 90\N{NARROW NO-BREAK SPACE}% of the pictures" in reason
+    assert "a map for at least 90\N{NARROW NO-BREAK SPACE}% of the images" in reason
 
 
 def test_without_scores_the_last_layer_is_taken_and_it_says_why():
@@ -359,4 +364,4 @@ def test_the_sweep_scores_each_layer_of_the_cnn_on_its_own_grid():
         "stages.2": [4, 4],
     }
     assert sum(row["chosen"] for row in found["rows"]) == 1
-    assert "12 validation pictures" in found["reason"]
+    assert "12 validation images" in found["reason"]

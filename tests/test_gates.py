@@ -2,18 +2,18 @@ import pytest
 import torch
 
 import tiny
-from visavis import saliency
-from visavis.saliency import gates, methods
+from visavis import attribution
+from visavis.attribution import gates, methods
 
 
 @pytest.mark.parametrize("kind", ["cnn", "vit"])
 def test_every_method_passes_on_a_sound_model(kind):
     model, images, classes = tiny.model(kind), tiny.images(4), torch.arange(4)
-    for method in saliency.methods_for(model):
+    for method in attribution.methods_for(model):
         assert gates.fault(model, images, classes, method) is None
 
 
-def test_maps_that_mix_the_pictures_of_a_batch_are_caught(monkeypatch):
+def test_maps_that_mix_the_images_of_a_batch_are_caught(monkeypatch):
     honest = methods.explain
 
     def mixing(*arguments, **settings):

@@ -3,14 +3,14 @@ import shutil
 import pytest
 import torch
 
-from visavis import hardware
 from visavis.config import TrainConfig
+from visavis.training import hardware
 
 CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize(
-    ("name", "capability", "pictures", "compiler", "expected"),
+    ("name", "capability", "images", "compiler", "expected"),
     [
         ("vit", "AVX512", 400_000, "/usr/bin/g++", True),
         ("vit", "AVX2", 400_000, "/usr/bin/g++", True),
@@ -22,18 +22,18 @@ CPU = torch.device("cpu")
     ],
 )
 def test_compiling_on_a_cpu_needs_a_compiler_and_a_long_training(
-    monkeypatch, name, capability, pictures, compiler, expected
+    monkeypatch, name, capability, images, compiler, expected
 ):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     monkeypatch.setattr(shutil, "which", lambda name: compiler)
-    assert hardware.use_compile(TrainConfig(), CPU, name, pictures=pictures) is expected
+    assert hardware.use_compile(TrainConfig(), CPU, name, images=images) is expected
 
 
 def test_what_the_user_says_of_compiling_and_precision_is_done():
     on, off = TrainConfig(compile="on"), TrainConfig(compile="off")
-    assert hardware.use_compile(on, CPU, "vit", pictures=1)
-    assert not hardware.use_compile(off, CPU, "vit", pictures=10**6)
-    assert not hardware.use_compile(on, torch.device("cuda"), "cnn", pictures=10**6)
+    assert hardware.use_compile(on, CPU, "vit", images=1)
+    assert not hardware.use_compile(off, CPU, "vit", images=10**6)
+    assert not hardware.use_compile(on, torch.device("cuda"), "cnn", images=10**6)
     assert hardware.use_bf16(TrainConfig(precision="bf16"), CPU)
     assert not hardware.use_bf16(TrainConfig(precision="float32"), CPU)
 

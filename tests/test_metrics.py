@@ -3,7 +3,7 @@ import pytest
 from torch import from_numpy
 from torchmetrics.functional.classification import multiclass_f1_score
 
-from visavis import metrics
+from visavis.metrics import bootstrap, classification
 
 LABELS = np.array([0, 0, 0, 0, 0, 0, 1, 1, 2, 2])
 PREDICTED = np.array([0, 0, 0, 0, 0, 1, 1, 0, 2, 1])
@@ -14,17 +14,17 @@ def contains(interval, value):
 
 
 def test_confusion_matrix_has_true_classes_in_rows():
-    confusion = metrics.confusion_matrix(LABELS, PREDICTED, 3)
+    confusion = classification.confusion_matrix(LABELS, PREDICTED, 3)
     assert confusion.tolist() == [[5, 1, 0], [1, 1, 0], [0, 1, 1]]
-    assert metrics.accuracy(confusion) == 0.7
+    assert classification.accuracy(confusion) == 0.7
 
 
 def test_f1_by_hand_and_macro_is_not_accuracy_on_unbalanced_classes():
-    confusion = metrics.confusion_matrix(LABELS, PREDICTED, 3)
+    confusion = classification.confusion_matrix(LABELS, PREDICTED, 3)
     f1 = [2 * 5 / 12, 2 * 1 / 5, 2 * 1 / 3]
-    np.testing.assert_allclose(metrics.f1_per_class(confusion), f1)
-    assert metrics.f1_macro(confusion) == pytest.approx(np.mean(f1))
-    assert metrics.f1_macro(confusion) != pytest.approx(metrics.accuracy(confusion))
+    np.testing.assert_allclose(classification.f1_per_class(confusion), f1)
+    assert classification.f1_macro(confusion) == pytest.approx(np.mean(f1))
+    assert classification.f1_macro(confusion) != pytest.approx(classification.accuracy(confusion))
 
 
 def test_f1_macro_equals_torchmetrics():
@@ -33,20 +33,20 @@ def test_f1_macro_equals_torchmetrics():
     expected = multiclass_f1_score(
         from_numpy(predicted), from_numpy(labels), num_classes=10, average="macro"
     )
-    confusion = metrics.confusion_matrix(labels, predicted, 10)
-    assert metrics.f1_macro(confusion) == pytest.approx(float(expected))
+    confusion = classification.confusion_matrix(labels, predicted, 10)
+    assert classification.f1_macro(confusion) == pytest.approx(float(expected))
 
 
 def test_a_class_that_does_not_occur_has_f1_zero_and_no_part_in_the_mean():
-    confusion = metrics.confusion_matrix(LABELS, PREDICTED, 4)
-    assert metrics.f1_per_class(confusion)[3] == 0
-    smaller = metrics.confusion_matrix(LABELS, PREDICTED, 3)
-    assert metrics.f1_macro(confusion) == metrics.f1_macro(smaller)
+    confusion = classification.confusion_matrix(LABELS, PREDICTED, 4)
+    assert classification.f1_per_class(confusion)[3] == 0
+    smaller = classification.confusion_matrix(LABELS, PREDICTED, 3)
+    assert classification.f1_macro(confusion) == classification.f1_macro(smaller)
 
 
 def test_interval_is_that_of_the_normal_approximation_on_many_values():
     values = np.random.default_rng(1).normal(3, 2, 2000)
-    found = metrics.interval(values)
+    found = bootstrap.interval(values)
     error = values.std() / np.sqrt(len(values))
     assert found["value"] == pytest.approx(values.mean())
     assert found["low"] == pytest.approx(values.mean() - 1.96 * error, abs=0.01)
@@ -56,52 +56,55 @@ def test_interval_is_that_of_the_normal_approximation_on_many_values():
 def test_intervals_cover_the_truth_about_as_often_as_they_say():
     generator = np.random.default_rng(2)
     samples = generator.exponential(1, (200, 100))
-    found = [metrics.interval(x, seed=i, resamples=400) for i, x in enumerate(samples)]
+    found = [bootstrap.interval(x, seed=i, resamples=400) for i, x in enumerate(samples)]
     assert 0.88 < np.mean([contains(x, 1) for x in found]) < 0.99
 
 
 def test_interval_is_seeded_and_leaves_out_what_is_not_available():
     values = np.array([1.0, 2.0, np.nan, 4.0])
-    assert metrics.interval(values) == metrics.interval(values[[0, 1, 3]])
-    assert metrics.interval(np.array([1.0, np.nan])) is None
-    assert metrics.interval(np.array([])) is None
+    assert bootstrap.interval(values) == bootstrap.interval(values[[0, 1, 3]])
+    assert bootstrap.interval(np.array([1.0, np.nan])) is None
+    assert bootstrap.interval(np.array([])) is None
 
 
 def test_ratio_is_of_means_so_that_one_small_denominator_does_not_rule():
     denominators = np.append(np.ones(99), 1e-9)
     numerators = np.append(np.full(99, 0.5), 1.0)
-    assert metrics.ratio_interval(numerators, denominators)["value"] == pytest.approx(
+    assert bootstrap.ratio_interval(numerators, denominators)["value"] == pytest.approx(
         0.51, abs=0.01
     )
 
 
 def test_ratio_over_nothing_is_not_available():
     numerators = np.ones(50)
-    assert metrics.ratio_interval(numerators, np.zeros(50)) is None
+    assert bootstrap.ratio_interval(numerators, np.zeros(50)) is None
     noise = np.random.default_rng(3).normal(0, 1, 50)
-    assert metrics.ratio_interval(numerators, noise - noise.mean() + 0.01) is None
+    assert bootstrap.ratio_interval(numerators, noise - noise.mean() + 0.01) is None
 
 
 def test_paired_difference_is_narrower_than_the_two_intervals():
     generator = np.random.default_rng(4)
     common = generator.normal(0, 1, 500)
     a, b = common + 0.1, common + generator.normal(0, 0.01, 500)
-    difference = metrics.paired_difference(a, b)
+    difference = bootstrap.paired_difference(a, b)
     assert contains(difference, 0.1)
     assert difference["high"] - difference["low"] < 0.01
-    assert metrics.interval(a)["high"] - metrics.interval(a)["low"] > 0.1
+    assert bootstrap.interval(a)["high"] - bootstrap.interval(a)["low"] > 0.1
 
 
-def test_macro_f1_intervals_agree_with_drawing_pictures_one_by_one():
+def test_macro_f1_intervals_agree_with_drawing_images_one_by_one():
     generator = np.random.default_rng(5)
     labels = generator.integers(0, 4, 400)
     a = np.where(generator.random(400) < 0.8, labels, generator.integers(0, 4, 400))
     b = np.where(generator.random(400) < 0.6, labels, generator.integers(0, 4, 400))
-    found = metrics.macro_f1_intervals(labels, a, b, 4)
+    found = classification.macro_f1_intervals(labels, a, b, 4)
     drawn = []
     for _ in range(500):
         rows = generator.integers(0, 400, 400)
-        f1 = [metrics.f1_macro(metrics.confusion_matrix(labels[rows], x[rows], 4)) for x in (a, b)]
+        f1 = [
+            classification.f1_macro(classification.confusion_matrix(labels[rows], x[rows], 4))
+            for x in (a, b)
+        ]
         drawn.append([*f1, f1[0] - f1[1]])
     low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
     for interval, expected_low, expected_high in zip(found, low, high, strict=True):
@@ -114,31 +117,31 @@ def test_mcnemar_by_hand():
     right_a = np.array([1, 1, 1, 1, 1, 1, 0, 0], dtype=bool)
     right_b = np.array([1, 0, 0, 0, 0, 0, 1, 0], dtype=bool)
     # 5 against 1: twice the chance of at most 1 head in 6 throws.
-    assert metrics.mcnemar(right_a, right_b) == {
+    assert classification.mcnemar(right_a, right_b) == {
         "only_a": 5,
         "only_b": 1,
         "p_value": pytest.approx(2 * 7 / 64),
     }
-    assert metrics.mcnemar(right_a, right_a)["p_value"] == 1
+    assert classification.mcnemar(right_a, right_a)["p_value"] == 1
 
 
 def test_a_share_of_one_is_not_certain_and_few_values_have_no_interval():
-    right = metrics.interval(np.ones(50, dtype=bool))
+    right = bootstrap.interval(np.ones(50, dtype=bool))
     assert right["value"] == right["high"] == 1
     assert right["low"] == pytest.approx(1 / (1 + 1.959964**2 / 50))  # Wilson's, in closed form
-    assert metrics.interval(np.arange(19.0)) is None
-    assert metrics.interval(np.arange(20.0)) is not None
-    assert metrics.ratio_interval(np.arange(19.0), np.ones(19)) is None
+    assert bootstrap.interval(np.arange(19.0)) is None
+    assert bootstrap.interval(np.arange(20.0)) is not None
+    assert bootstrap.ratio_interval(np.arange(19.0), np.ones(19)) is None
 
 
-def test_clustered_intervals_cover_where_pictures_of_a_class_share_their_luck():
+def test_clustered_intervals_cover_where_images_of_a_class_share_their_luck():
     generator = np.random.default_rng(4)
     labels = np.repeat(np.arange(10), 20)
     plain, clustered = [], []
     for seed in range(150):
         values = generator.normal(0, 1, 10)[labels] + generator.normal(0, 1, 200)
-        plain.append(metrics.interval(values, seed=seed, resamples=300))
-        clustered.append(metrics.interval(values, clusters=labels, seed=0, resamples=300))
+        plain.append(bootstrap.interval(values, seed=seed, resamples=300))
+        clustered.append(bootstrap.interval(values, clusters=labels, seed=0, resamples=300))
     assert np.mean([contains(x, 0) for x in plain]) < 0.6  # far too sure
     assert np.mean([contains(x, 0) for x in clustered]) > 0.85
 
@@ -146,16 +149,16 @@ def test_clustered_intervals_cover_where_pictures_of_a_class_share_their_luck():
 def test_clustered_intervals_are_no_wider_where_classes_do_not_differ():
     labels = np.repeat(np.arange(10), 50)
     values = np.random.default_rng(5).normal(0, 1, 500)
-    plain, clustered = (metrics.interval(values, clusters=c) for c in (None, labels))
+    plain, clustered = (bootstrap.interval(values, clusters=c) for c in (None, labels))
     width = {name: x["high"] - x["low"] for name, x in (("p", plain), ("c", clustered))}
     assert 0.6 * width["p"] < width["c"] < 1.3 * width["p"]
-    ratio = metrics.ratio_interval(values + 1, values * 0 + 1, clusters=labels)
+    ratio = bootstrap.ratio_interval(values + 1, values * 0 + 1, clusters=labels)
     assert ratio["low"] == pytest.approx(clustered["low"] + 1)
 
 
-def test_clusters_follow_the_pictures_that_are_left():
+def test_clusters_follow_the_images_that_are_left():
     labels = np.repeat([0, 1, 2], 20)
     values = labels.astype(float)
     values[labels == 2] = np.nan
-    found = metrics.interval(values, clusters=labels)
+    found = bootstrap.interval(values, clusters=labels)
     assert (found["low"], found["value"], found["high"]) == (0, 0.5, 1)

@@ -6,13 +6,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from visavis.models.linear import PairedLinear
 
 from visavis import models
+from visavis.attribution.grad_cam import default_layer
 from visavis.config import CNNConfig, ViTConfig
 from visavis.errors import CheckpointError
-from visavis.models.linear import PairedLinear
 from visavis.models.vit import Block, SelfAttention, sincos_positions
-from visavis.saliency.gradcam import default_layer
 
 SMALL_CNN = CNNConfig(widths=(8, 16, 16))
 SMALL_VIT = ViTConfig(width=32, depth=3, heads=4)
@@ -61,7 +61,7 @@ def test_block_equals_torchs_pre_norm_encoder_layer():
         }
     )
     tokens = torch.randn(2, 10, 24)
-    bias = block.attention.bias(10).repeat(2, 1, 1)  # torch wants one for each picture and head
+    bias = block.attention.bias(10).repeat(2, 1, 1)  # torch wants one for each image and head
     torch.testing.assert_close(block(tokens), layer(tokens, src_mask=bias), atol=1e-5, rtol=1e-5)
 
 
@@ -207,7 +207,7 @@ def test_whitening_makes_the_first_layer_uncorrelated():
     torch.testing.assert_close(model.whitening.weight[12:], model.whitening.weight[:12].flip(3))
 
 
-def test_grey_pictures_can_be_whitened():
+def test_grey_images_can_be_whitened():
     """Colours that never differ have no variance, and no directions of their own."""
     model = models.build(SMALL_CNN)
     grey = torch.rand(50, 1, 32, 32).expand(-1, 3, -1, -1)

@@ -8,7 +8,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from visavis import runs
+from visavis import run_folder
 
 NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "visavis.ipynb"
 
@@ -40,11 +40,11 @@ def test_every_cell_runs_and_a_report_comes_out(tmp_path):
     # The kernel of this environment, whatever else is installed under the name python3.
     manager.kernel_spec.argv[0] = sys.executable
     asyncio.run(client.async_execute())
-    assert (out / runs.REPORT).exists()
-    pictures = [
+    assert (out / run_folder.REPORT).exists()
+    images = [
         output
         for cell in notebook.cells
         for output in cell.get("outputs", [])
         if "image/png" in output.get("data", {})
     ]
-    assert len(pictures) >= 7
+    assert len(images) >= 7

@@ -4,7 +4,7 @@ from torch import nn
 
 from visavis import models
 from visavis.config import CNNConfig, OptimConfig, ViTConfig
-from visavis.optim import MuonAdamW, learning_rate_factor, optimizer, orthogonalize
+from visavis.training.optim import MuonAdamW, learning_rate_factor, optimizer, orthogonalize
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -10,8 +10,8 @@ from PIL import Image
 
 import small
 from sites import ask, serving
-from visavis import runs
-from visavis.serve import pictures
+from visavis import run_folder
+from visavis.serve import test_images
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 PROGRAM = next((path for name in NAMES if (path := shutil.which(name))), None)
@@ -43,12 +43,12 @@ def site(finished, tmp_path_factory):
     folder = tmp_path_factory.mktemp("site") / "<img src=x onerror=canary()>"
     shutil.copytree(finished, folder)
     for name in ("cnn", "vit"):
-        data = runs.read_json(folder / name / runs.DATA)
+        data = run_folder.read_json(folder / name / run_folder.DATA)
         data["class_names"][0] = "<script>canary()</script>"
-        runs.write_json(folder / name / runs.DATA, data)
+        run_folder.write_json(folder / name / run_folder.DATA, data)
     with pytest.MonkeyPatch.context() as patch, serving(folder) as running:
-        patch.setattr(pictures.data, "resolve", lambda _: small.dataset())
-        ask(running, "/api/pictures")  # what is slow is done before a test waits for it
+        patch.setattr(test_images.data, "resolve", lambda _: small.dataset())
+        ask(running, "/api/images")  # what is slow is done before a test waits for it
         yield running
 
 
@@ -83,8 +83,8 @@ def explore(page, site, query=""):
     page.wait_for_selector(".tile")
 
 
-def picture(folder):
-    path = folder / "picture.png"
+def image(folder):
+    path = folder / "image.png"
     noise = np.random.default_rng(3).integers(0, 256, (48, 40, 3), dtype=np.uint8)
     Image.fromarray(noise).save(path)
     return path
@@ -107,8 +107,8 @@ def upload(page, path):
     settle(page)
 
 
-def test_an_uploaded_picture_gets_the_answers_of_the_command(page, site, tmp_path):
-    path = picture(tmp_path)
+def test_an_uploaded_image_gets_the_answers_of_the_command(page, site, tmp_path):
+    path = image(tmp_path)
     upload(page, path)
     answer = ask(site, "/api/predict", path.read_bytes()).json["models"]
     for model in ("cnn", "vit"):
@@ -120,13 +120,13 @@ def test_an_uploaded_picture_gets_the_answers_of_the_command(page, site, tmp_pat
     seen = page.evaluate(
         "[...document.getElementById('seen').getContext('2d').getImageData(0, 0, 32, 32).data]"
     )
-    from visavis.pictures import read_picture
+    from visavis.data.images import read_image
 
-    assert (np.reshape(seen, (32, 32, 4))[..., :3] == read_picture(path)).all()
+    assert (np.reshape(seen, (32, 32, 4))[..., :3] == read_image(path)).all()
 
 
 def test_hiding_a_cell_moves_both_answers(page, site, tmp_path):
-    path = picture(tmp_path)
+    path = image(tmp_path)
     upload(page, path)
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
@@ -170,13 +170,13 @@ def test_any_class_method_block_and_head_can_be_asked_about(page):
     assert "It knows no class" in page.inner_text("#vit-panel .said")
 
 
-def test_what_is_no_picture_gets_a_sentence_and_the_picture_before_stays(page, tmp_path):
+def test_what_is_no_image_gets_a_sentence_and_the_image_before_stays(page, tmp_path):
     before = page.get_attribute("#seen", "aria-label")
     path = tmp_path / "<b>canary.png"
-    path.write_bytes(b"not a picture")
+    path.write_bytes(b"not a image")
     page.set_input_files("#file", path)
     page.wait_for_selector("#fault:not([hidden])")
-    assert "is not a picture that visavis reads" in page.inner_text("#fault")
+    assert "is not a image that visavis reads" in page.inner_text("#fault")
     assert page.get_attribute("#seen", "aria-label") == before
 
 
@@ -194,10 +194,10 @@ def test_names_are_shown_as_they_are_and_never_run(page, site):
 
 def test_filters_choose_and_a_deep_link_keeps_the_choice(page, site):
     explore(page, site)
-    total = ask(site, "/api/pictures?bucket=both_wrong_apart&limit=1").json["total"]
+    total = ask(site, "/api/images?bucket=both_wrong_apart&limit=1").json["total"]
     page.select_option("[name=bucket]", "both_wrong_apart")
     page.select_option("[name=sort]", "cnn_confidence")
-    assert page.inner_text("#explorer-count") == f"{total} picture{'' if total == 1 else 's'}"
+    assert page.inner_text("#explorer-count") == f"{total} image{'' if total == 1 else 's'}"
     labels = page.locator(".tile").evaluate_all("tiles => tiles.map((tile) => tile.ariaLabel)")
     assert labels and all(label.count("wrong") == 2 for label in labels)
     page.locator(".tile").nth(min(2, total - 1)).click()
@@ -210,7 +210,7 @@ def test_filters_choose_and_a_deep_link_keeps_the_choice(page, site):
     assert again.inner_text("#explorer-count") == page.inner_text("#explorer-count")
 
 
-def test_a_cell_of_a_confusion_matrix_shows_its_pictures(page, site):
+def test_a_cell_of_a_confusion_matrix_shows_its_images(page, site):
     explore(page, site)
     button = (
         page.locator("#explorer-matrices > div")
@@ -226,16 +226,16 @@ def test_a_cell_of_a_confusion_matrix_shows_its_pictures(page, site):
     assert answer and all(f"ViT says {answer}," in label for label in labels)
 
 
-def test_a_link_to_a_picture_far_down_shows_it(page, site):
+def test_a_link_to_a_image_far_down_shows_it(page, site):
     page.set_viewport_size({"width": 390, "height": 500})
-    page.goto(f"{site.url}explore?picture=57")
-    page.wait_for_selector("#picture-57[aria-selected=true]")
+    page.goto(f"{site.url}explore?image=57")
+    page.wait_for_selector("#image-57[aria-selected=true]")
     assert page.evaluate("document.getElementById('explorer-wall').scrollTop") > 0
     page.set_viewport_size({"width": 1000, "height": 500})
-    page.wait_for_selector("#picture-57[aria-selected=true]")
+    page.wait_for_selector("#image-57[aria-selected=true]")
 
 
-def test_a_cell_of_the_difference_shows_the_pictures_that_either_took_so(page, site):
+def test_a_cell_of_the_difference_shows_the_images_that_either_took_so(page, site):
     explore(page, site)
     button = (
         page.locator("#explorer-matrices > div")
@@ -251,7 +251,7 @@ def test_a_cell_of_the_difference_shows_the_pictures_that_either_took_so(page, s
         assert f", {true};" in label and f"says {said}," in label
 
 
-def test_only_pictures_in_view_are_in_the_page(page, site):
+def test_only_images_in_view_are_in_the_page(page, site):
     explore(page, site)
     page.evaluate("document.getElementById('explorer-wall').style.maxHeight = '120px'")
     page.evaluate("window.dispatchEvent(new Event('resize'))")
@@ -319,12 +319,12 @@ def test_the_report_holds_the_explorer_and_asks_for_nothing(browser, finished):
     opened.on("pageerror", lambda error: wrong.append(str(error)))
     opened.on("console", lambda said: wrong.append(said.text))
     opened.on("request", lambda request: wrong.append(request.url))
-    address = (finished / runs.REPORT).as_uri()
+    address = (finished / run_folder.REPORT).as_uri()
     opened.goto(f"{address}#explore?sort=vit_confidence")
     opened.wait_for_selector(".tile")
     assert opened.input_value("[name=sort]") == "vit_confidence"
     shown = opened.locator(".tile").count()
-    assert opened.inner_text("#explorer-count") == f"{shown} pictures"
+    assert opened.inner_text("#explorer-count") == f"{shown} images"
     assert not opened.locator(".plain-list").is_visible()
     opened.select_option("[name=bucket]", "both_wrong_apart")
     opened.locator(".tile").last.click()

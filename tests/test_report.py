@@ -13,16 +13,17 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from fake_runs import interval, write_crosstest, write_experiment
-from visavis import runs
-from visavis.compare import compare
+from fake_runs import interval, write_cross_model, write_experiment
+from visavis import run_folder
 from visavis.config import to_json
-from visavis.discussion import numbers
 from visavis.errors import CheckpointError
 from visavis.presets import preset
-from visavis.report import explorer, figures, report
+from visavis.report import explorer
 from visavis.report.material import Material
+from visavis.report.page import figures, report
 from visavis.report.recipe import command
+from visavis.report.text import numbers
+from visavis.stages.compare import compare
 
 ITEMS = [
     f"q-{section}-{letter}"
@@ -68,7 +69,7 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def experiment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("experiment")
-    plan, notice = preset("quick", "cifar10"), "these are not the usual pictures"
+    plan, notice = preset("quick", "cifar10"), "these are not the usual images"
     write_experiment(folder, sample=120, gallery=8, notice=notice, experiment=plan)
     compare(folder)
     return folder
@@ -85,7 +86,7 @@ def page(html: str) -> Page:
 
 
 def test_says_which_epochs_saw_squares(experiment: Path, html: str) -> None:
-    optim = runs.read_json(experiment / "vit" / runs.CONFIG)["model"]["optim"]
+    optim = run_folder.read_json(experiment / "vit" / run_folder.CONFIG)["model"]["optim"]
     squares = optim["epochs"] - optim["whole_epochs"]
     assert optim["crop"] == 24 and squares > 1
     assert f"The first {squares} epochs saw only a square of 24 × 24 pixels" in html
@@ -129,7 +130,7 @@ def test_its_one_script_is_named_by_its_hash_and_asks_for_nothing(html: str) -> 
     assert not re.search(r"fetch\(|XMLHttpRequest|^import |eval\(|innerHTML", script, re.MULTILINE)
 
 
-def test_the_explorer_holds_the_maps_and_prefers_pictures_that_a_model_gets_wrong(
+def test_the_explorer_holds_the_maps_and_prefers_images_that_a_model_gets_wrong(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(explorer, "SHOWN", 30)
@@ -138,17 +139,17 @@ def test_the_explorer_holds_the_maps_and_prefers_pictures_that_a_model_gets_wron
     held = json.loads(explorer.look_through(material)["data"])
     cnn = material.cnn.heatmaps
     sampled = cnn["indices"][cnn["in_sample"]]
-    wrong = [p for p in held["pictures"] if p["bucket"] != "both_right"]
-    assert len(held["pictures"]) == 30 < len(sampled) and len(wrong) > 5
+    wrong = [p for p in held["images"] if p["bucket"] != "both_right"]
+    assert len(held["images"]) == 30 < len(sampled) and len(wrong) > 5
     missed = {
         int(index)
         for of in (material.cnn.heatmaps, material.vit.heatmaps)
         for index in of["indices"][of["predicted"] != of["labels"]]
     }
     assert {p["index"] for p in wrong} == missed & set(sampled.tolist())
-    for i, picture in enumerate(held["pictures"]):
-        row = int(np.flatnonzero(cnn["indices"] == picture["index"])[0])
-        assert picture["cnn"] == material.class_names[cnn["predicted"][row]]
+    for i, image in enumerate(held["images"]):
+        row = int(np.flatnonzero(cnn["indices"] == image["index"])[0])
+        assert image["cnn"] == material.class_names[cnn["predicted"][row]]
         if stored := held["maps"]["cnn"][i]:
             levels = np.frombuffer(base64.b64decode(stored[0]), dtype=np.uint8).reshape(8, 8)
             given = np.maximum(cnn["map_grad_cam"][row], 0)
@@ -166,10 +167,10 @@ def test_answers_every_item_and_links_to_each(page: Page) -> None:
     assert len(ids) == len(set(ids))
 
 
-def test_every_picture_says_what_it_shows(page: Page) -> None:
-    pictures = [attributes for tag, attributes in page.tags if tag == "img"]
-    assert len(pictures) > 100
-    assert all(attributes.get("alt") for attributes in pictures)
+def test_every_image_says_what_it_shows(page: Page) -> None:
+    images = [attributes for tag, attributes in page.tags if tag == "img"]
+    assert len(images) > 100
+    assert all(attributes.get("alt") for attributes in images)
     charts = [attributes for tag, attributes in page.tags if tag == "svg"]
     assert len(charts) > 15
     assert all(attributes.get("aria-label") for attributes in charts)
@@ -179,7 +180,7 @@ def test_every_number_stands_in_the_json_files(experiment: Path, page: Page) -> 
     """Each decimal number of a sentence or table is a stored one, formatted."""
     stored = _numbers(
         [json.loads(path.read_text()) for path in experiment.rglob("*.json")]
-        + [runs.read_history(experiment / name) for name in ("cnn", "vit")]
+        + [run_folder.read_history(experiment / name) for name in ("cnn", "vit")]
     )
     allowed = {
         text
@@ -211,7 +212,7 @@ def _numbers(value: Any) -> set[float]:
 
 
 def test_the_headline_is_the_comparison(experiment: Path, html: str) -> None:
-    models = runs.read_json(experiment / runs.COMPARISON)["models"]
+    models = run_folder.read_json(experiment / run_folder.COMPARISON)["models"]
     table = html[html.index('class="headline"') : html.index("</table>")]
     for name, facts in zip(("CNN", "ViT"), models.values(), strict=True):
         column = re.findall(rf'<td data-model="{name}"><b>(.*?)</b>', table)
@@ -238,10 +239,10 @@ def test_each_score_stands_where_it_belongs(tmp_path: Path) -> None:
         7.88: ("cnn", "occlusion", "deletion_blur", {"trust"}),
     }
     for value, (model, method, score, _) in places.items():
-        path = tmp_path / model / runs.EXPLANATIONS
-        said = runs.read_json(path)
+        path = tmp_path / model / run_folder.EXPLANATIONS
+        said = run_folder.read_json(path)
         said["methods"][method]["scores"][score] = interval(value)
-        runs.write_json(path, said)
+        run_folder.write_json(path, said)
     compare(tmp_path)
     html = report(tmp_path).read_text(encoding="utf-8")
     answers = re.split(r'<section class="(?:item|part)" id="(.*?)">', html)
@@ -258,10 +259,10 @@ def test_each_score_stands_where_it_belongs(tmp_path: Path) -> None:
 def test_a_comparison_older_than_the_heatmaps_is_refused(tmp_path: Path) -> None:
     write_experiment(tmp_path)
     compare(tmp_path)
-    heatmaps = runs.read_arrays(tmp_path / "vit" / runs.HEATMAPS)
+    heatmaps = run_folder.read_arrays(tmp_path / "vit" / run_folder.HEATMAPS)
     heatmaps["map_rollout"] += 0.1
-    runs.write_arrays(tmp_path / "vit" / runs.HEATMAPS, **heatmaps)
-    for verb, anew in (("crosstest", write_crosstest), ("compare", compare)):
+    run_folder.write_arrays(tmp_path / "vit" / run_folder.HEATMAPS, **heatmaps)
+    for verb, anew in (("cross_model", write_cross_model), ("compare", compare)):
         match = rf"older than the heatmaps in vit/; first: visavis {verb}"
         with pytest.raises(CheckpointError, match=match):
             report(tmp_path)
@@ -273,8 +274,10 @@ def test_times_of_two_machines_are_not_set_against_each_other(tmp_path: Path, ht
     assert "ran on the same machine" in html
     write_experiment(tmp_path)
     compare(tmp_path)
-    path = tmp_path / "cnn" / runs.PROVENANCE
-    runs.write_json(path, runs.read_json(path) | {"begun_on": "another"})  # and then moved
+    path = tmp_path / "cnn" / run_folder.PROVENANCE
+    run_folder.write_json(
+        path, run_folder.read_json(path) | {"begun_on": "another"}
+    )  # and then moved
     other = report(tmp_path).read_text(encoding="utf-8")
     assert "ran on the same machine" not in other
     assert "these times do not compare" in other
@@ -285,7 +288,7 @@ def test_times_of_two_machines_are_not_set_against_each_other(tmp_path: Path, ht
 def test_no_winner_where_the_interval_includes_none(tmp_path: Path) -> None:
     write_experiment(tmp_path, accuracy={"cnn": 0.8, "vit": 0.8})
     compare(tmp_path)
-    comparison = runs.read_json(tmp_path / runs.COMPARISON)
+    comparison = run_folder.read_json(tmp_path / run_folder.COMPARISON)
     assert numbers.side(comparison["accuracy_difference"]) == 0
     html = report(tmp_path).read_text(encoding="utf-8")
     assert "No difference in accuracy was shown" in html
@@ -303,7 +306,7 @@ def test_class_agnostic_maps_are_tagged(html: str) -> None:
 
 
 def test_the_notice_stands_at_the_top(html: str, tmp_path: Path) -> None:
-    assert html.index("these are not the usual pictures") < html.index("<main>")
+    assert html.index("these are not the usual images") < html.index("<main>")
     compare(write_experiment(tmp_path))
     assert "Please note" not in report(tmp_path).read_text(encoding="utf-8")
 
@@ -323,38 +326,38 @@ def test_two_models_that_are_never_right_together(tmp_path: Path) -> None:
     write_experiment(tmp_path, accuracy={"cnn": 1.0, "vit": 0.0})
     compare(tmp_path)
     html = report(tmp_path).read_text(encoding="utf-8")
-    assert "There is no sampled test picture that both models get right" in html
+    assert "There is no sampled test image that both models get right" in html
     assert "There is none." in html
     assert "not reached" in html
 
 
 def test_maps_without_evidence_and_without_scores(tmp_path: Path) -> None:
     write_experiment(tmp_path)
-    path = tmp_path / "cnn" / runs.HEATMAPS
-    arrays = runs.read_arrays(path)
+    path = tmp_path / "cnn" / run_folder.HEATMAPS
+    arrays = run_folder.read_arrays(path)
     arrays["map_grad_cam"] = np.zeros_like(arrays["map_grad_cam"])
     arrays["refused_grad_cam"] = np.ones_like(arrays["refused_grad_cam"])
-    runs.write_arrays(path, **arrays)
-    path = tmp_path / "cnn" / runs.EXPLANATIONS
-    values = runs.read_json(path)
+    run_folder.write_arrays(path, **arrays)
+    path = tmp_path / "cnn" / run_folder.EXPLANATIONS
+    values = run_folder.read_json(path)
     for scored in (*values["methods"].values(), *values["baselines"].values()):
         scored["scores"] = dict.fromkeys(scored["scores"])
     for row in values["layer_sweep"]["rows"]:
         row |= {"deletion": None, "insertion": None}
-    runs.write_json(path, values)
-    write_crosstest(tmp_path)
+    run_folder.write_json(path, values)
+    write_cross_model(tmp_path)
     compare(tmp_path)
     html = report(tmp_path).read_text(encoding="utf-8")
     assert "Grad-CAM for disc: no evidence" in html
     assert "nothing was shown" in html
-    assert "Too few pictures" in html
+    assert "Too few images" in html
 
 
 def test_says_which_stage_is_missing(tmp_path: Path) -> None:
     write_experiment(tmp_path)
-    with pytest.raises(CheckpointError, match=runs.COMPARISON):
+    with pytest.raises(CheckpointError, match=run_folder.COMPARISON):
         report(tmp_path)
-    assert not (tmp_path / runs.REPORT).exists()
+    assert not (tmp_path / run_folder.REPORT).exists()
 
 
 def test_the_same_files_give_the_same_report(experiment: Path, html: str) -> None:

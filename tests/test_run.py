@@ -7,12 +7,12 @@ import pytest
 from PIL import Image
 
 from small import dataset, experiment
-from visavis import load, overlay, runs
+from visavis import load, overlay, run_folder
 from visavis.config import CNNConfig, TrainConfig
 from visavis.errors import CheckpointError, EnvironmentFault, VisavisError
 from visavis.models.cnn import CNN
 from visavis.models.vit import ViT
-from visavis.run import run
+from visavis.stages.run import run
 
 
 @pytest.fixture(scope="module")
@@ -23,9 +23,24 @@ def done(tmp_path_factory):
 
 
 def test_a_run_leaves_every_file_that_the_architecture_names(done):
-    assert {runs.EXPERIMENT, runs.COMPARISON, runs.REPORT} <= {p.name for p in done.iterdir()}
-    stages = {runs.CONFIG, runs.PROVENANCE, runs.DATA, runs.SPLIT, runs.HISTORY, runs.WEIGHTS}
-    stages |= {runs.TRAINING, runs.PREDICTIONS, runs.EVALUATION, runs.HEATMAPS, runs.EXPLANATIONS}
+    assert {run_folder.EXPERIMENT, run_folder.COMPARISON, run_folder.REPORT} <= {
+        p.name for p in done.iterdir()
+    }
+    stages = {
+        run_folder.CONFIG,
+        run_folder.PROVENANCE,
+        run_folder.DATA,
+        run_folder.SPLIT,
+        run_folder.HISTORY,
+        run_folder.WEIGHTS,
+    }
+    stages |= {
+        run_folder.TRAINING,
+        run_folder.PREDICTIONS,
+        run_folder.EVALUATION,
+        run_folder.HEATMAPS,
+        run_folder.EXPLANATIONS,
+    }
     for name in ("cnn", "vit"):
         files = {path.name for path in (done / name).iterdir()}
         assert stages <= files
@@ -39,43 +54,45 @@ def test_a_finished_run_repeated_does_no_stage_again(done):
 
 
 def test_another_seed_can_be_added_to_a_finished_experiment(done):
-    before = (done / "cnn" / runs.WEIGHTS).read_bytes()
+    before = (done / "cnn" / run_folder.WEIGHTS).read_bytes()
     run(done, dataclasses.replace(experiment(), seeds=2), "smoke", dataset())
-    assert (done / "cnn" / runs.WEIGHTS).read_bytes() == before
+    assert (done / "cnn" / run_folder.WEIGHTS).read_bytes() == before
     again = done / "seed-1"
     for name in ("cnn", "vit"):
-        assert runs.read_json(again / name / runs.CONFIG)["seed"] == 1
-        assert (again / name / runs.HEATMAPS).exists()
-        assert not (again / name / runs.EXPLANATIONS).exists()
-    assert (again / "cnn" / runs.WEIGHTS).read_bytes() != before
-    found = runs.read_json(done / runs.COMPARISON)
+        assert run_folder.read_json(again / name / run_folder.CONFIG)["seed"] == 1
+        assert (again / name / run_folder.HEATMAPS).exists()
+        assert not (again / name / run_folder.EXPLANATIONS).exists()
+    assert (again / "cnn" / run_folder.WEIGHTS).read_bytes() != before
+    found = run_folder.read_json(done / run_folder.COMPARISON)
     assert [row["seed"] for row in found["seeds"]] == [0, 0, 1, 1]
-    assert "Each model was trained 2 times" in (done / runs.REPORT).read_text(encoding="utf-8")
+    assert "Each model was trained 2 times" in (done / run_folder.REPORT).read_text(
+        encoding="utf-8"
+    )
 
 
 def test_a_missing_stage_alone_is_done_again(done):
-    (done / "vit" / runs.EXPLANATIONS).unlink()
-    kept = (done / "vit" / runs.PREDICTIONS).stat().st_mtime_ns
+    (done / "vit" / run_folder.EXPLANATIONS).unlink()
+    kept = (done / "vit" / run_folder.PREDICTIONS).stat().st_mtime_ns
     run(done, experiment(), "smoke", dataset())
-    assert (done / "vit" / runs.EXPLANATIONS).exists()
-    assert (done / "vit" / runs.PREDICTIONS).stat().st_mtime_ns == kept
+    assert (done / "vit" / run_folder.EXPLANATIONS).exists()
+    assert (done / "vit" / run_folder.PREDICTIONS).stat().st_mtime_ns == kept
 
 
 def test_a_folder_of_another_experiment_is_refused_and_left_alone(done):
-    before = (done / runs.EXPERIMENT).read_bytes()
+    before = (done / run_folder.EXPERIMENT).read_bytes()
     other = dataclasses.replace(experiment(), cnn=CNNConfig(widths=(8, 16, 16)))
     with pytest.raises(CheckpointError, match=r"cnn\.widths"):
         run(done, other, "smoke", dataset())
     with pytest.raises(CheckpointError, match="fingerprint"):
         run(done, experiment(), "smoke", dataset(seed=4))
-    assert (done / runs.EXPERIMENT).read_bytes() == before
+    assert (done / run_folder.EXPERIMENT).read_bytes() == before
 
 
 def test_the_estimate_is_told_with_the_shorter_presets(tmp_path, caplog, monkeypatch):
     def stop(*arguments, **settings):
         raise VisavisError("enough")
 
-    monkeypatch.setattr("visavis.run.train", stop)
+    monkeypatch.setattr("visavis.stages.run.train", stop)
     with caplog.at_level("INFO"), pytest.raises(VisavisError, match="enough"):
         run(tmp_path, experiment(), "standard", dataset())
     assert "this will take about" in caplog.text
@@ -96,7 +113,7 @@ def test_the_estimate_is_of_compiled_steps_and_survives_a_compiler_that_fails(
 
     monkeypatch.setattr(CNN, "fuse", fuse)
     monkeypatch.setattr(ViT, "fuse", fuse)
-    monkeypatch.setattr("visavis.run.train", stop)
+    monkeypatch.setattr("visavis.stages.run.train", stop)
     plan = dataclasses.replace(experiment(), train=TrainConfig(compile="on", device="cpu"))
     with caplog.at_level("INFO"), pytest.raises(VisavisError, match="enough"):
         run(tmp_path, plan, "smoke", dataset())
@@ -113,13 +130,13 @@ def test_the_readmes_example_of_the_library_runs(done, tmp_path):
     exec(example.replace("cat.jpg", str(tmp_path / "cat.jpg")), names)
     assert names["probabilities"].shape == (1, 10)
     assert names["heatmaps"].shape == (1, 8, 8)
-    assert names["picture"].dtype == np.uint8
+    assert names["image"].dtype == np.uint8
 
 
 def test_the_library_answers_as_the_run_did(done):
     data = dataset()
-    stored = runs.read_arrays(done / "cnn" / runs.PREDICTIONS)["logits"]
-    heatmaps = runs.read_arrays(done / "cnn" / runs.HEATMAPS)
+    stored = run_folder.read_arrays(done / "cnn" / run_folder.PREDICTIONS)["logits"]
+    heatmaps = run_folder.read_arrays(done / "cnn" / run_folder.HEATMAPS)
     cnn = load(done / "cnn")
     probabilities = cnn.predict(data.test_pixels)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
@@ -128,11 +145,11 @@ def test_the_library_answers_as_the_run_did(done):
     assert len(cnn.explain(data.test_pixels[rows])) == len(rows)
     vit = load(done / "vit")
     maps = vit.explain(data.test_pixels[rows], method="rollout")
-    stored_maps = runs.read_arrays(done / "vit" / runs.HEATMAPS)
-    picture = {int(index): row for row, index in enumerate(stored_maps["indices"])}
+    stored_maps = run_folder.read_arrays(done / "vit" / run_folder.HEATMAPS)
+    image = {int(index): row for row, index in enumerate(stored_maps["indices"])}
     for index, heatmap in zip(rows, maps, strict=True):
-        if int(index) in picture:
-            expected = stored_maps["map_rollout"][picture[int(index)]]
+        if int(index) in image:
+            expected = stored_maps["map_rollout"][image[int(index)]]
             np.testing.assert_allclose(heatmap, expected, atol=1e-5)
     assert overlay(data.test_pixels[0], maps[0]).dtype == np.uint8
     with pytest.raises(ValueError, match="cannot explain a cnn"):

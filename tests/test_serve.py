@@ -26,21 +26,21 @@ from PIL.PngImagePlugin import PngInfo
 
 import small
 from sites import ask, serving
-from visavis import runs, saliency, serve
-from visavis.gallery import BUCKETS
-from visavis.loader import to_images
-from visavis.pictures import png, read_picture
-from visavis.predict import predict
-from visavis.saliency import faithfulness
-from visavis.serve import app, asked, pictures
-from visavis.trained import load
+from visavis import attribution, run_folder, serve
+from visavis.compare.gallery import BUCKETS
+from visavis.data.batches import to_images
+from visavis.data.images import png, read_image
+from visavis.metrics import faithfulness
+from visavis.serve import app, asked, test_images
+from visavis.stages.predict import predict
+from visavis.stages.trained import load
 
 
 @pytest.fixture(scope="module")
 def site(finished):
-    """All test pictures are at hand."""
+    """All test images are at hand."""
     with pytest.MonkeyPatch.context() as patch, serving(finished) as running:
-        patch.setattr(pictures.data, "resolve", lambda _: small.dataset())
+        patch.setattr(test_images.data, "resolve", lambda _: small.dataset())
         yield running
 
 
@@ -56,7 +56,7 @@ def file_of(image, kind="PNG", **options):
 
 
 def test_answers_are_those_of_the_command(site, finished, tmp_path):
-    path = tmp_path / "picture.jpg"
+    path = tmp_path / "image.jpg"
     pixels = np.random.default_rng(1).integers(0, 256, (60, 90, 3), dtype=np.uint8)
     path.write_bytes(file_of(Image.fromarray(pixels), "JPEG"))
     (expected,) = predict(finished, [path])
@@ -70,17 +70,17 @@ def test_answers_are_those_of_the_command(site, finished, tmp_path):
         )
 
 
-def test_the_picture_that_was_seen_comes_back_whole(site, noise):
+def test_the_image_that_was_seen_comes_back_whole(site, noise):
     seen = ask(site, "/api/predict", png(noise)).json["seen"]
     content = base64.b64decode(seen.removeprefix("data:image/png;base64,"))
-    assert (read_picture(content) == noise).all()
+    assert (read_image(content) == noise).all()
 
 
 @pytest.mark.parametrize("name", ["cnn", "vit"])
 def test_heatmaps_are_those_of_the_library(site, finished, noise, name):
     trained = load(finished / name)
     wish = trained.class_names[3]
-    for method in saliency.methods_for(trained.model):
+    for method in attribution.methods_for(trained.model):
         query = f"model={name}&method={method}&class={wish}"
         found = ask(site, f"/api/explain?{query}", png(noise)).json["models"][name]
         expected = trained.explain(noise[None], np.array([3]), method=method)[0]
@@ -95,8 +95,8 @@ def test_one_head_of_one_block_is_that_head(site, finished, noise):
     model = load(finished / "vit").model
     query = "model=vit&method=attention&layer=1&head=2"
     found = ask(site, f"/api/explain?{query}", png(noise)).json["models"]["vit"]
-    weights = saliency.attention_weights(model, to_images(noise[None]))
-    expected = saliency.class_attention(weights)[0, 0, 1]
+    weights = attribution.attention_weights(model, to_images(noise[None]))
+    expected = attribution.class_attention(weights)[0, 0, 1]
     assert np.array(found["map"]) == pytest.approx(expected.numpy(), abs=1e-6)
 
 
@@ -111,7 +111,7 @@ def test_hidden_cells_are_the_holes_of_the_scores(site, finished, noise):
 
 
 def test_a_map_without_evidence_is_told_and_not_drawn(site, finished, noise, monkeypatch):
-    monkeypatch.setattr(saliency, "explain", lambda *_, **__: torch.zeros(1, 8, 8))
+    monkeypatch.setattr(attribution, "explain", lambda *_, **__: torch.zeros(1, 8, 8))
     found = ask(site, "/api/explain?model=cnn", png(noise)).json["models"]["cnn"]
     assert found["map"] is None and found["no_evidence_because"] == "zero everywhere"
 
@@ -138,62 +138,64 @@ def test_what_is_not_there_is_refused_with_what_is(site, noise, query, named):
     assert answer.status == 422 and named in answer.json["error"]
 
 
-def test_test_pictures_are_listed_as_they_were_answered(site, finished):
-    found = ask(site, "/api/pictures?limit=1000").json
-    assert found["total"] == len(found["pictures"]) == 60 and found["notice"] is None
-    overlap = runs.read_json(finished / runs.COMPARISON)["overlap"]
-    counts = {k: ask(site, f"/api/pictures?bucket={k}&limit=1").json["total"] for k in BUCKETS}
+def test_test_images_are_listed_as_they_were_answered(site, finished):
+    found = ask(site, "/api/images?limit=1000").json
+    assert found["total"] == len(found["images"]) == 60 and found["notice"] is None
+    overlap = run_folder.read_json(finished / run_folder.COMPARISON)["overlap"]
+    counts = {k: ask(site, f"/api/images?bucket={k}&limit=1").json["total"] for k in BUCKETS}
     assert sum(counts.values()) == 60
     assert counts["both_right"] == overlap["both_right"]
     assert counts["only_cnn"] == overlap["only_cnn"]
-    stored = runs.read_arrays(finished / "vit" / runs.PREDICTIONS)
+    stored = run_folder.read_arrays(finished / "vit" / run_folder.PREDICTIONS)
     names = small.dataset().class_names
-    for row in found["pictures"]:
+    for row in found["images"]:
         assert row["vit"] == names[stored["logits"][row["index"]].argmax()]
-    second = ask(site, "/api/pictures?offset=1&limit=1").json["pictures"]
-    assert second == found["pictures"][1:2]
+    second = ask(site, "/api/images?offset=1&limit=1").json["images"]
+    assert second == found["images"][1:2]
 
 
 @pytest.mark.parametrize(
     "query", ["bucket=nonsense", "true=unicorn", "vit=", "limit=0", "colour=red"]
 )
 def test_a_filter_that_cannot_be_met_is_refused(site, query):
-    answer = ask(site, f"/api/pictures?{query}")
+    answer = ask(site, f"/api/images?{query}")
     assert answer.status == 422 and len(answer.json["error"]) > 20
 
 
 def test_no_answer_is_kept_for_another_experiment_at_the_same_address(site, noise):
     for answer in (
-        ask(site, "/api/pictures/7.png"),
-        ask(site, "/api/pictures"),
+        ask(site, "/api/images/7.png"),
+        ask(site, "/api/images"),
         ask(site, "/api/predict", png(noise)),
     ):
         assert answer.headers["cache-control"] == "no-store"
 
 
-def test_a_test_picture_is_that_picture(site):
-    answer = ask(site, "/api/pictures/7.png")
+def test_a_test_image_is_that_image(site):
+    answer = ask(site, "/api/images/7.png")
     assert answer.headers["content-type"] == "image/png"
-    assert (read_picture(answer.body) == small.dataset().test_pixels[7]).all()
+    assert (read_image(answer.body) == small.dataset().test_pixels[7]).all()
     for number in ("60", "-1", "x", "1" * 5000):
-        assert ask(site, f"/api/pictures/{number}.png").status == 404
+        assert ask(site, f"/api/images/{number}.png").status == 404
 
 
-def test_without_the_data_the_explained_pictures_are_left(finished, monkeypatch):
-    monkeypatch.setattr(pictures.data, "resolve", lambda _: small.dataset(seed=5))  # other pictures
+def test_without_the_data_the_explained_images_are_left(finished, monkeypatch):
+    monkeypatch.setattr(
+        test_images.data, "resolve", lambda _: small.dataset(seed=5)
+    )  # other images
     with serving(finished) as other:
-        found = ask(other, "/api/pictures?limit=1000").json
-        assert 20 <= found["total"] < 60 and "explained pictures" in found["notice"]
-        index = found["pictures"][0]["index"]
-        shown = read_picture(ask(other, f"/api/pictures/{index}.png").body)
+        found = ask(other, "/api/images?limit=1000").json
+        assert 20 <= found["total"] < 60 and "explained images" in found["notice"]
+        index = found["images"][0]["index"]
+        shown = read_image(ask(other, f"/api/images/{index}.png").body)
         assert (shown == small.dataset().test_pixels[index]).all()
 
 
 def test_the_description_names_every_address(site):
     listed = ask(site, "/api/").json["endpoints"]
     assert {e["path"] for e in listed} == {
-        "/api/", "/api/health", "/api/run", "/api/predict", "/api/explain", "/api/pictures",
-        "/api/pictures/{index}.png",
+        "/api/", "/api/health", "/api/run", "/api/predict", "/api/explain", "/api/images",
+        "/api/images/{index}.png",
     }  # fmt: skip
 
 
@@ -247,7 +249,7 @@ def test_any_file_gets_an_answer_or_a_sentence(site, content, status):
 @pytest.mark.parametrize(
     "media", ["application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/plain"]
 )
-def test_what_is_not_sent_as_a_picture_is_refused(site, noise, media):
+def test_what_is_not_sent_as_a_image_is_refused(site, noise, media):
     answer = ask(site, "/api/predict", png(noise), content_type=media)
     assert answer.status == 415 and "Content-Type" in answer.json["error"]
 
@@ -285,7 +287,7 @@ def test_a_photograph_is_turned_as_its_camera_was(site):
     exif[0x0112] = 6  # the camera was on its side: turn it clockwise
     content = file_of(Image.fromarray(left_dark), "PNG", exif=exif)
     seen = ask(site, "/api/predict", content).json["seen"]
-    turned = read_picture(base64.b64decode(seen.partition(",")[2]))
+    turned = read_image(base64.b64decode(seen.partition(",")[2]))
     assert (turned[:16] == 20).all() and (turned[16:] == 200).all()
 
 
@@ -315,10 +317,10 @@ def test_when_all_places_are_taken_one_is_told_to_come_again(site, noise, monkey
     def slow(content):
         busy.set()
         assert free.wait(30)
-        return read_picture(content)
+        return read_image(content)
 
     monkeypatch.setattr(app, "PLACES", 1)
-    monkeypatch.setattr(asked, "read_picture", slow)
+    monkeypatch.setattr(asked, "read_image", slow)
     with concurrent.futures.ThreadPoolExecutor() as pool:
         first = pool.submit(ask, site, "/api/predict", png(noise))
         assert busy.wait(30)
@@ -387,7 +389,7 @@ def test_no_preflight_is_granted(site):
         "/static/..%2f..%2fpyproject.toml",
         "//etc/passwd",
         "/static//etc/passwd",
-        "/api/pictures/../../x.png",
+        "/api/images/../../x.png",
     ],
 )
 def test_no_address_leads_to_a_file(site, path):
@@ -422,7 +424,7 @@ def test_without_a_model_the_page_explains_and_the_api_says_so(tmp_path, noise):
         assert ask(empty, "/").status == 200
         for answer in (ask(empty, "/api/run"), ask(empty, "/api/predict", png(noise))):
             assert answer.status == 409 and "no model is trained" in answer.json["error"]
-        assert ask(empty, "/api/pictures").status == 409
+        assert ask(empty, "/api/images").status == 409
 
 
 def test_one_model_is_served_alone(finished, tmp_path, noise):
@@ -430,18 +432,18 @@ def test_one_model_is_served_alone(finished, tmp_path, noise):
     with serving(tmp_path) as one:
         assert list(ask(one, "/api/run").json["models"]) == ["vit"]
         assert list(ask(one, "/api/explain", png(noise)).json["models"]) == ["vit"]
-        assert ask(one, "/api/pictures").status == 409
+        assert ask(one, "/api/images").status == 409
 
 
-def test_models_of_different_pictures_are_not_set_side_by_side(finished, tmp_path):
+def test_models_of_different_images_are_not_set_side_by_side(finished, tmp_path):
     for name in ("cnn", "vit"):
         shutil.copytree(finished / name, tmp_path / name)
-    values = runs.read_json(tmp_path / "vit" / runs.DATA)
-    runs.write_json(tmp_path / "vit" / runs.DATA, values | {"fingerprint": "0" * 64})
+    values = run_folder.read_json(tmp_path / "vit" / run_folder.DATA)
+    run_folder.write_json(tmp_path / "vit" / run_folder.DATA, values | {"fingerprint": "0" * 64})
     with serving(tmp_path) as mixed:
-        for path in ("/api/run", "/api/pictures"):
+        for path in ("/api/run", "/api/images"):
             answer = ask(mixed, path)
-            assert answer.status == 409 and "different pictures" in answer.json["error"]
+            assert answer.status == 409 and "different images" in answer.json["error"]
 
 
 def test_too_many_connections_are_told_to_come_again(finished, monkeypatch):
@@ -457,9 +459,9 @@ def test_too_many_connections_are_told_to_come_again(finished, monkeypatch):
 
 def test_stopping_does_not_wait_for_what_is_being_read(finished, monkeypatch, caplog):
     free = threading.Event()
-    monkeypatch.setattr(pictures, "read", lambda _: free.wait(30))
+    monkeypatch.setattr(test_images, "read", lambda _: free.wait(30))
     with serving(finished) as running, concurrent.futures.ThreadPoolExecutor() as pool:
-        waiting = pool.submit(ask, running, "/api/pictures")
+        waiting = pool.submit(ask, running, "/api/images")
         ask(running, "/api/health")
         running.server.should_exit = True
         assert waiting.result(timeout=20).status == 503
@@ -469,7 +471,7 @@ def test_stopping_does_not_wait_for_what_is_being_read(finished, monkeypatch, ca
 
 def test_a_damaged_model_is_told_without_a_path(finished, tmp_path, noise):
     shutil.copytree(finished / "cnn", tmp_path / "cnn")
-    weights = tmp_path / "cnn" / runs.WEIGHTS
+    weights = tmp_path / "cnn" / run_folder.WEIGHTS
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
     with serving(tmp_path) as damaged:
         answer = ask(damaged, "/api/run")
@@ -484,8 +486,8 @@ def test_beyond_loopback_a_token_is_asked_for(finished, noise):
         for path in ("/", "/api/run", "/static/live.js", "/?token=wrong"):
             assert ask(public, path).status == 401
         assert ask(public, f"/api/predict?token={token}", png(noise)).status == 401
-        entered = ask(public, f"//evil.example/?picture=3&token={token}")
-        assert (entered.status, entered.headers["location"]) == (303, "/evil.example/?picture=3")
+        entered = ask(public, f"//evil.example/?image=3&token={token}")
+        assert (entered.status, entered.headers["location"]) == (303, "/evil.example/?image=3")
         cookie = entered.headers["set-cookie"]
         assert "HttpOnly" in cookie and "SameSite=Lax" in cookie
         for held in (cookie.partition(";")[0], f'theirs={{"x":1}}; {cookie.partition(";")[0]}'):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from visavis import shapes
+from visavis.data import shapes
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def test_types_and_balance(drawn):
 
 def test_no_drawing_twice(drawn):
     pixels, _, _ = drawn
-    assert len({picture.tobytes() for picture in pixels}) == len(pixels)
+    assert len({image.tobytes() for image in pixels}) == len(pixels)
 
 
 def test_shapes_vary_in_size_and_place_and_lie_inside(drawn):

@@ -6,9 +6,9 @@ import tiny
 from small import dataset
 from test_faithfulness import Linear, bright
 from visavis.config import OptimConfig
-from visavis.explain.in_domain import adapted, with_holes
-from visavis.saliency import placement
-from visavis.saliency.single_deletion import falls, holes, score
+from visavis.metrics import baselines
+from visavis.metrics.single_deletion import falls, holes, score
+from visavis.stages.explain.in_domain import adapted, with_holes
 
 
 def test_on_a_linear_model_the_truth_scores_one_and_chance_zero():
@@ -20,7 +20,7 @@ def test_on_a_linear_model_the_truth_scores_one_and_chance_zero():
     )
     np.testing.assert_allclose(score(truth, fall), 1)
     np.testing.assert_allclose(score(-truth, fall), -1)
-    assert score(placement.random_maps(200, seed=1), fall).mean() == pytest.approx(0, abs=0.06)
+    assert score(baselines.random_maps(200, seed=1), fall).mean() == pytest.approx(0, abs=0.06)
     assert np.isnan(score(np.zeros_like(truth), fall)).all()
 
 
@@ -47,7 +47,7 @@ def test_the_copy_learns_and_the_model_stays(kind):
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_half_of_the_pictures_have_one_hole_of_the_mean_colour():
+def test_half_of_the_images_have_one_hole_of_the_mean_colour():
     model, images = tiny.model("cnn"), tiny.images(400)
     holed = with_holes(model, images, np.random.default_rng(0))
     changed = (holed != images).any(dim=1)

@@ -4,8 +4,8 @@ import torch
 
 import tiny
 from test_faithfulness import Linear
-from visavis.saliency import placement
-from visavis.saliency.sufficiency import KEPT, accuracies, answers, sufficient_area
+from visavis.metrics import baselines
+from visavis.metrics.sufficiency import KEPT, accuracies, answers, sufficient_area
 
 
 def evidence(n=30, *, cells=6):
@@ -17,7 +17,7 @@ def evidence(n=30, *, cells=6):
     return truth.reshape(n, 8, 8)
 
 
-def pictures_of(truth, model):
+def images_of(truth, model):
     grid = torch.from_numpy(truth).repeat_interleave(4, 1).repeat_interleave(4, 2)[:, None]
     return model.normalize.mean + grid * 0.4
 
@@ -27,7 +27,7 @@ def test_the_exact_count_of_cells_is_left_and_the_area_follows():
     with torch.no_grad():
         model.head.weight[1] = 1.0
         model.head.bias[0] = 5.5 * 0.4  # six bright cells give class 1, five do not
-    images = pictures_of(truth, model)
+    images = images_of(truth, model)
     assert model(images).argmax(dim=1).tolist() == [1] * len(truth)
     named = answers(model, images, truth)
     assert named.tolist() == [[int(count >= 6) for count in KEPT]] * len(truth)
@@ -49,10 +49,10 @@ def test_random_maps_need_far_more_than_the_truth():
     with torch.no_grad():
         model.head.weight[1] = 1.0
         model.head.bias[0] = 2.5 * 0.4  # three of the six
-    images, ones = pictures_of(truth, model), np.ones(len(truth), dtype=np.int64)
+    images, ones = images_of(truth, model), np.ones(len(truth), dtype=np.int64)
     best = sufficient_area(answers(model, images, truth), ones)
     chance = sufficient_area(
-        answers(model, images, placement.random_maps(len(truth), seed=3)), ones
+        answers(model, images, baselines.random_maps(len(truth), seed=3)), ones
     )
     assert best.max() == 4 / 64  # the smallest count tried that holds three
     assert chance.mean() > 4 * best.mean()
@@ -61,7 +61,7 @@ def test_random_maps_need_far_more_than_the_truth():
 @pytest.mark.parametrize("kind", ["cnn", "vit"])
 def test_a_refused_map_has_no_number(kind):
     model, images = tiny.model(kind), tiny.images(3)
-    maps = placement.random_maps(3, seed=0)
+    maps = baselines.random_maps(3, seed=0)
     maps[1] = 0
     named = answers(model, images, maps)
     assert (named[1] == -1).all()

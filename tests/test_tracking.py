@@ -16,10 +16,12 @@ from matplotlib.figure import Figure
 
 import fake_runs
 import small
-from visavis import runs, tracking
+from visavis import run_folder
 from visavis.config import OptimConfig, TrackingConfig
-from visavis.tracking import connection
-from visavis.train import train
+from visavis.report.figures import overlay
+from visavis.stages.train import train
+from visavis.training import tracking
+from visavis.training.tracking import connection
 
 KEY = "canary" + "0123456789" * 4
 OFFLINE = TrackingConfig(wandb="offline")
@@ -100,7 +102,7 @@ def test_a_training_is_stored_and_can_be_read_back(tmp_path, monkeypatch):
     first = tmp_path / "first"
     train(first / "cnn", experiment, "cnn", small.dataset(), tracked_in=first)
     logged = history(tmp_path / "first")
-    epochs = runs.read_history(tmp_path / "first" / "cnn")
+    epochs = run_folder.read_history(tmp_path / "first" / "cnn")
     for key, name in (
         ("val/loss", "val_loss"),
         ("val/accuracy", "val_accuracy"),
@@ -116,24 +118,26 @@ def test_a_training_is_stored_and_can_be_read_back(tmp_path, monkeypatch):
     assert not [path for path in files(tmp_path) if KEY.encode() in path.read_bytes()]
 
 
-def test_an_experiment_is_stored_with_figures_matrices_and_pictures(tmp_path, monkeypatch):
+def test_an_experiment_is_stored_with_figures_matrices_and_images(tmp_path, monkeypatch):
     home = tmp_path / "elsewhere"
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.delenv("XDG_CACHE_HOME")
     folder = fake_runs.write_experiment(tmp_path / "experiment")
-    tracking.log_experiment(OFFLINE, folder=folder, group="g", figures={"losses": Figure()})
+    tracking.log_experiment(
+        OFFLINE, folder=folder, group="g", figures={"losses": Figure()}, overlay=overlay
+    )
     (row,) = [row for row in history(folder) if "losses/path" in row or "losses" in row]
     for name in ("cnn", "vit"):
-        evaluation = runs.read_json(folder / name / runs.EVALUATION)
+        evaluation = run_folder.read_json(folder / name / run_folder.EVALUATION)
         assert row[f"{name}/test/accuracy"] == pytest.approx(evaluation["accuracy"])
         (stored,) = (folder / "wandb").rglob(f"table/{name}/confusion_matrix*.json")
         cells = json.loads(stored.read_text())["data"]
         classes = evaluation["class_names"]
         assert sum(n for _, _, n in cells) == evaluation["n"]
         assert [classes[0], classes[1], evaluation["confusion_matrix"][0][1]] in cells
-    (stored,) = (folder / "wandb").rglob("table/test_pictures*.json")
+    (stored,) = (folder / "wandb").rglob("table/test_images*.json")
     table = json.loads(stored.read_text())
-    heatmaps = runs.read_arrays(folder / "cnn" / runs.HEATMAPS)
+    heatmaps = run_folder.read_arrays(folder / "cnn" / run_folder.HEATMAPS)
     for values in table["data"]:
         found = dict(zip(table["columns"], values, strict=True))
         (at,) = (heatmaps["indices"] == found["index"]).nonzero()[0]
@@ -204,7 +208,7 @@ def test_a_bad_key_costs_a_warning(tmp_path, monkeypatch, caplog):
 def test_without_wandb_a_run_goes_untracked(tmp_path, monkeypatch, caplog):
     monkeypatch.setitem(__import__("sys").modules, "wandb", None)
     assert tracking.logger(OFFLINE, folder=tmp_path, name="cnn", group="g") is None
-    tracking.log_experiment(OFFLINE, folder=tmp_path, group="g", figures={})
+    tracking.log_experiment(OFFLINE, folder=tmp_path, group="g", figures={}, overlay=overlay)
     assert "W&B cannot be used here" in caplog.text
 
 

@@ -10,17 +10,18 @@ import torch.nn.functional as F
 import tiny
 from small import OPTIM, PLAIN, dataset, experiment
 from tiny import requires_compiler
-from visavis import memory, models, runs
-from visavis.classifier import Classifier, mixed_losses
+from visavis import models, run_folder
 from visavis.config import CNNConfig, OptimConfig, TrainConfig, ViTConfig
 from visavis.data import split
+from visavis.data.batches import to_images, to_tensor
 from visavis.errors import CheckpointError, VisavisError
-from visavis.evaluate import evaluate
-from visavis.loader import to_images, to_tensor
 from visavis.models import compiled
-from visavis.provenance import provenance
-from visavis.train import _fused, _warm_up, train
-from visavis.trained import load_trained
+from visavis.stages.evaluate import evaluate
+from visavis.stages.train import _fused, _warm_up, train
+from visavis.stages.trained import load_trained
+from visavis.training import memory
+from visavis.training.module import Classifier, mixed_losses
+from visavis.training.provenance import provenance
 
 
 def weights(folder):
@@ -44,9 +45,9 @@ def test_the_epoch_with_the_lowest_validation_loss_is_the_one_shipped_and_tested
     optim = OptimConfig(epochs=3, batch_size=50, muon_learning_rate=0.1, learning_rate=0.03)
     data, config = dataset(), experiment(vit=optim)
     train(tmp_path, config, "vit", data)
-    losses = [row["val_loss"] for row in runs.read_history(tmp_path)]
+    losses = [row["val_loss"] for row in run_folder.read_history(tmp_path)]
     assert losses[0] < min(losses[1:]), "this run was to get worse"
-    assert runs.read_json(tmp_path / runs.TRAINING)["best_epoch"] == 1
+    assert run_folder.read_json(tmp_path / run_folder.TRAINING)["best_epoch"] == 1
 
     _, validation = split(data.train_labels, config.data.validation_fraction, 0)
     model = load_trained(tmp_path)
@@ -59,7 +60,7 @@ def test_the_epoch_with_the_lowest_validation_loss_is_the_one_shipped_and_tested
     evaluate(tmp_path, data)
     with torch.no_grad():
         expected = model(to_images(data.test_pixels)).numpy()
-    stored = runs.read_arrays(tmp_path / runs.PREDICTIONS)["logits"]
+    stored = run_folder.read_arrays(tmp_path / run_folder.PREDICTIONS)["logits"]
     np.testing.assert_allclose(stored, expected, atol=1e-4)
 
 
@@ -83,11 +84,11 @@ def test_a_compiled_training_ends_where_a_plain_one_would(tmp_path, name, settin
     plain = dataclasses.replace(plan, train=PLAIN)
     train(tmp_path / "compiled", plan, name, dataset())
     train(tmp_path / "plain", plain, name, dataset())
-    facts = runs.read_json(tmp_path / "compiled" / runs.PROVENANCE)
+    facts = run_folder.read_json(tmp_path / "compiled" / run_folder.PROVENANCE)
     assert (facts["compiled"], facts["precision"]) == (True, settings.precision)
-    assert not runs.read_json(tmp_path / "plain" / runs.PROVENANCE)["compiled"]
+    assert not run_folder.read_json(tmp_path / "plain" / run_folder.PROVENANCE)["compiled"]
     ends, expected = (
-        [row["val_loss"] for row in runs.read_history(tmp_path / folder)]
+        [row["val_loss"] for row in run_folder.read_history(tmp_path / folder)]
         for folder in ("compiled", "plain")
     )
     assert ends == pytest.approx(expected, rel=tolerance)
@@ -124,8 +125,8 @@ def test_a_compiler_that_fails_costs_a_sentence(tmp_path, monkeypatch, caplog, n
     with caplog.at_level(logging.INFO):
         train(tmp_path, experiment(train=COMPILED), name, dataset())
     assert "training steps are not compiled" in caplog.text
-    assert not runs.read_json(tmp_path / runs.PROVENANCE)["compiled"]
-    assert (tmp_path / runs.WEIGHTS).exists()
+    assert not run_folder.read_json(tmp_path / run_folder.PROVENANCE)["compiled"]
+    assert (tmp_path / run_folder.WEIGHTS).exists()
 
 
 def test_the_step_before_the_clock_starts_leaves_no_trace():
@@ -152,7 +153,7 @@ def test_the_step_before_the_clock_starts_leaves_no_trace():
     ],
 )
 def test_interrupted_and_resumed_equals_uninterrupted(tmp_path, monkeypatch, name, epoch, settings):
-    # The second epoch mixes pictures, and skips those that were easy in the one before it.
+    # The second epoch mixes images, and skips those that were easy in the one before it.
     optim = dataclasses.replace(OPTIM, epochs=3, cutmix=0.5, skip=0.4)
     data, config = dataset(), experiment(cnn=optim, vit=optim, train=settings)
     train(tmp_path / "whole", config, name, data)
@@ -168,21 +169,21 @@ def test_interrupted_and_resumed_equals_uninterrupted(tmp_path, monkeypatch, nam
         patch.setattr(Classifier, "training_step", interrupted)
         with pytest.raises(KeyboardInterrupt):
             train(tmp_path / "parts", config, name, data)
-    assert not (tmp_path / "parts" / runs.WEIGHTS).exists()
-    told = [row["epoch"] for row in runs.read_history(tmp_path / "parts")]
+    assert not (tmp_path / "parts" / run_folder.WEIGHTS).exists()
+    told = [row["epoch"] for row in run_folder.read_history(tmp_path / "parts")]
     assert told == list(range(1, epoch + 1))
 
     train(tmp_path / "parts", config, name, data)
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
 
     def learned(folder):
-        rows = runs.read_history(tmp_path / folder)
+        rows = run_folder.read_history(tmp_path / folder)
         return [{k: v for k, v in row.items() if "seconds" not in k} for row in rows]
 
     assert learned("parts") == learned("whole")
-    assert runs.read_json(tmp_path / "parts" / runs.TRAINING)["resumed"]
+    assert run_folder.read_json(tmp_path / "parts" / run_folder.TRAINING)["resumed"]
     left = {path.name for path in (tmp_path / "parts").iterdir()}
-    assert not left & {runs.RESUME, runs.BEST}
+    assert not left & {run_folder.RESUME, run_folder.BEST}
 
 
 def test_an_epoch_leaves_out_what_was_easy_in_the_one_before(tmp_path, monkeypatch):
@@ -201,14 +202,16 @@ def test_an_epoch_leaves_out_what_was_easy_in_the_one_before(tmp_path, monkeypat
     monkeypatch.setattr(Classifier, "training_step", watched)
     optim = dataclasses.replace(OPTIM, epochs=3, skip=0.4)
     train(tmp_path, experiment(cnn=optim), "cnn", dataset())
-    # Of 180 pictures in batches of 50: 3 steps, 2 of the 108 that are left, 3.
+    # Of 180 images in batches of 50: 3 steps, 2 of the 108 that are left, 3.
     assert [len(seen[epoch]) for epoch in range(3)] == [150, 100, 150]
     assert losses[1].isfinite().sum() == 150
     easy = set(losses[1].argsort(stable=True)[:144].tolist())
     assert len(set(range(180)) - seen[1] - easy) <= 8  # those that fill no batch
-    assert runs.read_history(tmp_path)[-1]["learning_rate"] == 0  # planned over 8 steps, not 9
-    told = runs.read_json(tmp_path / runs.TRAINING)
-    assert told["pictures_per_second"] * told["train_seconds"] == pytest.approx(400)
+    assert (
+        run_folder.read_history(tmp_path)[-1]["learning_rate"] == 0
+    )  # planned over 8 steps, not 9
+    told = run_folder.read_json(tmp_path / run_folder.TRAINING)
+    assert told["images_per_second"] * told["train_seconds"] == pytest.approx(400)
 
 
 def test_a_run_that_moved_keeps_its_best_epoch(tmp_path, monkeypatch):
@@ -228,13 +231,13 @@ def test_a_run_that_moved_keeps_its_best_epoch(tmp_path, monkeypatch):
         train(tmp_path / "here", config, "vit", dataset())
     (tmp_path / "here").rename(tmp_path / "there")
     train(tmp_path / "there", config, "vit", dataset())
-    assert runs.read_json(tmp_path / "there" / runs.TRAINING)["best_epoch"] == 1
+    assert run_folder.read_json(tmp_path / "there" / run_folder.TRAINING)["best_epoch"] == 1
 
     _, validation = split(dataset().train_labels, config.data.validation_fraction, 0)
     with torch.no_grad():
         logits = load_trained(tmp_path / "there")(to_images(dataset().train_pixels[validation]))
     shipped = F.cross_entropy(logits, torch.from_numpy(dataset().train_labels[validation])).item()
-    first = runs.read_history(tmp_path / "there")[0]["val_loss"]
+    first = run_folder.read_history(tmp_path / "there")[0]["val_loss"]
     assert shipped == pytest.approx(first, rel=1e-4)
 
 
@@ -243,16 +246,16 @@ def test_a_run_stopped_after_its_last_epoch_is_finished(tmp_path, monkeypatch):
         patch.setattr(models, "save", interrupt)
         with pytest.raises(KeyboardInterrupt):
             train(tmp_path, experiment(), "cnn", dataset())
-    assert not (tmp_path / runs.TRAINING).exists()
+    assert not (tmp_path / run_folder.TRAINING).exists()
     train(tmp_path, experiment(), "cnn", dataset())
-    assert runs.read_json(tmp_path / runs.TRAINING)["epochs"] == 2
+    assert run_folder.read_json(tmp_path / run_folder.TRAINING)["epochs"] == 2
 
 
 def interrupt(*arguments):
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("file", [runs.RESUME, runs.BEST])
+@pytest.mark.parametrize("file", [run_folder.RESUME, run_folder.BEST])
 def test_flipped_bits_in_a_checkpoint_are_refused(tmp_path, monkeypatch, file):
     with monkeypatch.context() as patch:
         patch.setattr(models, "save", interrupt)
@@ -288,7 +291,7 @@ def test_muon_computes_in_the_precision_of_the_training(bf16, dtype):
     assert module.configure_optimizers()["optimizer"].dtype == dtype
 
 
-def test_each_size_of_picture_is_warmed_up_once():
+def test_each_size_of_image_is_warmed_up_once():
     def sides(**settings):
         batches = classifier(OptimConfig(batch_size=4, **settings)).first_batches()
         return [images.shape[-1] for images in batches]
@@ -315,23 +318,23 @@ def finished(tmp_path_factory):
 
 def test_what_a_run_says_of_itself(finished):
     config, data = experiment(), dataset()
-    training = runs.read_json(finished / runs.TRAINING)
-    history = runs.read_history(finished)
+    training = run_folder.read_json(finished / run_folder.TRAINING)
+    history = run_folder.read_history(finished)
     assert training["parameters"] == models.parameter_count(config.cnn)
     assert training["train_seconds"] == history[-1]["elapsed_train_seconds"]
     assert sum(r["train_seconds"] for r in history) == pytest.approx(training["train_seconds"])
     assert history[0]["learning_rate"] > history[-1]["learning_rate"]
-    described = runs.read_json(finished / runs.DATA)
+    described = run_folder.read_json(finished / run_folder.DATA)
     assert described["fingerprint"] == data.fingerprint
-    indices = runs.read_arrays(finished / runs.SPLIT)
+    indices = run_folder.read_arrays(finished / run_folder.SPLIT)
     assert not set(indices["train"]) & set(indices["validation"])
     assert sum(described["counts"]["train"]) == len(indices["train"])
 
 
 def test_a_finished_training_is_not_done_again(finished):
-    before = (finished / runs.WEIGHTS).stat().st_mtime_ns
+    before = (finished / run_folder.WEIGHTS).stat().st_mtime_ns
     train(finished, experiment(), "cnn", dataset())
-    assert (finished / runs.WEIGHTS).stat().st_mtime_ns == before
+    assert (finished / run_folder.WEIGHTS).stat().st_mtime_ns == before
 
 
 def test_other_settings_or_data_are_refused_with_what_differs(finished):
@@ -357,8 +360,8 @@ def test_a_loss_that_is_not_a_number_stops_the_training_in_one_sentence(tmp_path
         VisavisError, match="training diverged: the loss is not a number in epoch 1"
     ):
         train(tmp_path, experiment(), "cnn", dataset())
-    assert not (tmp_path / runs.WEIGHTS).exists()
-    assert not (tmp_path / runs.RESUME).exists()
+    assert not (tmp_path / run_folder.WEIGHTS).exists()
+    assert not (tmp_path / run_folder.RESUME).exists()
 
 
 class Hostile:
@@ -382,7 +385,7 @@ def test_a_resume_file_that_is_not_ours_is_refused_and_runs_no_code(tmp_path, mo
         patch.setattr(Classifier, "training_step", interrupted)
         with pytest.raises(KeyboardInterrupt):
             train(tmp_path / "run", experiment(), "cnn", dataset())
-    resume = tmp_path / "run" / runs.RESUME
+    resume = tmp_path / "run" / run_folder.RESUME
     if content == "hostile":
         torch.save(Hostile(tmp_path / "canary"), resume)
     else:
@@ -392,7 +395,7 @@ def test_a_resume_file_that_is_not_ours_is_refused_and_runs_no_code(tmp_path, mo
     assert not (tmp_path / "canary").exists()
 
 
-def test_a_mixed_picture_counts_for_both_classes_by_their_share():
+def test_a_mixed_image_counts_for_both_classes_by_their_share():
     torch.manual_seed(0)
     logits, labels = torch.randn(4, 10), torch.tensor([3, 1, 4, 1])
     foreign = torch.tensor([0.0, 0.25, 0.5, 1.0])

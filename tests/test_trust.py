@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from fake_runs import interval, write_experiment
-from visavis import discussion, runs
-from visavis.compare import compare
-from visavis.discussion import alike, trust
+from visavis import run_folder
+from visavis.report import text
+from visavis.report.text import agreement, trust
+from visavis.stages.compare import compare
 
 Facts = dict[str, Any]
 
@@ -19,31 +20,31 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Facts]:
     folder = write_experiment(tmp_path_factory.mktemp("experiment"), sample=120)
     compare(folder)
     return {
-        "cnn": runs.read_json(folder / "cnn" / runs.EXPLANATIONS),
-        "vit": runs.read_json(folder / "vit" / runs.EXPLANATIONS),
-        "comparison": runs.read_json(folder / runs.COMPARISON),
-        "crosstest": runs.read_json(folder / runs.CROSSTEST),
+        "cnn": run_folder.read_json(folder / "cnn" / run_folder.EXPLANATIONS),
+        "vit": run_folder.read_json(folder / "vit" / run_folder.EXPLANATIONS),
+        "comparison": run_folder.read_json(folder / run_folder.COMPARISON),
+        "cross_model": run_folder.read_json(folder / run_folder.CROSS_MODEL),
     }
 
 
 def sound(files: dict[str, Facts]) -> tuple[Facts, Facts]:
-    """The CNN's explanations and a crosstest in which its Grad-CAM passes every check."""
-    cnn, crosstest = copy.deepcopy(files["cnn"]), copy.deepcopy(files["crosstest"])
+    """The CNN's explanations and a cross_model in which its Grad-CAM passes every check."""
+    cnn, cross_model = copy.deepcopy(files["cnn"]), copy.deepcopy(files["cross_model"])
     cnn["methods"]["grad_cam"]["scores"]["mask_share"] = interval(0.8)
-    return cnn, crosstest
+    return cnn, cross_model
 
 
 def test_a_map_that_passes_every_check_is_named(files: dict[str, Facts]) -> None:
-    cnn, crosstest = sound(files)
-    card = trust.scorecard(cnn, crosstest)["grad_cam"]
+    cnn, cross_model = sound(files)
+    card = trust.scorecard(cnn, cross_model)["grad_cam"]
     assert card.keys() == trust.CHECKS.keys()
     assert {verdict for verdict, _ in card.values()} == {1}
-    assert trust.trusted(cnn, crosstest) == (
+    assert trust.trusted(cnn, cross_model) == (
         "Of the CNN's 3 kinds of map, Grad-CAM passed every check asked of it."
     )
 
 
-def without(cnn: Facts, crosstest: Facts, check: str, value: float) -> None:
+def without(cnn: Facts, cross_model: Facts, check: str, value: float) -> None:
     method = cnn["methods"]["grad_cam"]
     if check == "random":
         method["scores"]["deletion"] = interval(value)
@@ -54,7 +55,7 @@ def without(cnn: Facts, crosstest: Facts, check: str, value: float) -> None:
     elif check == "weights":
         method["shuffled"]["excess"] = interval(trust.LITTLE - value)
     elif check == "class":
-        box = crosstest["composites"]["box"]["methods"]["cnn"]["grad_cam"]
+        box = cross_model["composites"]["box"]["methods"]["cnn"]["grad_cam"]
         box["energy"] = interval(0.5 + value)
     else:
         method["scores"]["mask_share"] = interval(cnn["mask_chance"]["value"] + value)
@@ -65,46 +66,46 @@ def without(cnn: Facts, crosstest: Facts, check: str, value: float) -> None:
 def test_each_check_alone_can_be_missed(
     files: dict[str, Facts], check: str, value: float, verdict: int
 ) -> None:
-    cnn, crosstest = sound(files)
+    cnn, cross_model = sound(files)
     if check == "mask":  # an interval that touches one of the rivals is not shown to be above it
         value = 0.3 if verdict == 0 else -0.15
         cnn["baselines"]["centre"]["scores"]["mask_share"] = interval(0.46)
-    without(cnn, crosstest, check, value)
-    card = trust.scorecard(cnn, crosstest)["grad_cam"]
+    without(cnn, cross_model, check, value)
+    card = trust.scorecard(cnn, cross_model)["grad_cam"]
     assert card.pop(check)[0] == verdict
     assert {found for found, _ in card.values()} == {1}
-    text = trust.trusted(cnn, crosstest)
+    text = trust.trusted(cnn, cross_model)
     assert "none passed every check" in text
     assert trust.CHECKS[check].removeprefix("and ").lower() in text
 
 
 def test_maps_that_know_no_class_are_not_asked_for_one(files: dict[str, Facts]) -> None:
-    card = trust.scorecard(files["vit"], files["crosstest"])
+    card = trust.scorecard(files["vit"], files["cross_model"])
     asked = {name: checks["class"][0] is not None for name, checks in card.items()}
     assert asked == {n: m["class_specific"] for n, m in files["vit"]["methods"].items()}
 
 
 def test_without_composites_nobody_falls_short_of_them(files: dict[str, Facts]) -> None:
-    cnn, crosstest = sound(files)
-    crosstest["composites"]["box"]["methods"]["cnn"]["grad_cam"]["energy"] = None
-    assert trust.scorecard(cnn, crosstest)["grad_cam"]["class"] == (None, "too few pictures")
-    assert "Grad-CAM passed every check asked" in trust.trusted(cnn, crosstest)
+    cnn, cross_model = sound(files)
+    cross_model["composites"]["box"]["methods"]["cnn"]["grad_cam"]["energy"] = None
+    assert trust.scorecard(cnn, cross_model)["grad_cam"]["class"] == (None, "too few images")
+    assert "Grad-CAM passed every check asked" in trust.trusted(cnn, cross_model)
 
 
 def test_without_masks_nobody_is_asked_about_them(files: dict[str, Facts]) -> None:
-    cnn, crosstest = sound(files)
+    cnn, cross_model = sound(files)
     cnn["mask_chance"] = None
-    assert "mask" not in trust.scorecard(cnn, crosstest)["grad_cam"]
+    assert "mask" not in trust.scorecard(cnn, cross_model)["grad_cam"]
 
 
 def test_what_is_missing_is_said_and_not_passed(files: dict[str, Facts]) -> None:
-    cnn, crosstest = sound(files)
+    cnn, cross_model = sound(files)
     method = cnn["methods"]["grad_cam"]
     method["scores"] = dict.fromkeys(method["scores"])
     for key in ("deletion_ahead_of", "deletion_blur_ahead_of"):
         method[key] = dict.fromkeys(method[key])
     method["shuffled"] = dict.fromkeys(method["shuffled"])
-    card = trust.scorecard(cnn, crosstest)["grad_cam"]
+    card = trust.scorecard(cnn, cross_model)["grad_cam"]
     assert not any(card[check][0] == 1 for check in ("random", "shortcuts", "blurred", "mask"))
     assert card["weights"] == (None, "no map left")
     assert "could not be measured" in trust.few_cells(cnn)
@@ -128,15 +129,15 @@ def test_what_shuffled_weights_leave_is_named(files: dict[str, Facts]) -> None:
 
 
 def test_composites_say_what_a_map_without_a_class_can_reach(files: dict[str, Facts]) -> None:
-    crosstest = copy.deepcopy(files["crosstest"])
-    text = " ".join(trust.composites(crosstest))
+    cross_model = copy.deepcopy(files["cross_model"])
+    text = " ".join(trust.composites(cross_model))
     assert "more than chance" in text
     assert "sum to exactly 100 %" in text
-    energies = crosstest["composites"]["halves"]["methods"]
+    energies = cross_model["composites"]["halves"]["methods"]
     energies["cnn"]["grad_cam"]["energy"] = interval(0.5)
-    assert "no difference from chance was shown" in " ".join(trust.composites(crosstest))
-    crosstest["composites"]["halves"]["n"] = 3
-    assert "too few pictures" in " ".join(trust.composites(crosstest))
+    assert "no difference from chance was shown" in " ".join(trust.composites(cross_model))
+    cross_model["composites"]["halves"]["n"] = 3
+    assert "too few images" in " ".join(trust.composites(cross_model))
 
 
 def test_the_larger_gap_is_named_only_where_the_intervals_part(files: dict[str, Facts]) -> None:
@@ -147,32 +148,32 @@ def test_the_larger_gap_is_named_only_where_the_intervals_part(files: dict[str, 
         (0.0, "was not shown"),
     ):
         comparison["grid"]["gap"] = interval(value)
-        assert said in alike.gap(comparison)
+        assert said in agreement.gap(comparison)
     comparison["grid"]["groups"]["same_method"] = None
-    assert "Too few" in alike.gap(comparison)
+    assert "Too few" in agreement.gap(comparison)
 
 
 def test_a_ceiling_is_never_guessed(files: dict[str, Facts]) -> None:
     comparison = copy.deepcopy(files["comparison"])
-    assert "not measured" in alike.ceiling(comparison)
-    assert alike.other_seeds(comparison) is None
+    assert "not measured" in agreement.ceiling(comparison)
+    assert agreement.other_seeds(comparison) is None
     kinds = {"models": interval(0.3), "cnn": interval(0.6), "vit": interval(0.5)}
     for value, said in ((0.5, "more than another training"), (1.0, "was not shown")):
         whole = {"normalised": interval(value)}
         comparison["grid"]["ceiling"] = kinds | whole
-        assert said in alike.ceiling(comparison)
+        assert said in agreement.ceiling(comparison)
     comparison["grid"]["ceiling"] = kinds | {"normalised": None}
-    assert "could not be told" in alike.ceiling(comparison)
+    assert "could not be told" in agreement.ceiling(comparison)
     rows = [
         {"model": m, "seed": s, "accuracy": 0.5 + s / 10} for s in (0, 1) for m in ("cnn", "vit")
     ]
     comparison["seeds"] = rows
-    assert "60.0\u202f% (seed 1)" in str(alike.other_seeds(comparison))
+    assert "60.0\u202f% (seed 1)" in str(agreement.other_seeds(comparison))
 
 
 def test_what_the_other_models_map_is_worth(files: dict[str, Facts]) -> None:
-    crosstest = copy.deepcopy(files["crosstest"])
-    main = crosstest["transfer"][0]
+    cross_model = copy.deepcopy(files["cross_model"])
+    main = cross_model["transfer"][0]
     for value, said in (
         (0.5, "less than its own"),
         (0.98, "not shown to lose"),
@@ -180,13 +181,13 @@ def test_what_the_other_models_map_is_worth(files: dict[str, Facts]) -> None:
         (0.0, "no gain over a random order"),
     ):
         main["vit_keeps"] = interval(value)
-        assert said in alike.transfer(crosstest)[0]
+        assert said in agreement.transfer(cross_model)[0]
     main["vit_keeps"] = None
-    assert "could not be told" in alike.transfer(crosstest)[0]
+    assert "could not be told" in agreement.transfer(cross_model)[0]
 
 
 def test_findings_speak_of_both_models(files: dict[str, Facts]) -> None:
-    sentences = discussion.findings(*files.values())
+    sentences = text.findings(*files.values())
     assert len(sentences) == 7
     assert "The CNN depends" in sentences[3] and "The ViT depends" in sentences[3]
     assert "Of the CNN's 3 kinds of map" in sentences[4]
@@ -194,18 +195,18 @@ def test_findings_speak_of_both_models(files: dict[str, Facts]) -> None:
 
 
 def test_the_marks_of_the_report_are_those_of_the_scorecard(tmp_path: Path) -> None:
-    from visavis.report import report
+    from visavis.report.page import report
 
     folder = write_experiment(tmp_path)
     compare(folder)
     html = report(folder).read_text(encoding="utf-8")
     table = html[html.index('class="plain marks"') : html.index("<b>●</b> shown")]
-    crosstest = runs.read_json(folder / runs.CROSSTEST)
+    cross_model = run_folder.read_json(folder / run_folder.CROSS_MODEL)
     verdicts = [
         verdict
         for name in ("cnn", "vit")
         for checks in trust.scorecard(
-            runs.read_json(folder / name / runs.EXPLANATIONS), crosstest
+            run_folder.read_json(folder / name / run_folder.EXPLANATIONS), cross_model
         ).values()
         for verdict, _ in checks.values()
     ]

@@ -1,16 +1,12 @@
 """Small models and tasks that several tests share."""
 
 import numpy as np
-import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
 from visavis import models
 from visavis.config import CNNConfig, ViTConfig
-from visavis.models import compiled
-
-requires_compiler = pytest.mark.skipif(compiled.compiler() is None, reason="no C++ compiler")
 
 CNN_CONFIG = CNNConfig(widths=(8, 16, 16))
 VIT_CONFIG = ViTConfig(width=16, depth=2, heads=2)
@@ -25,10 +21,8 @@ def model(kind, *, seed=0, config=None):
     generator = torch.Generator().manual_seed(seed)
     built = models.build(config or (CNN_CONFIG if kind == "cnn" else VIT_CONFIG))
     with torch.no_grad():
-        for name, parameter in built.named_parameters():
-            blocks = name.endswith("weight") and parameter.ndim == 3  # of mirrored pairs
-            row = parameter[0, 0] if blocks else parameter[0]
-            scale = max(row.numel(), 1) ** -0.5
+        for parameter in built.parameters():
+            scale = max(parameter[0].numel(), 1) ** -0.5
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale)
     return built.eval()
 
@@ -51,25 +45,25 @@ def hooks(module):
 
 
 def planted(n, *, seed=0):
-    """Noise, and in the pictures of class 1 a red square of 8 x 8 pixels somewhere.
+    """Noise, and in the images of class 1 a red square of 8 x 8 pixels somewhere.
 
     Returns:
         Images, labels, and masks (n, 8, 8) of the four cells that the square covers.
     """
     generator = np.random.default_rng(seed)
-    pictures = generator.uniform(0.3, 0.7, (n, 3, 32, 32)).astype(np.float32)
+    drawn = generator.uniform(0.3, 0.7, (n, 3, 32, 32)).astype(np.float32)
     labels = generator.integers(0, 2, n)
     masks = np.zeros((n, 8, 8), dtype=np.float32)
     for i, (row, column) in enumerate(generator.integers(0, 7, (n, 2))):
         if labels[i]:
             square = np.array([1, 0, 0])[:, None, None]
-            pictures[i, :, 4 * row : 4 * row + 8, 4 * column : 4 * column + 8] = square
+            drawn[i, :, 4 * row : 4 * row + 8, 4 * column : 4 * column + 8] = square
             masks[i, row : row + 2, column : column + 2] = 1
-    return torch.from_numpy(pictures), torch.from_numpy(labels), masks
+    return torch.from_numpy(drawn), torch.from_numpy(labels), masks
 
 
 def taught(kind, *, steps, seed=0):
-    """A model that was trained on `planted` pictures for some seconds."""
+    """A model that was trained on `planted` images for some seconds."""
     torch.manual_seed(seed)
     student = models.build(CNN_CONFIG if kind == "cnn" else TAUGHT_VIT_CONFIG)
     # With outputs for classes that never occur, the background would speak for "not those".
@@ -78,8 +72,8 @@ def taught(kind, *, steps, seed=0):
     optimiser = torch.optim.Adam(student.parameters(), lr=5e-3)
     student.train()
     for step in range(steps):
-        pictures, labels, _ = planted(64, seed=1 + step)
+        drawn, labels, _ = planted(64, seed=1 + step)
         optimiser.zero_grad()
-        functional.cross_entropy(student(pictures), labels).backward()
+        functional.cross_entropy(student(drawn), labels).backward()
         optimiser.step()
     return student.eval()

@@ -3,22 +3,27 @@
 import visavis
 
 cnn = visavis.load("runs/first/cnn")
-pixels = visavis.read_picture("cat.jpg")[None]
+pixels = visavis.read_image("cat.jpg")[None]
 probabilities = cnn.predict(pixels)
 heatmaps = cnn.explain(pixels)
-picture = visavis.overlay(pixels[0], heatmaps[0])
+image = visavis.overlay(pixels[0], heatmaps[0])
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from visavis.pictures import read_picture
-    from visavis.plots import overlay
-    from visavis.trained import Trained, load
+    from visavis.data.images import read_image
+    from visavis.report.figures import overlay
+    from visavis.stages.trained import Trained, load
 
-__all__ = ["Trained", "load", "overlay", "read_picture"]
+__all__ = ["Trained", "load", "overlay", "read_image"]
 
-_HOME = {"Trained": "trained", "load": "trained", "overlay": "plots", "read_picture": "pictures"}
+_HOME = {
+    "Trained": "stages.trained",
+    "load": "stages.trained",
+    "overlay": "report.figures",
+    "read_image": "data.images",
+}
 
 
 def __getattr__(name: str) -> Any:

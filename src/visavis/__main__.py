@@ -1,6 +1,6 @@
 """`python -m visavis` is `visavis`."""
 
-from visavis.cli import main
+from visavis.cli.main import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 from visavis.errors import ConfigError
 
 IMAGE_SIDE = 32
-"""Height and width of every picture, pixels."""
+"""Height and width of every image, pixels."""
 
 NUM_CLASSES = 10
 
@@ -18,6 +18,9 @@ GRID = 8
 """Explanations are scored on GRID x GRID cells of IMAGE_SIDE / GRID pixels each."""
 
 MODEL_NAMES = ("cnn", "vit")
+
+EXPLANATION_SEED = 0
+"""Seed of which images are explained, and of random orders and baselines; one for both models."""
 
 Source = Literal["auto", "cifar10", "shapes", "folder"]
 Preset = Literal["smoke", "quick", "standard", "best"]
@@ -38,18 +41,18 @@ def _flag(name: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Which pictures."""
+    """Which images."""
 
     source: Source = "auto"
     """cifar10 fails if CIFAR-10 cannot be had; shapes is drawn by visavis itself, needs no file
-    and no network; folder is pictures of your own; auto takes cifar10 if it can and shapes
+    and no network; folder is images of your own; auto takes cifar10 if it can and shapes
     otherwise, and says which."""
     dir: Path | None = None
     """Folder that holds CIFAR-10: the Python or binary archive, packed or unpacked, or the
     two-file Parquet layout of the public mirrors. Without it: cache, mirrors, official host. With
-    folder: one folder of pictures for each of 2 to 100 classes, or the same in train and test."""
+    folder: one folder of images for each of 2 to 100 classes, or the same in train and test."""
     validation_fraction: float = 0.1
-    """Share of the training pictures held out for validation, the same in every class."""
+    """Share of the training images held out for validation, the same in every class."""
     split_seed: int = 0
     """Seed of the split; kept apart from --seed so that several seeds share one split."""
 
@@ -77,40 +80,37 @@ class OptimConfig:
     """How a model is trained. Muon updates the hidden weight matrices, AdamW all the rest."""
 
     epochs: int = 8
-    """Passes over the training pictures."""
+    """Passes over the training images."""
     batch_size: int = 250
-    """Pictures per step."""
+    """Images per step."""
     muon_learning_rate: float = 0.02
     """Peak learning rate of the hidden weight matrices and filters."""
     learning_rate: float = 0.002
     """Peak learning rate of everything else: first layer, biases, norms, positions, head."""
     momentum: float = 0.95
-    """Share of the past in Muon's running mean of gradients."""
+    """Momentum of Muon's running mean of gradients."""
     weight_decay: float = 0.01
     """Decoupled weight decay, per unit of learning rate."""
     warmup_fraction: float = 0.1
-    """Share of the steps in which the learning rate rises from 0; it then falls linearly to 0."""
+    """Fraction of the steps in which the learning rate rises from 0; it then falls linearly to
+    0."""
     label_smoothing: float = 0.1
-    """Share of the target spread over all classes. Validation and test loss do without."""
+    """Fraction of the target spread over all classes. Not used in validation and test loss."""
     flip: bool = True
-    """Mirror half of the training pictures in one epoch, the other half in the next."""
-    shift: int = 2
-    """Move each training picture that is seen whole by up to this many pixels in each direction
-    (reflected edge); squares lie anywhere in theirs."""
-    cutout: int = 0
-    """Side of the square replaced by the mean colour in each training picture, pixels; 0: none."""
-    cutmix: float = 0.0
-    """Share of the training pictures, in all but the last --whole-epochs, that have a rectangle of
-    another picture in them, whose class then counts by its share of the area."""
+    """Mirror half of the training images in one epoch, the other half in the next."""
     crop: int = 32
-    """Side of the square, at a random place in each picture, that all but the last epochs see,
-    pixels; they cost its share of the area. 32: whole pictures. For the ViT in whole patches."""
-    skip: float = 0.0
-    """Share of the training pictures left out of each epoch but the first and the last
-    --whole-epochs: half, drawn at random, of the easiest 2 x this share, by the loss when each was
-    last seen."""
-    whole_epochs: int = 1
-    """Epochs, the last ones, that see all pictures, whole and unmixed, in any case."""
+    """Side of the random crop that all but the last epochs train on, pixels; its cost falls with
+    its area. 32: full images. For the ViT a multiple of the patch size."""
+    full_image_epochs: int = 1
+    """The last epochs, which train on full images, without CutMix."""
+    shift: int = 2
+    """Move each full training image by up to this many pixels in each direction (reflected
+    edge)."""
+    cutout: int = 0
+    """Side of the square replaced by the mean colour in each training image, pixels; 0: none."""
+    cutmix: float = 0.0
+    """Fraction of the training images, in all but the last --full-image-epochs, in which a
+    rectangle is taken from another image; the target is mixed by area."""
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -119,7 +119,7 @@ class OptimConfig:
             ("shift", 0, 16),
             ("cutout", 0, 32),
             ("crop", 8, 32),
-            ("whole_epochs", 1, 10_000),
+            ("full_image_epochs", 1, 10_000),
         ):
             value = getattr(self, name)
             _require(low <= value <= high, f"{_flag(name)} is {value}; use {low} to {high}")
@@ -133,33 +133,19 @@ class OptimConfig:
                 0 <= getattr(self, name) < 1,
                 f"{_flag(name)} is {getattr(self, name)}; use 0 or more, below 1",
             )
-
         _require(0 <= self.cutmix <= 1, f"{_flag('cutmix')} is {self.cutmix}; use 0 to 1")
-        _require(0 <= self.skip < 0.5, f"{_flag('skip')} is {self.skip}; use 0 or more, below 0.5")
 
-    def _sees_whole(self, epoch: int) -> bool:
-        """Whether `epoch`, counted from 0, is of the last ones: all pictures, whole and unmixed."""
-        return epoch >= self.epochs - self.whole_epochs
+    def sees_full_images(self, epoch: int) -> bool:
+        """Whether `epoch`, counted from 0, is one of the last ones: full images, unmixed."""
+        return epoch >= self.epochs - self.full_image_epochs
 
     def side(self, epoch: int) -> int:
-        """Height and width of what `epoch`, counted from 0, sees of each picture, pixels."""
-        return IMAGE_SIDE if self._sees_whole(epoch) else self.crop
+        """Height and width of the images that `epoch`, counted from 0, trains on, pixels."""
+        return IMAGE_SIDE if self.sees_full_images(epoch) else self.crop
 
-    def mixed_fraction(self, epoch: int) -> float:
-        """Of how many pictures `epoch`, counted from 0, shows a rectangle of another one."""
-        return 0.0 if self._sees_whole(epoch) else self.cutmix
-
-    def skipped_fraction(self, epoch: int) -> float:
-        """Share of the pictures that `epoch`, counted from 0, leaves out."""
-        return 0.0 if epoch == 0 or self._sees_whole(epoch) else self.skip
-
-    def effort(self, first: int = 0) -> float:
-        """How many epochs of all pictures, whole, cost about as much as those from `first` on."""
-        costs = (
-            (self.side(epoch) / IMAGE_SIDE) ** 2 * (1 - self.skipped_fraction(epoch))
-            for epoch in range(first, self.epochs)
-        )
-        return sum(costs, 0.0)
+    def cost(self, first: int = 0) -> float:
+        """The cost of the epochs from `first` on, in epochs of full images."""
+        return sum((self.side(i) / IMAGE_SIDE) ** 2 for i in range(first, self.epochs))
 
 
 CNN_OPTIM = OptimConfig(muon_learning_rate=0.1, learning_rate=0.01, momentum=0.7, weight_decay=0.05)
@@ -168,43 +154,35 @@ VIT_OPTIM = OptimConfig(muon_learning_rate=0.01, learning_rate=0.003, momentum=0
 
 @dataclass(frozen=True, kw_only=True)
 class CNNConfig:
-    """The CNN: a whitening layer, then three stages of three 3x3 convolutions each.
-
-    Filters come in mirrored pairs.
-    """
+    """The CNN: a stem, then three residual stages of three 3 x 3 convolutions each."""
 
     widths: tuple[int, int, int] = (64, 256, 256)
-    """Channels of the three stages, even numbers: half of the filters mirror the other half."""
+    """Channels of the three stages."""
     optim: OptimConfig = CNN_OPTIM
 
     def __post_init__(self) -> None:
         _require(
-            all(8 <= width <= 4096 and width % 2 == 0 for width in self.widths),
-            f"--cnn.widths {' '.join(map(str, self.widths))}: use even numbers, 8 to 4096, one for "
-            "each stage",
+            all(4 <= width <= 4096 for width in self.widths),
+            f"--cnn.widths {' '.join(map(str, self.widths))}: use 4 to 4096, one for each stage",
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class ViTConfig:
-    """The Vision Transformer (Dosovitskiy et al. 2021), pre-norm, with a classification token.
-
-    Attention has a learned bias for each offset between patches; heads start near their own patch.
-    Channels and heads come in mirrored pairs.
-    """
+    """The Vision Transformer (Dosovitskiy et al. 2021), pre-norm, with a class token."""
 
     patch_size: int = 4
     """Side of the non-overlapping square patches, pixels; divides 32."""
     width: int = 192
-    """Length of a token; a multiple of 8 and of --vit.heads."""
+    """Length of a token; a multiple of 4 and of --vit.heads."""
     depth: int = 6
     """Encoder blocks."""
-    heads: int = 12
-    """Attention heads in each block, an even number; twelve start on all neighbours of a patch."""
+    heads: int = 3
+    """Attention heads in each block."""
     mlp_ratio: float = 2.0
     """Hidden width of the feed-forward layers, in multiples of --vit.width."""
     positions: Literal["learned", "sincos"] = "learned"
-    """Positional encoding: learned, or fixed sines and cosines of the row and the column."""
+    """Position embedding: learned, or fixed sines and cosines of the row and the column."""
     optim: OptimConfig = VIT_OPTIM
 
     def __post_init__(self) -> None:
@@ -213,34 +191,33 @@ class ViTConfig:
             f"--vit.patch-size {self.patch_size} does not divide the image side {IMAGE_SIDE} into "
             "a usable grid; use 2, 4, 8 or 16",
         )
-        for name, low, high in (("width", 8, 8192), ("depth", 1, 100), ("heads", 2, 256)):
+        for name, low, high in (("width", 8, 8192), ("depth", 1, 100), ("heads", 1, 256)):
             value = getattr(self, name)
             _require(low <= value <= high, f"--vit.{name} {value}: use {low} to {high}")
         _require(
             self.width % self.heads == 0,
             f"--vit.width {self.width} is not a multiple of --vit.heads {self.heads}",
         )
-        _require(self.width % 8 == 0, f"--vit.width {self.width}: use a multiple of 8")
-        _require(self.heads % 2 == 0, f"--vit.heads {self.heads}: use an even number")
+        _require(self.width % 4 == 0, f"--vit.width {self.width}: use a multiple of 4")
         _require(
             self.optim.crop % self.patch_size == 0,
             f"--vit.optim.crop {self.optim.crop} does not hold whole patches of --vit.patch-size "
-            f"{self.patch_size}; use a multiple of that, or 32 for whole pictures",
+            f"{self.patch_size}; use a multiple of that, or 32 for full images",
         )
         _require(
-            0 < self.mlp_ratio <= 16 and self.hidden >= 2,
-            f"--vit.mlp-ratio {self.mlp_ratio}: use at least 2 / --vit.width, at most 16",
+            0 < self.mlp_ratio <= 16 and self.hidden >= 1,
+            f"--vit.mlp-ratio {self.mlp_ratio}: use at least 1 / --vit.width, at most 16",
         )
 
     @property
     def grid(self) -> int:
-        """Patches along one side of the picture."""
+        """Patches along one side of the image."""
         return IMAGE_SIDE // self.patch_size
 
     @property
     def hidden(self) -> int:
-        """Hidden width of the feed-forward layers, an even number."""
-        return int(self.width * self.mlp_ratio) // 2 * 2
+        """Hidden width of the feed-forward layers."""
+        return int(self.width * self.mlp_ratio)
 
 
 ModelConfig = CNNConfig | ViTConfig
@@ -248,20 +225,15 @@ ModelConfig = CNNConfig | ViTConfig
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Where and how the arithmetic runs; not what is learned."""
+    """Device, precision and compilation."""
 
     device: Device = "auto"
     """auto: a GPU if there is one."""
-    precision: Literal["auto", "bf16", "float32"] = "auto"
-    """auto: bf16 on a GPU that has it, and on a CPU where a short probe finds it faster. Weights
-    are float32 in any case."""
-    compile: Literal["auto", "on", "off"] = "auto"
-    """What g++ compiles for training steps on a CPU: the CNN's convolutions, where widths are
-    multiples of 32, and the ViT's linear layers, both at half of the products or fewer; with
-    AVX-512 also what stands between these, and attention (the ViT where --vit.width is 16 times
-    --vit.heads and its hidden width a multiple of 32).
-    On a GPU torch.compile, for the ViT. auto: on CUDA, and on a CPU with AVX2 and g++, where the
-    training is long enough to repay it."""
+    precision: Literal["auto", "bf16", "fp16", "float32"] = "auto"
+    """Of training. auto: bf16 on a GPU that has it and on a CPU where a short probe finds it
+    faster; fp16 on other CUDA GPUs; otherwise float32. Weights are float32 in any case."""
+    compile: bool = False
+    """Run the training step through torch.compile."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -269,15 +241,15 @@ class ExplainConfig:
     """How much is measured about the explanations."""
 
     images: int = 500
-    """Test pictures that the scores are measured on, drawn at random."""
+    """Test images that the scores are measured on, drawn at random."""
     sweep_images: int = 100
-    """Validation pictures that the layer of each model's Grad-CAM is chosen on."""
+    """Validation images that the layer of each model's Grad-CAM is chosen on."""
     random_orders: int = 5
-    """Random removal orders per picture: the zero point of the deletion and insertion scores."""
+    """Random removal orders per image: the zero point of the deletion and insertion scores."""
 
     @property
     def composites(self) -> int:
-        """How many pictures made of two are wanted, of each kind: fewer, as each asks more."""
+        """How many images made of two are wanted, of each kind: fewer, as each asks more."""
         return max(self.images // 4, 50)
 
     def __post_init__(self) -> None:
@@ -303,7 +275,7 @@ class TrackingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """One CNN and one ViT, trained, tested, explained and compared on the same pictures."""
+    """One CNN and one ViT, trained, tested, explained and compared on the same images."""
 
     seed: int = 0
     """Seed of initialisation, order and augmentation of both models."""

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from visavis.config import NUM_CLASSES, CNNConfig, ModelConfig, ViTConfig, from_json, to_json
 from visavis.errors import CheckpointError, ConfigError
-from visavis.models import cnn, vit
 from visavis.models.cnn import CNN
 from visavis.models.vit import ViT
-from visavis.runs import write_bytes
+from visavis.models.whitening import whiten
+from visavis.run_folder import write_bytes
 
 Model = CNN | ViT
 
@@ -30,10 +30,11 @@ def build(config: ModelConfig, classes: int = NUM_CLASSES) -> Model:
 
 
 def fit_input(model: Model, images: Float[Tensor, "n 3 32 32"]) -> None:
-    """Fit the normalisation and start the first layer from a whitening of training pictures."""
+    """Fit the normalisation and start the first layer from a whitening of training images."""
     model.normalize.mean.copy_(images.mean(dim=(0, 2, 3), keepdim=True))
     model.normalize.std.copy_(images.std(dim=(0, 2, 3), keepdim=True))
-    model.whiten(images)
+    first, epsilon = (model.stem, 5e-4) if isinstance(model, CNN) else (model.patch_embedding, 1e-2)
+    whiten(first, model.normalize(images), epsilon=epsilon)
 
 
 def name_of(config: ModelConfig) -> str:
@@ -58,13 +59,6 @@ def config_from_json(values: dict[str, Any]) -> ModelConfig:
         return from_json(kinds[values["kind"]], rest)
     except (ConfigError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"config.json does not describe a model: {error}") from error
-
-
-def parameter_count(config: ModelConfig, classes: int = NUM_CLASSES) -> int:
-    """Learnable parameters, in closed form."""
-    if isinstance(config, CNNConfig):
-        return cnn.parameter_count(config, classes)
-    return vit.parameter_count(config, classes)
 
 
 def save(model: nn.Module, path: Path) -> None:

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class Normalize(nn.Module):
-    """Subtract the training pictures' mean colour and divide by their standard deviation.
+    """Subtract the training images' mean colour and divide by their standard deviation.
 
     Both are buffers, kept with the weights; `models.fit_input` sets them.
     """

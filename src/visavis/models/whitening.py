@@ -1,46 +1,33 @@
-"""First-layer filters whose outputs are uncorrelated: both models start from them."""
+"""Start a first layer from the whitening of the training images' patches."""
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @torch.no_grad()
-def mirrored_whitening_filters(
-    images: Float[Tensor, "n 3 h w"], size: int, *, stride: int, epsilon: float
-) -> Float[Tensor, "directions 3 size size"]:
-    """Directions of the images' patches that are uncorrelated; the second half mirrors the first.
+def whiten(conv: nn.Conv2d, images: Float[Tensor, "n 3 h w"], *, epsilon: float) -> None:
+    """Set filters whose outputs are uncorrelated; the bias becomes zero.
 
-    Neighbouring pixels are so alike that a plain first layer sees little but mean colour. These are
-    principal directions, each scaled to unit variance, of the images and their mirror images
-    together, and those are alike on the left and the right, or opposite. (alike + opposite) /
-    sqrt 2 is as good a direction as either where both have unit variance (as far as epsilon leaves
-    it), and its mirror image is (alike - opposite) / sqrt 2.
+    Neighbouring pixels are so alike that a plain first layer sees little but mean colour. The
+    filters are the principal directions of the patches, each scaled to unit variance: with their
+    negatives where there is room for just that (a GELU follows), otherwise mixed at random.
 
     Args:
-        size: side of the patches, pixels; even.
-        stride: distance between patches, pixels.
-        epsilon: added to each direction's variance, so that noise is not raised with the rest.
+        images: normalised as the layer will see them.
+        epsilon: added to each direction's variance, so that noise is not amplified with the rest.
 
-    Source: Jordan 2024, arXiv 2404.00498, section 3.1, after Page 2018, for free directions.
+    Source: Jordan 2024, arXiv 2404.00498, section 3.1, after Page 2018.
     """
-    left, right = _patches(images, size, stride).chunk(2, dim=3)
-    right = right.flip(3)
-    alike, opposite = (
-        _directions((left + sign * right).flatten(1) / 2**0.5, epsilon).unflatten(1, left.shape[1:])
-        for sign in (1, -1)
-    )
-    first = torch.cat([alike + opposite, (alike - opposite).flip(3)], dim=3) / 2
-    return torch.cat([first, first.flip(3)])
-
-
-def _patches(
-    images: Float[Tensor, "n 3 h w"], size: int, stride: int
-) -> Float[Tensor, "patches 3 size size"]:
-    patches = images.unfold(2, size, stride).unfold(3, size, stride)  # n 3 rows columns size size
-    return patches.permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
-
-
-def _directions(patches: Float[Tensor, "patches k"], epsilon: float) -> Float[Tensor, "k k"]:
+    size, stride = conv.kernel_size[0], conv.stride[0]
+    patches = images.unfold(2, size, stride).unfold(3, size, stride)
+    patches = patches.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(0, 2)  # patches x 3 size^2
     variances, directions = torch.linalg.eigh(patches.T @ patches / len(patches))
-    return (directions / (variances.clamp(min=0) + epsilon).sqrt()).T
+    filters = (directions / (variances.clamp(min=0) + epsilon).sqrt()).T
+    if conv.out_channels == 2 * len(filters):
+        filters = torch.cat([filters, -filters])
+    else:
+        filters = nn.init.orthogonal_(torch.empty(conv.out_channels, len(filters))) @ filters
+    conv.weight.copy_(filters.view_as(conv.weight))
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)

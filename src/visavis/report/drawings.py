@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from visavis import plots
-from visavis.discussion import numbers
-from visavis.plots import Group, Score
+from visavis.report import figures
+from visavis.report.figures import Group, Score
 from visavis.report.material import Material, Model
+from visavis.report.text import numbers
 
 SPLITS = {"train": "Training", "validation": "Validation", "test": "Test"}
 SCORES = {
@@ -25,66 +25,68 @@ def charts(material: Material) -> dict[str, Figure]:
     """The figures that show numbers."""
     comparison, names = material.comparison, material.class_names
     drawn = {
-        f"class_counts_{split}": plots.class_counts(counts, names, SPLITS[split])
+        f"class_counts_{split}": figures.class_counts(counts, names, SPLITS[split])
         for split, counts in comparison["data"]["counts"].items()
     }
     for name, model in material.models.items():
         best = model.training["best_epoch"]
         matrix = np.array(comparison["models"][name]["confusion_matrix"])
-        drawn[f"{name}_loss"] = plots.loss_curve(model.history, best, name)
-        drawn[f"{name}_accuracy"] = plots.accuracy_curve(model.history, best, name)
-        drawn[f"{name}_confusion"] = plots.confusion(matrix, names, name)
+        drawn[f"{name}_loss"] = figures.loss_curve(model.history, best, name)
+        drawn[f"{name}_accuracy"] = figures.accuracy_curve(model.history, best, name)
+        drawn[f"{name}_confusion"] = figures.confusion(matrix, names, name)
         drawn |= _score_charts(model)
         drawn |= _trust_charts(model, comparison["models"][name]["accuracy"]["value"])
-    drawn["wall_clock"] = plots.wall_clock({n: m.history for n, m in material.models.items()})
-    drawn["f1_per_class"] = plots.f1_per_class(
+    drawn["wall_clock"] = figures.wall_clock({n: m.history for n, m in material.models.items()})
+    drawn["f1_per_class"] = figures.f1_per_class(
         {name: comparison["models"][name]["f1_per_class"] for name in material.models}, names
     )
     difference = np.array(comparison["confusion_difference"])
-    drawn["confusion_difference"] = plots.confusion_difference(difference, names)
-    drawn["overlap"] = plots.overlap(comparison["overlap"])
-    drawn["reliability"] = plots.reliability(comparison["calibration"])
-    drawn["likeness"] = plots.likeness(comparison["grid"])
-    drawn["crosstest"] = plots.crosstest(material.crosstest["rankings"])
+    drawn["confusion_difference"] = figures.confusion_difference(difference, names)
+    drawn["overlap"] = figures.overlap(comparison["overlap"])
+    drawn["reliability"] = figures.reliability(comparison["calibration"])
+    drawn["agreement"] = figures.agreement(comparison["grid"])
+    drawn["cross_model"] = figures.cross_model(material.cross_model["rankings"])
     pairs = comparison["similarity"]["pairs"]
     methods = material.vit.explanations["methods"]
     labels = [_row_label(pair["vit_method"], methods[pair["vit_method"]]) for pair in pairs]
-    drawn["similarity"] = plots.similarity(pairs, labels)
+    drawn["similarity"] = figures.similarity(pairs, labels)
     return drawn
 
 
 def galleries(material: Material) -> dict[str, list[Group]]:
-    """The figures that show pictures and their heatmaps."""
+    """The figures that show images and their heatmaps."""
     cnn, vit, names = material.cnn, material.vit, material.class_names
     pair, methods = material.comparison["face_to_face"], vit.explanations["methods"]
     found = pair["most_alike"]
     one = found["row_vit"] if found else 0
     films = {
-        f"{model.name}_film": plots.film(model.film, model.explanations["default_method"], names)
+        f"{model.name}_film": figures.snapshots(
+            model.snapshots, model.explanations["default_method"], names
+        )
         for model in (cnn, vit)
-        if model.film is not None
+        if model.snapshots is not None
     }
     return films | {
-        "class_examples": plots.class_examples(cnn.examples, names),
-        "grad_cam_gallery": plots.grad_cam_gallery(cnn.heatmaps, cnn.gallery, names),
-        "grad_cam_detail": plots.grad_cam_detail(cnn.heatmaps, cnn.gallery, names),
-        "attention_gallery": plots.attention_gallery(vit.heatmaps, vit.gallery, names, methods),
-        "attention_heads": plots.attention_heads(vit.heatmaps, one, names),
-        "face_to_face": plots.face_to_face(cnn.heatmaps, vit.heatmaps, pair, names, methods),
+        "class_examples": figures.class_examples(cnn.examples, names),
+        "grad_cam_gallery": figures.grad_cam_gallery(cnn.heatmaps, cnn.gallery, names),
+        "grad_cam_detail": figures.grad_cam_detail(cnn.heatmaps, cnn.gallery, names),
+        "attention_gallery": figures.attention_gallery(vit.heatmaps, vit.gallery, names, methods),
+        "attention_heads": figures.attention_heads(vit.heatmaps, one, names),
+        "face_to_face": figures.face_to_face(cnn.heatmaps, vit.heatmaps, pair, names, methods),
     }
 
 
 def _row_label(name: str, method: Mapping[str, Any]) -> str:
     """A method's name in a chart, with a star if it is class-agnostic."""
-    return numbers.capital(plots.short_label(name)) + ("" if method["class_specific"] else " *")
+    return numbers.capital(figures.short_label(name)) + ("" if method["class_specific"] else " *")
 
 
 def _trust_charts(model: Model, accuracy: float) -> dict[str, Figure]:
     """A model's layers, what shuffled weights leave of its maps, and accuracy with few cells."""
-    explanations, colour = model.explanations, plots.MODEL_COLOURS[model.name]
+    explanations, colour = model.explanations, figures.MODEL_COLOURS[model.name]
     baselines = explanations["baselines"]
     lines = {model.main["label"]: (model.main["scores"], colour)} | {
-        baselines[name]["label"]: (baselines[name]["scores"], plots.BASELINE_COLOUR)
+        baselines[name]["label"]: (baselines[name]["scores"], figures.BASELINE_COLOUR)
         for name in ("centre", "random")
     }
     rows = {
@@ -95,9 +97,9 @@ def _trust_charts(model: Model, accuracy: float) -> dict[str, Figure]:
         for label, (scores, line) in lines.items()
     }
     return {
-        f"{model.name}_layers": plots.layer_sweep(explanations["layer_sweep"]["rows"], colour),
-        f"{model.name}_cascade": plots.cascade(explanations["methods"], model.name),
-        f"{model.name}_few_cells": plots.few_cells(rows, model.name, accuracy),
+        f"{model.name}_layers": figures.layer_sweep(explanations["layer_sweep"]["rows"], colour),
+        f"{model.name}_cascade": figures.cascade(explanations["methods"], model.name),
+        f"{model.name}_few_cells": figures.few_cells(rows, model.name, accuracy),
     }
 
 
@@ -113,18 +115,18 @@ def _score_charts(model: Model) -> dict[str, Figure]:
             Score(
                 _row_label(name, method),
                 method["scores"][key],
-                plots.MODEL_COLOURS[model.name],
+                figures.MODEL_COLOURS[model.name],
             )
             for name, method in explanations["methods"].items()
             if key != "class_sensitivity" or method["class_specific"]
         ]
         rows += [
-            Score(baseline["label"], baseline["scores"][key], plots.BASELINE_COLOUR)
+            Score(baseline["label"], baseline["scores"][key], figures.BASELINE_COLOUR)
             for baseline in explanations["baselines"].values()
             if key in baseline["scores"]
         ]
         if len([row for row in rows if row.interval]) > 1:
-            drawn[f"{model.name}_{key}"] = plots.scores(
+            drawn[f"{model.name}_{key}"] = figures.scores(
                 rows, title, chance=chance.get(key), share=key.endswith("_share")
             )
     return drawn

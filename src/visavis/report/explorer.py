@@ -1,4 +1,4 @@
-"""The explorer in the report: a few hundred test pictures with both maps, in the file itself."""
+"""The explorer in the report: a few hundred test images with both maps, in the file itself."""
 
 import base64
 import hashlib
@@ -9,20 +9,21 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from visavis import gallery, plots
+from visavis.compare import gallery
+from visavis.compare.pairing import sampled_rows
 from visavis.config import MODEL_NAMES
-from visavis.discussion.numbers import count
-from visavis.heatmaps import sampled_rows
+from visavis.report import figures
 from visavis.report.material import Material
+from visavis.report.text.numbers import count
 
 SHOWN = 300
 SHADES = 64
 
 
 def look_through(material: Material) -> dict[str, Any]:
-    """What the template needs: the pictures by bucket, and the page's script with all it shows.
+    """What the template needs: the images by bucket, and the page's script with all it shows.
 
-    Shown are the sampled pictures on which a model was wrong, in the order of the test set, and
+    Shown are the sampled images on which a model was wrong, in the order of the test set, and
     then those on which both were right, up to SHOWN.
     """
     heatmaps = {name: model.heatmaps for name, model in material.models.items()}
@@ -33,7 +34,7 @@ def look_through(material: Material) -> dict[str, Any]:
     right = np.all([answers[n] == first["labels"] for n in MODEL_NAMES], axis=0)
     chosen = np.sort(np.argsort(right, kind="stable")[:SHOWN])
     rows = {n: rows[n][chosen] for n in MODEL_NAMES}
-    pictures = gallery.rows(
+    images = gallery.rows(
         first["indices"][chosen],
         first["labels"][chosen],
         {n: answers[n][chosen] for n in MODEL_NAMES},
@@ -43,9 +44,9 @@ def look_through(material: Material) -> dict[str, Any]:
     )
     held = {
         "class_names": material.class_names,
-        "colours": plots.heat_colours(SHADES),
+        "colours": figures.heat_colours(SHADES),
         "buckets": gallery.BUCKETS,
-        "pictures": pictures,
+        "images": images,
         "labels": {n: model.main["label"] for n, model in material.models.items()},
         "maps": {
             n: [
@@ -63,17 +64,17 @@ def look_through(material: Material) -> dict[str, Any]:
     script = _script()
     wrong = int((~right[chosen]).sum())
     kinds = f"{count(wrong)} on which at least one model is wrong, "
-    if len(pictures) < len(right):
-        rule = f"{count(len(pictures))} of the {count(len(right))} explained test pictures: {kinds}"
-        rule += f"and {count(len(pictures) - wrong)} on which both are right, the first of each"
+    if len(images) < len(right):
+        rule = f"{count(len(images))} of the {count(len(right))} explained test images: {kinds}"
+        rule += f"and {count(len(images) - wrong)} on which both are right, the first of each"
     else:
-        rule = f"All {count(len(right))} explained test pictures: {kinds}"
-        rule += f"and {count(len(pictures) - wrong)} on which both are right"
+        rule = f"All {count(len(right))} explained test images: {kinds}"
+        rule += f"and {count(len(images) - wrong)} on which both are right"
     return {
         "groups": {
             label: [
                 {"pixels": first["images"][chosen[i]], **row}
-                for i, row in enumerate(pictures)
+                for i, row in enumerate(images)
                 if row["bucket"] == key
             ]
             for key, label in gallery.BUCKETS.items()
@@ -92,8 +93,8 @@ def _held(heatmap: Float[np.ndarray, "8 8"], *, refused: bool) -> list[str] | No
     """A map as 64 bytes in base 64, 0 for its lowest value, and where it is highest."""
     if refused:
         return None
-    levels = np.round(255 * plots.stretched(heatmap)).astype(np.uint8)
-    return [base64.b64encode(levels.tobytes()).decode(), plots.where(heatmap)]
+    levels = np.round(255 * figures.stretched(heatmap)).astype(np.uint8)
+    return [base64.b64encode(levels.tobytes()).decode(), figures.where(heatmap)]
 
 
 def _script() -> str:
@@ -104,4 +105,4 @@ def _script() -> str:
 
 
 def _static(name: str) -> str:
-    return (resources.files("visavis") / "static" / name).read_text(encoding="utf-8")
+    return (resources.files("visavis.report") / "static" / name).read_text(encoding="utf-8")

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from visavis import runs
+from visavis import run_folder
+from visavis.compare.pairing import checksums
 from visavis.errors import CheckpointError
-from visavis.heatmaps import checksums
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Model:
     explanations: dict[str, Any]
     heatmaps: dict[str, np.ndarray]
     examples: UInt8[np.ndarray, "classes 32 32 3"]
-    film: dict[str, np.ndarray] | None
+    snapshots: dict[str, np.ndarray] | None
     """None for a training that was begun before there were films."""
 
     @classmethod
@@ -34,16 +34,18 @@ class Model:
         """Read a model's run folder."""
         return cls(
             name=folder.name,
-            config=runs.read_json(folder / runs.CONFIG),
-            provenance=runs.read_json(folder / runs.PROVENANCE),
-            data=runs.read_json(folder / runs.DATA),
-            history=runs.read_history(folder),
-            training=runs.read_json(folder / runs.TRAINING),
-            evaluation=runs.read_json(folder / runs.EVALUATION),
-            explanations=runs.read_json(folder / runs.EXPLANATIONS),
-            heatmaps=runs.read_arrays(folder / runs.HEATMAPS),
-            examples=runs.read_arrays(folder / runs.SPLIT)["examples"],
-            film=runs.read_arrays(film) if (film := folder / runs.FILM).exists() else None,
+            config=run_folder.read_json(folder / run_folder.CONFIG),
+            provenance=run_folder.read_json(folder / run_folder.PROVENANCE),
+            data=run_folder.read_json(folder / run_folder.DATA),
+            history=run_folder.read_history(folder),
+            training=run_folder.read_json(folder / run_folder.TRAINING),
+            evaluation=run_folder.read_json(folder / run_folder.EVALUATION),
+            explanations=run_folder.read_json(folder / run_folder.EXPLANATIONS),
+            heatmaps=run_folder.read_arrays(folder / run_folder.HEATMAPS),
+            examples=run_folder.read_arrays(folder / run_folder.SPLIT)["examples"],
+            snapshots=run_folder.read_arrays(snapshots)
+            if (snapshots := folder / run_folder.SNAPSHOTS).exists()
+            else None,
         )
 
     @property
@@ -53,7 +55,7 @@ class Model:
 
     @property
     def gallery(self) -> dict[str, Any]:
-        """Rows of `heatmaps` that are shown as pictures."""
+        """Rows of `heatmaps` that are shown as images."""
         return self.explanations["gallery"]
 
 
@@ -66,7 +68,7 @@ class Material:
     cnn: Model
     vit: Model
     comparison: dict[str, Any]
-    crosstest: dict[str, Any]
+    cross_model: dict[str, Any]
 
     @classmethod
     def read(cls, experiment: Path) -> "Material":
@@ -75,17 +77,18 @@ class Material:
         Raises:
             CheckpointError: a file is missing, or a model was explained anew since the comparison.
         """
-        path = experiment / runs.EXPERIMENT
-        comparison = runs.read_json(experiment / runs.COMPARISON)
-        if not (experiment / runs.CROSSTEST).exists():
+        path = experiment / run_folder.EXPERIMENT
+        comparison = run_folder.read_json(experiment / run_folder.COMPARISON)
+        if not (experiment / run_folder.CROSS_MODEL).exists():
             raise CheckpointError(
-                f"{experiment / runs.CROSSTEST} is missing; first: visavis crosstest {experiment}"
+                f"{experiment / run_folder.CROSS_MODEL} is missing; first: visavis cross-model "
+                f"{experiment}"
             )
-        crosstest = runs.read_json(experiment / runs.CROSSTEST)
+        cross_model = run_folder.read_json(experiment / run_folder.CROSS_MODEL)
         found = checksums(experiment)
         for file, verb, made_of in (
-            (runs.CROSSTEST, "crosstest", crosstest["heatmaps_sha256"]),
-            (runs.COMPARISON, "compare", comparison["heatmaps_sha256"]),
+            (run_folder.CROSS_MODEL, "cross_model", cross_model["heatmaps_sha256"]),
+            (run_folder.COMPARISON, "compare", comparison["heatmaps_sha256"]),
         ):
             if stale := [name for name in found if made_of.get(name) != found[name]]:
                 raise CheckpointError(
@@ -93,11 +96,11 @@ class Material:
                     f"visavis {verb} {experiment}"
                 )
         return cls(
-            experiment=runs.read_json(path) if path.exists() else None,
+            experiment=run_folder.read_json(path) if path.exists() else None,
             cnn=Model.read(experiment / "cnn"),
             vit=Model.read(experiment / "vit"),
             comparison=comparison,
-            crosstest=crosstest,
+            cross_model=cross_model,
         )
 
     @property

@@ -1,4 +1,4 @@
-"""Stage: a web page on which both models can be asked about any picture.
+"""Stage: a web page on which both models can be asked about any image.
 
 Reads an experiment folder and writes nothing. What is uploaded stays in memory and in no log.
 """

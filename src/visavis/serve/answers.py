@@ -1,4 +1,4 @@
-"""What the trained models say of one picture, as JSON types.
+"""What the trained models say of one image, as JSON types.
 
 A model is asked by one thread at a time: explaining hangs hooks on it and takes gradients.
 """
@@ -11,15 +11,17 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from visavis import plots, runs, saliency
+from visavis import attribution, run_folder
 from visavis.config import GRID, IMAGE_SIDE, MODEL_NAMES
-from visavis.discussion import trust
-from visavis.loader import to_images
+from visavis.data.batches import to_images
+from visavis.data.images import data_address
+from visavis.metrics import localization
 from visavis.models.vit import Block, ViT
-from visavis.pictures import data_address
-from visavis.saliency import layers, placement
+from visavis.report import figures
+from visavis.report.text import trust
 from visavis.serve.asked import Refusal, Wanted
-from visavis.trained import Trained, load
+from visavis.stages.explain import layers
+from visavis.stages.trained import Trained, load
 
 GUESSES = 3
 CELL = IMAGE_SIDE // GRID
@@ -43,7 +45,7 @@ class Models:
         """
         for name in MODEL_NAMES:
             folder = self.experiment / name
-            if name not in self._loaded and (folder / runs.TRAINING).exists():
+            if name not in self._loaded and (folder / run_folder.TRAINING).exists():
                 self._loaded[name] = load(folder)
         if not self._loaded:
             raise Refusal(409, "no model is trained here yet")
@@ -52,9 +54,11 @@ class Models:
     def facts(self) -> dict[str, Any]:
         """What the experiment is: data, classes, and of each model its methods and their checks."""
         models = self.trained()
-        data, *others = (runs.read_json(self.experiment / name / runs.DATA) for name in models)
+        data, *others = (
+            run_folder.read_json(self.experiment / name / run_folder.DATA) for name in models
+        )
         if any(other["fingerprint"] != data["fingerprint"] for other in others):
-            raise Refusal(409, "the two models were trained on different pictures")
+            raise Refusal(409, "the two models were trained on different images")
         mean = next(iter(models.values())).model.normalize.mean.flatten()
         return {
             "experiment": self.experiment.resolve().name,
@@ -62,31 +66,31 @@ class Models:
             "data": {"description": data["description"], "notice": data["notice"]},
             "grid": GRID,
             "hidden_colour": [round(255 * value) for value in mean.tolist()],
-            "colours": plots.heat_colours(SHADES),
+            "colours": figures.heat_colours(SHADES),
             "models": {name: self._model_facts(model) for name, model in models.items()},
         }
 
     def _model_facts(self, trained: Trained) -> dict[str, Any]:
         folder = self.experiment / trained.name
-        training = runs.read_json(folder / runs.TRAINING)
-        tested = (folder / runs.EVALUATION).exists()
-        explained = (folder / runs.EXPLANATIONS).exists()
-        found = runs.read_json(folder / runs.EXPLANATIONS) if explained else None
-        path = self.experiment / runs.CROSSTEST
+        training = run_folder.read_json(folder / run_folder.TRAINING)
+        tested = (folder / run_folder.EVALUATION).exists()
+        explained = (folder / run_folder.EXPLANATIONS).exists()
+        found = run_folder.read_json(folder / run_folder.EXPLANATIONS) if explained else None
+        path = self.experiment / run_folder.CROSS_MODEL
         card = {}
         if found and path.exists():
-            card = trust.scorecard(found, runs.read_json(path))
+            card = trust.scorecard(found, run_folder.read_json(path))
         return {
             "parameters": training["parameters"],
-            "test_accuracy": runs.read_json(folder / runs.EVALUATION)["accuracy"]
+            "test_accuracy": run_folder.read_json(folder / run_folder.EVALUATION)["accuracy"]
             if tested
             else None,
-            "default_method": saliency.DEFAULT_METHOD[trained.name],
+            "default_method": attribution.DEFAULT_METHOD[trained.name],
             "methods": {
                 name: {
-                    "label": saliency.METHODS[name].label,
-                    "class_specific": saliency.METHODS[name].class_specific,
-                    "signed": saliency.METHODS[name].signed,
+                    "label": attribution.METHODS[name].label,
+                    "class_specific": attribution.METHODS[name].class_specific,
+                    "signed": attribution.METHODS[name].signed,
                     **_places(trained, name),
                     "deletion": found["methods"][name]["scores"]["deletion"] if found else None,
                     "n": found["n"] if found else 0,
@@ -95,12 +99,12 @@ class Models:
                         for check, (outcome, value) in card.get(name, {}).items()
                     ],
                 }
-                for name in saliency.methods_for(trained.model)
+                for name in attribution.methods_for(trained.model)
             },
         }
 
     def predict(self, pixels: UInt8[np.ndarray, "32 32 3"], hidden: list[int]) -> dict[str, Any]:
-        """As `visavis predict --json`, and the picture that the models saw."""
+        """As `visavis predict --json`, and the image that the models saw."""
         answers = {}
         for name, trained in self.trained().items():
             probabilities = _probabilities(trained, _image(trained, pixels, hidden))
@@ -132,7 +136,7 @@ class Models:
 def _places(trained: Trained, method: str) -> dict[str, Any]:
     """The layers and heads that a method can be asked for, with the default ones."""
     if method == "grad_cam":
-        default = trained.layer or saliency.default_layer(trained.model)
+        default = trained.layer or attribution.default_layer(trained.model)
         return {"layers": layers.candidates(trained.model), "layer": default, "heads": 0}
     if method == "attention":
         assert isinstance(trained.model, ViT)
@@ -145,8 +149,8 @@ def _places(trained: Trained, method: str) -> dict[str, Any]:
 def _explained(
     trained: Trained, pixels: UInt8[np.ndarray, "32 32 3"], hidden: list[int], wanted: Wanted
 ) -> dict[str, Any]:
-    methods = {m: saliency.METHODS[m] for m in saliency.methods_for(trained.model)}
-    method = wanted.method or saliency.DEFAULT_METHOD[trained.name]
+    methods = {m: attribution.METHODS[m] for m in attribution.methods_for(trained.model)}
+    method = wanted.method or attribution.DEFAULT_METHOD[trained.name]
     facts = _one_of(method, methods, "method")
     images = _image(trained, pixels, hidden)
     probabilities = _probabilities(trained, images)
@@ -162,14 +166,16 @@ def _explained(
         raise Refusal(422, f"head {wanted.head}: {method} has {places['heads'] or 'no'} heads here")
     if method == "attention":
         assert isinstance(trained.model, ViT)
-        heads = saliency.class_attention(saliency.attention_weights(trained.model, images))
+        heads = attribution.class_attention(attribution.attention_weights(trained.model, images))
         of_layer = heads[int(layer) - 1]
         found = of_layer.mean(dim=1) if wanted.head is None else of_layer[:, wanted.head - 1]
     else:
         asked = layer if method == "grad_cam" else None
-        found = saliency.explain(trained.model, images, torch.tensor([label]), method, layer=asked)
+        found = attribution.explain(
+            trained.model, images, torch.tensor([label]), method, layer=asked
+        )
     heatmap = found[0].float().cpu().numpy()
-    (reason,) = placement.refusals(heatmap[None])
+    (reason,) = localization.refusals(heatmap[None])
     return {
         "method": method,
         "label": facts.label,
@@ -180,7 +186,7 @@ def _explained(
         "head": wanted.head,
         "map": None if reason else [[float(value) for value in row] for row in heatmap],
         "no_evidence_because": reason,
-        "highest": None if reason else plots.where(heatmap),
+        "highest": None if reason else figures.where(heatmap),
     }
 
 
@@ -193,7 +199,7 @@ def _one_of(name: str, known: dict[str, Any], what: str) -> Any:
 def _image(
     trained: Trained, pixels: UInt8[np.ndarray, "32 32 3"], hidden: list[int]
 ) -> Float[Tensor, "1 3 32 32"]:
-    """The picture with the hidden cells in the training pictures' mean colour."""
+    """The image with the hidden cells in the training images' mean colour."""
     image = to_images(pixels[None])
     for cell in hidden:
         row, column = (CELL * place for place in divmod(cell, GRID))

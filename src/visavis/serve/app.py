@@ -20,20 +20,20 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from visavis.compare.gallery import BUCKETS
 from visavis.config import IMAGE_SIDE
+from visavis.data.images import png
 from visavis.errors import VisavisError
-from visavis.gallery import BUCKETS
-from visavis.pictures import png
 from visavis.serve import asked
 from visavis.serve.asked import Refusal, Wanted
 from visavis.serve.guard import Guard
 
 if TYPE_CHECKING:
     from visavis.serve.answers import Models
-    from visavis.serve.pictures import TestPictures
+    from visavis.serve.test_images import TestImages
 
 PLACES = 16
-"""Requests with a picture at a time, being received or waiting for the models. So uploads hold at
+"""Requests with a image at a time, being received or waiting for the models. So uploads hold at
 most PLACES times `asked.MAX_BYTES` of memory; who comes when all are taken is to come again."""
 MOST_ROWS = 10_000
 
@@ -56,14 +56,14 @@ ENDPOINTS = [
         "method": "POST",
         "path": "/api/predict",
         "what": "the three most probable classes by each model, and the 32 x 32 pixels it saw",
-        "body": "a picture file",
+        "body": "a image file",
         "query": {"hidden": "cells to hide, 0 to 63 by rows, such as 0,1,8"},
     },
     {
         "method": "POST",
         "path": "/api/explain",
         "what": "raw heatmaps, higher meaning more evidence, and where they are highest",
-        "body": "a picture file",
+        "body": "a image file",
         "query": {
             "model": "cnn or vit; both unless given",
             "method": "one of the model's methods in /api/run; its default unless given",
@@ -75,8 +75,8 @@ ENDPOINTS = [
     },
     {
         "method": "GET",
-        "path": "/api/pictures",
-        "what": "the test pictures with both models' answers",
+        "path": "/api/images",
+        "what": "the test images with both models' answers",
         "query": {
             "bucket": "one of " + ", ".join(BUCKETS),
             "true": "a class",
@@ -86,7 +86,7 @@ ENDPOINTS = [
             "limit": f"rows, at most {MOST_ROWS}; 100 unless given",
         },
     },
-    {"method": "GET", "path": "/api/pictures/{index}.png", "what": "a test picture, 32 x 32"},
+    {"method": "GET", "path": "/api/images/{index}.png", "what": "a test image, 32 x 32"},
 ]
 
 T = TypeVar("T")
@@ -95,14 +95,14 @@ log = logging.getLogger(__name__)
 
 
 class Server:
-    """What the requests share: the models, the test pictures, and the thread that uses them."""
+    """What the requests share: the models, the test images, and the thread that uses them."""
 
     def __init__(self, experiment: Path) -> None:
         self._experiment = experiment
         # One thread: hooks and gradients of two requests must not meet on one model.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="models")
-        # Reading all pictures takes a while, in which the models can already answer.
-        self._reader = ThreadPoolExecutor(1, thread_name_prefix="test pictures")
+        # Reading all images takes a while, in which the models can already answer.
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="test images")
         self._taken = 0
 
     async def do(self, work: Callable[["Models"], T]) -> T:
@@ -113,32 +113,32 @@ class Server:
 
     @functools.cached_property
     def _models(self) -> "Models":
-        from visavis.serve.answers import Models  # torch: the pages are there before it is
+        from visavis.serve.answers import Models
 
         return Models(self._experiment)
 
     @contextlib.contextmanager
     def place(self) -> Iterator[None]:
-        """One of the places for a request with a picture.
+        """One of the places for a request with a image.
 
         Raises:
             Refusal: all are taken.
         """
         if self._taken >= PLACES:
-            raise Refusal(503, "too many pictures at once; try again in a second")
+            raise Refusal(503, "too many images at once; try again in a second")
         self._taken += 1
         try:
             yield
         finally:
             self._taken -= 1
 
-    async def tests(self) -> "TestPictures":
-        """The test pictures, read once."""
+    async def tests(self) -> "TestImages":
+        """The test images, read once."""
         return await asyncio.get_running_loop().run_in_executor(self._reader, lambda: self._tests)
 
     @functools.cached_property
-    def _tests(self) -> "TestPictures":
-        from visavis.serve.pictures import read
+    def _tests(self) -> "TestImages":
+        from visavis.serve.test_images import read
 
         return read(self._experiment)
 
@@ -186,7 +186,7 @@ def create_app(experiment: Path, *, token: str | None = None) -> Starlette:
         with server.place():
             content = await asked.body(request)
             return JSONResponse(
-                await server.do(lambda models: models.predict(asked.picture(content), hidden))
+                await server.do(lambda models: models.predict(asked.image(content), hidden))
             )
 
     async def explain(request: Request) -> Response:
@@ -195,12 +195,10 @@ def create_app(experiment: Path, *, token: str | None = None) -> Starlette:
         with server.place():
             content = await asked.body(request)
             return JSONResponse(
-                await server.do(
-                    lambda models: models.explain(asked.picture(content), hidden, wanted)
-                )
+                await server.do(lambda models: models.explain(asked.image(content), hidden, wanted))
             )
 
-    async def pictures(request: Request) -> Response:
+    async def images(request: Request) -> Response:
         asked.known(request, "bucket", "true", "cnn", "vit", "offset", "limit")
         offset = asked.number(request, "offset", 0, low=0, high=10**9)
         limit = asked.number(request, "limit", 100, low=1, high=MOST_ROWS)
@@ -217,17 +215,17 @@ def create_app(experiment: Path, *, token: str | None = None) -> Starlette:
                 "total": len(rows),
                 "buckets": BUCKETS,
                 "notice": found.notice,
-                "pictures": rows[offset : offset + limit],
+                "images": rows[offset : offset + limit],
             }
         )
 
-    async def picture(request: Request) -> Response:
+    async def image(request: Request) -> Response:
         found = await server.tests()
         index = request.path_params["index"]
         pixels = found.pixels.get(int(index)) if index.isdecimal() and len(index) < 10 else None
         if pixels is None:
-            raise Refusal(404, "there is no such test picture")
-        # Not to be kept: the same address has other pictures when another experiment is served.
+            raise Refusal(404, "there is no such test image")
+        # Not to be kept: the same address has other images when another experiment is served.
         return Response(png(pixels), media_type="image/png")
 
     return Starlette(
@@ -237,8 +235,8 @@ def create_app(experiment: Path, *, token: str | None = None) -> Starlette:
             Route("/api/run", run),
             Route("/api/predict", predict, methods=["POST"]),
             Route("/api/explain", explain, methods=["POST"]),
-            Route("/api/pictures", pictures),
-            Route("/api/pictures/{index}.png", picture),
+            Route("/api/images", images),
+            Route("/api/images/{index}.png", image),
             *_files(),
         ],
         middleware=[
@@ -252,8 +250,11 @@ def create_app(experiment: Path, *, token: str | None = None) -> Starlette:
 
 def _files() -> list[Route]:
     """The pages and what they load, read once: no address is ever made into a path."""
-    folder = resources.files("visavis") / "static"
-    content = {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
+    folders = [
+        resources.files(package) / "static" for package in ("visavis.report", "visavis.serve")
+    ]
+    files = [file for folder in folders for file in folder.iterdir() if file.is_file()]
+    content = {file.name: file.read_bytes() for file in files}
     explorer = content.pop("explorer.html")  # the report has it too
     content["explore.html"] = content["explore.html"].replace(b"<!-- explorer -->", explorer)
 
@@ -265,8 +266,8 @@ def _files() -> list[Route]:
 
         return Route(path, answer)
 
-    files = [route(f"/static/{name}", name) for name in content if not name.endswith(".html")]
-    return [*(route(path, name) for path, name in PAGES.items()), *files]
+    loaded = [route(f"/static/{name}", name) for name in content if not name.endswith(".html")]
+    return [*(route(path, name) for path, name in PAGES.items()), *loaded]
 
 
 async def _fault(_: Request, error: Exception) -> Response:

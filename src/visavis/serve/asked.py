@@ -8,11 +8,11 @@ from jaxtyping import UInt8
 from starlette.requests import ClientDisconnect, Request
 
 from visavis.config import GRID
+from visavis.data.images import read_image
 from visavis.errors import DataError
-from visavis.pictures import read_picture
 
 MAX_BYTES = 20_000_000
-"""Of an uploaded picture."""
+"""Of an uploaded image."""
 RECEIVE_SECONDS = 15
 
 
@@ -43,12 +43,12 @@ async def body(request: Request) -> bytes:
     """The uploaded file, never more than MAX_BYTES of it, in memory alone.
 
     Raises:
-        Refusal: too large, too slow, empty, or not sent as a picture.
+        Refusal: too large, too slow, empty, or not sent as a image.
     """
     media = request.headers.get("content-type", "application/octet-stream").partition(";")[0]
     if not (media.startswith("image/") or media == "application/octet-stream"):
-        raise Refusal(415, "send the picture file itself, with Content-Type: image/png or the like")
-    too_large = Refusal(413, f"a picture file may have up to {MAX_BYTES // 10**6} MB")
+        raise Refusal(415, "send the image file itself, with Content-Type: image/png or the like")
+    too_large = Refusal(413, f"a image file may have up to {MAX_BYTES // 10**6} MB")
     length = request.headers.get("content-length", "0")
     if length.isdigit() and int(length) > MAX_BYTES:
         raise too_large
@@ -60,18 +60,18 @@ async def body(request: Request) -> bytes:
                 if len(content) > MAX_BYTES:
                     raise too_large
     except TimeoutError:
-        raise Refusal(408, f"the picture did not come within {RECEIVE_SECONDS} seconds") from None
+        raise Refusal(408, f"the image did not come within {RECEIVE_SECONDS} seconds") from None
     except ClientDisconnect:
-        raise Refusal(400, "the picture was cut off") from None
+        raise Refusal(400, "the image was cut off") from None
     if not content:
-        raise Refusal(422, "no picture was sent")
+        raise Refusal(422, "no image was sent")
     return bytes(content)
 
 
-def picture(content: bytes) -> UInt8[np.ndarray, "32 32 3"]:
-    """The pixels of an uploaded file; Refusal if it is no picture."""
+def image(content: bytes) -> UInt8[np.ndarray, "32 32 3"]:
+    """The pixels of an uploaded file; Refusal if it is no image."""
     try:
-        return read_picture(content)
+        return read_image(content)
     except DataError as error:
         raise Refusal(422, str(error)) from None
 

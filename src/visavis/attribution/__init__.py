@@ -1,0 +1,24 @@
+"""Explain a model's answer by a heatmap over the image. Knows no run, config file or Trainer."""
+
+from visavis.attribution.attention import attention_weights, class_attention
+from visavis.attribution.grad_cam import default_layer
+from visavis.attribution.methods import (
+    DEFAULT_METHOD,
+    METHODS,
+    Method,
+    explain,
+    kind_of,
+    methods_for,
+)
+
+__all__ = [
+    "DEFAULT_METHOD",
+    "METHODS",
+    "Method",
+    "attention_weights",
+    "class_attention",
+    "default_layer",
+    "explain",
+    "kind_of",
+    "methods_for",
+]

@@ -1,0 +1,44 @@
+"""What a method must do on a model before any of its maps is believed."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from visavis.attribution import methods
+from visavis.models.cnn import CNN
+from visavis.models.vit import ViT
+
+TOLERANCE = 5e-3
+"""Of a map's largest absolute value: more than float32 arithmetic in another order changes, also in
+the small differences of large logits that occlusion takes."""
+
+
+def fault(
+    model: CNN | ViT,
+    images: Float[Tensor, "n 3 32 32"],
+    classes: Int[Tensor, " n"],
+    method: str,
+    *,
+    layer: str | None = None,
+) -> str | None:
+    """Why the method cannot be believed on this model, or None.
+
+    Its maps of `images` must be the same when they are made again, and when each image is
+    explained alone: a map that mixes images of a batch explains none of them.
+    """
+
+    def maps(of: slice) -> Float[Tensor, "k g g"]:
+        return methods.explain(model, images[of], classes[of], method, layer=layer)
+
+    together = maps(slice(None))
+    if _differ(together, maps(slice(None))):
+        return "not the same when made again"
+    alone = torch.cat([maps(slice(i, i + 1)) for i in range(len(images))])
+    return "not the same in another batch" if _differ(together, alone) else None
+
+
+def _differ(a: Float[Tensor, "n g g"], b: Float[Tensor, "n g g"]) -> bool:
+    """A map that is not finite is left aside: it is refused by itself."""
+    allowed = TOLERANCE * a.abs().amax(dim=(1, 2)) + 1e-12
+    apart = (a - b).abs().amax(dim=(1, 2)) > allowed
+    return bool((apart & torch.isfinite(a).all(dim=2).all(dim=1)).any())

@@ -1,0 +1,64 @@
+"""Test images as rows for looking through: who said what, how sure, how alike the maps are."""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from visavis.compare.pairing import Arrays, common_rows
+from visavis.config import MODEL_NAMES
+from visavis.metrics.agreement import rank_agreement
+from visavis.metrics.classification import buckets
+
+BUCKETS = {
+    "both_right": "both right",
+    "only_cnn": "only the CNN right",
+    "only_vit": "only the ViT right",
+    "both_wrong_same": "both wrong, the same way",
+    "both_wrong_apart": "both wrong, differently",
+}
+"""Every test image is in one of them."""
+
+
+def rows(
+    indices: Int[np.ndarray, " n"],
+    labels: Int[np.ndarray, " n"],
+    answers: dict[str, Int[np.ndarray, " n"]],
+    confidence: dict[str, Float[np.ndarray, " n"]],
+    class_names: list[str],
+    similarity: dict[int, float],
+) -> list[dict[str, Any]]:
+    """One row for each image: `index`, `true`, both models' answers and confidence, and more.
+
+    Args:
+        similarity: by index, of the images for which it is known.
+    """
+    bucket_of = np.empty(len(labels), dtype=object)
+    for key, inside in buckets(labels, *(answers[name] for name in MODEL_NAMES)).items():
+        bucket_of[inside] = key
+    return [
+        {
+            "index": int(index),
+            "true": class_names[labels[i]],
+            **{name: class_names[answers[name][i]] for name in MODEL_NAMES},
+            **{f"{n}_confidence": round(float(confidence[n][i]), 4) for n in MODEL_NAMES},
+            "bucket": bucket_of[i],
+            "similarity": similarity.get(int(index)),
+        }
+        for i, index in enumerate(indices)
+    ]
+
+
+def similarity(heatmaps: dict[str, Arrays], methods: dict[str, str]) -> dict[int, float]:
+    """Rank correlation of both models' maps, of sampled images that both put in the same class.
+
+    Args:
+        methods: whose maps, for each model.
+    """
+    both = dict(zip(MODEL_NAMES, common_rows(*(heatmaps[n] for n in MODEL_NAMES)), strict=True))
+    maps = {n: heatmaps[n][f"map_{methods[n]}"][both[n]] for n in MODEL_NAMES}
+    found = rank_agreement(maps["cnn"], maps["vit"])
+    refused = [heatmaps[n][f"refused_{methods[n]}"][both[n]] for n in MODEL_NAMES]
+    known = np.isfinite(found) & ~np.any(refused, axis=0)
+    indices = heatmaps["cnn"]["indices"][both["cnn"]]
+    return {int(i): round(float(v), 3) for i, v in zip(indices[known], found[known], strict=True)}

@@ -1,0 +1,180 @@
+"""Images resident on the device: shuffled, batched and augmented there, without worker processes.
+
+Augmentation is a few tensor operations on a whole batch. All random numbers of an epoch are drawn
+on the CPU, so that they are the same on every device, and copied to it once: no step waits for it.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64, UInt8
+from torch import Tensor
+
+from visavis.config import IMAGE_SIDE, OptimConfig
+
+Batch = tuple[Float[Tensor, "n 3 h w"], Int64[Tensor, " n"]]
+"""Images in [0, 1] and their labels."""
+
+MixedBatch = tuple[Float[Tensor, "n 3 h w"], Int64[Tensor, " n"], Float[Tensor, " n"]]
+"""Images, labels, and the fraction of each image that was taken from the one before it."""
+
+
+def to_images(pixels: UInt8[np.ndarray, "n h w 3"]) -> Float[Tensor, "n 3 h w"]:
+    """uint8 pixels as images in [0, 1]."""
+    return to_tensor(pixels).float() / 255
+
+
+def to_tensor(pixels: UInt8[np.ndarray, "n h w 3"]) -> UInt8[Tensor, "n 3 h w"]:
+    """uint8 pixels with the channels first."""
+    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).contiguous()
+
+
+class Draws(NamedTuple):
+    """The random numbers of an epoch or of a batch, one of each kind for each image."""
+
+    image: Int64[Tensor, " n"]
+    """Which training image."""
+    mirror: Int64[Tensor, " n"]
+    """1 if it is mirrored, where the config asks for that."""
+    row: Int64[Tensor, " n"]
+    """Where the crop begins, or how far a full image is shifted, pixels."""
+    column: Int64[Tensor, " n"]
+    cutout_row: Int64[Tensor, " n"]
+    """The centre of the cutout, pixels."""
+    cutout_column: Int64[Tensor, " n"]
+
+
+class TrainingBatches:
+    """One epoch of shuffled, augmented batches of one size; a last, smaller one is dropped.
+
+    The order and every random choice follow from the seed and the epoch alone, so that a resumed
+    training continues exactly as it would have without the interruption.
+    """
+
+    def __init__(
+        self,
+        pixels: UInt8[Tensor, "n 3 32 32"],
+        labels: Int64[Tensor, " n"],
+        config: OptimConfig,
+        *,
+        seed: int,
+        epoch: int,
+    ) -> None:
+        self.pixels, self.labels, self.config = pixels, labels, config
+        self.seed, self.epoch = seed, epoch
+        self.side = config.side(epoch)
+        self.batch_size = min(config.batch_size, len(labels))
+        self.cutmix = 0.0 if config.sees_full_images(epoch) else config.cutmix
+
+    def __len__(self) -> int:
+        return len(self.labels) // self.batch_size
+
+    def __iter__(self) -> Iterator[MixedBatch]:
+        generator = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
+        device = self.pixels.device
+        draws = self._draws(generator).to(device).split(self.batch_size, dim=1)
+        mixes = torch.rand(4, len(self.labels), generator=generator).to(device)
+        for step in range(len(self)):
+            draw = Draws(*draws[step])
+            images = augment(self.pixels[draw.image], draw, self.config, side=self.side) / 255
+            labels = self.labels[draw.image]
+            mixed = torch.zeros(len(labels), device=device)
+            if self.cutmix:
+                mix = mixes[:, step * self.batch_size :][:, : self.batch_size]
+                images, mixed = cutmix(images, self.cutmix, mix)
+            yield images, labels, mixed
+
+    def _draws(self, generator: torch.Generator) -> Int64[Tensor, "kinds n"]:
+        """A row for each field of `Draws`."""
+        n = len(self.labels)
+        full = self.side == IMAGE_SIDE
+        shift = self.config.shift
+        low, high = (-shift, shift) if full else (0, IMAGE_SIDE - self.side)
+        index = torch.randperm(n, generator=generator)
+        # Each image alternates between itself and its mirror image, which shows more in few epochs
+        # than chance does (alternating flip, Jordan 2024, arXiv 2404.00498, section 3.6).
+        first = torch.randint(0, 2, (n,), generator=torch.Generator().manual_seed(self.seed))
+        mirror = (first == self.epoch % 2)[index].long()
+        places = torch.randint(low, high + 1, (2, n), generator=generator)
+        cutouts = torch.randint(0, self.side, (2, n), generator=generator)
+        return torch.cat([torch.stack([index, mirror]), places, cutouts])
+
+
+class EvaluationBatches:
+    """All images in order, each once; the last batch may be smaller."""
+
+    def __init__(
+        self,
+        pixels: UInt8[Tensor, "n 3 32 32"],
+        labels: Int64[Tensor, " n"],
+        batch_size: int = 500,
+    ) -> None:
+        self.pixels, self.labels, self.batch_size = pixels, labels, batch_size
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.labels) / self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for start in range(0, len(self.labels), self.batch_size):
+            batch = slice(start, start + self.batch_size)
+            yield self.pixels[batch].float() / 255, self.labels[batch]
+
+
+def augment(
+    pixels: UInt8[Tensor, "n 3 32 32"], draws: Draws, config: OptimConfig, *, side: int = IMAGE_SIDE
+) -> Float[Tensor, "n 3 side side"]:
+    """Mirror, crop or shift, and cut out, each image by its own draws.
+
+    Args:
+        side: of what is left of each image, pixels.
+
+    Returns:
+        Pixel values, 0 to 255.
+    """
+    n = len(pixels)
+    span = torch.arange(side, device=pixels.device)
+    rows, columns = (_reflect(span + start[:, None]) for start in (draws.row, draws.column))
+    if config.flip:
+        columns = torch.where(draws.mirror[:, None] == 1, IMAGE_SIDE - 1 - columns, columns)
+    flat = (rows[:, :, None] * IMAGE_SIDE + columns[:, None, :]).view(n, 1, side * side)
+    images = pixels.flatten(2).gather(2, flat.expand(-1, 3, -1)).view(n, 3, side, side).float()
+    if config.cutout:
+        # Twice the distance from the centre, so that an even side has a centre too.
+        distances = (2 * (span - centre[:, None]) for centre in draws[4:])
+        down, right = ((-config.cutout <= d) & (d < config.cutout) for d in distances)
+        inside = (down[:, :, None] & right[:, None, :])[:, None]
+        images = torch.where(inside, images.mean(dim=(0, 2, 3), keepdim=True), images)
+    return images
+
+
+def cutmix(
+    images: Float[Tensor, "n 3 side side"], fraction: float, draws: Float[Tensor, "4 n"]
+) -> tuple[Float[Tensor, "n 3 side side"], Float[Tensor, " n"]]:
+    """Put a rectangle of the image before it into a `fraction` of the images, at its own place.
+
+    Args:
+        draws: uniform in [0, 1): the rectangle's area, whether there is one, its row and column.
+
+    Returns:
+        The images, and the fraction of the area of each that is of the image before it in the
+        batch (`roll(1)`).
+
+    Source: Yun et al. 2019 (CutMix, arXiv 1905.04899), equations 1 and 2.
+    """
+    side = images.shape[-1]
+    area, chance, *centre = draws[..., None]
+    half = area.sqrt() * side / 2 * (chance < fraction)
+    places = torch.arange(side, device=images.device) + 0.5
+    rows, columns = ((places - middle * side).abs() < half for middle in centre)
+    inside: Bool[Tensor, "n side side"] = rows[:, :, None] & columns[:, None, :]
+    mixed = torch.where(inside[:, None], images.roll(1, dims=0), images)
+    return mixed, inside.float().mean(dim=(1, 2))
+
+
+def _reflect(index: Int64[Tensor, "n side"]) -> Int64[Tensor, "n side"]:
+    """Indices outside the image, reflected at the edge pixel."""
+    index = index.abs()
+    return torch.where(index >= IMAGE_SIDE, 2 * (IMAGE_SIDE - 1) - index, index)

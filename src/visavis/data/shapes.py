@@ -1,0 +1,273 @@
+"""The built-in data set: ten drawn shapes on cluttered backgrounds, each with its evidence mask.
+
+Colours, sizes, places and clutter are drawn without looking at the class, so nothing but the
+outline tells it. Only + - * / and the square root touch the pixels (exact by IEEE 754), and all
+chance is uniform: the same seed gives the same bytes on every machine.
+"""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Int64, UInt8
+from numpy.random import Generator
+
+from visavis.config import IMAGE_SIDE
+
+TRAIN = 12_000
+TEST = 2_000
+
+CHUNK = 500
+"""Images drawn at a time, so that the working arrays stay small."""
+
+Plane = Float32[np.ndarray, "n 32 32"]
+Canvas = Float32[np.ndarray, "n 32 32 3"]
+
+# Outlines. Each gives the distance to the outline in units of the shape's size, negative inside;
+# the shape lies within the unit circle, y points down.
+
+
+def _disc(x: Plane, y: Plane) -> Plane:
+    return _length(x, y) - np.float32(0.9)
+
+
+def _ring(x: Plane, y: Plane) -> Plane:
+    return np.abs(_length(x, y) - np.float32(0.76)) - np.float32(0.2)
+
+
+def _square(x: Plane, y: Plane) -> Plane:
+    return _box(x, y, 0.74, 0.74)
+
+
+def _triangle(x: Plane, y: Plane) -> Plane:
+    return _wedge(x, y, top=-1.0, bottom=0.68, half_width=0.96)
+
+
+def _star(x: Plane, y: Plane) -> Plane:
+    # Folding the plane along the star's axes leaves one edge (Quilez, "2D distance functions").
+    cos, sin = math.cos(math.pi / 5), math.sin(math.pi / 5)
+    x, y = np.abs(x), -y
+    for side in (1, -1):
+        over = np.maximum(np.float32(side * cos) * x - np.float32(sin) * y, 0)
+        x, y = x - np.float32(2 * side * cos) * over, y + np.float32(2 * sin) * over
+    x, y = np.abs(x), y - 1
+    edge_x, edge_y = 0.46 * sin, 0.46 * cos - 1
+    norm = math.hypot(edge_x, edge_y)
+    return (x * np.float32(-edge_y) + y * np.float32(edge_x)) * np.float32(1 / norm)
+
+
+def _plus(x: Plane, y: Plane) -> Plane:
+    return np.minimum(_box(x, y, 0.95, 0.27), _box(x, y, 0.27, 0.95))
+
+
+def _moon(x: Plane, y: Plane) -> Plane:
+    x = x - np.float32(0.25)  # so that its middle lies where that of the others lies
+    bite = np.float32(0.69) - _length(x - np.float32(0.5), y)
+    return np.maximum(_length(x, y) - np.float32(0.86), bite)
+
+
+def _heart(x: Plane, y: Plane) -> Plane:
+    # Two half discs on the upper edges of a square that stands on its tip (Quilez).
+    scale = np.float32(1.65)
+    x, y = np.abs(x) / scale, (np.float32(0.9) - y) / scale
+    lobe = _length(x - np.float32(0.25), y - np.float32(0.75)) - np.float32(math.sqrt(2) / 4)
+    fold = np.maximum(x + y, 0) / 2
+    flank = np.minimum(_length(x, y - 1), _length(x - fold, y - fold)) * np.sign(x - y)
+    return np.where(x + y > 1, lobe, flank) * scale
+
+
+def _arrow(x: Plane, y: Plane) -> Plane:
+    head = _wedge(x, y, top=-1.0, bottom=0.1, half_width=0.9)
+    return np.minimum(head, _box(x, y - np.float32(0.45), 0.3, 0.5))
+
+
+def _bars(x: Plane, y: Plane) -> Plane:
+    return np.maximum(np.abs(np.abs(y) - np.float32(0.48)) - np.float32(0.24), np.abs(x) - 0.85)
+
+
+def _length(x: Plane, y: Plane) -> Plane:
+    return np.sqrt(x * x + y * y)
+
+
+def _box(x: Plane, y: Plane, half_width: float, half_height: float) -> Plane:
+    return np.maximum(np.abs(x) - np.float32(half_width), np.abs(y) - np.float32(half_height))
+
+
+def _wedge(x: Plane, y: Plane, *, top: float, bottom: float, half_width: float) -> Plane:
+    """An upright triangle with equal flanks."""
+    height = bottom - top
+    norm = math.hypot(height, half_width)
+    flank = np.abs(x) * np.float32(height / norm) + (np.float32(top) - y) * np.float32(
+        half_width / norm
+    )
+    return np.maximum(flank, y - np.float32(bottom))
+
+
+_OUTLINES: dict[str, Callable[[Plane, Plane], Plane]] = {
+    "disc": _disc,
+    "ring": _ring,
+    "square": _square,
+    "triangle": _triangle,
+    "star": _star,
+    "plus": _plus,
+    "moon": _moon,
+    "heart": _heart,
+    "arrow": _arrow,
+    "bars": _bars,
+}
+
+CLASS_NAMES = tuple(_OUTLINES)
+
+TILT_DEGREES = 20.0
+"""Shapes are turned by up to this much either way: no square becomes a diamond."""
+
+FAINT_FRACTION = 0.03
+"""Share of images whose shape hardly shows: even a good model has errors to be explained."""
+
+SIZE = (6.5, 10.5)
+"""Least and greatest radius of a shape, pixels."""
+
+_row, _column = np.mgrid[:IMAGE_SIDE, :IMAGE_SIDE].astype(np.float32) + np.float32(0.5)
+
+
+def _uniform(
+    generator: Generator, shape: tuple[int, ...], low: float, high: float
+) -> Float32[np.ndarray, "..."]:
+    return generator.random(shape, np.float32) * np.float32(high - low) + np.float32(low)
+
+
+def _colours(generator: Generator, n: int, *, vivid: float) -> Float32[np.ndarray, "n 3"]:
+    """Random colours of full range; the less `vivid`, the nearer to grey."""
+    colours = generator.random((n, 3), np.float32)
+    low, high = colours.min(1, keepdims=True), colours.max(1, keepdims=True)
+    colours = (colours - low) / np.maximum(high - low, np.float32(1e-3))
+    darkest = _uniform(generator, (n, 1), 0.0, 0.45)
+    brightest = _uniform(generator, (n, 1), 0.5, 1.0)
+    colours = darkest + (brightest - darkest) * colours
+    grey = (darkest + brightest) / 2
+    return grey + (colours - grey) * np.float32(vivid)
+
+
+def _luma(colours: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n"]:
+    red, green, blue = colours[..., 0], colours[..., 1], colours[..., 2]
+    return 0.299 * red + 0.587 * green + 0.114 * blue
+
+
+def _contrasting(generator: Generator, canvas: Canvas) -> Float32[np.ndarray, "n 3"]:
+    """For each image the first of some random colours that stands out from it, or the best."""
+    n, tries = len(canvas), 12
+    candidates = _colours(generator, n * tries, vivid=1.0).reshape(n, tries, 3)
+    surroundings = canvas.mean(axis=(1, 2), dtype=np.float64)
+    contrast = np.abs(_luma(candidates) - _luma(surroundings)[:, None])
+    choice = np.minimum(contrast, 0.36).argmax(1)  # ties go to the first
+    return candidates[np.arange(n), choice]
+
+
+def _background(generator: Generator, ground: Float32[np.ndarray, "n 3"]) -> Canvas:
+    """The ground colour, shaded across the image, with a soft coarse texture."""
+    n = len(ground)
+    slope = _uniform(generator, (2, n, 1, 1, 3), -0.14, 0.14)
+    x, y = ((axis / 16 - 1)[None, :, :, None] for axis in (_column, _row))
+    canvas = ground[:, None, None, :] + slope[0] * x + slope[1] * y
+    canvas += _enlarge(_uniform(generator, (n, 9, 9, 1), -0.12, 0.12))
+    return canvas
+
+
+def _enlarge(coarse: Float32[np.ndarray, "n 9 9 1"]) -> Float32[np.ndarray, "n 32 32 1"]:
+    """Bilinear, four pixels to a step."""
+    cell, within = np.divmod(np.arange(IMAGE_SIDE), 4)
+    weight = ((within + 0.5) / 4).astype(np.float32)
+    down, across = weight[:, None, None], weight[:, None]
+    rows = coarse[:, cell] * (1 - down) + coarse[:, cell + 1] * down
+    return rows[:, :, cell] * (1 - across) + rows[:, :, cell + 1] * across
+
+
+def _blob(generator: Generator, n: int) -> Plane:
+    """A soft spot without an outline."""
+    x, y = (_uniform(generator, (n, 1, 1), 0.0, 32.0) for _ in range(2))
+    radius = _uniform(generator, (n, 1, 1), 4.0, 9.0)
+    squared = ((_column - x) ** 2 + (_row - y) ** 2) / (radius * radius)
+    fade = np.maximum(1 - squared, 0)
+    return fade * fade * _uniform(generator, (n, 1, 1), 0.3, 0.7)
+
+
+def _stroke(generator: Generator, n: int) -> Plane:
+    """A thin straight line of 4 to 12 pixels."""
+    x, y = (_uniform(generator, (n, 1, 1), 0.0, 32.0) for _ in range(2))
+    cos, sin = _directions(_uniform(generator, (n,), 0.0, 360.0))
+    half_length = _uniform(generator, (n, 1, 1), 2.0, 6.0)
+    half_width = _uniform(generator, (n, 1, 1), 0.3, 0.7)
+    along = np.abs((_column - x) * cos + (_row - y) * sin)
+    across = np.abs((_row - y) * cos - (_column - x) * sin)
+    distance = np.maximum(along - half_length, across - half_width)
+    return np.clip(np.float32(0.5) - distance, 0, 1) * _uniform(generator, (n, 1, 1), 0.4, 0.9)
+
+
+def _shape(generator: Generator, labels: Int64[np.ndarray, " n"]) -> Plane:
+    """Share of each pixel that the shape covers; the whole shape lies inside the image."""
+    n = len(labels)
+    size = _uniform(generator, (n, 1, 1), *SIZE)
+    margin = size + np.float32(0.5)
+    x, y = (margin + generator.random((n, 1, 1), np.float32) * (32 - 2 * margin) for _ in range(2))
+    cos, sin = _directions(_uniform(generator, (n,), -TILT_DEGREES, TILT_DEGREES))
+    u = ((_column - x) * cos + (_row - y) * sin) / size
+    v = ((_row - y) * cos - (_column - x) * sin) / size
+    coverage = np.empty_like(u)
+    for label, name in enumerate(CLASS_NAMES):
+        own = np.flatnonzero(labels == label)
+        distance = _OUTLINES[name](u[own], v[own]) * size[own]
+        coverage[own] = np.clip(np.float32(0.5) - distance, 0, 1)
+    return coverage
+
+
+def _directions(
+    degrees: Float32[np.ndarray, " n"],
+) -> tuple[Float32[np.ndarray, "n 1 1"], Float32[np.ndarray, "n 1 1"]]:
+    """Cosine and sine. Whole degrees and double precision: libraries differ in the last bit."""
+    radians = np.radians(np.rint(degrees).astype(np.float64))[:, None, None]
+    return np.cos(radians).astype(np.float32), np.sin(radians).astype(np.float32)
+
+
+def _paint(canvas: Canvas, coverage: Plane, colours: Float32[np.ndarray, "n 3"]) -> None:
+    """Lay a colour over the canvas, in place."""
+    canvas += coverage[..., None] * (colours[:, None, None, :] - canvas)
+
+
+def _draw_chunk(
+    labels: Int64[np.ndarray, " n"], generator: Generator
+) -> tuple[UInt8[np.ndarray, "n 32 32 3"], Bool[np.ndarray, "n 32 32"]]:
+    n = len(labels)
+    ground = _colours(generator, n, vivid=0.4)
+    canvas = _background(generator, ground)
+    for _ in range(3):
+        _paint(canvas, _blob(generator, n), _colours(generator, n, vivid=0.8))
+    for _ in range(5):
+        _paint(canvas, _stroke(generator, n), _colours(generator, n, vivid=1.0))
+    coverage = _shape(generator, labels)
+    faint = generator.random((n, 1, 1), np.float32) < FAINT_FRACTION
+    opacity = np.where(faint, _uniform(generator, (n, 1, 1), 0.06, 0.2), np.float32(1))
+    _paint(canvas, coverage * opacity, _contrasting(generator, canvas))
+    canvas += _uniform(generator, (*canvas.shape[:3], 1), -0.04, 0.04)  # grain
+    canvas += _uniform(generator, canvas.shape, -0.025, 0.025)
+    pixels = (np.clip(canvas, 0, 1) * 255 + np.float32(0.5)).astype(np.uint8)
+    return pixels, coverage >= 0.5
+
+
+def draw(
+    n: int, seed: int
+) -> tuple[UInt8[np.ndarray, "n 32 32 3"], Int64[np.ndarray, " n"], Bool[np.ndarray, "n 32 32"]]:
+    """Draw `n` images.
+
+    Returns:
+        Pixels; labels, as many of each class as `n` allows, in random order; and masks of the
+        pixels that decide the class, which are those that the shape covers.
+    """
+    generator = np.random.default_rng(seed)
+    labels = np.arange(n, dtype=np.int64) % len(CLASS_NAMES)
+    generator.shuffle(labels)
+    pixels = np.empty((n, IMAGE_SIDE, IMAGE_SIDE, 3), np.uint8)
+    masks = np.empty((n, IMAGE_SIDE, IMAGE_SIDE), bool)
+    for start in range(0, n, CHUNK):
+        part = slice(start, start + CHUNK)
+        pixels[part], masks[part] = _draw_chunk(labels[part], generator)
+    return pixels, labels, masks

@@ -1,0 +1,1 @@
+"""Arrays and a forward function in, numbers out."""

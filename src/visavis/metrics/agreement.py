@@ -1,0 +1,103 @@
+"""How alike two maps of a image are, and how alike maps of different images already are."""
+
+import math
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy import stats
+
+
+def rank_agreement(
+    maps_a: Float[np.ndarray, "n ..."], maps_b: Float[np.ndarray, "n ..."]
+) -> Float[np.ndarray, " n"]:
+    """Spearman's rank correlation of each pair of maps; ties share their mean rank.
+
+    Returns:
+        -1 (opposite order) to 1 (same order); NaN where a map is constant, since it ranks nothing.
+    """
+    a, b = (_centred_ranks(maps) for maps in (maps_a, maps_b))
+    scale = np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))
+    with np.errstate(invalid="ignore"):
+        return np.clip((a * b).sum(axis=1) / np.where(scale > 0, scale, np.nan), -1, 1)
+
+
+def top_overlap(
+    maps_a: Float[np.ndarray, "n ..."],
+    maps_b: Float[np.ndarray, "n ..."],
+    *,
+    share: float = 0.2,
+    seed: int = 0,
+) -> Float[np.ndarray, " n"]:
+    """Cells among the highest `share` of both maps, over those among the highest of either.
+
+    Exact counts; ties in random order, another one for each map.
+
+    Returns:
+        1: the same cells; 0: none in common. Unrelated maps have about share / (2 - share), 0.11
+        for a fifth. NaN where a map is constant or not finite.
+    """
+    generator = np.random.default_rng(seed)
+    highest, known = [], np.ones(len(maps_a), dtype=bool)
+    for maps in (maps_a, maps_b):
+        flat = np.asarray(maps, dtype=np.float64).reshape(len(maps), math.prod(maps.shape[1:]))
+        order = np.lexsort((generator.random(flat.shape), -flat), axis=-1)
+        count = round(share * flat.shape[1])
+        highest.append(np.argsort(order, axis=1) < count)
+        known &= np.isfinite(flat).all(axis=1) & (np.ptp(flat, axis=1) > 0)
+    both, either = highest[0] & highest[1], highest[0] | highest[1]
+    return np.where(known, both.sum(axis=1) / either.sum(axis=1), np.nan)
+
+
+def same_class_partner(labels: Int[np.ndarray, " n"], seed: int) -> Int[np.ndarray, " n"]:
+    """Another image of the same class for each image, each taken once; -1 for a lone one."""
+    generator = np.random.default_rng(seed)
+    partner = np.full(len(labels), -1)
+    for label in np.unique(labels):
+        members = generator.permutation(np.flatnonzero(labels == label))
+        if len(members) > 1:
+            partner[members] = np.roll(members, 1)
+    return partner
+
+
+def shuffled_agreement(
+    maps_a: Float[np.ndarray, "n ..."],
+    maps_b: Float[np.ndarray, "n ..."],
+    labels: Int[np.ndarray, " n"],
+    *,
+    seed: int = 0,
+    rounds: int = 10,
+) -> Float[np.ndarray, " n"]:
+    """The floor of `rank_agreement`: the same maps with b's from another image of the class.
+
+    What agreement is left after the shuffle comes from the layout that images of a class share
+    (objects in the centre, sky above), not from this image.
+
+    Args:
+        rounds: shuffles to average over.
+
+    Returns:
+        One value per image; NaN where no other image of its class is there.
+    """
+    partners = [same_class_partner(labels, seed + i) for i in range(rounds)]
+    values = np.stack([rank_agreement(maps_a, maps_b[p]) for p in partners])
+    # A constant map of one partner should not cost the image its other rounds.
+    values[np.stack(partners) < 0] = np.nan
+    known = np.isfinite(values)
+    total = np.where(known, values, 0.0).sum(axis=0)
+    return np.where(known.any(axis=0), total / np.maximum(known.sum(axis=0), 1), np.nan)
+
+
+def excess_agreement(
+    maps_a: Float[np.ndarray, "n ..."],
+    maps_b: Float[np.ndarray, "n ..."],
+    labels: Int[np.ndarray, " n"],
+) -> Float[np.ndarray, " n"]:
+    """`rank_agreement` less its floor, `shuffled_agreement`: what is about the image itself."""
+    return rank_agreement(maps_a, maps_b) - shuffled_agreement(maps_a, maps_b, labels)
+
+
+def _centred_ranks(maps: Float[np.ndarray, "n ..."]) -> Float[np.ndarray, "n k"]:
+    """Mean ranks of each map's cells, less their mean."""
+    flat = np.asarray(maps, dtype=np.float64).reshape(len(maps), math.prod(maps.shape[1:]))
+    ranks = stats.rankdata(flat, axis=1)
+    return ranks - ranks.mean(axis=1, keepdims=True)

@@ -1,0 +1,104 @@
+"""Predicted classes and labels in, numbers out."""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy import stats
+
+from visavis.metrics.bootstrap import RESAMPLES, Interval, of_draws
+
+
+def confusion_matrix(
+    labels: Int[np.ndarray, " n"], predicted: Int[np.ndarray, " n"], classes: int
+) -> Int[np.ndarray, "classes classes"]:
+    """How many images of the row's class were taken for the column's class."""
+    counts = np.bincount(labels * classes + predicted, minlength=classes * classes)
+    return counts.reshape(classes, classes)
+
+
+def accuracy(confusion: Int[np.ndarray, "classes classes"]) -> float:
+    """Share of images on the diagonal."""
+    return float(np.trace(confusion) / confusion.sum())
+
+
+def f1_per_class(confusion: Int[np.ndarray, "classes classes"]) -> Float[np.ndarray, " classes"]:
+    """F1 = 2 TP / (2 TP + FP + FN), the harmonic mean of precision and recall.
+
+    0 for a class that is neither present nor predicted, where F1 is undefined.
+    """
+    return 2 * np.diagonal(confusion) / np.maximum(_present_and_predicted(confusion), 1)
+
+
+def f1_macro(confusion: Int[np.ndarray, "classes classes"]) -> float:
+    """The plain mean of `f1_per_class` over the classes that are present or predicted."""
+    occurring = int((_present_and_predicted(confusion) > 0).sum())
+    return float(f1_per_class(confusion).sum()) / max(occurring, 1)
+
+
+def macro_f1_intervals(
+    labels: Int[np.ndarray, " n"],
+    predicted_a: Int[np.ndarray, " n"],
+    predicted_b: Int[np.ndarray, " n"],
+    classes: int,
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> tuple[Interval, Interval, Interval]:
+    """Macro F1 of model a, of model b, and a minus b, on the same draws of images.
+
+    A draw of images is a multinomial draw of the counts of (label, a's answer, b's answer), which
+    is exact and needs no index per image.
+    """
+    triples = np.stack([labels, predicted_a, predicted_b], axis=1)
+    kinds, counts = np.unique(triples, axis=0, return_counts=True)
+    drawn = np.random.default_rng(seed).multinomial(len(labels), counts / counts.sum(), resamples)
+    times = np.concatenate([counts[None], drawn])
+    of_class = [np.eye(classes)[kinds[:, k]] for k in range(3)]  # label, a's answer, b's answer
+    present = times @ of_class[0]
+
+    def macro_f1(answer: int) -> Float[np.ndarray, " draws"]:
+        right = kinds[:, 0] == kinds[:, answer]
+        hits = times[:, right] @ of_class[0][right]
+        both = present + times @ of_class[answer]
+        return (2 * hits / np.maximum(both, 1)).sum(axis=1) / np.maximum((both > 0).sum(axis=1), 1)
+
+    a, b = macro_f1(1), macro_f1(2)
+    first, second, difference = (of_draws(x[0], x[1:]) for x in (a, b, a - b))
+    return first, second, difference
+
+
+def mcnemar(right_a: Bool[np.ndarray, " n"], right_b: Bool[np.ndarray, " n"]) -> dict[str, Any]:
+    """McNemar's exact test that both models are right equally often.
+
+    Returns:
+        {"only_a", "only_b": images that one model alone gets right, "p_value": two-sided}; the
+        p-value is 1 where the models never differ.
+
+    Source: McNemar 1947, in the exact binomial form.
+    """
+    only_a, only_b = int((right_a & ~right_b).sum()), int((~right_a & right_b).sum())
+    differing = only_a + only_b
+    p_value = stats.binomtest(only_a, differing, 0.5).pvalue if differing else 1.0
+    return {"only_a": only_a, "only_b": only_b, "p_value": float(p_value)}
+
+
+def buckets(
+    labels: Int[np.ndarray, " n"], a: Int[np.ndarray, " n"], b: Int[np.ndarray, " n"]
+) -> dict[str, Bool[np.ndarray, " n"]]:
+    """The test images by who gets them right; each image is in one bucket."""
+    right_a, right_b = a == labels, b == labels
+    neither = ~right_a & ~right_b
+    return {
+        "both_right": right_a & right_b,
+        "only_cnn": right_a & ~right_b,
+        "only_vit": ~right_a & right_b,
+        "both_wrong_same": neither & (a == b),
+        "both_wrong_apart": neither & (a != b),
+    }
+
+
+def _present_and_predicted(
+    confusion: Int[np.ndarray, "classes classes"],
+) -> Int[np.ndarray, " classes"]:
+    return confusion.sum(axis=1) + confusion.sum(axis=0)

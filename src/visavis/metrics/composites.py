@@ -1,0 +1,94 @@
+"""Do maps point at their class? Two images of different classes in one, and a map for each.
+
+Where the image of a class lies is known by construction, without any mask. Both images keep
+their 32 x 32 pixels' scale, and the places of the model's positions stay what they are.
+
+Source: after the grid pointing game of Böhle, Fritz & Schiele 2021 (arXiv 2104.00032) and of Rao,
+Böhle & Schiele 2022 (arXiv 2205.10435); the box as in CutMix (Yun et al. 2019, arXiv 1905.04899).
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from visavis.config import IMAGE_SIDE
+from visavis.metrics.localization import Maps, cell_means, share_inside
+
+Kind = Literal["halves", "box"]
+KINDS: tuple[Kind, ...] = ("halves", "box")
+CANDIDATES = 20
+"""Composites tried for each one that is wanted, as far as there are images: of few do both models
+recognise both classes."""
+QUARTER = IMAGE_SIDE // 4
+MIDDLE = slice(QUARTER, IMAGE_SIDE - QUARTER)
+
+
+@dataclass(frozen=True)
+class Composites:
+    """Images made of two."""
+
+    pixels: UInt8[np.ndarray, "n 32 32 3"]
+    classes: Int[np.ndarray, "n 2"]
+    """The class of the part that `region` marks, and that of the rest."""
+    region: Float[np.ndarray, "n 8 8"]
+    """1 in the cells of the first class, 0 in the others."""
+
+
+def composites(
+    kind: Kind,
+    pixels: UInt8[np.ndarray, "m 32 32 3"],
+    labels: Int[np.ndarray, " m"],
+    *,
+    count: int,
+    seed: int = 0,
+) -> Composites:
+    """Pairs of images of different classes, drawn at random, put together.
+
+    halves: the middle 16 columns of one fill the left half, those of the other the right half; cut
+    out, not squeezed. box: the middle 16 x 16 pixels of one over a random quarter of the other, so
+    that every cell is covered equally often and a map that leans to the centre has no advantage.
+
+    Args:
+        count: how many are tried; pairs of one class are left out. Each image serves at most once
+            on either side, so that composites are as independent as images.
+    """
+    generator = np.random.default_rng([seed, KINDS.index(kind)])
+    first, second = (generator.permutation(len(labels))[:count] for _ in range(2))
+    apart = labels[first] != labels[second]
+    first, second = first[apart], second[apart]
+    made = pixels[second]
+    region = np.zeros((len(made), IMAGE_SIDE, IMAGE_SIDE), dtype=bool)
+    half = IMAGE_SIDE // 2
+    if kind == "halves":
+        made[:, :, :half] = pixels[first][:, :, MIDDLE]
+        made[:, :, half:] = pixels[second][:, :, MIDDLE]
+        region[:, :, :half] = True
+    else:
+        for i, (row, column) in enumerate(half * generator.integers(0, 2, (len(made), 2))):
+            place = slice(row, row + half), slice(column, column + half)
+            made[i][place] = pixels[first[i], MIDDLE, MIDDLE]
+            region[i][place] = True
+    classes = np.stack([labels[first], labels[second]], axis=1)
+    return Composites(made, classes, cell_means(region))
+
+
+def recognised(
+    logits: Float[np.ndarray, "n classes"], classes: Int[np.ndarray, "n 2"]
+) -> np.ndarray:
+    """Whether both classes of a composite have the model's two highest logits."""
+    top = np.argsort(-logits, axis=1)[:, :2]
+    return (np.sort(top, axis=1) == np.sort(classes, axis=1)).all(axis=1)
+
+
+def energies(
+    maps_first: Maps, maps_second: Maps, region: Float[np.ndarray, "n 8 8"]
+) -> Float[np.ndarray, "n 2"]:
+    """Of each class's map, the share of its positive mass that lies on that class's part.
+
+    Chance is the part's share of the area. A map that does not depend on the class is the same for
+    both, so its two energies sum to exactly 1: on average it can only score chance. NaN where no
+    value of a map is positive.
+    """
+    return np.stack([share_inside(maps_first, region), share_inside(maps_second, 1 - region)], 1)

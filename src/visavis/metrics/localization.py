@@ -1,0 +1,110 @@
+"""What a heatmap says: anything at all, where, and of which class; and maps that know no model.
+
+Arrays in, numbers out.
+"""
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy import stats
+
+from visavis.config import GRID, IMAGE_SIDE
+from visavis.metrics.agreement import rank_agreement
+
+CELL_SIDE = IMAGE_SIDE // GRID
+FLAT = 1e-6
+"""A map whose values differ by less than this share of its largest ranks rounding errors."""
+
+Maps = Float[np.ndarray, "n 8 8"]
+
+
+def refusals(maps: Float[np.ndarray, "n h w"]) -> list[str | None]:
+    """Why each map says nothing and must not be scored; None for a good one."""
+    reasons: list[str | None] = []
+    for heatmap in maps:
+        if not np.isfinite(heatmap).all():
+            reasons.append("not finite")
+        elif not heatmap.any():
+            reasons.append("zero everywhere")
+        elif np.ptp(heatmap) <= FLAT * np.abs(heatmap).max():
+            reasons.append("the same everywhere")
+        else:
+            reasons.append(None)
+    return reasons
+
+
+def share_inside(maps: Maps, inside: Float[np.ndarray, "n 8 8"]) -> Float[np.ndarray, " n"]:
+    """Share of a map's positive mass that lies inside a region.
+
+    Args:
+        inside: the share of each cell that belongs to the region.
+
+    Returns:
+        0 to 1; a map that knows nothing has the region's share of the area. NaN where no value of
+        the map is positive.
+    """
+    mass = np.clip(maps, 0, None).astype(np.float64)
+    total = mass.sum(axis=(1, 2))
+    return (mass * inside).sum(axis=(1, 2)) / np.where(total > 0, total, np.nan)
+
+
+def pointing_hit(maps: Maps, inside: Float[np.ndarray, "n 8 8"]) -> Float[np.ndarray, " n"]:
+    """1 where a map's highest cell belongs to the region by half or more, else 0.
+
+    Of several highest cells the share that does. A map that knows nothing has the share of such
+    cells in the image.
+
+    Source: the pointing game of Zhang et al. 2018 (arXiv 1608.00507), section 4.1, on cells.
+    """
+    highest = maps == maps.max(axis=(1, 2), keepdims=True)
+    hits = (highest & (inside >= 0.5)).sum(axis=(1, 2))
+    return hits / np.maximum(highest.sum(axis=(1, 2)), 1)
+
+
+def area_under_curve(maps: Maps, inside: Float[np.ndarray, "n 8 8"]) -> Float[np.ndarray, " n"]:
+    """How well a map's order of cells tells the region from the rest: area under the ROC curve.
+
+    The chance that a random cell of the region (covered by half or more) ranks above a random one
+    outside; ties count half. 0.5: not at all; 1: all of the region first. NaN where no cell or
+    every cell belongs to the region.
+    """
+    region = (inside >= 0.5).reshape(len(maps), -1)
+    ranks = stats.rankdata(maps.reshape(len(maps), -1), axis=1)
+    within = region.sum(axis=1)
+    pairs = within * (region.shape[1] - within)
+    above = (ranks * region).sum(axis=1) - within * (within + 1) / 2
+    return above / np.where(pairs > 0, pairs, np.nan)
+
+
+def centre(n: int) -> Float[np.ndarray, "n 8 8"]:
+    """The image's central 16 x 16 pixels, a quarter of its area, as a region."""
+    region = np.zeros((n, GRID, GRID))
+    region[:, GRID // 4 : -(GRID // 4), GRID // 4 : -(GRID // 4)] = 1
+    return region
+
+
+def class_sensitivity(maps: Maps, other_maps: list[Maps]) -> Float[np.ndarray, " n"]:
+    """1 less the mean of max(0, Spearman) between a class's map and those of other classes.
+
+    Returns:
+        0: the same ranking whatever class is asked about; 1: nothing in common. Pairs with a
+        refused map are left out; NaN where that leaves none.
+
+    Source: after the random-logit test of Sixt, Granz & Landgraf 2020.
+    """
+    pairs = [rank_agreement(without_refused(maps), without_refused(o)) for o in other_maps]
+    agreements = np.clip(np.stack(pairs), 0, None)
+    known = np.isfinite(agreements)
+    total = np.where(known, agreements, 0.0).sum(axis=0)
+    return np.where(known.any(axis=0), 1 - total / np.maximum(known.sum(axis=0), 1), np.nan)
+
+
+def cell_means(images: Float[np.ndarray, "n 32 32"] | Bool[np.ndarray, "n 32 32"]) -> Maps:
+    """The mean over each cell's pixels; of a mask, the share of the cell inside it."""
+    blocks = images.reshape(-1, GRID, CELL_SIDE, GRID, CELL_SIDE)
+    return blocks.mean(axis=(2, 4)).astype(np.float32)
+
+
+def without_refused(maps: Maps) -> Maps:
+    """The maps, with NaN everywhere in those that say nothing: they then rank nothing."""
+    good = np.array([reason is None for reason in refusals(maps)])
+    return np.where(good[:, None, None], maps, np.nan)

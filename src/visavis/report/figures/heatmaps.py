@@ -1,0 +1,161 @@
+"""Images with their heatmaps, laid out in grids that a page or a figure can show."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import matplotlib
+import numpy as np
+from jaxtyping import Float, Num, UInt8
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+
+from visavis.report.figures.style import MUTED, STYLE
+
+COLOUR_MAP = "inferno"
+"""Perceptually uniform: equal steps in a map look equally large, in colour and in grey."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One image of a grid."""
+
+    pixels: UInt8[np.ndarray, "h w 3"]
+    alt: str
+    """What it shows, for those who cannot see it."""
+    caption: tuple[str, ...] = ()
+    smooth: bool = False
+    """May be scaled with interpolation; otherwise its pixels are shown as squares."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows of images under common column headings."""
+
+    title: str
+    headings: tuple[tuple[str, str], ...]
+    """For each column its name and a remark, which may be empty."""
+    rows: tuple[tuple[Cell, ...], ...]
+    row_labels: tuple[str, ...] = ()
+
+
+def heat_image(heatmap: Num[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
+    """The map in colours, a pixel for each cell: darkest for its lowest, lightest for its highest.
+
+    Evidence against the class (below 0) counts as none. Each map has its own scale, so colours
+    compare places within a image, never two images.
+    """
+    return _colours(stretched(heatmap))
+
+
+def overlay(
+    image: UInt8[np.ndarray, "s s 3"],
+    heatmap: Num[np.ndarray, "h w"],
+    *,
+    scale: int = 8,
+    opacity: float = 0.55,
+) -> UInt8[np.ndarray, "S S 3"]:
+    """Lay a heatmap over the image it explains, which turns grey: all colour is the map's.
+
+    Args:
+        image: the image, uint8.
+        heatmap: of any grid; it is smoothed to the image's size, and coloured as `heat_image`.
+        scale: how many times larger the result is than the image.
+        opacity: of the heatmap, 0 to 1.
+    """
+    side = (image.shape[1] * scale, image.shape[0] * scale)
+    heat = Image.fromarray(stretched(heatmap)).resize(side, Image.Resampling.BICUBIC)
+    grey = Image.fromarray(image).convert("L").resize(side, Image.Resampling.NEAREST)
+    base = np.asarray(grey, dtype=np.float32)[..., None]
+    blend = (1 - opacity) * base + opacity * _colours(np.clip(np.asarray(heat), 0, 1))
+    return np.round(blend).astype(np.uint8)
+
+
+def heat_gradient(stops: int = 9) -> str:
+    """The colour map from low to high as a CSS gradient."""
+    return f"linear-gradient(90deg,{','.join(heat_colours(stops))})"
+
+
+def heat_colours(shades: int) -> list[str]:
+    """The colour map from low to high, as #rrggbb."""
+    colours = _colours(np.linspace(0, 1, shades, dtype=np.float32)[None])[0]
+    return ["#" + bytes(colour).hex() for colour in colours]
+
+
+@matplotlib.rc_context(STYLE)
+def image_figure(groups: Sequence[Group], title: str = "") -> Figure:
+    """The groups as a figure: side by side if they have few columns, else one below the other."""
+    widths = [max(len(row) for row in group.rows) if group.rows else 0 for group in groups]
+    beside = sum(widths) <= 8
+    tall = [len(group.rows) for group in groups]
+    columns = sum(widths) if beside else max(widths, default=1)
+    lines = max(tall, default=1) if beside else sum(tall)
+    columns, lines = max(columns, 1), max(lines, 1)
+    height = 1.62 * lines + 0.6
+    figure = Figure(figsize=(1.25 * columns + 0.3, height), layout="constrained")
+    if any(group.title for group in groups):  # room above for what is not in the layout
+        figure.set_layout_engine("constrained", rect=(0, 0, 1, 1 - 0.35 / height))
+    figure.suptitle(title, fontsize=11, fontweight="bold")
+    grid = figure.add_gridspec(lines, columns)
+    left = top = 0
+    for group, width in zip(groups, widths, strict=True):
+        for y, row in enumerate(group.rows):
+            for x, cell in enumerate(row):
+                axes = figure.add_subplot(grid[top + y, left + x])
+                smooth = "bilinear" if cell.smooth else "nearest"
+                axes.imshow(cell.pixels, interpolation=smooth)
+                axes.set_xticks([])
+                axes.set_yticks([])
+                axes.spines[:].set_visible(False)
+                axes.set_xlabel("\n".join(cell.caption), fontsize=7.5)
+                if y == 0:
+                    _head(axes, group, x)
+                if x == 0 and group.row_labels:
+                    axes.set_ylabel(group.row_labels[y], fontsize=8)
+        left, top = (left + width, top) if beside else (left, top + len(group.rows))
+    return figure
+
+
+def _head(axes: Axes, group: Group, column: int) -> None:
+    """What stands over a column: its name and remark, and over the first the group's title."""
+    name, remark = group.headings[column] if group.headings else ("", "")
+    lines = [*name.replace(": ", ":\n").replace(", ", ",\n").splitlines(), remark]
+    axes.set_title("\n".join(filter(None, lines)), fontsize=7.5, fontweight="normal", color=MUTED)
+    if column == 0 and group.title:
+        title = axes.annotate(
+            group.title,
+            (0, 1),
+            xytext=(0, 40),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            fontsize=9,
+            fontweight="bold",
+        )
+        title.set_in_layout(False)  # it spans several columns, and must not widen the first
+
+
+def where(heatmap: Num[np.ndarray, "h w"]) -> str:
+    """The part of the image in which the map is highest, in words."""
+    if not np.ptp(heatmap) > 0:
+        return "nowhere"
+    row, column = np.unravel_index(int(np.argmax(heatmap)), heatmap.shape)
+    height, width = heatmap.shape
+    vertical = ("upper", "", "lower")[int((row + 0.5) * 3 / height)]
+    horizontal = ("left", "", "right")[int((column + 0.5) * 3 / width)]
+    if not vertical and not horizontal:
+        return "in the centre"
+    part = "" if vertical and horizontal else "part"
+    return " ".join(word for word in ("in the", vertical, horizontal, part) if word)
+
+
+def stretched(heatmap: Num[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
+    """From 0 at the lowest (or at 0, if that is higher) to 1 at the highest; a flat map is 0."""
+    heat = np.maximum(np.nan_to_num(heatmap.astype(np.float32)), 0)
+    heat -= heat.min()
+    highest = heat.max()
+    return heat / highest if highest > 0 else heat
+
+
+def _colours(values: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
+    colours: UInt8[np.ndarray, "h w 4"] = matplotlib.colormaps[COLOUR_MAP](values, bytes=True)
+    return colours[..., :3]

@@ -1,0 +1,113 @@
+"""One self-contained HTML page that answers every question of the assignment.
+
+Reads all that `train`, `evaluate`, `explain` and `compare` wrote; writes report.html. It holds no
+numbers of its own: what it prints stands in the JSON files, formatted.
+"""
+
+import logging
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from visavis import run_folder
+from visavis.data.images import data_address
+from visavis.report import text
+from visavis.report.drawings import SCORES, charts, galleries
+from visavis.report.explorer import look_through
+from visavis.report.figures import heat_gradient, image_figure, svg
+from visavis.report.material import Material
+from visavis.report.recipe import command, settings
+from visavis.report.text import numbers
+
+log = logging.getLogger(__name__)
+
+
+def report(experiment: Path) -> Path:
+    """Write report.html and return its path.
+
+    Raises:
+        CheckpointError: a stage before this one has not finished.
+    """
+    path = experiment / run_folder.REPORT
+    run_folder.write_bytes(path, render(Material.read(experiment)).encode())
+    log.info("wrote %s", path)
+    return path
+
+
+def figures(experiment: Path) -> dict[str, Figure]:
+    """All figures of the report, by name: for a tracker or a notebook."""
+    material = Material.read(experiment)
+    grids = {name: image_figure(groups) for name, groups in galleries(material).items()}
+    return {**charts(material), **grids}
+
+
+def render(material: Material) -> str:
+    """The page as HTML."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("visavis.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    for function in (
+        numbers.count,
+        numbers.decimal,
+        numbers.percent,
+        numbers.score,
+        numbers.share,
+        numbers.points,
+        numbers.duration,
+        numbers.side,
+        numbers.compared,
+        numbers.p_value,
+        numbers.capital,
+    ):
+        environment.filters[function.__name__] = function
+    environment.filters["png"] = data_address
+    return environment.get_template("report.html.j2").render(
+        data=material.cnn.data,
+        comparison=material.comparison,
+        cnn=material.cnn,
+        vit=material.vit,
+        models=material.models,
+        class_names=material.class_names,
+        charts={name: Markup(svg(figure)) for name, figure in charts(material).items()},
+        galleries=galleries(material),
+        gradient=heat_gradient(),
+        findings=text.findings(
+            material.cnn.explanations,
+            material.vit.explanations,
+            material.comparison,
+            material.cross_model,
+            same_machine=material.same_machine,
+        ),
+        say_models=text.models,
+        say_maps=text.explanations,
+        say_trust=text.trust,
+        say_alike=text.agreement,
+        explorer=look_through(material),
+        cross_model=material.cross_model,
+        scorecards={
+            name: text.trust.scorecard(model.explanations, material.cross_model)
+            for name, model in material.models.items()
+        },
+        face_names=_face_names(material),
+        command=command(material.experiment) if material.experiment else None,
+        settings=settings(model.config["model"] for model in material.models.values()),
+        scores=SCORES,
+        same_machine=material.same_machine,
+    )
+
+
+def _face_names(material: Material) -> dict[str, str]:
+    """The true class of the images that stand face to face."""
+    pair = material.comparison["face_to_face"]
+    labels = material.cnn.heatmaps["labels"]
+    return {
+        kind: material.class_names[labels[pair[kind]["row_cnn"]]]
+        for kind in ("most_alike", "least_alike")
+        if pair[kind]
+    }

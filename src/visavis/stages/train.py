@@ -1,0 +1,260 @@
+"""Stage: train one model, and keep the epoch with the lowest validation loss.
+
+Reads the training images only. Writes config.json, data.json, split.npz, provenance.json,
+history.jsonl and snapshots.npz (while training), resume.ckpt and best.ckpt (until it is done),
+weights.safetensors and, last of all, training.json.
+"""
+
+import datetime
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from lightning.pytorch.loggers import Logger
+
+from visavis import models, run_folder
+from visavis.config import IMAGE_SIDE, Experiment
+from visavis.data import Dataset, split
+from visavis.data.batches import to_tensor
+from visavis.errors import CheckpointError, EnvironmentFault
+from visavis.training import hardware, tracking
+from visavis.training.callbacks import AtomicCheckpointIO, History, checkpoints, read_checkpoint
+from visavis.training.module import Classifier, Split
+from visavis.training.provenance import claim, provenance
+from visavis.training.snapshots import Snapshots
+
+log = logging.getLogger(__name__)
+
+LIGHTNING_PRECISION: dict[hardware.Precision, Any] = {
+    "bf16": "bf16-mixed",
+    "fp16": "16-mixed",
+    "float32": "32-true",
+}
+
+
+def train(
+    folder: Path,
+    experiment: Experiment,
+    name: str,
+    dataset: Dataset,
+    *,
+    tracked_in: Path | None = None,
+) -> None:
+    """Train the model called `name` in `folder`, or go on where an earlier call was interrupted.
+
+    A finished training is left as it is.
+
+    Args:
+        tracked_in: the folder that takes W&B's files and names the group of the run, such as that
+            of the experiment; `folder` unless given.
+
+    Raises:
+        CheckpointError: the folder holds a training with other settings or other data.
+        EnvironmentFault: the device is missing, or another process is writing the folder.
+        VisavisError: the loss became NaN or infinite.
+    """
+    with run_folder.lock(folder):
+        train_indices, validation_indices = split(
+            dataset.train_labels, experiment.data.validation_fraction, experiment.data.split_seed
+        )
+        finished = (folder / run_folder.TRAINING).exists()
+        device = None if finished else hardware.select_device(experiment.train.device)
+        claim(folder, experiment, name, dataset, train_indices, validation_indices)
+        if device is None:
+            log.info("%s: already trained", name)
+            return
+        training, validation = (
+            _resident(dataset, indices, device) for indices in (train_indices, validation_indices)
+        )
+        facts = _provenance(folder, experiment, name, device)
+        module = _module(experiment, name, len(dataset.class_names), training, validation, facts)
+        _fit(
+            folder,
+            module,
+            experiment,
+            name,
+            precision=facts["precision"],
+            snapshots=Snapshots(folder, dataset, validation_indices, epochs=module.config.epochs),
+            tracked_in=tracked_in or folder,
+        )
+        _finish(folder, module, facts)
+
+
+def _provenance(
+    folder: Path, experiment: Experiment, name: str, device: torch.device
+) -> dict[str, Any]:
+    """Write provenance.json; a resumed training keeps its precision, and where and when it began.
+
+    Raises:
+        CheckpointError: the checkpoint to resume from is damaged.
+    """
+    facts = {**provenance(experiment.train, device), "compiled": experiment.train.compile}
+    facts["resumed"] = (folder / run_folder.RESUME).exists()
+    if facts["resumed"]:
+        for checkpoint in (run_folder.RESUME, run_folder.BEST):
+            read_checkpoint(folder / checkpoint)
+        begun = run_folder.read_json(folder / run_folder.PROVENANCE)
+        log.info("%s: resuming from %s", name, folder / run_folder.RESUME)
+        facts |= {key: begun[key] for key in ("precision", "started", "begun_on")}
+        if facts["begun_on"] != facts["device_name"]:
+            log.info("%s: it was started on %s", name, facts["begun_on"])
+    run_folder.write_json(folder / run_folder.PROVENANCE, facts)
+    return facts
+
+
+def _module(
+    experiment: Experiment,
+    name: str,
+    classes: int,
+    training: Split,
+    validation: Split,
+    facts: dict[str, Any],
+) -> Classifier:
+    """A freshly initialised model, ready to train; its first steps, which are slow, are made."""
+    torch.manual_seed(experiment.seed)
+    config = experiment.model(name)
+    model = models.build(config, classes)
+    models.fit_input(model, training[0][:5000].float().cpu() / 255)
+    module = Classifier(
+        hardware.place(model, training[0].device),
+        config.optim,
+        training=training,
+        validation=validation,
+        seed=experiment.seed,
+        compiled=facts["compiled"],
+        dtype=hardware.DTYPES[facts["precision"]],
+    )
+    _warm_up(module, training[0].device)
+    return module
+
+
+def _warm_up(module: Classifier, device: torch.device) -> None:
+    """Steps whose effects are undone, so that compilation and first calls are not timed."""
+    model, dtype = module.model.train(), module.dtype_of_products
+    state = {key: value.clone() for key, value in model.state_dict().items()}
+    for side in {module.config.side(0), IMAGE_SIDE}:
+        images = torch.rand(module.config.batch_size, 3, side, side, device=device)
+        # As Lightning calls it: a step is compiled again for another setting of the cache.
+        with torch.autocast(
+            device.type, dtype, enabled=dtype != torch.float32, cache_enabled=False
+        ):
+            loss = module.training_forward(hardware.channels_last(images)).float().square().mean()
+        torch.autograd.backward(loss)
+        model.zero_grad()
+    model.load_state_dict(state)
+
+
+def _fit(
+    folder: Path,
+    module: Classifier,
+    experiment: Experiment,
+    name: str,
+    *,
+    precision: hardware.Precision,
+    snapshots: Snapshots,
+    tracked_in: Path,
+) -> None:
+    device = module.model.head.weight.device
+    logger: Logger | None = tracking.logger(
+        experiment.tracking,
+        folder=tracked_in,
+        name=_tracked_as(folder, tracked_in, name),
+        group=tracked_in.resolve().name,
+    )
+    trainer = lightning.Trainer(
+        accelerator="gpu" if device.type == "cuda" else device.type,
+        devices=1,
+        precision=LIGHTNING_PRECISION[precision],
+        max_epochs=module.config.epochs,
+        plugins=[AtomicCheckpointIO()],
+        callbacks=[
+            History(folder, name, module.config, steps=module.steps),
+            snapshots,
+            *checkpoints(folder),
+        ],
+        logger=logger or False,
+        reload_dataloaders_every_n_epochs=1,
+        num_sanity_val_steps=0,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    resume = folder / run_folder.RESUME
+    _run(trainer, module, resume if resume.exists() else None)
+
+
+def _finish(folder: Path, module: Classifier, facts: dict[str, Any]) -> None:
+    """Keep the weights of the best epoch, and say what the training was.
+
+    Raises:
+        CheckpointError: the checkpoint and the history disagree about which epoch that is.
+    """
+    rows = run_folder.read_history(folder)
+    best = min(rows, key=lambda row: row["val_loss"])
+    kept = read_checkpoint(folder / run_folder.BEST)
+    if kept["epoch"] + 1 != best["epoch"]:
+        raise CheckpointError(
+            f"{folder / run_folder.BEST} holds epoch {kept['epoch'] + 1}, but epoch "
+            f"{best['epoch']} had the lowest validation loss; train into another folder"
+        )
+    model = module.model
+    weights = kept["state_dict"]
+    model.load_state_dict({key.removeprefix("model."): value for key, value in weights.items()})
+    models.save(model, folder / run_folder.WEIGHTS)
+    seconds = rows[-1]["elapsed_train_seconds"]
+    resumed = facts.pop("resumed")
+    run_folder.write_json(
+        folder / run_folder.PROVENANCE,
+        {**facts, "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")},
+    )
+    run_folder.write_json(
+        folder / run_folder.TRAINING,
+        {
+            "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+            "epochs": len(rows),
+            "best_epoch": best["epoch"],
+            "best_val_loss": best["val_loss"],
+            "best_val_accuracy": best["val_accuracy"],
+            "train_seconds": seconds,
+            "images": module.training_images,
+            "images_per_second": module.images_seen / seconds,
+            "weights_sha256": run_folder.file_sha256(folder / run_folder.WEIGHTS),
+            "resumed": resumed,
+        },
+    )
+    for leftover in (run_folder.RESUME, run_folder.BEST):
+        (folder / leftover).unlink(missing_ok=True)
+
+
+def _run(trainer: lightning.Trainer, module: Classifier, resume: Path | None) -> None:
+    """Fit, with Lightning's habits undone: its exit on Ctrl-C, and tips that do not apply."""
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*exists and is not empty.*")
+            warnings.filterwarnings("ignore", ".*treespec.*", category=FutureWarning)
+            trainer.fit(module, ckpt_path=resume, weights_only=True)
+    except SystemExit:
+        if trainer.interrupted:
+            raise KeyboardInterrupt from None
+        raise
+    except (torch.cuda.OutOfMemoryError, MemoryError):
+        raise EnvironmentFault(
+            f"not enough memory for a batch of {module.config.batch_size} images; lower "
+            "--cnn.optim.batch-size or --vit.optim.batch-size"
+        ) from None
+
+
+def _tracked_as(folder: Path, tracked_in: Path, name: str) -> str:
+    """Name of the tracker's run: "cnn", or "seed-1/cnn" for another training of an experiment."""
+    if folder == tracked_in or not folder.is_relative_to(tracked_in):
+        return name
+    return folder.relative_to(tracked_in).as_posix()
+
+
+def _resident(dataset: Dataset, indices: np.ndarray, device: torch.device) -> Split:
+    pixels = to_tensor(dataset.train_pixels[indices]).to(device)
+    return pixels, torch.from_numpy(dataset.train_labels[indices]).to(device)

@@ -1,0 +1,1 @@
+"""How a model learns: the LightningModule, the optimiser, and what happens around them."""

@@ -1,0 +1,159 @@
+"""What happens around a training: its checkpoints, its history, its clock, its progress."""
+
+import io
+import logging
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from tqdm import tqdm
+
+from visavis import run_folder
+from visavis.config import OptimConfig
+from visavis.errors import CheckpointError, EnvironmentFault
+from visavis.training import hardware
+
+log = logging.getLogger(__name__)
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Lightning's own writer is not atomic where its temporary folder is another file system."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
+        content = io.BytesIO()  # torch's own errors do not say that the disk is full
+        torch.save(checkpoint, content)
+        run_folder.write_bytes(Path(path), content.getvalue())
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """What `AtomicCheckpointIO` wrote, after a check of every byte: torch itself makes none.
+
+    Raises:
+        CheckpointError: missing or damaged.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if (name := archive.testzip()) is not None:
+                raise zipfile.BadZipFile(f"wrong checksum of {name}")
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (FileNotFoundError, zipfile.BadZipFile, RuntimeError, pickle.UnpicklingError) as error:
+        state = "missing" if isinstance(error, FileNotFoundError) else "damaged"
+        raise CheckpointError(
+            f"{path} is {state} ({type(error).__name__}); delete {run_folder.RESUME} and "
+            f"{run_folder.BEST} in that folder to train from the start"
+        ) from error
+    except OSError as error:
+        raise EnvironmentFault(f"cannot read {path}: {error.strerror or error}") from error
+
+
+class Checkpoint(ModelCheckpoint):
+    """Lightning's, which forgets the best epoch so far if the folder has moved since."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        path = str(Path(str(self.dirpath)) / f"{self.filename}{self.FILE_EXTENSION}")
+        here = {
+            "dirpath": self.dirpath,
+            "best_model_path": path,
+            "kth_best_model_path": path,
+            "best_k_models": dict.fromkeys([path], state_dict["best_model_score"]),
+        }
+        super().load_state_dict({**state_dict, **here})
+
+
+def checkpoints(folder: Path) -> list[Checkpoint]:
+    """Of the lowest validation loss, and of the last epoch to go on from."""
+    common: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False}
+    best, last = Path(run_folder.BEST).stem, Path(run_folder.RESUME).stem
+    lowest: dict[str, Any] = {"monitor": "val/loss", "mode": "min", "save_weights_only": True}
+    return [
+        Checkpoint(filename=best, **lowest, **common),
+        Checkpoint(filename=last, save_on_train_epoch_end=True, **common),
+    ]
+
+
+class History(Callback):
+    """Writes history.jsonl, keeps the clock, and tells each epoch in a line and a progress bar.
+
+    Training seconds run from an epoch's first batch to its last, the work of the optimiser and the
+    loader included; validation, checkpoints, start-up and compilation are not in them.
+
+    Args:
+        steps: of the whole training, for the bar.
+    """
+
+    def __init__(self, folder: Path, name: str, config: OptimConfig, *, steps: int) -> None:
+        self.folder, self.name, self.config, self.steps = folder, name, config, steps
+        self.rows: list[dict[str, Any]] = []
+
+    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        # An epoch that was told but not checkpointed is trained again.
+        self.rows = run_folder.read_history(self.folder)[: trainer.current_epoch]
+        self.bar = tqdm(
+            total=self.steps,
+            initial=trainer.global_step,
+            desc=f"train {self.name}",
+            unit="step",
+            leave=False,
+            disable=None,  # where stderr is not a terminal
+        )
+
+    def on_train_epoch_start(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule
+    ) -> None:
+        self.started = hardware.clock(module.device)
+
+    def on_train_batch_end(self, *arguments: Any) -> None:
+        self.bar.update()
+
+    def on_validation_start(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule
+    ) -> None:
+        self.seconds = hardware.clock(module.device) - self.started
+
+    def on_train_epoch_end(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule
+    ) -> None:
+        values = {key: float(value) for key, value in trainer.callback_metrics.items()}
+        elapsed = self.seconds + (self.rows[-1]["elapsed_train_seconds"] if self.rows else 0.0)
+        row = {
+            "epoch": trainer.current_epoch + 1,
+            "train_loss": values["train/loss"],
+            "train_accuracy": values["train/accuracy"],
+            "val_loss": values["val/loss"],
+            "val_accuracy": values["val/accuracy"],
+            "learning_rate": float(trainer.optimizers[0].param_groups[0]["lr"]),
+            "train_seconds": self.seconds,
+            "elapsed_train_seconds": elapsed,
+        }
+        self.rows.append(row)
+        run_folder.write_history(self.folder, self.rows)
+        remaining = self.config.cost(len(self.rows))
+        left = elapsed * remaining / (self.config.cost() - remaining)
+        log.info(
+            "%s: epoch %d of %d, training loss %.3f, validation loss %.3f, validation accuracy "
+            "%.1f %%, %.0f s%s",
+            self.name,
+            row["epoch"],
+            self.config.epochs,
+            row["train_loss"],
+            row["val_loss"],
+            100 * row["val_accuracy"],
+            self.seconds,
+            f", about {duration(left)} left" if left else "",
+        )
+
+    def teardown(self, trainer: lightning.Trainer, module: Any, stage: str) -> None:
+        if hasattr(self, "bar"):
+            self.bar.close()
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them."""
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

@@ -1,0 +1,18 @@
+"""An allocator setting, on Linux with glibc; elsewhere nothing is changed."""
+
+import contextlib
+import ctypes
+import sys
+
+
+def keep_freed_memory() -> None:
+    """Let this process reuse what it frees, instead of returning it to the system at each step.
+
+    Otherwise every training step on a CPU gets the same memory page by page again
+    (docs/benchmarks.md has what that costs).
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):  # musl has no mallopt
+            libc = ctypes.CDLL(None)
+            libc.mallopt(-4, 0)  # M_MMAP_MAX: no block gets pages of its own
+            libc.mallopt(-1, -1)  # M_TRIM_THRESHOLD: nothing is returned by itself

@@ -1,0 +1,152 @@
+"""The LightningModule: loss, metrics, optimiser, schedule."""
+
+import contextlib
+from typing import Any
+
+import lightning
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from visavis.config import OptimConfig
+from visavis.data.batches import Batch, EvaluationBatches, MixedBatch, TrainingBatches
+from visavis.errors import VisavisError
+from visavis.models import Model
+from visavis.training import hardware
+from visavis.training.optim import learning_rate_factor, optimizer
+
+Split = tuple[Tensor, Tensor]
+"""uint8 pixels (n, 3, 32, 32) and labels (n,), both on the device."""
+
+
+class Classifier(lightning.LightningModule):
+    """Trains `model` on `training` and watches `validation`; both stay resident on the device.
+
+    A step never waits for the device: loss and hits are summed there and logged once an epoch.
+
+    Args:
+        compiled: run the training step through torch.compile.
+        dtype: of the matrix products under autocast, and of the optimiser's.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        config: OptimConfig,
+        *,
+        training: Split,
+        validation: Split,
+        seed: int,
+        compiled: bool = False,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.config = config
+        self.seed = seed
+        self.dtype_of_products = dtype
+        self._training, self._validation = training, validation
+        # A function, not a module: the state dict keeps the plain model's names.
+        self.training_forward = torch.compile(model.forward) if compiled else model.forward
+        self._sums = {"train": torch.zeros(3), "val": torch.zeros(3)}  # loss, hits, images
+
+    @property
+    def steps(self) -> int:
+        """Training steps in all epochs together."""
+        return self.config.epochs * len(self._batches(0))
+
+    @property
+    def images_seen(self) -> int:
+        """Over all epochs, each image as often as it is seen."""
+        return self.steps * self._batches(0).batch_size
+
+    @property
+    def training_images(self) -> int:
+        """How many different ones there are."""
+        return len(self._training[1])
+
+    def train_dataloader(self) -> TrainingBatches:
+        """This epoch's batches; the Trainer asks again each epoch."""
+        return self._batches(self.current_epoch)
+
+    def _batches(self, epoch: int) -> TrainingBatches:
+        return TrainingBatches(*self._training, self.config, seed=self.seed, epoch=epoch)
+
+    def val_dataloader(self) -> EvaluationBatches:
+        """The validation images."""
+        return EvaluationBatches(*self._validation)
+
+    def on_train_epoch_start(self) -> None:
+        """Start the epoch's sums."""
+        self._sums = {name: torch.zeros(3, device=self.device) for name in self._sums}
+
+    def training_step(self, batch: MixedBatch, index: int) -> Float[Tensor, ""]:
+        images, labels, mixed = batch
+        with attention_for_training(self.device):
+            logits = self.training_forward(hardware.channels_last(images)).float()
+        loss = mixed_losses(logits, labels, mixed, smoothing=self.config.label_smoothing).mean()
+        own, other = ((logits.argmax(dim=1) == y).float() for y in (labels, labels.roll(1)))
+        self._add("train", loss.detach(), torch.lerp(own, other, mixed).sum(), len(labels))
+        return loss
+
+    def validation_step(self, batch: Batch, index: int) -> None:
+        images, labels = batch
+        logits = self.model(hardware.channels_last(images)).float()
+        hits = (logits.argmax(dim=1) == labels).sum()
+        self._add("val", F.cross_entropy(logits, labels), hits, len(labels))
+
+    def _add(self, name: str, loss: Tensor, hits: Tensor, n: int) -> None:
+        self._sums[name] += torch.stack([loss * n, hits, torch.full_like(loss, n)])
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the epoch's means, and stop before a checkpoint of a broken model is written.
+
+        Raises:
+            VisavisError: the loss is not finite.
+        """
+        for name, sums in self._sums.items():
+            loss, hits, n = sums.tolist()
+            self.log_dict({f"{name}/loss": loss / n, f"{name}/accuracy": hits / n})
+            if not torch.isfinite(sums).all():
+                raise VisavisError(
+                    f"training diverged: the loss is not a number in epoch "
+                    f"{self.current_epoch + 1}; epochs before it are kept. Lower the learning "
+                    "rates (--cnn.optim.… or --vit.optim.…) and use a new --out"
+                )
+
+    def configure_optimizers(self) -> Any:
+        """Muon and AdamW under one schedule, stepped every batch."""
+        steps, warmup = self.steps, self.config.warmup_fraction
+        muon = optimizer(self.model, self.config, dtype=self.dtype_of_products)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            muon, lambda step: learning_rate_factor(step, steps=steps, warmup_fraction=warmup)
+        )
+        return {"optimizer": muon, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def attention_for_training(device: torch.device) -> contextlib.AbstractContextManager[None]:
+    """On a CPU, `scaled_dot_product_attention` trains fastest through its math backend.
+
+    It takes half the time of the flash backend there (docs/benchmarks.md). Elsewhere PyTorch
+    chooses.
+    """
+    if device.type != "cpu":
+        return contextlib.nullcontext()
+    return sdpa_kernel(SDPBackend.MATH)
+
+
+def mixed_losses(
+    logits: Float[Tensor, "n classes"],
+    labels: Int64[Tensor, " n"],
+    mixed: Float[Tensor, " n"],
+    *,
+    smoothing: float,
+) -> Float[Tensor, " n"]:
+    """Cross-entropy where a fraction `mixed` of each image is of the one before it (`roll(1)`)."""
+    own, other = (
+        F.cross_entropy(logits, classes, label_smoothing=smoothing, reduction="none")
+        for classes in (labels, labels.roll(1))
+    )
+    return torch.lerp(own, other, mixed)

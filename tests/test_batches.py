@@ -1,0 +1,174 @@
+import numpy as np
+import pytest
+import torch
+
+from visavis.config import OptimConfig
+from visavis.data.batches import EvaluationBatches, TrainingBatches, augment, cutmix, to_images
+
+PLAIN = OptimConfig(batch_size=7, flip=False, shift=0)
+NONE = torch.zeros(300, dtype=torch.bool)
+"""No image is mirrored."""
+
+
+def numbered(n):
+    """Images whose first pixel says which they are."""
+    pixels = torch.randint(0, 256, (n, 3, 32, 32), dtype=torch.uint8)
+    pixels[:, 0, 0, 0] = torch.arange(n)
+    return pixels, torch.arange(n)
+
+
+def test_images_are_channels_first_in_zero_to_one():
+    pixels = np.zeros((2, 32, 32, 3), dtype=np.uint8)
+    pixels[1, 5, 6, 2] = 255
+    images = to_images(pixels)
+    assert images.shape == (2, 3, 32, 32)
+    assert images[1, 2, 5, 6] == 1
+    assert images.sum() == 1
+
+
+def test_an_epoch_sees_each_image_at_most_once_and_leaves_out_less_than_a_batch():
+    pixels, labels = numbered(50)
+    batches = list(TrainingBatches(pixels, labels, PLAIN, seed=0, epoch=0))
+    seen = torch.cat([batch_labels for _, batch_labels, _ in batches])
+    assert torch.equal(seen, torch.cat([chosen for *_, chosen in batches]))
+    assert len(batches) == 7
+    assert len(seen) == len(seen.unique()) == 49
+    images = torch.cat([images for images, *_ in batches])
+    assert torch.equal(images, pixels[seen].float() / 255)  # each with its own label
+
+
+def test_an_epoch_repeats_from_seed_and_number_alone():
+    pixels, labels = numbered(50)
+    config = OptimConfig(batch_size=7, cutout=8)
+
+    def epoch(seed, number):
+        return torch.cat(
+            [x for x, *_ in TrainingBatches(pixels, labels, config, seed=seed, epoch=number)]
+        )
+
+    assert torch.equal(epoch(0, 3), epoch(0, 3))
+    assert not torch.equal(epoch(0, 3), epoch(0, 4))
+    assert not torch.equal(epoch(0, 3), epoch(1, 3))
+
+
+def test_evaluation_sees_each_image_exactly_once_in_order():
+    pixels, labels = numbered(50)
+    seen = [y for _, y in EvaluationBatches(pixels, labels, batch_size=7)]
+    assert torch.equal(torch.cat(seen), labels)
+
+
+def test_one_half_is_mirrored_in_even_epochs_and_the_other_in_odd_ones():
+    pixels, labels = numbered(200)
+    config = OptimConfig(batch_size=200, shift=0)
+
+    def mirrored(epoch):
+        images, seen, _ = next(iter(TrainingBatches(pixels, labels, config, seed=0, epoch=epoch)))
+        plain = pixels[seen].float() / 255
+        same = (images == plain).flatten(1).all(dim=1)
+        flipped = (images == plain.flip(3)).flatten(1).all(dim=1)
+        assert (same ^ flipped).all()
+        return set(seen[flipped].tolist())
+
+    assert 70 < len(mirrored(0)) < 130
+    assert mirrored(1) == set(range(200)) - mirrored(0)
+    assert mirrored(2) == mirrored(0)
+
+
+def test_shift_moves_every_way_and_reflects_at_the_edge():
+    pixels = torch.zeros(300, 3, 32, 32, dtype=torch.uint8)
+    pixels[:, :, 16, 16] = 255
+    moved = augment(
+        pixels, NONE, OptimConfig(flip=False, shift=2), torch.Generator().manual_seed(0)
+    )
+    places = {tuple(place) for place in moved[:, 0].nonzero()[:, 1:].tolist()}
+    assert places == {(row, column) for row in range(14, 19) for column in range(14, 19)}
+    edge = torch.arange(32, dtype=torch.uint8).expand(300, 3, 32, 32)
+    moved = augment(edge, NONE, OptimConfig(flip=False, shift=2), torch.Generator().manual_seed(0))
+    assert {tuple(row[:3]) for row in moved[:, 0, 0].tolist()} == {
+        (2, 1, 0), (1, 0, 1), (0, 1, 2), (1, 2, 3), (2, 3, 4)
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("side", [7, 8])
+def test_cutout_removes_one_square(side):
+    pixels = torch.zeros(50, 3, 32, 32, dtype=torch.uint8)
+    pixels[:, :, ::2] = 255
+    config = OptimConfig(flip=False, shift=0, cutout=side)
+    cut = augment(pixels, NONE[:50], config, torch.Generator().manual_seed(0)) != pixels
+    for hole in cut[:, 0]:
+        rows, columns = hole.nonzero().T
+        assert hole.sum() == len(rows.unique()) * len(columns.unique())
+        assert 1 <= len(columns.unique()) <= side
+    assert cut[:, 0].any(dim=1).sum(dim=1).max() == side  # the edge of the image cuts off some
+    assert cut[:, 0].any(dim=2).sum(dim=1).max() == side
+
+
+@pytest.mark.parametrize("side", [24, 25])
+def test_the_first_epochs_see_squares_from_anywhere_inside_their_image(side):
+    pixels, labels = numbered(400)
+    config = OptimConfig(batch_size=400, flip=False, shift=2, crop=side, epochs=3, whole_epochs=1)
+
+    def epoch(number):
+        return next(iter(TrainingBatches(pixels, labels, config, seed=0, epoch=number)))
+
+    assert epoch(2)[0].shape[2:] == (32, 32)
+    images, seen, _ = epoch(1)
+    corners = []
+    for image, original in zip(images, pixels[seen].float() / 255, strict=True):
+        squares = original.unfold(1, side, 1).unfold(2, side, 1)
+        same = (squares == image[:, None, None]).all(dim=(3, 4)).all(dim=0)
+        assert same.sum() == 1
+        corners.append(tuple(same.nonzero()[0].tolist()))
+    assert {row for row, _ in corners} == set(range(33 - side))
+    assert {column for _, column in corners} == set(range(33 - side))
+
+
+def test_half_of_the_easiest_are_left_out_but_in_the_first_and_the_last_epochs():
+    pixels, labels = numbered(200)
+    losses = torch.randperm(200, generator=torch.Generator().manual_seed(1)).float()
+    config = OptimConfig(batch_size=10, epochs=5, whole_epochs=2, skip=0.3)
+
+    def seen(epoch):
+        batches = TrainingBatches(pixels, labels, config, seed=0, epoch=epoch, losses=losses)
+        chosen = torch.cat([which for *_, which in batches])
+        assert len(batches) == len(chosen) / 10 == len(chosen.unique()) / 10
+        return set(chosen.tolist())
+
+    assert [len(seen(epoch)) for epoch in range(5)] == [200, 140, 140, 200, 200]
+    easier = set((losses < 120).nonzero().flatten().tolist())
+    for epoch in (1, 2):
+        assert set(range(200)) - seen(epoch) < easier
+    assert seen(1) != seen(2)
+
+
+def test_where_less_than_a_batch_is_left_it_is_one_smaller_batch():
+    pixels, labels = numbered(20)
+    config = OptimConfig(batch_size=15, epochs=3, skip=0.4)
+    batches = TrainingBatches(pixels, labels, config, seed=0, epoch=1, losses=torch.rand(20))
+    assert [len(seen) for _, seen, _ in batches] == [12]
+
+
+def test_the_effort_of_epochs_is_their_share_of_the_area_and_of_the_images():
+    skipping = OptimConfig(epochs=4, crop=16, whole_epochs=1, skip=0.25)
+    assert skipping.effort() == 1 / 4 + 3 / 16 + 3 / 16 + 1
+    config = OptimConfig(epochs=4, crop=16, whole_epochs=1, cutmix=0.5)
+    assert [config.side(epoch) for epoch in range(4)] == [16, 16, 16, 32]
+    assert [config.mixed_fraction(epoch) for epoch in range(4)] == [0.5, 0.5, 0.5, 0]
+    assert config.effort() == 3 / 4 + 1
+    assert config.effort(2) == 1 / 4 + 1
+
+
+def test_cutmix_puts_a_rectangle_of_the_image_before_and_tells_its_share():
+    images = torch.arange(2000).float()[:, None, None, None].expand(2000, 3, 24, 24)
+    mixed, share = cutmix(images, 0.5, torch.Generator().manual_seed(0))
+    foreign = (mixed != images)[:, 0]
+    assert torch.equal(mixed[:, 0][foreign], images.roll(1, 0)[:, 0][foreign])
+    assert torch.equal((mixed != images).all(dim=1), foreign)
+    assert torch.allclose(foreign.float().mean(dim=(1, 2)), share)
+    assert 900 < (share > 0).sum() < 1050
+    # s^2 is even from 0 to 1, s (1 - s / 4) of a side is left: (s - s^2 / 4)^2 is 0.32 in the mean.
+    assert share[share > 0].mean() == pytest.approx(0.32, abs=0.03)
+    assert foreign.any(dim=0).all()
+    for hole in foreign[share > 0]:
+        rows, columns = hole.nonzero().T
+        assert hole.sum() == len(rows.unique()) * len(columns.unique())

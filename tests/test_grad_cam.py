@@ -1,0 +1,187 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import max_pool2d
+
+import tiny
+from visavis.attribution.frozen import check_classes
+from visavis.attribution.grad_cam import default_layer, grad_cam
+from visavis.metrics import localization
+from visavis.metrics.faithfulness import to_cells
+from visavis.models.cnn import CNN
+
+CNN_LAYERS = ["stages.0", "stages.1.conv1", "stages.1", "stages.2.activation2", "stages.2"]
+
+
+def by_hand(model, images, classes, layer, to_grid=lambda x: x):
+    """Grad-CAM written anew, one image at a time, from the paper's two equations."""
+    maps = []
+    for image, label in zip(images, classes, strict=True):
+        kept = []
+        handle = model.get_submodule(layer).register_forward_hook(
+            lambda _m, _i, output, kept=kept: (output.retain_grad(), kept.append(output))[0]
+        )
+        model(image[None])[0, label].backward()
+        handle.remove()
+        activation, gradient = to_grid(kept[0])[0], to_grid(kept[0].grad)[0]
+        weights = gradient.mean(dim=(1, 2))
+        maps.append((weights[:, None, None] * activation).sum(dim=0).relu().detach())
+    return torch.stack(maps)
+
+
+def tokens_to_grid(tokens):
+    return tokens[:, 1:].permute(0, 2, 1).reshape(1, -1, 8, 8)
+
+
+@pytest.mark.parametrize("layer", CNN_LAYERS)
+def test_cnn_maps_equal_an_independent_implementation(layer):
+    model, images, classes = tiny.model("cnn"), tiny.images(6), torch.arange(4, 10)
+    expected = by_hand(model, images, classes, layer)
+    assert expected.count_nonzero() > 0
+    torch.testing.assert_close(grad_cam(model, images, classes, layer=layer), expected)
+
+
+@pytest.mark.parametrize("layer", ["blocks.1.norm1", "blocks.0.norm1", "blocks.0"])
+def test_vit_maps_equal_an_independent_implementation(layer):
+    model, images, classes = tiny.model("vit"), tiny.images(3), torch.tensor([0, 9, 4])
+    expected = by_hand(model, images, classes, layer, tokens_to_grid)
+    assert expected.count_nonzero() > 0
+    torch.testing.assert_close(grad_cam(model, images, classes, layer=layer), expected)
+
+
+def test_default_layers_have_eight_by_eight_maps_that_say_something():
+    for kind in ("cnn", "vit"):
+        model = tiny.model(kind)
+        maps = grad_cam(model, tiny.images(4), torch.tensor([1, 2, 3, 4]))
+        assert maps.shape == (4, 8, 8)
+        assert maps.dtype == torch.float32
+        assert torch.equal(
+            maps,
+            grad_cam(model, tiny.images(4), torch.tensor([1, 2, 3, 4]), layer=default_layer(model)),
+        )
+        assert localization.refusals(maps.numpy()).count(None) > 0
+
+
+def test_after_the_last_block_patches_have_no_gradient_and_the_maps_are_refused():
+    maps = grad_cam(tiny.model("vit"), tiny.images(2), torch.tensor([1, 2]), layer="blocks.1")
+    assert localization.refusals(maps.numpy()) == ["zero everywhere"] * 2
+
+
+def test_at_the_last_stage_grad_cam_is_cam():
+    """With the mean over the grid and a linear head: Zhou et al. 2016, divided by the cells."""
+    model, images, classes = tiny.model("cnn"), tiny.images(3), torch.tensor([2, 5, 7])
+    weights = model.head.weight[classes]
+    cam = torch.einsum("nk,nkhw->nhw", weights, model.features(images)).relu() / 16
+    maps = grad_cam(model, images, classes, layer="stages.2")
+    torch.testing.assert_close(maps, cam.detach())
+
+
+class OneConvolution(CNN):
+    """Two channels on a 2 x 2 grid, the means of red and of green, and a head that reads places."""
+
+    def __init__(self):
+        nn.Module.__init__(self)
+        self.convolution = nn.Conv2d(3, 2, 16, stride=16, bias=False)
+        self.head = nn.Linear(8, 2)
+        with torch.no_grad():
+            self.convolution.weight.zero_()
+            self.convolution.weight[0, 0] = self.convolution.weight[1, 1] = 1 / 256
+            self.head.weight.copy_(
+                torch.tensor([[0.0] * 8, [4.0, 0, 0, 0, 0, -4, -4, 0]])  # red's 4, then green's
+            )
+
+    def forward(self, images):
+        return self.head(self.convolution(images).flatten(1))
+
+
+def test_one_convolution_computed_by_hand():
+    red = torch.tensor([[1.0, 0.0], [0.5, 1.0]])
+    green = torch.tensor([[0.25, 0.0], [0.5, 0.25]])
+    image = torch.stack([red, green, torch.zeros(2, 2)])
+    image = image.repeat_interleave(16, 1).repeat_interleave(16, 2)[None]
+    # Mean gradients: red 4/4 = 1, green -8/4 = -2. So the map is relu(red - 2 green).
+    found = grad_cam(OneConvolution(), image, torch.tensor([1]), layer="convolution")
+    torch.testing.assert_close(found, torch.tensor([[[0.5, 0.0], [0.0, 0.5]]]))
+    assert not grad_cam(OneConvolution(), image, torch.tensor([0]), layer="convolution").any()
+
+
+@pytest.mark.parametrize("kind", ["cnn", "vit"])
+def test_a_map_does_not_depend_on_the_batch_or_on_the_callers_mode(kind):
+    model, images, classes = tiny.model(kind), tiny.images(5), torch.arange(5)
+    expected = grad_cam(model, images, classes)
+    single = [grad_cam(model, images[i : i + 1], classes[i : i + 1]) for i in range(5)]
+    torch.testing.assert_close(torch.cat(single), expected, atol=1e-5, rtol=1e-4)
+    with torch.no_grad():
+        assert torch.equal(grad_cam(model, images, classes), expected)
+    with torch.inference_mode():
+        assert torch.equal(grad_cam(model, images.clone(), classes.clone()), expected)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(grad_cam(model, images, classes), expected)
+
+
+@pytest.mark.parametrize("kind", ["cnn", "vit"])
+@pytest.mark.parametrize("fault", [None, "class", "layer", "model"])
+def test_the_model_is_left_as_it_was_found(kind, fault, monkeypatch):
+    model = tiny.model(kind).train()
+    model.normalize.eval()  # a mixed state, as in fine-tuning
+    model.head.bias.requires_grad_(False)
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter) if parameter.requires_grad else None
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    classes = torch.tensor([0, 10 if fault == "class" else 1])
+
+    def fail(_features):
+        raise IndexError("from inside the model")
+
+    if fault == "model":
+        monkeypatch.setattr(model, "pool", fail)
+    expected = {None: None, "class": ValueError, "layer": ValueError, "model": IndexError}[fault]
+    layer = "stages.7" if fault == "layer" else None
+    if expected is None:
+        grad_cam(model, tiny.images(2), classes, layer=layer)
+    else:
+        with pytest.raises(expected):
+            grad_cam(model, tiny.images(2), classes, layer=layer)
+    assert tiny.hooks(model) == 0
+    assert model.training
+    assert model.head.training
+    assert not model.normalize.training
+    for parameter in model.parameters():
+        assert parameter.requires_grad == (parameter is not model.head.bias)
+        assert (parameter.grad is None) == (parameter is model.head.bias)
+        assert parameter.grad is None or bool((parameter.grad == 1).all())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_classes_that_make_no_sense_are_refused():
+    for classes in (torch.tensor([0, -1]), torch.tensor([10, 0]), torch.tensor([0])):
+        with pytest.raises(ValueError, match="classes must be"):
+            check_classes(tiny.model("cnn"), tiny.images(2), classes)
+
+
+@pytest.mark.parametrize("layer", ["head", "stages.9", "normalize.nothing"])
+def test_a_layer_without_a_grid_is_refused_by_name(layer):
+    with pytest.raises(ValueError, match=f"layer {layer}"):
+        grad_cam(tiny.model("cnn"), tiny.images(2), torch.tensor([0, 1]), layer=layer)
+
+
+def test_a_planted_patch_is_found_by_a_taught_model_and_not_by_an_untaught_one():
+    images, labels, masks = tiny.planted(100, seed=999)
+    model = tiny.taught("cnn", steps=20)
+    assert (model(images).argmax(dim=1) == labels).float().mean() > 0.95
+    images, labels, masks = images[labels == 1], labels[labels == 1], masks[labels == 1]
+    maps = to_cells(grad_cam(model, images, labels)).numpy()
+    # The last stage sees most of the image from every cell, so its map is wider than the patch.
+    assert localization.share_inside(maps, masks).mean() > 3 * masks.mean()
+    peak = (maps == maps.max(axis=(1, 2), keepdims=True)).astype(np.float32)
+    near = max_pool2d(torch.from_numpy(masks)[:, None], 3, stride=1, padding=1)[:, 0].numpy()
+    assert localization.share_inside(peak, near).mean() > 0.9 > 3 * near.mean()
+
+    shares = []
+    for seed in range(8):
+        untaught = to_cells(grad_cam(tiny.model("cnn", seed=seed), images, labels)).numpy()
+        good = np.array([reason is None for reason in localization.refusals(untaught)])
+        shares += list(localization.share_inside(untaught[good], masks[good]))
+    assert len(shares) > 200
+    assert np.mean(shares) < 1.5 * masks.mean()

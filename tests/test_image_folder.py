@@ -1,0 +1,218 @@
+"""A folder of one's own images, as data and through the whole experiment."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import small
+from sites import ask, serving
+from visavis import data, run_folder
+from visavis.config import DataConfig
+from visavis.data import image_folder, shapes
+from visavis.data.images import read_image
+from visavis.errors import ConfigError, DataError
+from visavis.presets import preset
+from visavis.report import figures
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """Few test images will do."""
+    monkeypatch.setattr(folder, "FEWEST_TESTED", 1)
+
+
+def draw(root, names, *, each=12, side=40, seed=0):
+    """Noise of another brightness for each class."""
+    generator = np.random.default_rng(seed)
+    for label, name in enumerate(names):
+        (root / name).mkdir(parents=True)
+        for i in range(each):
+            pixels = generator.integers(0, 60 + 40 * label, (side, side + 7, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / name / f"{i:03}.png")
+
+
+def test_each_folder_is_a_class_and_a_fifth_is_for_testing(tmp_path, few):
+    draw(tmp_path, ["cats", "ants", ".hidden"], each=20)
+    (tmp_path / "readme.txt").write_text("no class")
+    (tmp_path / "ants" / "notes.txt").write_text("no image")
+    found = image_folder.read(tmp_path)
+    assert found.class_names == ("ants", "cats") and found.notice is None and not found.own_test
+    assert np.bincount(found.train_labels).tolist() == [16, 16]
+    assert np.bincount(found.test_labels).tolist() == [4, 4]
+    expected = {read_image(path).tobytes() for path in (tmp_path / "cats").glob("*.png")}
+    cats = [
+        *found.train_pixels[found.train_labels == 1],
+        *found.test_pixels[found.test_labels == 1],
+    ]
+    assert {pixels.tobytes() for pixels in cats} == expected and len(cats) == 20
+
+
+def test_one_more_image_moves_no_other_between_training_and_test(tmp_path, few):
+    draw(tmp_path, ["a", "b"], each=30)
+    before = {pixels.tobytes() for pixels in image_folder.read(tmp_path).test_pixels}
+    draw(tmp_path / "x", ["new"], each=1, seed=9)
+    (tmp_path / "x" / "new" / "000.png").rename(tmp_path / "a" / "zzz.png")
+    os.rmdir(tmp_path / "x" / "new")
+    os.rmdir(tmp_path / "x")
+    after = {pixels.tobytes() for pixels in image_folder.read(tmp_path).test_pixels}
+    assert len(after & before) >= len(before) - 1
+
+
+def test_test_images_of_their_own_are_taken(tmp_path, few):
+    draw(tmp_path / "train", ["a", "b"], each=11)
+    draw(tmp_path / "test", ["b"], each=3, seed=1)
+    with pytest.raises(DataError, match="has 0 test images"):
+        image_folder.read(tmp_path)
+    draw(tmp_path / "test", ["a"], each=2, seed=2)
+    found = image_folder.read(tmp_path)
+    assert found.own_test
+    assert (len(found.train_labels), found.test_labels.tolist()) == (22, [0, 0, 1, 1, 1])
+    draw(tmp_path / "test", ["c"], each=1)
+    with pytest.raises(DataError, match="classes that train lacks: c"):
+        image_folder.read(tmp_path)
+
+
+@pytest.mark.parametrize("names", [("Train", "Test"), ("training", "testing")])
+def test_parts_are_known_by_other_names_and_what_is_no_part_is_told(tmp_path, few, names):
+    for seed, part in enumerate((*names, "val")):
+        draw(tmp_path / part, ["cat", "dog"], seed=seed)
+    found = image_folder.read(tmp_path)
+    assert found.class_names == ("cat", "dog") and found.own_test
+    assert found.notice is not None and "Left out: val" in found.notice
+    assert len(found.train_labels) == 24
+
+
+def test_test_images_without_classes_are_left_out_and_told(tmp_path, few):
+    draw(tmp_path / "train", ["cat", "dog"], each=20)
+    draw(tmp_path, ["test"], each=3)
+    found = image_folder.read(tmp_path)
+    assert found.class_names == ("cat", "dog") and not found.own_test
+    assert found.notice is not None and "Left out: test" in found.notice
+
+
+def test_validation_images_alone_are_not_taken_for_classes(tmp_path):
+    draw(tmp_path / "val", ["cat", "dog"])
+    draw(tmp_path / "test", ["cat", "dog"])
+    with pytest.raises(DataError, match="but no train"):
+        image_folder.read(tmp_path)
+
+
+def test_two_folders_that_look_alike_are_not_confused(tmp_path, few):
+    for place, colour in (("one", "red"), ("two", "blue")):
+        draw(tmp_path / place, ["a", "b"])
+        for path in sorted((tmp_path / place).rglob("*.png")):
+            Image.new("RGB", (32, 32), colour).save(path.with_suffix(".bmp"))
+            path.unlink()
+            os.utime(path.with_suffix(".bmp"), (1, 1))
+    red, blue = (image_folder.read(tmp_path / place) for place in ("one", "two"))
+    assert (red.train_pixels[..., 0] == 255).all() and (blue.train_pixels[..., 2] == 255).all()
+
+
+def test_classes_may_be_called_train_and_test(tmp_path, few):
+    draw(tmp_path, ["train", "test"])
+    assert image_folder.read(tmp_path).class_names == ("test", "train")
+
+
+def test_files_that_are_no_images_are_left_out_and_told(tmp_path, few):
+    draw(tmp_path, ["a", "b"], each=14)
+    for i in range(4):
+        (tmp_path / "a" / f"broken {i}.jpg").write_bytes(b"no")
+    found = data.resolve(DataConfig(source="folder", dir=tmp_path))
+    assert len(found.train_labels) + len(found.test_labels) == 28
+    assert found.notice is not None
+    start = f"4 files could not be read and stayed out: {Path('a') / 'broken 0.jpg'}"
+    assert found.notice.startswith(start)
+    assert found.notice.endswith("and 1 more.")
+
+
+def test_images_of_a_kind_that_is_not_read_are_told(tmp_path, few):
+    draw(tmp_path, ["a", "b"])
+    for name in ("1.HEIC", "2.heic", "3.avif", "._4.heic"):
+        (tmp_path / "a" / name).write_bytes(b"a image of a telephone")
+    told = "3 images of a kind that is not read (.avif, .heic); save them as JPEG or PNG"
+    assert image_folder.read(tmp_path).notice == f"Left out: {told}."
+    for path in (tmp_path / "b").glob("*.png"):
+        path.rename(path.with_suffix(".heic"))
+    with pytest.raises(DataError, match=r"has 0 training images.*; 15 images of a kind"):
+        image_folder.read(tmp_path)
+
+
+def test_what_was_read_is_kept_until_a_file_changes(tmp_path, few, monkeypatch):
+    draw(tmp_path, ["a", "b"])
+    first = image_folder.read(tmp_path)
+    reads = []
+
+    def counted(path, name):
+        reads.append(path.name)
+        return read_image(path, name)
+
+    monkeypatch.setattr(folder, "read_image", counted)
+    again = image_folder.read(tmp_path)
+    assert reads == [] and (again.train_pixels == first.train_pixels).all()
+    Image.new("RGB", (50, 50), "red").save(tmp_path / "a" / "000.png")
+    changed = image_folder.read(tmp_path)
+    assert reads
+    assert [p for p in (*changed.train_pixels, *changed.test_pixels) if (p[..., 0] == 255).all()]
+
+
+@pytest.mark.parametrize(
+    ("names", "each", "said"),
+    [
+        ([], 1, "holds 0 folders"),
+        (["a"], 20, "holds 1 folders"),
+        ([f"{i:03}" for i in range(101)], 0, "holds 101 folders"),
+        (["a", "b"], 0, "class a in .* has 0 training images"),
+        (["a", "b"], 11, "at least 10 are needed"),
+        (["a", "b"], 40, "16 test images in all; at least 20 are needed"),
+    ],
+)
+def test_a_folder_that_is_no_data_is_refused(tmp_path, names, each, said):
+    draw(tmp_path, names, each=each)
+    with pytest.raises(DataError, match=said):
+        image_folder.read(tmp_path)
+
+
+def test_a_folder_must_be_named_and_be_there(tmp_path):
+    with pytest.raises(ConfigError, match=r"--data\.dir"):
+        DataConfig(source="folder")
+    with pytest.raises(DataError, match="there is no folder"):
+        image_folder.read(tmp_path / "nothing")
+
+
+def test_few_images_get_small_batches():
+    assert preset("standard", "folder").cnn.optim.batch_size == 50
+
+
+def test_two_classes_go_through_the_whole_experiment(tmp_path):
+    from visavis.stages.run import run
+
+    pixels, labels, _ = shapes.draw(700, seed=3)
+    for label, name in ((0, "disc & <b>"), (4, "star")):
+        (tmp_path / "own" / name).mkdir(parents=True)
+        for i, array in enumerate(pixels[labels == label]):
+            Image.fromarray(array).save(tmp_path / "own" / name / f"{i}.png")
+    dataset = data.resolve(DataConfig(source="folder", dir=tmp_path / "own"))
+    experiment = small.experiment()
+    out = tmp_path / "out"
+    report = run(out, experiment, "smoke", dataset)
+    comparison = run_folder.read_json(out / run_folder.COMPARISON)
+    assert np.shape(comparison["models"]["cnn"]["confusion_matrix"]) == (2, 2)
+    html = report.read_text(encoding="utf-8")
+    assert "disc &amp; &lt;b&gt;" in html and "disc & <b>" not in html
+    with serving(out) as site:
+        image = next((tmp_path / "own" / "star").iterdir()).read_bytes()
+        for answer in ask(site, "/api/predict", image).json["models"].values():
+            assert {guess["class"] for guess in answer["top"]} == {"disc & <b>", "star"}
+
+
+def test_a_matrix_of_a_hundred_classes_stays_small():
+    counts = np.random.default_rng(0).integers(0, 50, (100, 100))
+    names = [f"class {i}" for i in range(100)]
+    for figure in (
+        figures.confusion(counts, names, "cnn"),
+        figures.confusion_difference(counts, names),
+    ):
+        assert len(figures.svg(figure)) < 200_000

@@ -1,0 +1,103 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from visavis import run_folder
+from visavis.errors import CheckpointError, EnvironmentFault
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
+    path = tmp_path / "a.json"
+    run_folder.write_json(path, {"value": 1})
+
+    def interrupted():
+        with run_folder.replacing(path) as temporary:
+            temporary.write_text("half of i")
+            raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        interrupted()
+    assert run_folder.read_json(path) == {"value": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_nan_never_reaches_a_json_file(tmp_path):
+    with pytest.raises(ValueError, match="JSON"):
+        run_folder.write_json(tmp_path / "a.json", {"value": float("nan")})
+    assert not (tmp_path / "a.json").exists()
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "3", '{"value": 1}', '{"schema": 99}', "\udcff"]
+)
+def test_a_json_file_that_is_not_ours_is_refused_by_name(tmp_path, content):
+    path = tmp_path / "evaluation.json"
+    path.write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(CheckpointError, match=r"evaluation\.json"):
+        run_folder.read_json(path)
+
+
+def test_a_missing_file_says_which_and_why(tmp_path):
+    with pytest.raises(CheckpointError, match=r"training\.json is missing"):
+        run_folder.read_json(tmp_path / "training.json")
+
+
+def test_damaged_and_hostile_arrays_are_refused(tmp_path):
+    path = tmp_path / "predictions.npz"
+    run_folder.write_arrays(path, logits=np.arange(100.0))
+    np.testing.assert_array_equal(run_folder.read_arrays(path)["logits"], np.arange(100.0))
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(CheckpointError, match="damaged"):
+        run_folder.read_arrays(path)
+    np.savez(path, logits=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(CheckpointError, match="damaged"):
+        run_folder.read_arrays(path)
+
+
+def test_a_folder_is_written_by_one_process_at_a_time(tmp_path):
+    script = (
+        "import sys; from pathlib import Path; from visavis import runs\n"
+        "from visavis.errors import EnvironmentFault\n"
+        "try:\n"
+        "    with run_folder.lock(Path(sys.argv[1])): pass\n"
+        "except EnvironmentFault as fault: print(fault)\n"
+    )
+
+    def other_process() -> str:
+        command = [sys.executable, "-c", script, str(tmp_path)]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    with run_folder.lock(tmp_path):
+        assert f"pid {os.getpid()}" in other_process()
+    assert other_process() == ""
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_cannot_be_written_is_told(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(EnvironmentFault, match="cannot write"), run_folder.lock(tmp_path):
+        pass
+
+
+def test_a_path_below_a_file_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(EnvironmentFault, match="cannot write"),
+        run_folder.lock(tmp_path / "file" / "x"),
+    ):
+        pass
+
+
+def test_history_survives_and_damage_is_told(tmp_path: Path):
+    assert run_folder.read_history(tmp_path) == []
+    run_folder.write_history(tmp_path, [{"epoch": 1}, {"epoch": 2}])
+    assert [row["epoch"] for row in run_folder.read_history(tmp_path)] == [1, 2]
+    assert json.loads((tmp_path / run_folder.HISTORY).read_text().splitlines()[1]) == {"epoch": 2}
+    (tmp_path / run_folder.HISTORY).write_text('{"epoch": 1')
+    with pytest.raises(CheckpointError, match="history"):
+        run_folder.read_history(tmp_path)

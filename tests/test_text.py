@@ -1,0 +1,418 @@
+import copy
+from typing import Any
+
+import pytest
+
+from visavis.report.text import explanations, models, numbers
+
+NAMES = ("cat", "dog", "ship")
+
+
+def interval(value: float, half: float = 0.01) -> dict[str, float]:
+    return {"value": value, "low": value - half, "high": value + half}
+
+
+def facts(accuracy: float) -> dict[str, Any]:
+    return {
+        "parameters": 1_234_567,
+        "accuracy": interval(accuracy),
+        "f1_macro": interval(accuracy - 0.001),
+        "f1_per_class": [0.71, 0.82, 0.93],
+        "confusion_matrix": [[70, 20, 10], [13, 87, 0], [0, 1, 99]],
+        "epochs": 8,
+        "best_epoch": 7,
+        "train_seconds": 488.0,
+        "images_per_second": 737.7,
+        "best_val_accuracy": 0.861,
+    }
+
+
+def facts_of(model: str, deletion: float, **changes: Any) -> dict[str, Any]:
+    def scores(value: float) -> dict[str, Any]:
+        return {
+            "deletion": interval(value),
+            "insertion": interval(value - 0.02),
+            "deletion_drop": interval(value / 2),
+            "insertion_gain": interval(value / 2),
+            "centre_share": interval(0.35),
+            "class_sensitivity": interval(0.8),
+            "mask_share": None,
+        }
+
+    known = {"centre": 0.2, "edges": 0.12, "rollout": 0.1, "random": 0.0}
+
+    def ahead(value: float) -> dict[str, Any]:
+        return {name: interval(value - other) for name, other in known.items()}
+
+    method = {
+        "class_specific": True,
+        "refused": 0,
+        "scores": scores(deletion) | changes,
+        "deletion_ahead_of": ahead(deletion),
+    }
+    unaware = {
+        "class_specific": False,
+        "refused": 0,
+        "scores": scores(0.1),
+        "deletion_ahead_of": ahead(0.1),
+    }
+    return {
+        "model": model,
+        "n": 500,
+        "default_method": "grad_cam" if model == "cnn" else "gradient_attention",
+        "methods": (
+            {"grad_cam": method}
+            if model == "cnn"
+            else {"gradient_attention": method, "rollout": unaware}
+        ),
+        "baselines": {
+            "random": {"scores": scores(0.0)},
+            "centre": {"scores": scores(0.2)},
+            "edges": {"scores": scores(0.12)},
+        },
+        "centre_chance": 0.25,
+        "mask_chance": None,
+    }
+
+
+@pytest.fixture
+def comparison() -> dict[str, Any]:
+    return {
+        "test_n": 10_000,
+        "models": {"cnn": facts(0.9), "vit": facts(0.8)},
+        "accuracy_difference": interval(0.1),
+        "f1_macro_difference": interval(0.1),
+        "mcnemar": {"only_cnn": 1500, "only_vit": 500, "p_value": 1e-9},
+        "overlap": {
+            "both_right": 7500,
+            "only_cnn": 1500,
+            "only_vit": 500,
+            "both_wrong": 500,
+            "both_wrong_same_class": 123,
+        },
+        "error_consistency": {"kappa": interval(0.3), "highest": 0.615},
+        "same_wrong_class": {"n": 500, "share": interval(0.25), "expected": 0.3},
+        "calibration": {
+            name: {
+                "temperature": 1.3,
+                "as_it_is": {"error": interval(0.04), "confidence": 0.95},
+                "scaled": {"error": interval(0.01), "confidence": 0.9},
+            }
+            for name in ("cnn", "vit")
+        },
+        "buckets": {
+            "both_right": {"similarity": {"excess": interval(0.3)}},
+            "only_cnn": {"similarity": {"excess": interval(0.1)}},
+            "only_vit": {"similarity": {"excess": interval(0.3)}},
+            "both_wrong_same": {"similarity": {"excess": None}},
+            "both_wrong_apart": {"similarity": {"excess": None}},
+        },
+        "confusion_difference": [[5, -7, 2], [0, 0, 0], [0, 0, 0]],
+        "convergence": [
+            {
+                "val_accuracy": 0.7,
+                "cnn": {"epochs": 1, "seconds": 61.0},
+                "vit": {"epochs": 6, "seconds": 888.0},
+            },
+            {"val_accuracy": 0.85, "cnn": {"epochs": 5, "seconds": 305.0}, "vit": None},
+        ],
+        "similarity": {
+            "n": 374,
+            "pairs": [
+                {
+                    "vit_method": "gradient_attention",
+                    "n": 370,
+                    "agreement": interval(0.45),
+                    "floor": interval(0.13),
+                    "excess": interval(0.32),
+                }
+            ],
+        },
+        "face_to_face": {"cnn_method": "grad_cam", "vit_method": "gradient_attention"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0.00"),
+        (-0.001, "0.00"),
+        (-0.125, "−0.12"),
+        (0.456, "0.46"),
+    ],
+)
+def test_decimals(value: float, text: str) -> None:
+    assert numbers.decimal(value) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (12.34, "12.3 s"),
+        (59.97, "1 min 0 s"),
+        (488.0, "8 min 8 s"),
+        (3599.6, "1 h 0 min"),
+        (3900.0, "1 h 5 min"),
+    ],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert numbers.duration(seconds).replace(numbers.THIN, " ") == text
+
+
+def test_percent_and_points() -> None:
+    assert numbers.share(interval(0.903)) == f"90.3{numbers.THIN}% (89.3 to 91.3)"
+    assert numbers.points(interval(-0.05)) == "−5.0 percentage points (−6.0 to −4.0)"
+    assert numbers.share(None) == numbers.points(None) == numbers.score(None) == "not available"
+
+
+def test_an_interval_that_touches_the_reference_shows_nothing() -> None:
+    assert numbers.side({"value": 0.1, "low": 0.0, "high": 0.2}) == 0
+    assert numbers.side(interval(0.1)) == 1
+    assert numbers.side(interval(-0.1)) == -1
+    assert numbers.side(None) == 0
+    assert numbers.compared(interval(0.3), interval(0.315)) == 0
+    assert numbers.compared(interval(0.3), interval(0.35)) == -1
+    assert numbers.compared(None, interval(0.35)) == 0
+
+
+@pytest.mark.parametrize(
+    ("difference", "said"),
+    [
+        (0.1, "The CNN names more images correctly"),
+        (-0.1, "The ViT names more images correctly"),
+        (0.005, "No difference in accuracy was shown"),
+    ],
+)
+def test_accuracy_follows_the_interval(
+    comparison: dict[str, Any], difference: float, said: str
+) -> None:
+    comparison["accuracy_difference"] = interval(difference)
+    assert models.accuracy(comparison).startswith(said)
+
+
+def test_a_most_frequent_mistake_is_named_of_which_there_may_be_several() -> None:
+    text = models.test_result("cnn", 10_000, facts(0.9), NAMES)
+    assert "no mistake is more frequent than cat taken for dog, in 20 of the images." in text
+    assert "best at ship (F1 0.930) and weakest at cat (F1 0.710)" in text
+    perfect = facts(1.0) | {"confusion_matrix": [[100, 0, 0], [0, 100, 0], [0, 0, 100]]}
+    assert "mistake" not in models.test_result("cnn", 300, perfect, NAMES)
+
+
+def test_the_mistake_that_differs_most_comes_with_both_counts(comparison: dict[str, Any]) -> None:
+    comparison["models"]["vit"]["confusion_matrix"][0][1] = 27
+    text = models.confusions(comparison, NAMES)
+    assert "cat taken for dog: 20 times by the CNN, 27 times by the ViT" in text
+
+
+def test_convergence_names_the_faster_and_what_one_alone_reaches(
+    comparison: dict[str, Any],
+) -> None:
+    text = models.convergence(comparison["convergence"]).replace(numbers.THIN, " ")
+    assert "To 70 % validation accuracy" in text
+    assert "the CNN takes 1 epoch and 1 min 1 s of training, the ViT 6 epochs" in text
+    assert "the CNN is there sooner" in text
+    assert "85 % is reached by the CNN alone" in text
+    alone = models.convergence(comparison["convergence"][1:]).replace(numbers.THIN, " ")
+    assert alone == "Of the accuracies looked at, only the CNN reaches any, up to 85 %."
+    assert "Neither" in models.convergence([])
+
+
+@pytest.mark.parametrize(
+    ("deletion", "said"),
+    [
+        (0.4, "highlighted regions are meaningful"),
+        (0.205, "better guide than the image's centre was not shown"),
+        (0.11, "better guide than the image's centre or edges was not shown"),
+        (0.005, "was not shown"),
+        (-0.2, "less than on random places"),
+    ],
+)
+def test_the_verdict_on_the_maps_needs_random_centre_and_edges(deletion: float, said: str) -> None:
+    verdict = explanations.meaningful(facts_of("cnn", deletion), "grad_cam")[0]
+    assert verdict.endswith(f"{said}.")
+    assert ("meaningful" in verdict) == (deletion == 0.4)
+
+
+def test_a_faithful_map_beside_the_known_truth_is_not_called_meaningful() -> None:
+    values = facts_of("cnn", 0.4, mask_share=interval(0.16))
+    values["mask_chance"] = interval(0.16)
+    verdict = explanations.meaningful(values, "grad_cam")[0]
+    assert verdict.endswith("that these are the pixels that decide the class was not shown.")
+    assert "meaningful" not in verdict
+    values["methods"]["grad_cam"]["scores"]["mask_share"] = interval(0.4)
+    assert "meaningful" in explanations.meaningful(values, "grad_cam")[0]
+
+
+def test_without_a_deletion_score_there_is_no_verdict() -> None:
+    values = facts_of("cnn", 0.4, insertion=None, class_sensitivity=None)
+    values["methods"]["grad_cam"]["scores"]["deletion"] = None
+    sentences = explanations.meaningful(values, "grad_cam")
+    assert "nothing was shown" in sentences[0]
+    assert not any(s.startswith(("Deletion", "Insertion", "Class")) for s in sentences)
+
+
+def test_shares_are_told_against_chance() -> None:
+    values = facts_of("cnn", 0.4, mask_share=interval(0.3), centre_share=interval(0.2))
+    values["mask_chance"] = interval(0.16)
+    text = " ".join(explanations.meaningful(values, "grad_cam"))
+    assert "more than chance" in text
+    assert "leans away from the centre" in text
+    values["methods"]["grad_cam"]["scores"] |= {
+        "mask_share": interval(0.17),
+        "centre_share": interval(0.255),
+    }
+    text = " ".join(explanations.meaningful(values, "grad_cam"))
+    assert "no difference from chance was shown" in text
+    assert "no leaning was shown" in text
+
+
+def test_refused_maps_are_counted() -> None:
+    values = facts_of("cnn", 0.4)
+    values["methods"]["grad_cam"]["refused"] = 12
+    assert "12 of the 500 maps held no evidence" in explanations.meaningful(values, "grad_cam")[-1]
+
+
+def test_class_agnostic_methods_are_named_as_such() -> None:
+    text = explanations.agnostic(facts_of("vit", 0.4))
+    assert text.startswith("Attention rollout is class-agnostic")
+    assert "Gradient-weighted attention is made for the predicted class" in text
+
+
+def test_the_best_of_the_vits_maps_beats_only_what_it_was_shown_to_beat() -> None:
+    values = facts_of("vit", 0.4)
+    assert "has the highest deletion score, 0.40" in explanations.attention_methods(values)
+    assert "That is above attention rollout, 0.10" in explanations.attention_methods(values)
+    best = values["methods"]["gradient_attention"]
+    best["deletion_ahead_of"]["rollout"] = interval(0.005)
+    assert "No difference was shown to attention rollout" in explanations.attention_methods(values)
+    assert "above" not in explanations.attention_methods(values)
+
+
+def test_maps_that_the_centre_alone_beats_are_named() -> None:
+    values = facts_of("vit", 0.4)
+    text = explanations.attention_methods(values)
+    assert text.endswith(
+        "Attention rollout is a worse guide than the image's centre, 0.20 (0.19 to 0.21)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("vit", "said"),
+    [
+        (0.2, "CNN's map is more faithful"),
+        (0.6, "ViT's map is more faithful"),
+        (0.41, "on both scales was not shown"),
+    ],
+)
+def test_between_models_has_no_favourite(comparison: dict[str, Any], vit: float, said: str) -> None:
+    sentences = explanations.between_models(facts_of("cnn", 0.4), facts_of("vit", vit), comparison)
+    assert said in sentences[0]
+    assert "no difference was shown" in sentences[2]
+
+
+def test_a_lead_that_only_the_models_own_scale_makes_is_none(comparison: dict[str, Any]) -> None:
+    same_drop = {"deletion_drop": interval(0.2), "insertion_gain": interval(0.2)}
+    cnn, vit = facts_of("cnn", 0.4, **same_drop), facts_of("vit", 0.9, **same_drop)
+    assert "was not shown" in explanations.between_models(cnn, vit, comparison)[0]
+
+
+@pytest.mark.parametrize(
+    ("excess", "said"),
+    [
+        (0.3, "partly the same places"),
+        (0.005, "beyond the layout that a class shares was not shown"),
+        (-0.3, "less than the class's layout"),
+    ],
+)
+def test_looking_alike_needs_an_excess(
+    comparison: dict[str, Any], excess: float, said: str
+) -> None:
+    comparison["similarity"]["pairs"][0]["excess"] = interval(excess)
+    assert said in explanations.look_alike(comparison)
+
+
+def test_too_few_common_images_give_no_similarity(comparison: dict[str, Any]) -> None:
+    comparison["similarity"]["pairs"][0] |= {"agreement": None, "floor": None, "excess": None}
+    assert explanations.look_alike(comparison).startswith("Too few")
+
+
+def test_mistakes_follow_the_intervals() -> None:
+    values = {
+        "right_confidence": interval(0.9),
+        "wrong_confidence": interval(0.6),
+        "same_place": {
+            "n": 50,
+            "agreement": interval(0.4),
+            "floor": interval(0.1),
+            "excess": interval(0.3),
+        },
+    }
+    text = explanations.mistakes("vit", values)
+    assert text.startswith("The ViT is less sure when it is wrong")
+    assert "partly the same places" in text
+    values["same_place"]["excess"] = interval(0.005)
+    assert "no relation beyond a shared layout was shown" in explanations.mistakes("vit", values)
+    values |= {"wrong_confidence": interval(0.905), "same_place": {"n": 3, "excess": None}}
+    text = explanations.mistakes("vit", values)
+    assert text.startswith("That the ViT is less sure when it is wrong was not shown")
+    assert "rank correlation" not in text
+
+
+@pytest.mark.parametrize(
+    ("kappa", "said"),
+    [(0.3, "more often than chance"), (0.005, "was not shown"), (-0.2, "less often than chance")],
+)
+def test_consistency_follows_the_interval(
+    comparison: dict[str, Any], kappa: float, said: str
+) -> None:
+    comparison["error_consistency"]["kappa"] = interval(kappa)
+    text = models.consistency(comparison)
+    assert said in text
+    assert "less often than if each chose by itself" in text
+
+
+def test_models_that_make_no_mistakes_have_no_consistency(comparison: dict[str, Any]) -> None:
+    comparison["error_consistency"] = {"kappa": None, "highest": None}
+    comparison["same_wrong_class"] = {"n": 0, "share": None, "expected": None}
+    assert models.consistency(comparison).startswith("The models make too few mistakes")
+
+
+@pytest.mark.parametrize(
+    ("confidence", "said"),
+    [
+        (0.95, "too sure"),
+        (0.905, "about as sure as it is right"),
+        (0.8, "less sure than it is right"),
+    ],
+)
+def test_calibration_follows_the_interval_of_accuracy(
+    comparison: dict[str, Any], confidence: float, said: str
+) -> None:
+    comparison["calibration"]["cnn"]["as_it_is"]["confidence"] = confidence
+    assert f"The CNN is {said}" in models.calibration(comparison)
+
+
+def test_buckets_are_held_against_what_both_get_right(comparison: dict[str, Any]) -> None:
+    text = models.buckets(comparison)
+    assert "Only the CNN right: 0.10 (0.09 to 0.11), less than that." in text
+    assert "Only the ViT right: 0.30 (0.29 to 0.31), no difference was shown." in text
+    assert "Both wrong" not in text
+    comparison["buckets"]["both_right"]["similarity"]["excess"] = None
+    assert models.buckets(comparison).startswith("Too few")
+
+
+def test_swapping_the_models_swaps_the_findings(comparison: dict[str, Any]) -> None:
+    def swapped(text: str) -> str:
+        return text.replace("CNN", "?").replace("ViT", "CNN").replace("?", "ViT")
+
+    other = copy.deepcopy(comparison)
+    other["models"] = {"cnn": comparison["models"]["vit"], "vit": comparison["models"]["cnn"]}
+    other["accuracy_difference"] = interval(-0.1)
+    for row in other["convergence"]:
+        row["cnn"], row["vit"] = row["vit"], row["cnn"]
+    assert (
+        swapped(models.accuracy(other)).split(":")[0] == models.accuracy(comparison).split(":")[0]
+    )
+    sooner = "the CNN is there sooner"
+    assert sooner in models.convergence(comparison["convergence"])
+    assert sooner in swapped(models.convergence(other["convergence"]))
