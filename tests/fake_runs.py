@@ -117,7 +117,7 @@ def _provenance() -> dict[str, Any]:
         "lightning": "2.6.6",
         "device": "cpu",
         "device_name": "x86_64",
-        "begun_on": "x86_64",
+        "started_on": "x86_64",
         "threads": 2,
         "precision": "bf16",
         "compiled": False,
@@ -248,10 +248,10 @@ def _explanations(
     for number, (method, (_, class_specific)) in enumerate(methods.items()):
         maps = places * (1 + 0.3 * number) + rng.gamma(1.0, 0.04, places.shape)
         arrays[f"map_{method}"] = maps.astype(np.float32)
-        arrays[f"refused_{method}"] = np.zeros(len(indices), bool)
+        arrays[f"degenerate_{method}"] = np.zeros(len(indices), bool)
         if class_specific:
             arrays[f"map_{method}_true"] = maps.astype(np.float32)
-            arrays[f"refused_{method}_true"] = np.zeros(len(indices), bool)
+            arrays[f"degenerate_{method}_true"] = np.zeros(len(indices), bool)
     if name == "vit":
         shape = (len(indices), experiment.vit.depth, experiment.vit.heads, 8, 8)
         heads = places[:, None, None] + rng.gamma(1.0, 0.3, shape)
@@ -264,13 +264,13 @@ def _explanations(
             "insertion": interval(insertion),
             "deletion_drop": interval(deletion / 4),
             "insertion_gain": interval(insertion / 4),
-            "centre_share": interval(centre, 0.01),
+            "central_mass": interval(centre, 0.01),
             "deletion_blur": interval(deletion * 0.8),
             "insertion_blur": interval(insertion * 0.8),
-            "single_deletion": interval(deletion / 2),
-            "sufficient_area": interval(0.5 - deletion / 2),
-            **{f"kept_{k}": interval(0.2 + k / 100 + deletion / 5) for k in (10, 20, 30, 50)},
-            "mask_share": None if masks is None else interval(centre * 0.8, 0.01),
+            "idsds": interval(deletion / 2),
+            "minimal_subset": interval(0.5 - deletion / 2),
+            **{f"keep_top_{k}": interval(0.2 + k / 100 + deletion / 5) for k in (10, 20, 30, 50)},
+            "relevance_mass": None if masks is None else interval(centre * 0.8, 0.01),
             "pointing_hit": None if masks is None else interval(centre),
             "mask_auc": None if masks is None else interval(0.5 + centre / 2),
         }
@@ -291,26 +291,26 @@ def _explanations(
                     "label": label,
                     "class_specific": class_specific,
                     "signed": method in ("integrated_gradients", "occlusion"),
-                    "shortcuts": {
+                    "trivial_baselines": {
                         "centre": interval(0.3),
                         "edges": interval(0.1 * number),
                         "mean": interval(0.4),
                     },
-                    "shuffled": {
+                    "randomised": {
                         "agreement": interval(0.1 + 0.05 * number),
-                        "floor": interval(0.1),
-                        "excess": interval(0.05 * number),
+                        "permutation_baseline": interval(0.1),
+                        "above_chance": interval(0.05 * number),
                     },
-                    "cascade": [
+                    "cascading": [
                         {"part": part, "agreement": interval(0.8 / (1 + step))}
                         for step, part in enumerate(PARTS[name])
                     ],
                     "deletion_blur_ahead_of": {
                         other: interval(0.1) for other in (*methods, *BASELINES) if other != method
                     },
-                    "fault": None,
-                    "refused": 0,
-                    "refused_because": {},
+                    "invalid_because": None,
+                    "degenerate": 0,
+                    "degenerate_because": {},
                     "deletion_ahead_of": {
                         other: interval(0.2) for other in (*methods, *BASELINES) if other != method
                     },
@@ -329,8 +329,8 @@ def _explanations(
             },
             "mask_chance": None if masks is None else interval(0.16, 0.005),
             "centre_chance": 0.25,
-            "right_with_hole": {"before": interval(0.7), "after": interval(0.8)},
-            "right_without_hole": {"before": interval(0.9), "after": interval(0.91)},
+            "accuracy_masked": {"before": interval(0.7), "after": interval(0.8)},
+            "accuracy_unmasked": {"before": interval(0.9), "after": interval(0.91)},
             "gallery": {**rows, "rule": "the first of each kind in the order of the test set."},
             "seconds": 41.0,
         },
@@ -371,8 +371,8 @@ def write_cross_model(folder: Path) -> None:
                 {
                     "cnn_method": a,
                     "vit_method": b,
-                    "cnn_keeps": interval(0.6, 0.1),
-                    "vit_keeps": interval(0.4, 0.1),
+                    "cnn_transfer": interval(0.6, 0.1),
+                    "vit_transfer": interval(0.4, 0.1),
                 }
                 for a, b in (("grad_cam", "gradient_attention"), *((m, m) for m in CNN_METHODS))
             ],
@@ -386,7 +386,7 @@ def write_cross_model(folder: Path) -> None:
                         name: {
                             method: {
                                 "energy": interval(chance + 0.2 * specific),
-                                "without_evidence": 0.0,
+                                "degenerate_fraction": 0.0,
                             }
                             for method, (_, specific) in methods.items()
                         }
@@ -416,7 +416,7 @@ def _sweep(name: str) -> dict[str, Any]:
             {
                 "layer": layer,
                 "grid": [grid, grid],
-                "refused": 0,
+                "degenerate": 0,
                 "deletion_drop": interval(deletion / 4),
                 "insertion_gain": interval(deletion / 4),
                 "deletion": interval(deletion),

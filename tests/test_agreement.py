@@ -43,24 +43,24 @@ def test_a_shared_centre_is_all_floor_and_no_excess():
     a, b = centre + generator.normal(0, 0.2, (2, 400, 8, 8))
     labels = generator.integers(0, 10, 400)
     agreed = agreement.rank_agreement(a, b)
-    floor = agreement.shuffled_agreement(a, b, labels)
+    floor = agreement.permutation_baseline(a, b, labels)
     assert agreed.mean() > 0.3
     assert contains(bootstrap.interval(agreed - floor), 0)
 
 
 def test_a_lone_image_of_its_class_has_no_floor():
     maps = np.random.default_rng(11).random((3, 8, 8))
-    floor = agreement.shuffled_agreement(maps, maps, np.array([0, 1, 1]))
+    floor = agreement.permutation_baseline(maps, maps, np.array([0, 1, 1]))
     assert np.isnan(floor[0])
     assert np.isfinite(floor[1:]).all()
 
 
 def test_top_overlap_of_the_same_of_the_opposite_and_by_chance():
     a, b = np.random.default_rng(6).random((2, 500, 8, 8))
-    assert (agreement.top_overlap(a, 3 * a) == 1).all()
-    assert (agreement.top_overlap(a, -a) == 0).all()
-    assert agreement.top_overlap(a, b).mean() == pytest.approx(0.116, abs=0.01)  # 13 of 64
+    assert (agreement.top_k_iou(a, 3 * a) == 1).all()
+    assert (agreement.top_k_iou(a, -a) == 0).all()
+    assert agreement.top_k_iou(a, b).mean() == pytest.approx(0.116, abs=0.01)  # 13 of 64
     ties = np.zeros((500, 8, 8))
     ties[:, 0, 0] = 1  # one cell says something, the other twelve are drawn
-    assert agreement.top_overlap(ties, ties).mean() == pytest.approx(0.17, abs=0.03)
-    assert np.isnan(agreement.top_overlap(a[:1], np.ones((1, 8, 8)))).all()
+    assert agreement.top_k_iou(ties, ties).mean() == pytest.approx(0.17, abs=0.03)
+    assert np.isnan(agreement.top_k_iou(a[:1], np.ones((1, 8, 8)))).all()

@@ -155,7 +155,7 @@ def test_a_map_that_does_not_go_through_each_block_once_is_impossible(kind, meth
     "method",
     ["attention", "rollout", "gradient_attention", "integrated_gradients", "occlusion"],
 )
-@pytest.mark.parametrize("fault", [None, "class", "model"])
+@pytest.mark.parametrize("invalid_because", [None, "class", "model"])
 def test_the_model_is_left_as_it_was_found(method, fault, monkeypatch):
     model = tiny.model("vit").train()
     classes = torch.tensor([0, 10 if fault == "class" else 1])
@@ -199,7 +199,7 @@ def test_a_planted_patch_is_found_by_taught_models_and_not_by_untaught_ones(meth
         shares = []
         for model in models:
             maps = attribution.explain(model, images, labels, method).numpy()
-            good = [reason is None for reason in localization.refusals(maps)]
+            good = [reason is None for reason in localization.degenerate_reasons(maps)]
             shares.append(localization.share_inside(maps[good], masks[good]))
         return np.concatenate(shares).mean()
 
@@ -228,6 +228,6 @@ def test_flat_and_broken_images_give_a_finite_map_or_a_refused_one(kind, value):
     for method in attribution.methods_for(model):
         maps = attribution.explain(model, images, torch.tensor([3]), method)
         if value != value:  # NaN
-            assert localization.refusals(maps.numpy()) != [None]
+            assert localization.degenerate_reasons(maps.numpy()) != [None]
         else:
             assert torch.isfinite(maps).all()

@@ -74,8 +74,8 @@ def test_evidence_for_the_truth_uses_the_maps_for_the_true_class_of_what_both_ex
             "labels": np.arange(60) % 2,
             f"map_{method}": noise,
             f"map_{method}_true": maps,
-            f"refused_{method}": np.zeros(60, bool),
-            f"refused_{method}_true": np.arange(60) < 3,
+            f"degenerate_{method}": np.zeros(60, bool),
+            f"degenerate_{method}_true": np.arange(60) < 3,
         }
 
     found = behaviour.evidence_for_truth(
@@ -83,7 +83,7 @@ def test_evidence_for_the_truth_uses_the_maps_for_the_true_class_of_what_both_ex
     )
     assert found["n"] == 47  # of 55 asked about, 50 in the sample, 3 refused
     assert found["agreement"]["value"] == pytest.approx(1)
-    assert found["excess"]["low"] > 0.8
+    assert found["above_chance"]["low"] > 0.8
 
 
 def _drawn(n: int, scale: float) -> tuple[np.ndarray, np.ndarray]:
@@ -105,10 +105,10 @@ def test_a_model_that_is_too_sure_is_put_right_by_its_temperature():
     logits, labels = _drawn(20_000, 0.5)
     half = len(logits) // 2
     found = calibration.calibration(logits[:half], labels[:half], logits[half:], labels[half:])
-    assert found["as_it_is"]["error"]["low"] > 0.1
-    assert found["scaled"]["error"]["high"] < 0.03
-    assert found["as_it_is"]["confidence"] > found["scaled"]["confidence"]
-    assert sum(row["n"] for row in found["scaled"]["bins"]) == half
+    assert found["uncalibrated"]["error"]["low"] > 0.1
+    assert found["temperature_scaled"]["error"]["high"] < 0.03
+    assert found["uncalibrated"]["confidence"] > found["temperature_scaled"]["confidence"]
+    assert sum(row["n"] for row in found["temperature_scaled"]["bins"]) == half
 
 
 def test_calibration_error_by_hand():

@@ -52,8 +52,8 @@ def test_agrees_with_each_models_own_test(experiment: Path, comparison: dict[str
 def test_counts_add_up(comparison: dict[str, Any]) -> None:
     o, models = comparison["overlap"], comparison["models"]
     n = comparison["test_n"]
-    assert o["both_right"] + o["only_cnn"] + o["only_vit"] + o["both_wrong"] == n
-    assert (o["both_right"] + o["only_cnn"]) / n == pytest.approx(
+    assert o["both_correct"] + o["only_cnn"] + o["only_vit"] + o["both_wrong"] == n
+    assert (o["both_correct"] + o["only_cnn"]) / n == pytest.approx(
         models["cnn"]["accuracy"]["value"]
     )
     assert 0 < o["both_wrong_same_class"] < o["both_wrong"]
@@ -138,8 +138,8 @@ def test_similarity_of_the_same_maps_is_one(tmp_path: Path) -> None:
     change_maps(tmp_path / "vit", map_rollout=maps[vit["indices"]])
     pair = pair_of(tmp_path, "rollout")
     assert pair["agreement"]["value"] == pytest.approx(1)
-    assert pair["floor"]["low"] < 0 < pair["floor"]["high"]
-    assert pair["excess"]["low"] > 0.8
+    assert pair["permutation_baseline"]["low"] < 0 < pair["permutation_baseline"]["high"]
+    assert pair["above_chance"]["low"] > 0.8
 
 
 def test_maps_that_share_only_a_centre_have_no_excess(tmp_path: Path) -> None:
@@ -151,8 +151,8 @@ def test_maps_that_share_only_a_centre_have_no_excess(tmp_path: Path) -> None:
         change_maps(tmp_path / name, **{method: (noise - distance).astype(np.float32)})
     pair = pair_of(tmp_path, "rollout")
     assert pair["agreement"]["low"] > 0.3
-    assert pair["floor"]["low"] > 0.3
-    assert abs(pair["excess"]["value"]) < 0.03
+    assert pair["permutation_baseline"]["low"] > 0.3
+    assert abs(pair["above_chance"]["value"]) < 0.03
 
 
 def test_face_to_face_finds_the_planted_pair_and_skips_refused_maps(tmp_path: Path) -> None:
@@ -172,10 +172,10 @@ def test_face_to_face_finds_the_planted_pair_and_skips_refused_maps(tmp_path: Pa
     change_maps(tmp_path / "cnn", map_grad_cam=cnn)
     change_maps(tmp_path / "vit", map_gradient_attention=vit, refused_gradient_attention=refused)
     compare(tmp_path)
-    pair = run_folder.read_json(tmp_path / run_folder.COMPARISON)["face_to_face"]
-    assert pair["most_alike"]["row_cnn"] == pair["most_alike"]["row_vit"] == alike
-    assert pair["most_alike"]["agreement"] == pytest.approx(1)
-    assert pair["least_alike"]["row_cnn"] == unlike
+    pair = run_folder.read_json(tmp_path / run_folder.COMPARISON)["side_by_side"]
+    assert pair["highest_agreement"]["row_cnn"] == pair["highest_agreement"]["row_vit"] == alike
+    assert pair["highest_agreement"]["agreement"] == pytest.approx(1)
+    assert pair["lowest_agreement"]["row_cnn"] == unlike
 
 
 def test_images_are_matched_by_index_not_by_row(tmp_path: Path) -> None:
@@ -193,8 +193,8 @@ def test_nothing_in_common_gives_no_number(tmp_path: Path) -> None:
     comparison = run_folder.read_json(tmp_path / run_folder.COMPARISON)
     assert comparison["similarity"]["n"] == 0
     assert comparison["similarity"]["pairs"][0]["agreement"] is None
-    assert comparison["face_to_face"]["most_alike"] is None
-    assert comparison["mistakes"]["cnn"]["same_place"]["excess"] is None
+    assert comparison["side_by_side"]["highest_agreement"] is None
+    assert comparison["mistakes"]["cnn"]["same_place"]["above_chance"] is None
     assert comparison["mistakes"]["vit"]["same_place"]["n"] > 0
 
 
@@ -205,9 +205,9 @@ def test_a_model_that_reads_the_wrong_class_elsewhere(tmp_path: Path) -> None:
     compare(tmp_path)
     mistakes = run_folder.read_json(tmp_path / run_folder.COMPARISON)["mistakes"]
     assert mistakes["cnn"]["same_place"]["agreement"]["value"] == pytest.approx(-1)
-    assert mistakes["cnn"]["same_place"]["excess"]["high"] < 0
+    assert mistakes["cnn"]["same_place"]["above_chance"]["high"] < 0
     assert mistakes["vit"]["same_place"]["agreement"]["value"] == pytest.approx(1)
-    assert mistakes["vit"]["same_place"]["excess"]["low"] > 0
+    assert mistakes["vit"]["same_place"]["above_chance"]["low"] > 0
 
 
 def test_the_grid_parts_the_gap_of_methods_from_the_gap_of_models() -> None:
@@ -235,10 +235,10 @@ def test_the_grid_parts_the_gap_of_methods_from_the_gap_of_models() -> None:
     }
     assert found["gap"]["low"] > 0.7
     for name in ("same_method", "other_seed"):
-        assert groups[name]["excess"]["low"] > 0.8
+        assert groups[name]["above_chance"]["low"] > 0.8
     for name in ("same_model", "neither"):
-        assert abs(groups[name]["excess"]["value"]) < 0.05
-    table = np.array(found["excess"], dtype=float)
+        assert abs(groups[name]["above_chance"]["value"]) < 0.05
+    table = np.array(found["above_chance"], dtype=float)
     np.testing.assert_array_equal(table, table.T)
     assert np.isnan(table.diagonal()).all()
 
@@ -253,8 +253,8 @@ def test_the_grid_of_maps_with_a_shared_centre_has_no_excess_and_a_refused_map_n
         similarity.Kind("vit", 0, "two", np.full((100, 8, 8), np.nan)),
     ]
     found = similarity.grid(maps, np.arange(100) % 10)
-    assert abs(found["groups"]["same_method"]["excess"]["value"]) < 0.03
-    assert found["excess"][0][2] is found["excess"][2][0] is None
+    assert abs(found["groups"]["same_method"]["above_chance"]["value"]) < 0.03
+    assert found["above_chance"][0][2] is found["above_chance"][2][0] is None
     assert found["groups"]["same_model"] is None  # no method but one is shared
     assert found["groups"]["other_seed"] is None
 
@@ -266,7 +266,7 @@ def test_the_grid_of_a_comparison_has_every_map_of_both(comparison: dict[str, An
     pair = next(p for p in comparison["similarity"]["pairs"] if p["vit_method"] == "grad_cam")
     names = [(m["model"], m["method"]) for m in found["maps"]]
     row, column = names.index(("cnn", "grad_cam")), names.index(("vit", "grad_cam"))
-    assert found["excess"][row][column] == pytest.approx(pair["excess"]["value"])
+    assert found["above_chance"][row][column] == pytest.approx(pair["above_chance"]["value"])
 
 
 def test_another_seed_gives_the_ceiling_and_its_accuracy(tmp_path: Path) -> None:
@@ -285,7 +285,7 @@ def test_another_seed_gives_the_ceiling_and_its_accuracy(tmp_path: Path) -> None
     assert len(found["grid"]["maps"]) == 18
     assert found["grid"]["n"] < found["similarity"]["n"]
     assert found["grid"]["groups"]["other_seed"]["pairs"] == 9
-    ceiling = found["grid"]["ceiling"]
+    ceiling = found["grid"]["noise_ceiling"]
     assert min(ceiling[kind]["low"] for kind in ("models", "cnn", "vit")) > 0.1
     assert ceiling["normalised"]["value"] == pytest.approx(1, abs=0.15)
 

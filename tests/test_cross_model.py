@@ -62,10 +62,10 @@ def test_a_model_keeps_all_of_its_gain_with_its_own_twins_maps(twins):
     ]
     for pair in found["transfer"]:
         assert pair["cnn_method"] == pair["vit_method"]
-        for key in ("cnn_keeps", "vit_keeps"):
+        for key in ("cnn_transfer", "vit_transfer"):
             whole = {"value": 1, "low": 1, "high": 1}
             assert pair[key] is None or pair[key] == pytest.approx(whole, abs=0.02)
-    assert found["transfer"][-1]["cnn_keeps"] is not None
+    assert found["transfer"][-1]["cnn_transfer"] is not None
 
 
 def test_rankings_are_of_every_map_on_both_models(twins):
@@ -111,7 +111,7 @@ def test_the_truth_points_at_its_class_the_same_map_has_chance_and_a_fault_has_n
     methods = {"grad_cam": None, "occlusion": None, "integrated_gradients": "not the same"}
     said = {
         name: {
-            "methods": {m: {"fault": f} for m, f in methods.items()},
+            "methods": {m: {"invalid_because": f} for m, f in methods.items()},
             "layer": "stages.2.activation2",
         }
         for name in ("cnn", "vit")
@@ -159,4 +159,4 @@ def test_maps_that_know_no_class_get_exactly_chance(columns):
     found = _energy(maps, maps, region, np.zeros(30, dtype=np.int64))
     assert found["energy"] == pytest.approx({"value": 0.5, "low": 0.5, "high": 0.5})
     nothing = _energy(-maps, -maps, region, np.zeros(30, dtype=np.int64))
-    assert nothing == {"energy": found["energy"], "without_evidence": 1.0}
+    assert nothing == {"energy": found["energy"], "degenerate_fraction": 1.0}

@@ -260,7 +260,7 @@ def test_all_attempts_are_told(host, fetch):
         with pytest.raises(DataError) as caught:
             fetch(gone, nameless, host(forbidden).source(), host(web_page).source())
     message = str(caught.value)
-    for part in ("refused", "no.such.host.invalid", "403", "web page", "--data.dir"):
+    for part in ("degenerate", "no.such.host.invalid", "403", "web page", "--data.dir"):
         assert part in message
 
 

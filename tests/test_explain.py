@@ -23,18 +23,18 @@ SCORES = {
     "insertion",
     "deletion_drop",
     "insertion_gain",
-    "centre_share",
-    "mask_share",
+    "central_mass",
+    "relevance_mass",
     "pointing_hit",
     "mask_auc",
     "deletion_blur",
     "insertion_blur",
-    "single_deletion",
-    "sufficient_area",
-    "kept_10",
-    "kept_20",
-    "kept_30",
-    "kept_50",
+    "idsds",
+    "minimal_subset",
+    "keep_top_10",
+    "keep_top_20",
+    "keep_top_30",
+    "keep_top_50",
 }
 
 
@@ -106,19 +106,19 @@ def test_every_method_of_the_model_is_scored_beside_the_same_baselines(explained
     for name, method in said["methods"].items():
         assert method["label"] == attribution.METHODS[name].label
         assert method["scores"].keys() == SCORES | {"class_sensitivity"}
-        assert method["shuffled"].keys() == {"agreement", "floor", "excess"}
+        assert method["randomised"].keys() == {"agreement", "permutation_baseline", "above_chance"}
         specific = attribution.METHODS[name].class_specific
-        enough = method["refused"] <= 20
-        assert (method["scores"]["centre_share"] is not None) == enough
+        enough = method["degenerate"] <= 20
+        assert (method["scores"]["central_mass"] is not None) == enough
         assert specific or method["scores"]["class_sensitivity"] is None
-        if specific and not method["refused"]:
+        if specific and not method["degenerate"]:
             assert method["scores"]["class_sensitivity"] is not None
-        assert method["refused"] == sum(method["refused_because"].values())
+        assert method["degenerate"] == sum(method["degenerate_because"].values())
         others = {*said["methods"], *said["baselines"]} - {name}
         assert method["deletion_ahead_of"].keys() == others
         assert method["deletion_blur_ahead_of"].keys() == others
-        assert method["shortcuts"].keys() == {"centre", "edges", "mean"}
-        assert [step["part"] for step in method["cascade"]] == sanity.parts(model)
+        assert method["trivial_baselines"].keys() == {"centre", "edges", "mean"}
+        assert [step["part"] for step in method["cascading"]] == sanity.parts(model)
     assert said["baselines"].keys() == {"random", "centre", "edges", "mean"}
     for baseline in said["baselines"].values():
         assert baseline["scores"].keys() == SCORES
@@ -157,7 +157,7 @@ def test_maps_are_those_of_the_predicted_and_of_the_true_class(explained, datase
             assert found.dtype == np.float32
             np.testing.assert_allclose(found, to_cells(expected), atol=1e-6, rtol=1e-3)
         refused = [not heatmap.any() for heatmap in arrays[f"map_{method}"]]
-        assert arrays[f"refused_{method}"].tolist() == refused
+        assert arrays[f"degenerate_{method}"].tolist() == refused
     if attribution.kind_of(model) == "vit":
         heads = arrays["attention_heads"]
         assert heads.shape == (len(images), 2, 2, 8, 8)
@@ -173,8 +173,8 @@ def test_shares_are_of_the_images_own_maps_and_masks(explained, dataset):
     for name, method in said["methods"].items():
         maps = arrays[f"map_{name}"][sample]
         for key, inside in (
-            ("mask_share", masks),
-            ("centre_share", localization.centre(len(maps))),
+            ("relevance_mass", masks),
+            ("central_mass", localization.centre(len(maps))),
         ):
             expected = np.nanmean(localization.share_inside(maps, inside))
             assert method["scores"][key]["value"] == pytest.approx(expected, rel=1e-5)
@@ -226,11 +226,11 @@ def test_a_model_that_says_the_same_to_everything_gives_refusals_and_no_numbers(
     said = run_folder.read_json(folder / run_folder.EXPLANATIONS)
     for name in ("grad_cam", "gradient_attention"):
         method = said["methods"][name]
-        assert (method["refused"], method["refused_because"]) == (40, {"zero everywhere": 40})
+        assert (method["degenerate"], method["degenerate_because"]) == (40, {"zero everywhere": 40})
         assert set(method["scores"].values()) == {None}
     edges = said["baselines"]["edges"]["scores"]
     assert edges["deletion"] is edges["insertion"] is None
-    assert edges["centre_share"] is not None
+    assert edges["central_mass"] is not None
 
 
 def test_other_pixels_and_other_weights_are_refused(tmp_path, dataset):

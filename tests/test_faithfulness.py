@@ -205,7 +205,7 @@ def test_maps_that_say_nothing_are_refused_with_a_reason_whatever_their_scale():
     good = np.random.default_rng(0).random((8, 8)).astype(np.float32)
     maps = np.stack([good, 1e-9 * good, 0 * good, 0 * good + 0.3, 1 + 1e-8 * good, good])
     maps[5, 0, 0] = np.inf
-    assert localization.refusals(maps) == [
+    assert localization.degenerate_reasons(maps) == [
         None,
         None,
         "zero everywhere",
@@ -302,7 +302,7 @@ def test_a_blurred_hole_takes_the_blurred_image_and_an_even_one_loses_nothing():
 
 def row(layer, side, value, width=0.05):
     score = {"value": value, "low": value - width, "high": value + width}
-    return {"layer": layer, "grid": [side, side], "refused": 0, "deletion": score}
+    return {"layer": layer, "grid": [side, side], "degenerate": 0, "deletion": score}
 
 
 def choose(rows, *, lead_width=0.05, fallback="late"):
@@ -334,7 +334,7 @@ def test_of_layers_that_were_not_shown_to_differ_the_deepest_is_chosen_and_it_sa
 def test_a_layer_that_is_hardly_known_is_no_rival():
     sure = row("early", 8, 0.5)
     assert choose([sure, row("late", 8, -0.1, width=0.8)], lead_width=2)[0] == "early"
-    silent = row("late", 8, 0.9) | {"refused": 90}
+    silent = row("late", 8, 0.9) | {"degenerate": 90}
     chosen, reason = choose([sure, silent])
     assert chosen == "early"
     assert "(too few of their maps say anything: late)" in reason

@@ -60,12 +60,12 @@ def test_default_layers_have_eight_by_eight_maps_that_say_something():
             maps,
             grad_cam(model, tiny.images(4), torch.tensor([1, 2, 3, 4]), layer=default_layer(model)),
         )
-        assert localization.refusals(maps.numpy()).count(None) > 0
+        assert localization.degenerate_reasons(maps.numpy()).count(None) > 0
 
 
 def test_after_the_last_block_patches_have_no_gradient_and_the_maps_are_refused():
     maps = grad_cam(tiny.model("vit"), tiny.images(2), torch.tensor([1, 2]), layer="blocks.1")
-    assert localization.refusals(maps.numpy()) == ["zero everywhere"] * 2
+    assert localization.degenerate_reasons(maps.numpy()) == ["zero everywhere"] * 2
 
 
 def test_at_the_last_stage_grad_cam_is_cam():
@@ -121,7 +121,7 @@ def test_a_map_does_not_depend_on_the_batch_or_on_the_callers_mode(kind):
 
 
 @pytest.mark.parametrize("kind", ["cnn", "vit"])
-@pytest.mark.parametrize("fault", [None, "class", "layer", "model"])
+@pytest.mark.parametrize("invalid_because", [None, "class", "layer", "model"])
 def test_the_model_is_left_as_it_was_found(kind, fault, monkeypatch):
     model = tiny.model(kind).train()
     model.normalize.eval()  # a mixed state, as in fine-tuning
@@ -181,7 +181,7 @@ def test_a_planted_patch_is_found_by_a_taught_model_and_not_by_an_untaught_one()
     shares = []
     for seed in range(8):
         untaught = to_cells(grad_cam(tiny.model("cnn", seed=seed), images, labels)).numpy()
-        good = np.array([reason is None for reason in localization.refusals(untaught)])
+        good = np.array([reason is None for reason in localization.degenerate_reasons(untaught)])
         shares += list(localization.share_inside(untaught[good], masks[good]))
     assert len(shares) > 200
     assert np.mean(shares) < 1.5 * masks.mean()

@@ -21,7 +21,7 @@ from visavis.report import figures
 @pytest.fixture
 def few(monkeypatch):
     """Few test images will do."""
-    monkeypatch.setattr(folder, "FEWEST_TESTED", 1)
+    monkeypatch.setattr(image_folder, "FEWEST_TESTED", 1)
 
 
 def draw(root, names, *, each=12, side=40, seed=0):
@@ -149,7 +149,7 @@ def test_what_was_read_is_kept_until_a_file_changes(tmp_path, few, monkeypatch):
         reads.append(path.name)
         return read_image(path, name)
 
-    monkeypatch.setattr(folder, "read_image", counted)
+    monkeypatch.setattr(image_folder, "read_image", counted)
     again = image_folder.read(tmp_path)
     assert reads == [] and (again.train_pixels == first.train_pixels).all()
     Image.new("RGB", (50, 50), "red").save(tmp_path / "a" / "000.png")

@@ -114,15 +114,15 @@ def test_macro_f1_intervals_agree_with_drawing_images_one_by_one():
 
 
 def test_mcnemar_by_hand():
-    right_a = np.array([1, 1, 1, 1, 1, 1, 0, 0], dtype=bool)
-    right_b = np.array([1, 0, 0, 0, 0, 0, 1, 0], dtype=bool)
+    correct_a = np.array([1, 1, 1, 1, 1, 1, 0, 0], dtype=bool)
+    correct_b = np.array([1, 0, 0, 0, 0, 0, 1, 0], dtype=bool)
     # 5 against 1: twice the chance of at most 1 head in 6 throws.
-    assert classification.mcnemar(right_a, right_b) == {
+    assert classification.mcnemar(correct_a, correct_b) == {
         "only_a": 5,
         "only_b": 1,
         "p_value": pytest.approx(2 * 7 / 64),
     }
-    assert classification.mcnemar(right_a, right_a)["p_value"] == 1
+    assert classification.mcnemar(correct_a, correct_a)["p_value"] == 1
 
 
 def test_a_share_of_one_is_not_certain_and_few_values_have_no_interval():

@@ -194,15 +194,15 @@ def test_names_are_shown_as_they_are_and_never_run(page, site):
 
 def test_filters_choose_and_a_deep_link_keeps_the_choice(page, site):
     explore(page, site)
-    total = ask(site, "/api/images?bucket=both_wrong_apart&limit=1").json["total"]
-    page.select_option("[name=bucket]", "both_wrong_apart")
+    total = ask(site, "/api/images?bucket=both_wrong_different&limit=1").json["total"]
+    page.select_option("[name=bucket]", "both_wrong_different")
     page.select_option("[name=sort]", "cnn_confidence")
     assert page.inner_text("#explorer-count") == f"{total} image{'' if total == 1 else 's'}"
     labels = page.locator(".tile").evaluate_all("tiles => tiles.map((tile) => tile.ariaLabel)")
     assert labels and all(label.count("wrong") == 2 for label in labels)
     page.locator(".tile").nth(min(2, total - 1)).click()
     title, link = page.inner_text("#explorer-title"), page.url
-    assert "bucket=both_wrong_apart" in link and "sort=cnn_confidence" in link
+    assert "bucket=both_wrong_different" in link and "sort=cnn_confidence" in link
     again = page.context.new_page()
     again.goto(link)
     again.wait_for_selector(".tile[aria-selected=true]")
@@ -326,12 +326,12 @@ def test_the_report_holds_the_explorer_and_asks_for_nothing(browser, finished):
     shown = opened.locator(".tile").count()
     assert opened.inner_text("#explorer-count") == f"{shown} images"
     assert not opened.locator(".plain-list").is_visible()
-    opened.select_option("[name=bucket]", "both_wrong_apart")
+    opened.select_option("[name=bucket]", "both_wrong_different")
     opened.locator(".tile").last.click()
     assert "highest" in opened.inner_text("#explorer-said") or "evidence" in opened.inner_text(
         "#explorer-said"
     )
-    assert "bucket=both_wrong_apart" in opened.url
+    assert "bucket=both_wrong_different" in opened.url
     opened.close()
     assert [said for said in wrong if not said.startswith(("data:", "blob:", address))] == []
     plain = browser.new_context(java_script_enabled=False).new_page()

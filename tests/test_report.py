@@ -139,7 +139,7 @@ def test_the_explorer_holds_the_maps_and_prefers_images_that_a_model_gets_wrong(
     held = json.loads(explorer.look_through(material)["data"])
     cnn = material.cnn.heatmaps
     sampled = cnn["indices"][cnn["in_sample"]]
-    wrong = [p for p in held["images"] if p["bucket"] != "both_right"]
+    wrong = [p for p in held["images"] if p["bucket"] != "both_correct"]
     assert len(held["images"]) == 30 < len(sampled) and len(wrong) > 5
     missed = {
         int(index)
@@ -235,7 +235,7 @@ def test_each_score_stands_where_it_belongs(tmp_path: Path) -> None:
         7.44: ("vit", "gradient_attention", "insertion", {"q-2-2-b", "trust"}),
         7.55: ("vit", "gradient_attention", "class_sensitivity", {"q-2-2-b", "trust"}),
         7.66: ("cnn", "grad_cam", "class_sensitivity", {"q-1-3-c", "trust"}),
-        7.77: ("vit", "rollout", "sufficient_area", {"trust"}),
+        7.77: ("vit", "rollout", "minimal_subset", {"trust"}),
         7.88: ("cnn", "occlusion", "deletion_blur", {"trust"}),
     }
     for value, (model, method, score, _) in places.items():
@@ -276,7 +276,7 @@ def test_times_of_two_machines_are_not_set_against_each_other(tmp_path: Path, ht
     compare(tmp_path)
     path = tmp_path / "cnn" / run_folder.PROVENANCE
     run_folder.write_json(
-        path, run_folder.read_json(path) | {"begun_on": "another"}
+        path, run_folder.read_json(path) | {"started_on": "another"}
     )  # and then moved
     other = report(tmp_path).read_text(encoding="utf-8")
     assert "ran on the same machine" not in other
@@ -366,7 +366,7 @@ def test_the_same_files_give_the_same_report(experiment: Path, html: str) -> Non
 
 def test_figures_are_those_of_the_report(experiment: Path) -> None:
     drawn = figures(experiment)
-    assert {"cnn_loss", "vit_confusion", "wall_clock", "grad_cam_gallery", "face_to_face"} <= set(
+    assert {"cnn_loss", "vit_confusion", "wall_clock", "grad_cam_gallery", "side_by_side"} <= set(
         drawn
     )
     assert all(isinstance(figure, Figure) for figure in drawn.values())

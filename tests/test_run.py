@@ -8,10 +8,8 @@ from PIL import Image
 
 from small import dataset, experiment
 from visavis import load, overlay, run_folder
-from visavis.config import CNNConfig, TrainConfig
-from visavis.errors import CheckpointError, EnvironmentFault, VisavisError
-from visavis.models.cnn import CNN
-from visavis.models.vit import ViT
+from visavis.config import CNNConfig
+from visavis.errors import CheckpointError
 from visavis.stages.run import run
 
 
@@ -86,39 +84,6 @@ def test_a_folder_of_another_experiment_is_refused_and_left_alone(done):
     with pytest.raises(CheckpointError, match="fingerprint"):
         run(done, experiment(), "smoke", dataset(seed=4))
     assert (done / run_folder.EXPERIMENT).read_bytes() == before
-
-
-def test_the_estimate_is_told_with_the_shorter_presets(tmp_path, caplog, monkeypatch):
-    def stop(*arguments, **settings):
-        raise VisavisError("enough")
-
-    monkeypatch.setattr("visavis.stages.run.train", stop)
-    with caplog.at_level("INFO"), pytest.raises(VisavisError, match="enough"):
-        run(tmp_path, experiment(), "standard", dataset())
-    assert "this will take about" in caplog.text
-    assert "--preset quick about" in caplog.text
-
-
-def test_the_estimate_is_of_compiled_steps_and_survives_a_compiler_that_fails(
-    tmp_path, caplog, monkeypatch
-):
-    asked = []
-
-    def fuse(model, *, products_only):
-        asked.append(type(model))
-        raise EnvironmentFault("there is no compiler")
-
-    def stop(*arguments, **settings):
-        raise VisavisError("enough")
-
-    monkeypatch.setattr(CNN, "fuse", fuse)
-    monkeypatch.setattr(ViT, "fuse", fuse)
-    monkeypatch.setattr("visavis.stages.run.train", stop)
-    plan = dataclasses.replace(experiment(), train=TrainConfig(compile="on", device="cpu"))
-    with caplog.at_level("INFO"), pytest.raises(VisavisError, match="enough"):
-        run(tmp_path, plan, "smoke", dataset())
-    assert asked == [CNN, ViT]
-    assert "this will take about" in caplog.text
 
 
 def test_the_readmes_example_of_the_library_runs(done, tmp_path):

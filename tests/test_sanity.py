@@ -23,7 +23,7 @@ def test_parts_from_the_head_down_hold_every_weight_once(kind):
 @pytest.mark.parametrize("kind", ["cnn", "vit"])
 def test_only_the_named_parts_are_shuffled_and_keep_their_values(kind):
     model = tiny.model(kind)
-    other = sanity.shuffled(model, ["head"], seed=0)
+    other = sanity.randomised(model, ["head"], seed=0)
     for (name, before), after in zip(model.named_parameters(), other.parameters(), strict=True):
         assert torch.equal(before.flatten().sort().values, after.flatten().sort().values)
         assert torch.equal(before, after) != name.startswith("head")
@@ -34,21 +34,21 @@ def test_a_map_that_reads_the_weights_changes_and_one_that_does_not_stays():
     shown, asked = images[labels == 1], labels[labels == 1].numpy()
     model = tiny.taught("cnn", steps=20)
     (maps,) = grid_maps(model, shown, [asked], "grad_cam")
-    same = sanity.maps_of_shuffled(model, shown, asked, "grad_cam", [])
+    same = sanity.maps_of_randomised(model, shown, asked, "grad_cam", [])
     np.testing.assert_allclose(rank_agreement(maps, same), 1, atol=1e-6)
-    whole = sanity.maps_of_shuffled(model, shown, asked, "grad_cam", sanity.parts(model))
+    whole = sanity.maps_of_randomised(model, shown, asked, "grad_cam", sanity.parts(model))
     assert np.nanmean(rank_agreement(maps, whole)) < 0.6
 
     model = tiny.taught("vit", steps=50)
     (attention,) = grid_maps(model, shown, [asked], "attention")
-    above = sanity.maps_of_shuffled(model, shown, asked, "attention", ["head", "norm"])
+    above = sanity.maps_of_randomised(model, shown, asked, "attention", ["head", "norm"])
     np.testing.assert_allclose(above, attention, atol=1e-6)  # it is below the head, and knows none
 
 
 def test_a_map_of_nothing_is_nan():
     model, shown = models.build(tiny.VIT_CONFIG), tiny.images(3)  # its head is zero
     classes = np.zeros(3, np.int64)
-    found = sanity.maps_of_shuffled(model, shown, classes, "gradient_attention", ["norm"])
+    found = sanity.maps_of_randomised(model, shown, classes, "gradient_attention", ["norm"])
     assert np.isnan(found).all()
 
 
@@ -63,13 +63,13 @@ def test_excess_is_what_is_left_of_the_image_and_not_of_the_layout(left, monkeyp
     def shuffled_maps(model, images, classes, method, names, *, layer=None, seed=0):
         return kept[: len(images)].astype(np.float32)
 
-    monkeypatch.setattr(sanity, "maps_of_shuffled", shuffled_maps)
+    monkeypatch.setattr(sanity, "maps_of_randomised", shuffled_maps)
     labels = np.arange(100) % 10
     model = tiny.model("cnn")
     found = findings.randomised(
         model, tiny.images(100), labels, labels, {"grad_cam": true}, "stages.2.activation2"
     )["grad_cam"]
-    excess = found["excess"]
+    excess = found["above_chance"]
     if left == "image":
         assert excess["low"] > 0.15
     else:  # the layout alone is no evidence that the image is shown

@@ -144,7 +144,7 @@ def test_test_images_are_listed_as_they_were_answered(site, finished):
     overlap = run_folder.read_json(finished / run_folder.COMPARISON)["overlap"]
     counts = {k: ask(site, f"/api/images?bucket={k}&limit=1").json["total"] for k in BUCKETS}
     assert sum(counts.values()) == 60
-    assert counts["both_right"] == overlap["both_right"]
+    assert counts["both_correct"] == overlap["both_correct"]
     assert counts["only_cnn"] == overlap["only_cnn"]
     stored = run_folder.read_arrays(finished / "vit" / run_folder.PREDICTIONS)
     names = small.dataset().class_names

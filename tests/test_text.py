@@ -34,9 +34,9 @@ def facts_of(model: str, deletion: float, **changes: Any) -> dict[str, Any]:
             "insertion": interval(value - 0.02),
             "deletion_drop": interval(value / 2),
             "insertion_gain": interval(value / 2),
-            "centre_share": interval(0.35),
+            "central_mass": interval(0.35),
             "class_sensitivity": interval(0.8),
-            "mask_share": None,
+            "relevance_mass": None,
         }
 
     known = {"centre": 0.2, "edges": 0.12, "rollout": 0.1, "random": 0.0}
@@ -46,13 +46,13 @@ def facts_of(model: str, deletion: float, **changes: Any) -> dict[str, Any]:
 
     method = {
         "class_specific": True,
-        "refused": 0,
+        "degenerate": 0,
         "scores": scores(deletion) | changes,
         "deletion_ahead_of": ahead(deletion),
     }
     unaware = {
         "class_specific": False,
-        "refused": 0,
+        "degenerate": 0,
         "scores": scores(0.1),
         "deletion_ahead_of": ahead(0.1),
     }
@@ -84,7 +84,7 @@ def comparison() -> dict[str, Any]:
         "f1_macro_difference": interval(0.1),
         "mcnemar": {"only_cnn": 1500, "only_vit": 500, "p_value": 1e-9},
         "overlap": {
-            "both_right": 7500,
+            "both_correct": 7500,
             "only_cnn": 1500,
             "only_vit": 500,
             "both_wrong": 500,
@@ -95,17 +95,17 @@ def comparison() -> dict[str, Any]:
         "calibration": {
             name: {
                 "temperature": 1.3,
-                "as_it_is": {"error": interval(0.04), "confidence": 0.95},
-                "scaled": {"error": interval(0.01), "confidence": 0.9},
+                "uncalibrated": {"error": interval(0.04), "confidence": 0.95},
+                "temperature_scaled": {"error": interval(0.01), "confidence": 0.9},
             }
             for name in ("cnn", "vit")
         },
         "buckets": {
-            "both_right": {"similarity": {"excess": interval(0.3)}},
-            "only_cnn": {"similarity": {"excess": interval(0.1)}},
-            "only_vit": {"similarity": {"excess": interval(0.3)}},
-            "both_wrong_same": {"similarity": {"excess": None}},
-            "both_wrong_apart": {"similarity": {"excess": None}},
+            "both_correct": {"similarity": {"above_chance": interval(0.3)}},
+            "only_cnn": {"similarity": {"above_chance": interval(0.1)}},
+            "only_vit": {"similarity": {"above_chance": interval(0.3)}},
+            "both_wrong_same": {"similarity": {"above_chance": None}},
+            "both_wrong_different": {"similarity": {"above_chance": None}},
         },
         "confusion_difference": [[5, -7, 2], [0, 0, 0], [0, 0, 0]],
         "convergence": [
@@ -123,12 +123,12 @@ def comparison() -> dict[str, Any]:
                     "vit_method": "gradient_attention",
                     "n": 370,
                     "agreement": interval(0.45),
-                    "floor": interval(0.13),
-                    "excess": interval(0.32),
+                    "permutation_baseline": interval(0.13),
+                    "above_chance": interval(0.32),
                 }
             ],
         },
-        "face_to_face": {"cnn_method": "grad_cam", "vit_method": "gradient_attention"},
+        "side_by_side": {"cnn_method": "grad_cam", "vit_method": "gradient_attention"},
     }
 
 
@@ -234,12 +234,12 @@ def test_the_verdict_on_the_maps_needs_random_centre_and_edges(deletion: float, 
 
 
 def test_a_faithful_map_beside_the_known_truth_is_not_called_meaningful() -> None:
-    values = facts_of("cnn", 0.4, mask_share=interval(0.16))
+    values = facts_of("cnn", 0.4, relevance_mass=interval(0.16))
     values["mask_chance"] = interval(0.16)
     verdict = explanations.meaningful(values, "grad_cam")[0]
     assert verdict.endswith("that these are the pixels that decide the class was not shown.")
     assert "meaningful" not in verdict
-    values["methods"]["grad_cam"]["scores"]["mask_share"] = interval(0.4)
+    values["methods"]["grad_cam"]["scores"]["relevance_mass"] = interval(0.4)
     assert "meaningful" in explanations.meaningful(values, "grad_cam")[0]
 
 
@@ -252,14 +252,14 @@ def test_without_a_deletion_score_there_is_no_verdict() -> None:
 
 
 def test_shares_are_told_against_chance() -> None:
-    values = facts_of("cnn", 0.4, mask_share=interval(0.3), centre_share=interval(0.2))
+    values = facts_of("cnn", 0.4, relevance_mass=interval(0.3), central_mass=interval(0.2))
     values["mask_chance"] = interval(0.16)
     text = " ".join(explanations.meaningful(values, "grad_cam"))
     assert "more than chance" in text
     assert "leans away from the centre" in text
     values["methods"]["grad_cam"]["scores"] |= {
-        "mask_share": interval(0.17),
-        "centre_share": interval(0.255),
+        "relevance_mass": interval(0.17),
+        "central_mass": interval(0.255),
     }
     text = " ".join(explanations.meaningful(values, "grad_cam"))
     assert "no difference from chance was shown" in text
@@ -268,7 +268,7 @@ def test_shares_are_told_against_chance() -> None:
 
 def test_refused_maps_are_counted() -> None:
     values = facts_of("cnn", 0.4)
-    values["methods"]["grad_cam"]["refused"] = 12
+    values["methods"]["grad_cam"]["degenerate"] = 12
     assert "12 of the 500 maps held no evidence" in explanations.meaningful(values, "grad_cam")[-1]
 
 
@@ -317,7 +317,7 @@ def test_a_lead_that_only_the_models_own_scale_makes_is_none(comparison: dict[st
 
 
 @pytest.mark.parametrize(
-    ("excess", "said"),
+    ("above_chance", "said"),
     [
         (0.3, "partly the same places"),
         (0.005, "beyond the layout that a class shares was not shown"),
@@ -327,32 +327,39 @@ def test_a_lead_that_only_the_models_own_scale_makes_is_none(comparison: dict[st
 def test_looking_alike_needs_an_excess(
     comparison: dict[str, Any], excess: float, said: str
 ) -> None:
-    comparison["similarity"]["pairs"][0]["excess"] = interval(excess)
+    comparison["similarity"]["pairs"][0]["above_chance"] = interval(excess)
     assert said in explanations.look_alike(comparison)
 
 
 def test_too_few_common_images_give_no_similarity(comparison: dict[str, Any]) -> None:
-    comparison["similarity"]["pairs"][0] |= {"agreement": None, "floor": None, "excess": None}
+    comparison["similarity"]["pairs"][0] |= {
+        "agreement": None,
+        "permutation_baseline": None,
+        "above_chance": None,
+    }
     assert explanations.look_alike(comparison).startswith("Too few")
 
 
 def test_mistakes_follow_the_intervals() -> None:
     values = {
-        "right_confidence": interval(0.9),
-        "wrong_confidence": interval(0.6),
+        "correct_confidence": interval(0.9),
+        "incorrect_confidence": interval(0.6),
         "same_place": {
             "n": 50,
             "agreement": interval(0.4),
-            "floor": interval(0.1),
-            "excess": interval(0.3),
+            "permutation_baseline": interval(0.1),
+            "above_chance": interval(0.3),
         },
     }
     text = explanations.mistakes("vit", values)
     assert text.startswith("The ViT is less sure when it is wrong")
     assert "partly the same places" in text
-    values["same_place"]["excess"] = interval(0.005)
+    values["same_place"]["above_chance"] = interval(0.005)
     assert "no relation beyond a shared layout was shown" in explanations.mistakes("vit", values)
-    values |= {"wrong_confidence": interval(0.905), "same_place": {"n": 3, "excess": None}}
+    values |= {
+        "incorrect_confidence": interval(0.905),
+        "same_place": {"n": 3, "above_chance": None},
+    }
     text = explanations.mistakes("vit", values)
     assert text.startswith("That the ViT is less sure when it is wrong was not shown")
     assert "rank correlation" not in text
@@ -388,7 +395,7 @@ def test_models_that_make_no_mistakes_have_no_consistency(comparison: dict[str, 
 def test_calibration_follows_the_interval_of_accuracy(
     comparison: dict[str, Any], confidence: float, said: str
 ) -> None:
-    comparison["calibration"]["cnn"]["as_it_is"]["confidence"] = confidence
+    comparison["calibration"]["cnn"]["uncalibrated"]["confidence"] = confidence
     assert f"The CNN is {said}" in models.calibration(comparison)
 
 
@@ -397,7 +404,7 @@ def test_buckets_are_held_against_what_both_get_right(comparison: dict[str, Any]
     assert "Only the CNN right: 0.10 (0.09 to 0.11), less than that." in text
     assert "Only the ViT right: 0.30 (0.29 to 0.31), no difference was shown." in text
     assert "Both wrong" not in text
-    comparison["buckets"]["both_right"]["similarity"]["excess"] = None
+    comparison["buckets"]["both_correct"]["similarity"]["above_chance"] = None
     assert models.buckets(comparison).startswith("Too few")
 
 

@@ -30,7 +30,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Facts]:
 def sound(files: dict[str, Facts]) -> tuple[Facts, Facts]:
     """The CNN's explanations and a cross_model in which its Grad-CAM passes every check."""
     cnn, cross_model = copy.deepcopy(files["cnn"]), copy.deepcopy(files["cross_model"])
-    cnn["methods"]["grad_cam"]["scores"]["mask_share"] = interval(0.8)
+    cnn["methods"]["grad_cam"]["scores"]["relevance_mass"] = interval(0.8)
     return cnn, cross_model
 
 
@@ -48,17 +48,17 @@ def without(cnn: Facts, cross_model: Facts, check: str, value: float) -> None:
     method = cnn["methods"]["grad_cam"]
     if check == "random":
         method["scores"]["deletion"] = interval(value)
-    elif check == "shortcuts":
+    elif check == "trivial_baselines":
         method["deletion_ahead_of"]["mean"] = interval(value)
     elif check == "blurred":
         method["deletion_blur_ahead_of"]["edges"] = interval(value)
     elif check == "weights":
-        method["shuffled"]["excess"] = interval(trust.LITTLE - value)
+        method["randomised"]["above_chance"] = interval(trust.LITTLE - value)
     elif check == "class":
         box = cross_model["composites"]["box"]["methods"]["cnn"]["grad_cam"]
         box["energy"] = interval(0.5 + value)
     else:
-        method["scores"]["mask_share"] = interval(cnn["mask_chance"]["value"] + value)
+        method["scores"]["relevance_mass"] = interval(cnn["mask_chance"]["value"] + value)
 
 
 @pytest.mark.parametrize("check", trust.CHECKS)
@@ -69,7 +69,7 @@ def test_each_check_alone_can_be_missed(
     cnn, cross_model = sound(files)
     if check == "mask":  # an interval that touches one of the rivals is not shown to be above it
         value = 0.3 if verdict == 0 else -0.15
-        cnn["baselines"]["centre"]["scores"]["mask_share"] = interval(0.46)
+        cnn["baselines"]["centre"]["scores"]["relevance_mass"] = interval(0.46)
     without(cnn, cross_model, check, value)
     card = trust.scorecard(cnn, cross_model)["grad_cam"]
     assert card.pop(check)[0] == verdict
@@ -104,28 +104,30 @@ def test_what_is_missing_is_said_and_not_passed(files: dict[str, Facts]) -> None
     method["scores"] = dict.fromkeys(method["scores"])
     for key in ("deletion_ahead_of", "deletion_blur_ahead_of"):
         method[key] = dict.fromkeys(method[key])
-    method["shuffled"] = dict.fromkeys(method["shuffled"])
+    method["randomised"] = dict.fromkeys(method["randomised"])
     card = trust.scorecard(cnn, cross_model)["grad_cam"]
-    assert not any(card[check][0] == 1 for check in ("random", "shortcuts", "blurred", "mask"))
+    assert not any(
+        card[check][0] == 1 for check in ("random", "trivial_baselines", "blurred", "mask")
+    )
     assert card["weights"] == (None, "no map left")
-    assert "could not be measured" in trust.few_cells(cnn)
+    assert "could not be measured" in trust.keep_top_k(cnn)
 
 
 def test_few_cells_follow_the_intervals(files: dict[str, Facts]) -> None:
     cnn, _ = sound(files)
     own = cnn["methods"]["grad_cam"]["scores"]
     for value, said in ((0.2, "less than a random"), (0.5, "no less than"), (0.9, "more than a")):
-        own["sufficient_area"] = interval(value)
-        assert said in trust.few_cells(cnn)
+        own["minimal_subset"] = interval(value)
+        assert said in trust.keep_top_k(cnn)
 
 
 def test_what_shuffled_weights_leave_is_named(files: dict[str, Facts]) -> None:
     cnn, _ = sound(files)
     for method in cnn["methods"].values():
-        method["shuffled"]["excess"] = interval(0.0)
-    assert "none of its maps" in trust.shuffled(cnn)
-    cnn["methods"]["occlusion"]["shuffled"]["excess"] = interval(0.3)
-    assert "left in occlusion (" in trust.shuffled(cnn)
+        method["randomised"]["above_chance"] = interval(0.0)
+    assert "none of its maps" in trust.randomised(cnn)
+    cnn["methods"]["occlusion"]["randomised"]["above_chance"] = interval(0.3)
+    assert "left in occlusion (" in trust.randomised(cnn)
 
 
 def test_composites_say_what_a_map_without_a_class_can_reach(files: dict[str, Facts]) -> None:
@@ -155,15 +157,15 @@ def test_the_larger_gap_is_named_only_where_the_intervals_part(files: dict[str, 
 
 def test_a_ceiling_is_never_guessed(files: dict[str, Facts]) -> None:
     comparison = copy.deepcopy(files["comparison"])
-    assert "not measured" in agreement.ceiling(comparison)
+    assert "not measured" in agreement.noise_ceiling(comparison)
     assert agreement.other_seeds(comparison) is None
     kinds = {"models": interval(0.3), "cnn": interval(0.6), "vit": interval(0.5)}
     for value, said in ((0.5, "more than another training"), (1.0, "was not shown")):
         whole = {"normalised": interval(value)}
-        comparison["grid"]["ceiling"] = kinds | whole
-        assert said in agreement.ceiling(comparison)
-    comparison["grid"]["ceiling"] = kinds | {"normalised": None}
-    assert "could not be told" in agreement.ceiling(comparison)
+        comparison["grid"]["noise_ceiling"] = kinds | whole
+        assert said in agreement.noise_ceiling(comparison)
+    comparison["grid"]["noise_ceiling"] = kinds | {"normalised": None}
+    assert "could not be told" in agreement.noise_ceiling(comparison)
     rows = [
         {"model": m, "seed": s, "accuracy": 0.5 + s / 10} for s in (0, 1) for m in ("cnn", "vit")
     ]
@@ -180,9 +182,9 @@ def test_what_the_other_models_map_is_worth(files: dict[str, Facts]) -> None:
         (1.5, "even more"),
         (0.0, "no gain over a random order"),
     ):
-        main["vit_keeps"] = interval(value)
+        main["vit_transfer"] = interval(value)
         assert said in agreement.transfer(cross_model)[0]
-    main["vit_keeps"] = None
+    main["vit_transfer"] = None
     assert "could not be told" in agreement.transfer(cross_model)[0]
 
 
@@ -219,13 +221,13 @@ def test_single_deletion_names_the_better_map_only_where_intervals_part(
     files: dict[str, Facts],
 ) -> None:
     cnn, vit = copy.deepcopy(files["cnn"]), copy.deepcopy(files["vit"])
-    vit["methods"]["gradient_attention"]["scores"]["single_deletion"] = interval(0.5)
+    vit["methods"]["gradient_attention"]["scores"]["idsds"] = interval(0.5)
     for value, said in (
         (0.9, "the CNN's map fits"),
         (0.1, "the ViT's map fits"),
         (0.5, "was shown"),
     ):
-        cnn["methods"]["grad_cam"]["scores"]["single_deletion"] = interval(value)
-        assert said in trust.single_deletion(cnn, vit)
-    cnn["methods"]["grad_cam"]["scores"]["single_deletion"] = None
-    assert "Too few" in trust.single_deletion(cnn, vit)
+        cnn["methods"]["grad_cam"]["scores"]["idsds"] = interval(value)
+        assert said in trust.idsds(cnn, vit)
+    cnn["methods"]["grad_cam"]["scores"]["idsds"] = None
+    assert "Too few" in trust.idsds(cnn, vit)

@@ -145,7 +145,8 @@ class OptimConfig:
 
     def cost(self, first: int = 0) -> float:
         """The cost of the epochs from `first` on, in epochs of full images."""
-        return sum((self.side(i) / IMAGE_SIDE) ** 2 for i in range(first, self.epochs))
+        costs = ((self.side(i) / IMAGE_SIDE) ** 2 for i in range(first, self.epochs))
+        return sum(costs, 0.0)
 
 
 CNN_OPTIM = OptimConfig(muon_learning_rate=0.1, learning_rate=0.01, momentum=0.7, weight_decay=0.05)

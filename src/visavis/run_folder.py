@@ -18,7 +18,7 @@ from visavis.errors import CheckpointError, EnvironmentFault
 
 log = logging.getLogger(__name__)
 
-SCHEMA = 9
+SCHEMA = 10
 
 # In an experiment folder.
 EXPERIMENT = "experiment.json"

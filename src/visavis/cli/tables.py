@@ -66,7 +66,7 @@ def explained(folder: Path) -> str:
     for entry in (*facts["methods"].values(), *facts["baselines"].values()):
         scores: Mapping[str, Any] = entry["scores"]
         cells = (score(scores.get("deletion")), score(scores.get("insertion")))
-        rows.append([entry["label"], *cells, share(scores.get("centre_share"))])
+        rows.append([entry["label"], *cells, share(scores.get("central_mass"))])
     chosen = f"\nGrad-CAM looks at {facts['layer']}" if facts.get("layer") else ""
     return (
         table(rows)

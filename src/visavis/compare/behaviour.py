@@ -12,7 +12,9 @@ from visavis.metrics import bootstrap, classification
 Answers = Int[np.ndarray, " n"]
 
 
-def consistency(right_a: Bool[np.ndarray, " n"], right_b: Bool[np.ndarray, " n"]) -> dict[str, Any]:
+def consistency(
+    correct_a: Bool[np.ndarray, " n"], correct_b: Bool[np.ndarray, " n"]
+) -> dict[str, Any]:
     """Error consistency: do two models get the same images right, beyond what chance gives?
 
     kappa = (observed - expected) / (1 - expected); observed is the share of images that both get
@@ -27,7 +29,7 @@ def consistency(right_a: Bool[np.ndarray, " n"], right_b: Bool[np.ndarray, " n"]
 
     Source: Geirhos, Meding & Wichmann 2020, arXiv 2006.16736, section 2.
     """
-    images = np.stack([right_a, right_b, right_a == right_b], axis=1).astype(np.float64)
+    images = np.stack([correct_a, correct_b, correct_a == correct_b], axis=1).astype(np.float64)
 
     def kappa(means: np.ndarray) -> np.ndarray:
         p, q, observed = np.moveaxis(means, -1, 0)
@@ -78,10 +80,10 @@ def evidence_for_truth(cnn: Arrays, vit: Arrays, indices: Answers) -> dict[str, 
     """
     rows_cnn, rows_vit = sampled_rows(cnn, vit)
     kept = np.isin(cnn["indices"][rows_cnn], indices)
-    kept &= ~cnn[f"refused_{heatmaps.CNN_METHOD}_true"][rows_cnn]
-    kept &= ~vit[f"refused_{heatmaps.VIT_METHOD}_true"][rows_vit]
+    kept &= ~cnn[f"degenerate_{heatmaps.CNN_METHOD}_true"][rows_cnn]
+    kept &= ~vit[f"degenerate_{heatmaps.VIT_METHOD}_true"][rows_vit]
     rows_cnn, rows_vit = rows_cnn[kept], rows_vit[kept]
-    return heatmaps.above_floor(
+    return heatmaps.above_chance(
         cnn[f"map_{heatmaps.CNN_METHOD}_true"][rows_cnn],
         vit[f"map_{heatmaps.VIT_METHOD}_true"][rows_vit],
         cnn["labels"][rows_cnn],

@@ -11,11 +11,11 @@ from visavis.metrics.agreement import rank_agreement
 from visavis.metrics.classification import buckets
 
 BUCKETS = {
-    "both_right": "both right",
+    "both_correct": "both right",
     "only_cnn": "only the CNN right",
     "only_vit": "only the ViT right",
     "both_wrong_same": "both wrong, the same way",
-    "both_wrong_apart": "both wrong, differently",
+    "both_wrong_different": "both wrong, differently",
 }
 """Every test image is in one of them."""
 
@@ -58,7 +58,7 @@ def similarity(heatmaps: dict[str, Arrays], methods: dict[str, str]) -> dict[int
     both = dict(zip(MODEL_NAMES, common_rows(*(heatmaps[n] for n in MODEL_NAMES)), strict=True))
     maps = {n: heatmaps[n][f"map_{methods[n]}"][both[n]] for n in MODEL_NAMES}
     found = rank_agreement(maps["cnn"], maps["vit"])
-    refused = [heatmaps[n][f"refused_{methods[n]}"][both[n]] for n in MODEL_NAMES]
+    refused = [heatmaps[n][f"degenerate_{methods[n]}"][both[n]] for n in MODEL_NAMES]
     known = np.isfinite(found) & ~np.any(refused, axis=0)
     indices = heatmaps["cnn"]["indices"][both["cnn"]]
     return {int(i): round(float(v), 3) for i, v in zip(indices[known], found[known], strict=True)}

@@ -22,25 +22,25 @@ def same_place(maps: Arrays, method: str) -> dict[str, Any]:
     another image that was taken for the same class.
     """
     rows = maps["in_sample"] & (maps["predicted"] != maps["labels"])
-    rows &= ~(maps[f"refused_{method}"] | maps[f"refused_{method}_true"])
+    rows &= ~(maps[f"degenerate_{method}"] | maps[f"degenerate_{method}_true"])
     named, true = maps[f"map_{method}"][rows], maps[f"map_{method}_true"][rows]
-    return above_floor(named, true, maps["predicted"][rows])
+    return above_chance(named, true, maps["predicted"][rows])
 
 
-def above_floor(
+def above_chance(
     a: Float[np.ndarray, "n h w"], b: Float[np.ndarray, "n h w"], classes: Rows
 ) -> dict[str, Any]:
     """Rank agreement, its floor with images of a class shuffled, and the paired difference."""
     agreed = agreement.rank_agreement(a, b)
     floor: Float[np.ndarray, " n"] = (
-        agreement.shuffled_agreement(a, b, classes, seed=SHUFFLE_SEED) if len(a) else agreed
+        agreement.permutation_baseline(a, b, classes, seed=SHUFFLE_SEED) if len(a) else agreed
     )
     known = np.isfinite(agreed) & np.isfinite(floor)
     return {
         "n": int(known.sum()),
         "agreement": bootstrap.interval(agreed[known], clusters=classes[known]),
-        "floor": bootstrap.interval(floor[known], clusters=classes[known]),
-        "excess": bootstrap.interval((agreed - floor)[known], clusters=classes[known]),
+        "permutation_baseline": bootstrap.interval(floor[known], clusters=classes[known]),
+        "above_chance": bootstrap.interval((agreed - floor)[known], clusters=classes[known]),
     }
 
 
@@ -52,23 +52,23 @@ def similarity(
     vit_method: str,
 ) -> dict[str, Any]:
     """Agreement of the CNN's Grad-CAM with one of the ViT's maps, and what of it is not layout."""
-    kept = ~(cnn[f"refused_{CNN_METHOD}"][rows_cnn] | vit[f"refused_{vit_method}"][rows_vit])
+    kept = ~(cnn[f"degenerate_{CNN_METHOD}"][rows_cnn] | vit[f"degenerate_{vit_method}"][rows_vit])
     rows_cnn, rows_vit = rows_cnn[kept], rows_vit[kept]
     ours, theirs = cnn[f"map_{CNN_METHOD}"][rows_cnn], vit[f"map_{vit_method}"][rows_vit]
     classes = cnn["predicted"][rows_cnn]
-    overlap = agreement.top_overlap(ours, theirs)
+    overlap = agreement.top_k_iou(ours, theirs)
     partner = agreement.same_class_partner(classes, SHUFFLE_SEED)
-    shuffled = np.where(partner < 0, np.nan, agreement.top_overlap(ours, theirs[partner]))
+    shuffled = np.where(partner < 0, np.nan, agreement.top_k_iou(ours, theirs[partner]))
     return {
         "cnn_method": CNN_METHOD,
         "vit_method": vit_method,
-        **above_floor(ours, theirs, classes),
-        "top_overlap": bootstrap.interval(overlap, clusters=classes),
-        "top_overlap_floor": bootstrap.interval(shuffled, clusters=classes),
+        **above_chance(ours, theirs, classes),
+        "top_k_iou": bootstrap.interval(overlap, clusters=classes),
+        "top_k_iou_baseline": bootstrap.interval(shuffled, clusters=classes),
     }
 
 
-def face_to_face(
+def side_by_side(
     cnn: Arrays,
     vit: Arrays,
     rows_cnn: Rows,
@@ -76,7 +76,7 @@ def face_to_face(
 ) -> dict[str, Any]:
     """The images that both models get right whose two maps agree most, and least."""
     kept = cnn["predicted"][rows_cnn] == cnn["labels"][rows_cnn]
-    kept &= ~(cnn[f"refused_{CNN_METHOD}"][rows_cnn] | vit[f"refused_{VIT_METHOD}"][rows_vit])
+    kept &= ~(cnn[f"degenerate_{CNN_METHOD}"][rows_cnn] | vit[f"degenerate_{VIT_METHOD}"][rows_vit])
     rows_cnn, rows_vit = rows_cnn[kept], rows_vit[kept]
     agreed = agreement.rank_agreement(
         cnn[f"map_{CNN_METHOD}"][rows_cnn], vit[f"map_{VIT_METHOD}"][rows_vit]
@@ -97,6 +97,6 @@ def face_to_face(
         "have the lowest",
         "cnn_method": CNN_METHOD,
         "vit_method": VIT_METHOD,
-        "most_alike": image(int(np.nanargmax(agreed))) if known else None,
-        "least_alike": image(int(np.nanargmin(agreed))) if known else None,
+        "highest_agreement": image(int(np.nanargmax(agreed))) if known else None,
+        "lowest_agreement": image(int(np.nanargmin(agreed))) if known else None,
     }

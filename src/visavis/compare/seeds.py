@@ -100,14 +100,14 @@ def grid_of_all(found: list[Training], methods: dict[str, list[str]]) -> dict[st
         )
     ]
     classes = found[0].heatmaps["predicted"][rows[0]]
-    return grid(maps, classes) | {"ceiling": _ceiling(maps, classes)}
+    return grid(maps, classes) | {"noise_ceiling": _ceiling(maps, classes)}
 
 
 def _ceiling(maps: list[Kind], classes: Int[np.ndarray, " n"]) -> dict[str, Any] | None:
     main = [of for of in maps if of.method == MAIN[of.model]]
     by_kind: dict[str, list[Float[np.ndarray, " n"]]] = {"models": [], "cnn": [], "vit": []}
     for a, b in combinations(main, 2):
-        excess = agreement.excess_agreement(a.values, b.values, classes)
+        excess = agreement.agreement_above_chance(a.values, b.values, classes)
         by_kind["models" if a.model != b.model else a.model].append(excess)
     if not all(by_kind.values()):
         return None

@@ -36,7 +36,7 @@ def maps_of(model: str, seed: int, heatmaps: Arrays, rows: Rows, methods: list[s
     """All maps of a model, at the given rows of its heatmaps.npz."""
     found = []
     for method in methods:
-        refused = heatmaps[f"refused_{method}"][rows]
+        refused = heatmaps[f"degenerate_{method}"][rows]
         maps = heatmaps[f"map_{method}"][rows].astype(np.float64)
         maps = np.where(refused[:, None, None], np.nan, maps)
         found.append(Kind(model, seed, method, maps))
@@ -63,7 +63,7 @@ def grid(maps: list[Kind], labels: Int[np.ndarray, " n"]) -> dict[str, Any]:
     by_group: dict[str, list[Float[np.ndarray, " n"]]] = {group: [] for group in GROUPS}
     for i, j in combinations(range(count), 2):
         a, b = maps[i], maps[j]
-        excess = agreement.excess_agreement(a.values, b.values, labels)
+        excess = agreement.agreement_above_chance(a.values, b.values, labels)
         known = np.isfinite(excess)
         if known.sum() >= bootstrap.MINIMUM:
             table[i][j] = table[j][i] = float(excess[known].mean())
@@ -76,13 +76,13 @@ def grid(maps: list[Kind], labels: Int[np.ndarray, " n"]) -> dict[str, Any]:
     return {
         "n": len(labels),
         "maps": [{"model": m.model, "seed": m.seed, "method": m.method} for m in maps],
-        "excess": table,
+        "above_chance": table,
         "groups": {
             group: None
             if mean is None
             else {
                 "pairs": len(by_group[group]),
-                "excess": bootstrap.interval(mean, clusters=labels),
+                "above_chance": bootstrap.interval(mean, clusters=labels),
             }
             for group, mean in means.items()
         },

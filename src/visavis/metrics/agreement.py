@@ -21,7 +21,7 @@ def rank_agreement(
         return np.clip((a * b).sum(axis=1) / np.where(scale > 0, scale, np.nan), -1, 1)
 
 
-def top_overlap(
+def top_k_iou(
     maps_a: Float[np.ndarray, "n ..."],
     maps_b: Float[np.ndarray, "n ..."],
     *,
@@ -59,7 +59,7 @@ def same_class_partner(labels: Int[np.ndarray, " n"], seed: int) -> Int[np.ndarr
     return partner
 
 
-def shuffled_agreement(
+def permutation_baseline(
     maps_a: Float[np.ndarray, "n ..."],
     maps_b: Float[np.ndarray, "n ..."],
     labels: Int[np.ndarray, " n"],
@@ -87,13 +87,13 @@ def shuffled_agreement(
     return np.where(known.any(axis=0), total / np.maximum(known.sum(axis=0), 1), np.nan)
 
 
-def excess_agreement(
+def agreement_above_chance(
     maps_a: Float[np.ndarray, "n ..."],
     maps_b: Float[np.ndarray, "n ..."],
     labels: Int[np.ndarray, " n"],
 ) -> Float[np.ndarray, " n"]:
-    """`rank_agreement` less its floor, `shuffled_agreement`: what is about the image itself."""
-    return rank_agreement(maps_a, maps_b) - shuffled_agreement(maps_a, maps_b, labels)
+    """`rank_agreement` less its floor, `permutation_baseline`: what is about the image itself."""
+    return rank_agreement(maps_a, maps_b) - permutation_baseline(maps_a, maps_b, labels)
 
 
 def _centred_ranks(maps: Float[np.ndarray, "n ..."]) -> Float[np.ndarray, "n k"]:

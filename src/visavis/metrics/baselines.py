@@ -5,7 +5,7 @@ from jaxtyping import Float
 from scipy import ndimage
 
 from visavis.config import GRID
-from visavis.metrics.localization import Maps, cell_means, refusals
+from visavis.metrics.localization import Maps, cell_means, degenerate_reasons
 
 
 def random_maps(n: int, *, seed: int) -> Maps:
@@ -22,7 +22,7 @@ def centre_maps(n: int) -> Maps:
 
 def mean_maps(maps: Maps) -> Maps:
     """Baseline: for every image the mean of all the maps that say something, each scaled to 1."""
-    good = maps[np.array([reason is None for reason in refusals(maps)], dtype=bool)]
+    good = maps[np.array([reason is None for reason in degenerate_reasons(maps)], dtype=bool)]
     if not len(good):
         return np.zeros_like(maps)
     mean = (good / np.abs(good).max(axis=(1, 2), keepdims=True)).mean(axis=0)

@@ -111,7 +111,7 @@ def paired_difference(
     *,
     seed: int = 0,
 ) -> Interval | None:
-    """Mean of a minus mean of b on the same images; `right_a, right_b` gives accuracy."""
+    """Mean of a minus mean of b on the same images; `correct_a, correct_b` gives accuracy."""
     return interval(np.asarray(a, np.float64) - np.asarray(b, np.float64), seed=seed)
 
 

@@ -22,14 +22,14 @@ def calibration(
     """Confidence against accuracy on the test images.
 
     Returns:
-        The `temperature`, and under `as_it_is` and `scaled` (logits divided by the temperature)
+        The `temperature`, and under `uncalibrated` and `scaled` (logits divided by the temperature)
         each the calibration `error`, the mean `confidence`, and the `bins` that are not empty.
     """
     value = temperature(validation_logits, validation_labels)
     return {
         "temperature": value,
-        "as_it_is": _told(logits, labels),
-        "scaled": _told(logits / value, labels),
+        "uncalibrated": _told(logits, labels),
+        "temperature_scaled": _told(logits / value, labels),
     }
 
 

@@ -68,7 +68,7 @@ def macro_f1_intervals(
     return first, second, difference
 
 
-def mcnemar(right_a: Bool[np.ndarray, " n"], right_b: Bool[np.ndarray, " n"]) -> dict[str, Any]:
+def mcnemar(correct_a: Bool[np.ndarray, " n"], correct_b: Bool[np.ndarray, " n"]) -> dict[str, Any]:
     """McNemar's exact test that both models are right equally often.
 
     Returns:
@@ -77,7 +77,7 @@ def mcnemar(right_a: Bool[np.ndarray, " n"], right_b: Bool[np.ndarray, " n"]) ->
 
     Source: McNemar 1947, in the exact binomial form.
     """
-    only_a, only_b = int((right_a & ~right_b).sum()), int((~right_a & right_b).sum())
+    only_a, only_b = int((correct_a & ~correct_b).sum()), int((~correct_a & correct_b).sum())
     differing = only_a + only_b
     p_value = stats.binomtest(only_a, differing, 0.5).pvalue if differing else 1.0
     return {"only_a": only_a, "only_b": only_b, "p_value": float(p_value)}
@@ -87,14 +87,14 @@ def buckets(
     labels: Int[np.ndarray, " n"], a: Int[np.ndarray, " n"], b: Int[np.ndarray, " n"]
 ) -> dict[str, Bool[np.ndarray, " n"]]:
     """The test images by who gets them right; each image is in one bucket."""
-    right_a, right_b = a == labels, b == labels
-    neither = ~right_a & ~right_b
+    correct_a, correct_b = a == labels, b == labels
+    neither = ~correct_a & ~correct_b
     return {
-        "both_right": right_a & right_b,
-        "only_cnn": right_a & ~right_b,
-        "only_vit": ~right_a & right_b,
+        "both_correct": correct_a & correct_b,
+        "only_cnn": correct_a & ~correct_b,
+        "only_vit": ~correct_a & correct_b,
         "both_wrong_same": neither & (a == b),
-        "both_wrong_apart": neither & (a != b),
+        "both_wrong_different": neither & (a != b),
     }
 
 

@@ -37,7 +37,7 @@ from torch.nn import functional
 from visavis.attribution.frozen import check_classes, frozen
 from visavis.config import GRID
 from visavis.metrics.bootstrap import Clusters, Interval, interval, ratio_interval
-from visavis.metrics.localization import CELL_SIDE, Maps, refusals
+from visavis.metrics.localization import CELL_SIDE, Maps, degenerate_reasons
 from visavis.models.cnn import CNN
 from visavis.models.vit import ViT
 
@@ -208,7 +208,9 @@ def _orders(
     maps: dict[str, Maps], seed: int
 ) -> tuple[dict[str, Bool[np.ndarray, " n"]], dict[str, Int[np.ndarray, "n 64"]]]:
     """Which maps of each kind say something, and the order of their cells, ties drawn by kind."""
-    good = {k: np.array([reason is None for reason in refusals(m)]) for k, m in maps.items()}
+    good = {
+        k: np.array([reason is None for reason in degenerate_reasons(m)]) for k, m in maps.items()
+    }
     orders = {
         name: removal_order(np.where(good[name][:, None, None], values, 0.0), seed=seed + i)
         for i, (name, values) in enumerate(maps.items())
@@ -260,7 +262,7 @@ def measure(
     """Remove cells by all of `maps`, by random orders and by the oracle.
 
     Args:
-        maps: kinds of maps by name, one map for each image. Maps that `refusals` names get NaN.
+        maps: by method, one for each image. Degenerate ones get NaN.
         random_orders: how many per image.
         fill: what a removed cell takes.
         steps: of a curve; a divisor of 64.

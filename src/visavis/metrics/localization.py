@@ -17,7 +17,7 @@ FLAT = 1e-6
 Maps = Float[np.ndarray, "n 8 8"]
 
 
-def refusals(maps: Float[np.ndarray, "n h w"]) -> list[str | None]:
+def degenerate_reasons(maps: Float[np.ndarray, "n h w"]) -> list[str | None]:
     """Why each map says nothing and must not be scored; None for a good one."""
     reasons: list[str | None] = []
     for heatmap in maps:
@@ -91,7 +91,7 @@ def class_sensitivity(maps: Maps, other_maps: list[Maps]) -> Float[np.ndarray, "
 
     Source: after the random-logit test of Sixt, Granz & Landgraf 2020.
     """
-    pairs = [rank_agreement(without_refused(maps), without_refused(o)) for o in other_maps]
+    pairs = [rank_agreement(without_degenerate(maps), without_degenerate(o)) for o in other_maps]
     agreements = np.clip(np.stack(pairs), 0, None)
     known = np.isfinite(agreements)
     total = np.where(known, agreements, 0.0).sum(axis=0)
@@ -104,7 +104,7 @@ def cell_means(images: Float[np.ndarray, "n 32 32"] | Bool[np.ndarray, "n 32 32"
     return blocks.mean(axis=(2, 4)).astype(np.float32)
 
 
-def without_refused(maps: Maps) -> Maps:
+def without_degenerate(maps: Maps) -> Maps:
     """The maps, with NaN everywhere in those that say nothing: they then rank nothing."""
-    good = np.array([reason is None for reason in refusals(maps)])
+    good = np.array([reason is None for reason in degenerate_reasons(maps)])
     return np.where(good[:, None, None], maps, np.nan)

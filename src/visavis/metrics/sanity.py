@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from visavis.attribution.batched import grid_maps
-from visavis.metrics.localization import Maps, without_refused
+from visavis.metrics.localization import Maps, without_degenerate
 from visavis.models.cnn import CNN
 from visavis.models.vit import ViT
 
@@ -39,7 +39,7 @@ def shuffled(model: CNN | ViT, names: list[str], *, seed: int) -> CNN | ViT:
     return other
 
 
-def maps_of_shuffled(
+def maps_of_randomised(
     model: CNN | ViT,
     images: Float[Tensor, "n 3 32 32"],
     classes: Int[np.ndarray, " n"],
@@ -52,9 +52,9 @@ def maps_of_shuffled(
     """The maps of the model when the weights of its named parts are shuffled.
 
     Returns:
-        NaN throughout in a map that `refusals` names. A map that still ranks the cells as the true
+        NaN throughout in a degenerate map. A map that still ranks the cells as the true
         one does depends on nothing that these weights have learnt.
     """
     other = shuffled(model, names, seed=seed)
     (found,) = grid_maps(other, images, [classes], method, layer=layer)
-    return without_refused(found)
+    return without_degenerate(found)

@@ -15,9 +15,9 @@ SPLITS = {"train": "Training", "validation": "Validation", "test": "Test"}
 SCORES = {
     "deletion": "Normalised deletion",
     "insertion": "Normalised insertion",
-    "centre_share": "Share of the map in the central quarter",
+    "central_mass": "Share of the map in the central quarter",
     "class_sensitivity": "Class sensitivity",
-    "mask_share": "Share of the map on the deciding pixels",
+    "relevance_mass": "Share of the map on the deciding pixels",
 }
 
 
@@ -56,8 +56,8 @@ def charts(material: Material) -> dict[str, Figure]:
 def galleries(material: Material) -> dict[str, list[Group]]:
     """The figures that show images and their heatmaps."""
     cnn, vit, names = material.cnn, material.vit, material.class_names
-    pair, methods = material.comparison["face_to_face"], vit.explanations["methods"]
-    found = pair["most_alike"]
+    pair, methods = material.comparison["side_by_side"], vit.explanations["methods"]
+    found = pair["highest_agreement"]
     one = found["row_vit"] if found else 0
     films = {
         f"{model.name}_film": figures.snapshots(
@@ -72,7 +72,7 @@ def galleries(material: Material) -> dict[str, list[Group]]:
         "grad_cam_detail": figures.grad_cam_detail(cnn.heatmaps, cnn.gallery, names),
         "attention_gallery": figures.attention_gallery(vit.heatmaps, vit.gallery, names, methods),
         "attention_heads": figures.attention_heads(vit.heatmaps, one, names),
-        "face_to_face": figures.face_to_face(cnn.heatmaps, vit.heatmaps, pair, names, methods),
+        "side_by_side": figures.side_by_side(cnn.heatmaps, vit.heatmaps, pair, names, methods),
     }
 
 
@@ -91,7 +91,7 @@ def _trust_charts(model: Model, accuracy: float) -> dict[str, Figure]:
     }
     rows = {
         label: {
-            "kept": {share / 100: scores[f"kept_{share}"] for share in (10, 20, 30, 50)},
+            "kept": {share / 100: scores[f"keep_top_{share}"] for share in (10, 20, 30, 50)},
             "colour": line,
         }
         for label, (scores, line) in lines.items()
@@ -99,16 +99,16 @@ def _trust_charts(model: Model, accuracy: float) -> dict[str, Figure]:
     return {
         f"{model.name}_layers": figures.layer_sweep(explanations["layer_sweep"]["rows"], colour),
         f"{model.name}_cascade": figures.cascade(explanations["methods"], model.name),
-        f"{model.name}_few_cells": figures.few_cells(rows, model.name, accuracy),
+        f"{model.name}_keep_top_k": figures.keep_top_k(rows, model.name, accuracy),
     }
 
 
 def _score_charts(model: Model) -> dict[str, Figure]:
     """Each score of a model's maps beside the maps that need no model."""
     explanations = model.explanations
-    chance = {"deletion": 0.0, "insertion": 0.0, "centre_share": explanations["centre_chance"]}
+    chance = {"deletion": 0.0, "insertion": 0.0, "central_mass": explanations["centre_chance"]}
     if explanations["mask_chance"]:
-        chance["mask_share"] = explanations["mask_chance"]["value"]
+        chance["relevance_mass"] = explanations["mask_chance"]["value"]
     drawn = {}
     for key, title in SCORES.items():
         rows = [

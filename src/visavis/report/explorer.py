@@ -53,7 +53,7 @@ def look_through(material: Material) -> dict[str, Any]:
                 _held(heatmap, refused=bool(refused))
                 for heatmap, refused in zip(
                     heatmaps[n][f"map_{methods[n]}"][rows[n]],
-                    heatmaps[n][f"refused_{methods[n]}"][rows[n]],
+                    heatmaps[n][f"degenerate_{methods[n]}"][rows[n]],
                     strict=True,
                 )
             ]

@@ -108,7 +108,7 @@ class Material:
         """Whether both models were trained in the same arithmetic on the same machine."""
         keys = ("device", "device_name", "threads", "precision")
         cnn, vit = self.cnn.provenance, self.vit.provenance
-        moved = any(p["begun_on"] != p["device_name"] for p in (cnn, vit))
+        moved = any(p["started_on"] != p["device_name"] for p in (cnn, vit))
         return not moved and all(cnn[key] == vit[key] for key in keys)
 
     @property

@@ -104,10 +104,10 @@ def render(material: Material) -> str:
 
 def _face_names(material: Material) -> dict[str, str]:
     """The true class of the images that stand face to face."""
-    pair = material.comparison["face_to_face"]
+    pair = material.comparison["side_by_side"]
     labels = material.cnn.heatmaps["labels"]
     return {
         kind: material.class_names[labels[pair[kind]["row_cnn"]]]
-        for kind in ("most_alike", "least_alike")
+        for kind in ("highest_agreement", "lowest_agreement")
         if pair[kind]
     }

@@ -175,7 +175,7 @@ def _explained(
             trained.model, images, torch.tensor([label]), method, layer=asked
         )
     heatmap = found[0].float().cpu().numpy()
-    (reason,) = localization.refusals(heatmap[None])
+    (reason,) = localization.degenerate_reasons(heatmap[None])
     return {
         "method": method,
         "label": facts.label,

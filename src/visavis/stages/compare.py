@@ -155,7 +155,7 @@ def compare(experiment: Path) -> None:
                 {n: list(r.explanations["methods"]) for n, r in (("cnn", cnn), ("vit", vit))},
             ),
             "seeds": seeds.accuracies(trainings),
-            "face_to_face": heatmaps.face_to_face(cnn.heatmaps, vit.heatmaps, rows_cnn, rows_vit),
+            "side_by_side": heatmaps.side_by_side(cnn.heatmaps, vit.heatmaps, rows_cnn, rows_vit),
         },
     )
     log.info("compared both models on %d test images", len(cnn.labels))
@@ -237,10 +237,10 @@ def _overlap(buckets: Buckets) -> dict[str, int]:
     """Which images the models get right together, alone, or not at all."""
     n = {name: int(inside.sum()) for name, inside in buckets.items()}
     return {
-        "both_right": n["both_right"],
+        "both_correct": n["both_correct"],
         "only_cnn": n["only_cnn"],
         "only_vit": n["only_vit"],
-        "both_wrong": n["both_wrong_same"] + n["both_wrong_apart"],
+        "both_wrong": n["both_wrong_same"] + n["both_wrong_different"],
         "both_wrong_same_class": n["both_wrong_same"],
     }
 
@@ -266,7 +266,7 @@ def _mistakes(run: Run, method: str) -> dict[str, Any]:
     """How sure a model is when it is right and when it is wrong, and where it then looks."""
     return {
         "method": method,
-        "right_confidence": bootstrap.interval(run.confidence[run.right]),
-        "wrong_confidence": bootstrap.interval(run.confidence[~run.right]),
+        "correct_confidence": bootstrap.interval(run.confidence[run.right]),
+        "incorrect_confidence": bootstrap.interval(run.confidence[~run.right]),
         "same_place": heatmaps.same_place(run.heatmaps, method),
     }

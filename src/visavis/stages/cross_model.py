@@ -112,7 +112,7 @@ def _transfer(
     maps: dict[str, Maps] = {}
     for name in MODEL_NAMES:
         for method in said[name]["methods"]:
-            refused = heatmaps[name][f"refused_{method}"][rows[name]]
+            refused = heatmaps[name][f"degenerate_{method}"][rows[name]]
             found = heatmaps[name][f"map_{method}"][rows[name]]
             maps[f"{name} {method}"] = np.where(refused[:, None, None], np.nan, found)
     first = heatmaps["cnn"]
@@ -169,8 +169,8 @@ def _transfer(
             {
                 "cnn_method": a,
                 "vit_method": b,
-                "cnn_keeps": kept("cnn", f"cnn {a}", f"vit {b}"),
-                "vit_keeps": kept("vit", f"vit {b}", f"cnn {a}"),
+                "cnn_transfer": kept("cnn", f"cnn {a}", f"vit {b}"),
+                "vit_transfer": kept("vit", f"vit {b}", f"cnn {a}"),
             }
             for a, b in dict.fromkeys([main, *((m, m) for m in shared)])
         ],
@@ -224,8 +224,8 @@ def _composites(
     classes, region = made.classes[rows], made.region[rows]
     energies: dict[str, dict[str, Any]] = {}
     for name, model in models.items():
-        methods = [m for m, of in said[name]["methods"].items() if of["fault"] is None]
-        nothing = {"energy": None, "without_evidence": 1.0}
+        methods = [m for m, of in said[name]["methods"].items() if of["invalid_because"] is None]
+        nothing = {"energy": None, "degenerate_fraction": 1.0}
         energies[name] = dict.fromkeys(said[name]["methods"], nothing)
         with tqdm(
             total=2 * len(rows) * len(methods),
@@ -275,5 +275,5 @@ def _energy(
     values = np.where(empty, chance, both).mean(axis=1)  # a map that says nothing is as chance
     return {
         "energy": interval(values, clusters=classes),
-        "without_evidence": float(empty.mean()) if empty.size else 0.0,
+        "degenerate_fraction": float(empty.mean()) if empty.size else 0.0,
     }

@@ -99,9 +99,9 @@ def _provenance(
             read_checkpoint(folder / checkpoint)
         begun = run_folder.read_json(folder / run_folder.PROVENANCE)
         log.info("%s: resuming from %s", name, folder / run_folder.RESUME)
-        facts |= {key: begun[key] for key in ("precision", "started", "begun_on")}
-        if facts["begun_on"] != facts["device_name"]:
-            log.info("%s: it was started on %s", name, facts["begun_on"])
+        facts |= {key: begun[key] for key in ("precision", "started", "started_on")}
+        if facts["started_on"] != facts["device_name"]:
+            log.info("%s: it was started on %s", name, facts["started_on"])
     run_folder.write_json(folder / run_folder.PROVENANCE, facts)
     return facts
 

@@ -85,7 +85,7 @@ def provenance(config: TrainConfig, device: torch.device) -> dict[str, Any]:
         "lightning": lightning.__version__,
         "device": device.type,
         "device_name": hardware.device_name(device),
-        "begun_on": hardware.device_name(device),
+        "started_on": hardware.device_name(device),
         "threads": torch.get_num_threads(),
         "precision": hardware.precision(config, device),
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

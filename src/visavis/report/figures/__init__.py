@@ -15,10 +15,10 @@ from visavis.report.figures.galleries import (
     attention_gallery,
     attention_heads,
     class_examples,
-    face_to_face,
     grad_cam_detail,
     grad_cam_gallery,
     short_label,
+    side_by_side,
     snapshots,
 )
 from visavis.report.figures.heatmaps import (
@@ -33,7 +33,7 @@ from visavis.report.figures.heatmaps import (
     where,
 )
 from visavis.report.figures.style import BASELINE_COLOUR, MODEL_COLOURS, svg
-from visavis.report.figures.trust import agreement, cascade, cross_model, few_cells
+from visavis.report.figures.trust import agreement, cascade, cross_model, keep_top_k
 
 __all__ = [
     "BASELINE_COLOUR",
@@ -52,14 +52,13 @@ __all__ = [
     "confusion_difference",
     "cross_model",
     "f1_per_class",
-    "face_to_face",
-    "few_cells",
     "grad_cam_detail",
     "grad_cam_gallery",
     "heat_colours",
     "heat_gradient",
     "heat_image",
     "image_figure",
+    "keep_top_k",
     "layer_sweep",
     "loss_curve",
     "overlap",
@@ -67,6 +66,7 @@ __all__ = [
     "reliability",
     "scores",
     "short_label",
+    "side_by_side",
     "similarity",
     "snapshots",
     "stretched",

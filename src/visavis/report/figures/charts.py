@@ -74,12 +74,12 @@ def overlap(counts: Mapping[str, int]) -> Figure:
     """How many test images both models, one of them, or neither gets right.
 
     Args:
-        counts: `both_right`, `only_cnn`, `only_vit`, `both_wrong`, `both_wrong_same_class`.
+        counts: `both_correct`, `only_cnn`, `only_vit`, `both_wrong`, `both_wrong_same_class`.
     """
     figure, axes = new_figure(WIDTH, 1.7)
     apart = counts["both_wrong"] - counts["both_wrong_same_class"]
     bars = [
-        ("Both right", counts["both_right"], MUTED, 0.35),
+        ("Both right", counts["both_correct"], MUTED, 0.35),
         ("Only CNN right", counts["only_cnn"], MODEL_COLOURS["cnn"], 1.0),
         ("Only ViT right", counts["only_vit"], MODEL_COLOURS["vit"], 1.0),
         ("Both wrong, same class", counts["both_wrong_same_class"], INK, 0.9),
@@ -170,9 +170,9 @@ def similarity(pairs: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> Fig
     for place, pair in enumerate(pairs):
         if pair["agreement"] is None:
             continue
-        ends = [pair["floor"]["value"], pair["agreement"]["value"]]
+        ends = [pair["permutation_baseline"]["value"], pair["agreement"]["value"]]
         axes.plot(ends, [place, place], color=RULE, linewidth=4, zorder=1)
-        _dot(axes, pair["floor"], place, MUTED, face=PAPER)
+        _dot(axes, pair["permutation_baseline"], place, MUTED, face=PAPER)
         _dot(axes, pair["agreement"], place, MODEL_COLOURS["vit"])
     axes.plot([], [], "o", color=MODEL_COLOURS["vit"], label="same image")
     axes.plot([], [], "o", color=MUTED, markerfacecolor=PAPER, label="floor: another of its class")

@@ -72,14 +72,14 @@ def reliability(calibration: Mapping[str, Mapping[str, Any]]) -> Figure:
     for model, facts in calibration.items():
         colour = MODEL_COLOURS[model]
         for key, face, label in (
-            ("as_it_is", colour, MODEL_LABELS[model]),
-            ("scaled", PAPER, f"{MODEL_LABELS[model]}, scaled"),
+            ("uncalibrated", colour, MODEL_LABELS[model]),
+            ("temperature_scaled", PAPER, f"{MODEL_LABELS[model]}, scaled"),
         ):
             bins = facts[key]["bins"]
             sure = [row["confidence"] for row in bins]
             right = [row["accuracy"]["value"] for row in bins]
             low, high = ([row["accuracy"][end] for row in bins] for end in ("low", "high"))
-            alpha = 1.0 if key == "as_it_is" else 0.7
+            alpha = 1.0 if key == "uncalibrated" else 0.7
             axes.vlines(sure, low, high, color=colour, linewidth=1.2, alpha=alpha)
             axes.plot(
                 sure,
@@ -97,7 +97,7 @@ def reliability(calibration: Mapping[str, Mapping[str, Any]]) -> Figure:
         axis.set_major_formatter(PercentFormatter(1, decimals=0))
     figure.legend(loc="outside lower center", ncols=2, fontsize=8)
     said = "; ".join(
-        f"{MODEL_LABELS[model]} mean confidence {facts['as_it_is']['confidence']:.2f}"
+        f"{MODEL_LABELS[model]} mean confidence {facts['uncalibrated']['confidence']:.2f}"
         for model, facts in calibration.items()
     )
     figure.set_label(f"Dot chart: share of right answers by confidence; {said}")

@@ -144,7 +144,7 @@ def attention_heads(
     return [original, Group("", headings, tuple(rows), labels)]
 
 
-def face_to_face(
+def side_by_side(
     cnn: Arrays,
     vit: Arrays,
     pair: Mapping[str, Any],
@@ -153,7 +153,7 @@ def face_to_face(
 ) -> list[Group]:
     """The images whose maps agree most and least: the CNN's map and the ViT's, side by side.
 
-    `pair` is comparison.json's `face_to_face`; a image that was not found is left out.
+    `pair` is comparison.json's `side_by_side`; a image that was not found is left out.
     """
     ours, theirs, other = pair["cnn_method"], pair["vit_method"], "attention"
     headings = (
@@ -163,7 +163,7 @@ def face_to_face(
         (f"ViT: {short_label(other)}", _remark(vit_methods[other])),
     )
     groups = []
-    for kind, title in (("most_alike", "Most alike"), ("least_alike", "Least alike")):
+    for kind, title in (("highest_agreement", "Most alike"), ("lowest_agreement", "Least alike")):
         if (found := pair[kind]) is None:
             continue
         c, v = found["row_cnn"], found["row_vit"]
@@ -229,14 +229,14 @@ def _original(heatmaps: Arrays, index: int, class_names: Sequence[str]) -> Cell:
 
 def _heat(heatmaps: Arrays, index: int, method: str, label: str) -> Cell:
     heatmap = heatmaps[f"map_{method}"][index]
-    if heatmaps[f"refused_{method}"][index]:
+    if heatmaps[f"degenerate_{method}"][index]:
         return Cell(heat_image(np.zeros_like(heatmap)), f"{label}: no evidence", ("no evidence",))
     return Cell(heat_image(heatmap), f"{label}: highest {where(heatmap)}")
 
 
 def _overlay(heatmaps: Arrays, index: int, method: str, label: str, caption: str = "") -> Cell:
     heatmap = heatmaps[f"map_{method}"][index]
-    if heatmaps[f"refused_{method}"][index]:
+    if heatmaps[f"degenerate_{method}"][index]:
         blank = overlay(heatmaps["images"][index], np.zeros_like(heatmap), scale=4)
         return Cell(blank, f"{label}: no evidence", ("no evidence",), smooth=True)
     laid = overlay(heatmaps["images"][index], heatmap, scale=4)

@@ -29,11 +29,11 @@ MARKERS = ("o", "s", "D", "^", "v", "P")
 def cascade(methods: Mapping[str, Mapping[str, Any]], model: str) -> Figure:
     """What is left of each method's maps as the weights are shuffled from the head down."""
     figure, axes = new_figure(WIDTH, 3.3)
-    parts = [step["part"] for step in next(iter(methods.values()))["cascade"]]
+    parts = [step["part"] for step in next(iter(methods.values()))["cascading"]]
     for (name, method), marker in zip(methods.items(), MARKERS, strict=False):
         values = [
             step["agreement"]["value"] if step["agreement"] else np.nan
-            for step in method["cascade"]
+            for step in method["cascading"]
         ]
         axes.plot(
             range(len(parts) + 1),
@@ -65,7 +65,7 @@ def cascade(methods: Mapping[str, Mapping[str, Any]], model: str) -> Figure:
 
 
 @matplotlib.rc_context(STYLE)
-def few_cells(rows: Mapping[str, Mapping[str, Any]], model: str, whole: float) -> Figure:
+def keep_top_k(rows: Mapping[str, Mapping[str, Any]], model: str, whole: float) -> Figure:
     """Accuracy when only the highest cells of a map are left.
 
     Args:
@@ -124,7 +124,7 @@ def agreement(grid: Mapping[str, Any]) -> Figure:
     """
     first = [i for i, m in enumerate(grid["maps"]) if m["seed"] == grid["maps"][0]["seed"]]
     maps = [grid["maps"][i] for i in first]
-    table = [[grid["excess"][i][j] for j in first] for i in first]
+    table = [[grid["above_chance"][i][j] for j in first] for i in first]
     count = len(maps)
     size = 2.6 + 0.5 * count
     figure, axes = new_figure(size, 0.82 * size)

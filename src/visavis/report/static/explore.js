@@ -41,11 +41,11 @@ function choices() {
 
 function outputs() {
   const told = (name, text) => { form.querySelector(`[data-of=${name}]`).textContent = text; };
-  for (const name of ["cnn_sure", "vit_sure"]) told(name, Number(form[name].value) ? `${form[name].value} %` : "any");
+  for (const name of ["cnn_confidence", "vit_confidence"]) told(name, Number(form[name].value) ? `${form[name].value} %` : "any");
   told("similarity", Number(form.similarity.value) > -100 ? (form.similarity.value / 100).toFixed(2).replace("-", "−") : "any");
 }
 
-const DEFAULTS = { bucket: "", true: "", cnn: "", vit: "", either: "", cnn_sure: "0", vit_sure: "0", similarity: "-100", sort: "index" };
+const DEFAULTS = { bucket: "", true: "", cnn: "", vit: "", either: "", cnn_confidence: "0", vit_confidence: "0", similarity: "-100", sort: "index" };
 
 function restore() {
   const wanted = source.read();
@@ -77,7 +77,7 @@ const ORDERS = {
 
 function choose(first = false) {
   const keys = ["bucket", "true", "cnn", "vit"].filter((name) => form[name].value);
-  const cnn = form.cnn_sure.value / 100, vit = form.vit_sure.value / 100, alike = form.similarity.value / 100;
+  const cnn = form.cnn_confidence.value / 100, vit = form.vit_confidence.value / 100, alike = form.similarity.value / 100;
   const either = form.either.value;
   shown = all.filter((p) => keys.every((name) => p[name] === form[name].value) && (!either || p.cnn === either || p.vit === either)
     && p.cnn_confidence >= cnn && p.vit_confidence >= vit && (alike <= -1 || (p.similarity !== null && p.similarity >= alike)));
@@ -199,9 +199,9 @@ async function detail(p) {
     if (p.index !== selected) return;
     if (p.similarity !== null) words.push(`Rank correlation of the two: ${p.similarity.toFixed(2).replace("-", "−")}.`);
     at("said").textContent = words.join(" ");
-    source.fault(null);
+    source.invalid_because(null);
   } catch (error) {
-    if (p.index === selected) source.fault(error);
+    if (p.index === selected) source.invalid_because(error);
   }
 }
 

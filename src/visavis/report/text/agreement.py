@@ -7,7 +7,9 @@ def gap(comparison: Values) -> str:
     """Whether two methods or two models make the larger difference between maps."""
     groups = comparison["grid"]["groups"]
     same_model, same_method = groups["same_model"], groups["same_method"]
-    if not (same_model and same_method and same_model["excess"] and same_method["excess"]):
+    if not (
+        same_model and same_method and same_model["above_chance"] and same_method["above_chance"]
+    ):
         return "Too few images have the maps that this comparison needs."
     verdict = {
         1: "Here the choice of the method changes a map more than the choice of the model",
@@ -26,7 +28,7 @@ def gap(comparison: Values) -> str:
 
 def ceiling(comparison: Values) -> str:
     """How well two trainings of one model would agree."""
-    ceiling = comparison["grid"]["ceiling"]
+    ceiling = comparison["grid"]["noise_ceiling"]
     if ceiling is None:
         return (
             "How well two trainings of the same model agree, the ceiling for any such number, was "
@@ -71,8 +73,8 @@ def transfer(cross_model: Values) -> list[str]:
     main = cross_model["transfer"][0]
     sentences = []
     for tested, other, key, own, foreign in (
-        ("ViT", "CNN", "vit_keeps", "vit_method", "cnn_method"),
-        ("CNN", "ViT", "cnn_keeps", "cnn_method", "vit_method"),
+        ("ViT", "CNN", "vit_transfer", "vit_method", "cnn_method"),
+        ("CNN", "ViT", "cnn_transfer", "cnn_method", "vit_method"),
     ):
         kept = main[key]
         if kept is None:

@@ -26,7 +26,7 @@ def meaningful(explanations: Values, method: str) -> list[str]:
     model = NAMES[explanations["model"]]
     deletion = scores["deletion"]
     unbeaten = [key for key in ("centre", "edges") if side(values["deletion_ahead_of"][key]) < 1]
-    mask = scores["mask_share"]
+    mask = scores["relevance_mass"]
     if deletion is None:
         verdict = f"For {label} no deletion score could be taken, so nothing was shown."
     elif side(deletion) < 0:
@@ -51,9 +51,10 @@ def meaningful(explanations: Values, method: str) -> list[str]:
         else:
             verdict += ": by this measure the highlighted regions are meaningful."
     sentences = [verdict, *_faithfulness(scores, baselines), *_places(scores, explanations)]
-    if values["refused"]:
+    if values["degenerate"]:
         sentences.append(
-            f"{count(values['refused'])} of the {count(explanations['n'])} maps held no evidence "
+            f"{count(values['degenerate'])} of the {count(explanations['n'])} maps held no evidence"
+            " "
             "(flat or not finite); they are in no score."
         )
     return sentences
@@ -83,7 +84,7 @@ def _faithfulness(scores: Values, baselines: Values) -> list[str]:
 def _places(scores: Values, explanations: Values) -> list[str]:
     """Where the map lies, and whether it depends on the class."""
     sentences = []
-    mask, chance = scores["mask_share"], explanations["mask_chance"]
+    mask, chance = scores["relevance_mass"], explanations["mask_chance"]
     if mask is not None and chance is not None:
         hit = {1: "more than chance", -1: "less than chance"}
         sentences.append(
@@ -91,7 +92,7 @@ def _places(scores: Values, explanations: Values) -> list[str]:
             f"cover {share(chance)} of the image: "
             f"{hit.get(compared(mask, chance), 'no difference from chance was shown')}."
         )
-    centre, even = scores["centre_share"], explanations["centre_chance"]
+    centre, even = scores["central_mass"], explanations["centre_chance"]
     if centre is not None:
         lean = {1: "it leans to the centre", -1: "it leans away from the centre"}
         sentences.append(
@@ -111,7 +112,11 @@ def mistakes(model: str, facts: Values) -> str:
 
     `facts` is the model's part of comparison.json's `mistakes`.
     """
-    right, wrong, place = facts["right_confidence"], facts["wrong_confidence"], facts["same_place"]
+    right, wrong, place = (
+        facts["correct_confidence"],
+        facts["incorrect_confidence"],
+        facts["same_place"],
+    )
     sure = {1: "is less sure when it is wrong", -1: "is more sure when it is wrong"}
     text = (
         f"The {NAMES[model]} {sure[compared(right, wrong)]}"
@@ -119,7 +124,7 @@ def mistakes(model: str, facts: Values) -> str:
         else f"That the {NAMES[model]} is less sure when it is wrong was not shown"
     )
     text += f": its mean confidence is {share(right)} when right and {share(wrong)} when wrong."
-    if place["excess"] is None:
+    if place["above_chance"] is None:
         return (
             f"{text} Too few of the sampled images that it gets wrong have both maps to say "
             "where it then looks."
@@ -185,7 +190,7 @@ def attention_methods(explanations: Values) -> str:
 
 def between_models(cnn: Values, vit: Values, comparison: Values) -> list[str]:
     """How the CNN's map and the ViT's class-specific map differ, in worth and in place."""
-    pair = comparison["face_to_face"]
+    pair = comparison["side_by_side"]
     a = cnn["methods"][pair["cnn_method"]]
     b = vit["methods"][pair["vit_method"]]
     sentences = []
@@ -203,7 +208,7 @@ def between_models(cnn: Values, vit: Values, comparison: Values) -> list[str]:
             f"{MAPS[pair['vit_method']]} {score(y)}; not normalised, {score(u)} and {score(w)} of "
             f"probability: {better.get(lead, neither)}."
         )
-    x, y = a["scores"]["centre_share"], b["scores"]["centre_share"]
+    x, y = a["scores"]["central_mass"], b["scores"]["central_mass"]
     lies = {1: "the CNN's lies more in the centre", -1: "the ViT's lies more in the centre"}
     sentences.append(
         f"In the central quarter lie {share(x)} of the CNN's map and {share(y)} of the ViT's: "
@@ -213,8 +218,8 @@ def between_models(cnn: Values, vit: Values, comparison: Values) -> list[str]:
 
 
 def side_by_side(pair: Values, names: Mapping[str, str]) -> list[str]:
-    """The two images of 2.2 c, `names` giving the class of each; `pair` is `face_to_face`."""
-    kinds = {"most_alike": "agree most", "least_alike": "agree least"}
+    """The two images of 2.2 c, `names` giving the class of each; `pair` is `side_by_side`."""
+    kinds = {"highest_agreement": "agree most", "lowest_agreement": "agree least"}
     found = [
         f"The maps {said} on test image {pair[kind]['index']}, {names[kind]}: rank correlation "
         f"{decimal(pair[kind]['agreement'])}."
@@ -228,17 +233,20 @@ def side_by_side(pair: Values, names: Mapping[str, str]) -> list[str]:
 
 def look_alike(comparison: Values) -> str:
     """Do the two models look at the same places of a image?"""
-    main = comparison["face_to_face"]
+    main = comparison["side_by_side"]
     pair = next(
         (p for p in comparison["similarity"]["pairs"] if p["vit_method"] == main["vit_method"]),
         None,
     )
-    if pair is None or pair["excess"] is None:
+    if pair is None or pair["above_chance"] is None:
         return "Too few images have both models' maps for their agreement to be measured."
     verdict = {
         1: "so they look at partly the same places of the image itself",
         -1: "so they look at the same places less than the class's layout would make them",
-    }.get(side(pair["excess"]), "so agreement beyond the layout that a class shares was not shown")
+    }.get(
+        side(pair["above_chance"]),
+        "so agreement beyond the layout that a class shares was not shown",
+    )
     return (
         f"On {count(pair['n'])} images that both models put in the same class, the two maps have "
         f"a rank correlation of {score(pair['agreement'])}; with the ViT's map taken from another "

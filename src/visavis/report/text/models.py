@@ -21,11 +21,11 @@ from visavis.report.text.numbers import (
 )
 
 BUCKETS = {
-    "both_right": "Both right",
+    "both_correct": "Both right",
     "only_cnn": "Only the CNN right",
     "only_vit": "Only the ViT right",
     "both_wrong_same": "Both wrong, same class",
-    "both_wrong_apart": "Both wrong, different classes",
+    "both_wrong_different": "Both wrong, different classes",
 }
 """The test images by who gets them right."""
 
@@ -93,7 +93,7 @@ def overlap(comparison: Values) -> str:
     """Whether the models fail on the same images."""
     o = comparison["overlap"]
     text = (
-        f"Of {count(comparison['test_n'])} images both models get {count(o['both_right'])} right "
+        f"Of {count(comparison['test_n'])} images both models get {count(o['both_correct'])} right "
         f"and {count(o['both_wrong'])} wrong; {count(o['only_cnn'])} only the CNN gets right, "
         f"{count(o['only_vit'])} only the ViT."
     )
@@ -133,7 +133,7 @@ def calibration(comparison: Values) -> str:
     """Whether each model is as often right as it says."""
     parts = []
     for name, facts in comparison["calibration"].items():
-        own, scaled = facts["as_it_is"], facts["scaled"]
+        own, scaled = facts["uncalibrated"], facts["temperature_scaled"]
         sure = comparison["models"][name]["accuracy"]
         lean = {1: "less sure than it is right", -1: "too sure"}.get(
             side(sure, own["confidence"]), "about as sure as it is right"
@@ -151,7 +151,7 @@ def calibration(comparison: Values) -> str:
 def buckets(comparison: Values) -> str:
     """Where the models disagree, do they also look at different places?"""
     found = comparison["buckets"]
-    level = found["both_right"]["similarity"]["excess"]
+    level = found["both_correct"]["similarity"]["above_chance"]
     if level is None:
         return "Too few sampled images are named rightly by both for their maps to be compared."
     parts = [
@@ -160,8 +160,8 @@ def buckets(comparison: Values) -> str:
     ]
     differs = {1: "more than that", -1: "less than that", 0: NONE_SHOWN}
     for key, label in BUCKETS.items():
-        excess = found[key]["similarity"]["excess"]
-        if key != "both_right" and excess is not None:
+        excess = found[key]["similarity"]["above_chance"]
+        if key != "both_correct" and excess is not None:
             parts.append(f"{label}: {score(excess)}, {differs[compared(excess, level)]}.")
     if len(parts) == 1:
         parts.append("Of the other kinds too few images were sampled.")

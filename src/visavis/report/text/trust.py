@@ -20,7 +20,7 @@ from visavis.report.text.numbers import (
 
 CHECKS = {
     "random": "Guides deletion better than a random order",
-    "shortcuts": "and better than centre, edges and mean map",
+    "trivial_baselines": "and better than centre, edges and mean map",
     "blurred": "Both also with blurred holes",
     "weights": "Needs what was learnt",
     "class": "Points at the class asked about",
@@ -44,19 +44,19 @@ def scorecard(explanations: Values, cross_model: Values) -> dict[str, dict[str, 
         blurred = scores["deletion_blur"]
         checks: dict[str, Check] = {
             "random": (side(scores["deletion"]), _value(scores["deletion"])),
-            "shortcuts": _leads(method["deletion_ahead_of"]),
+            "trivial_baselines": _leads(method["deletion_ahead_of"]),
             "blurred": min(
                 (side(blurred), _value(blurred)),
                 _leads(method["deletion_blur_ahead_of"]),
                 key=lambda check: check[0] or 0,
             ),
-            "weights": _weights(method["shuffled"]["excess"]),
+            "weights": _weights(method["randomised"]["above_chance"]),
             "class": _class(explanations["model"], name, method, cross_model),
         }
         if name == "occlusion":  # it is the oracle of the mean colour, but for log-odds
-            checks["random"] = checks["shortcuts"] = (None, "by construction")
+            checks["random"] = checks["trivial_baselines"] = (None, "by construction")
         if explanations["mask_chance"] is not None:
-            checks["mask"] = _mask(scores["mask_share"], explanations)
+            checks["mask"] = _mask(scores["relevance_mass"], explanations)
         found[name] = checks
     return found
 
@@ -83,13 +83,13 @@ def trusted(explanations: Values, cross_model: Values) -> str:
     )
 
 
-def few_cells(explanations: Values) -> str:
+def keep_top_k(explanations: Values) -> str:
     """How little of a image is enough when a model's main map chooses it."""
     main = explanations["default_method"]
     own = explanations["methods"][main]["scores"]
     chance = explanations["baselines"]["random"]["scores"]
     model = NAMES[explanations["model"]]
-    area, by_chance = own["sufficient_area"], chance["sufficient_area"]
+    area, by_chance = own["minimal_subset"], chance["minimal_subset"]
     if area is None or by_chance is None:
         return f"How little of a image is enough for the {model} could not be measured."
     verdict = {
@@ -99,16 +99,16 @@ def few_cells(explanations: Values) -> str:
     return (
         f"By {MAPS[main]}, {share(area)} of a image is enough for the {model} to give the same "
         f"answer, {verdict} ({share(by_chance)}). With a fifth of the cells it is right on "
-        f"{share(own['kept_20'])} of the images, with a random fifth on "
-        f"{share(chance['kept_20'])}."
+        f"{share(own['keep_top_20'])} of the images, with a random fifth on "
+        f"{share(chance['keep_top_20'])}."
     )
 
 
-def single_deletion(cnn: Values, vit: Values) -> str:
+def idsds(cnn: Values, vit: Values) -> str:
     """Whose main map fits better what the model loses without each cell."""
     methods = [values["default_method"] for values in (cnn, vit)]
     a, b = (
-        values["methods"][method]["scores"]["single_deletion"]
+        values["methods"][method]["scores"]["idsds"]
         for values, method in zip((cnn, vit), methods, strict=True)
     )
     if a is None or b is None:
@@ -159,7 +159,7 @@ def shuffled(explanations: Values) -> str:
         f"{MAPS[name]} ({score(method['shuffled']['agreement'])}, floor "
         f"{score(method['shuffled']['floor'])})"
         for name, method in methods.items()
-        if side(method["shuffled"]["excess"]) == 1
+        if side(method["randomised"]["above_chance"]) == 1
     ]
     model = NAMES[explanations["model"]]
     if not kept:
@@ -213,7 +213,9 @@ def _class(model: str, name: str, method: Values, cross_model: Values) -> Check:
 def _mask(inside: Interval | None, explanations: Values) -> Check:
     """Passed if more of the map is inside than of an even, a centred and an edge map."""
     rivals = [explanations["mask_chance"]]
-    rivals += [explanations["baselines"][b]["scores"]["mask_share"] for b in ("centre", "edges")]
+    rivals += [
+        explanations["baselines"][b]["scores"]["relevance_mass"] for b in ("centre", "edges")
+    ]
     if inside is None:
         return 0, "–"
     return min(compared(inside, rival) for rival in rivals), percent(inside["value"], 0)

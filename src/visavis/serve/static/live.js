@@ -54,7 +54,7 @@ async function start() {
 async function another() {
   try {
     if (!image) {
-      const { images } = await ask("/api/images?bucket=both_right&limit=1");
+      const { images } = await ask("/api/images?bucket=both_correct&limit=1");
       if (images.length) return await testImage(images[0].index);
     }
     const { total } = await ask("/api/images?limit=1");

@@ -26,7 +26,7 @@ from visavis.errors import CheckpointError
 from visavis.metrics import localization
 from visavis.models import Model
 from visavis.stages.explain import findings, layers, maps
-from visavis.stages.explain.in_domain import single_deletion_scores
+from visavis.stages.explain.in_domain import idsds_scores
 from visavis.stages.explain.selection import choose_images
 from visavis.stages.trained import check_data, load_trained, training_rows, validation_rows
 
@@ -126,7 +126,7 @@ def _explain(
     removal = findings.removals(
         *about, every, random_orders=config.random_orders, autocast=autocast
     )
-    single = single_deletion_scores(
+    single = idsds_scores(
         model,
         models.config_from_json(run_folder.read_json(folder / run_folder.CONFIG)["model"]).optim,
         dataset,
@@ -141,7 +141,7 @@ def _explain(
         every,
         explained,
         removal,
-        findings.few_cells(*about, every),
+        findings.keep_top_k(*about, every),
         findings.randomised(*about, own, layer),
         single["scores"],
         masks,
@@ -167,8 +167,8 @@ def _explain(
             "layer": layer,
             "layer_sweep": sweep,
             **found,
-            "right_with_hole": single["right_with_hole"],
-            "right_without_hole": single["right_without_hole"],
+            "accuracy_masked": single["accuracy_masked"],
+            "accuracy_unmasked": single["accuracy_unmasked"],
             "gallery": chosen.gallery,
             "weights_sha256": run_folder.file_sha256(folder / run_folder.WEIGHTS),
             "precision": "bf16" if autocast else "float32",

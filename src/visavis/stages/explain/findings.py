@@ -12,8 +12,8 @@ from tqdm import tqdm
 
 from visavis import attribution
 from visavis.config import EXPLANATION_SEED as SEED
-from visavis.metrics import baselines, localization, sanity, sufficiency
-from visavis.metrics.agreement import rank_agreement, shuffled_agreement
+from visavis.metrics import baselines, localization, minimal_subset, sanity
+from visavis.metrics.agreement import permutation_baseline, rank_agreement
 from visavis.metrics.bootstrap import Interval, interval
 from visavis.metrics.faithfulness import FEW_STEPS, STEPS, Fill, Removal, measure
 from visavis.metrics.localization import Maps
@@ -83,7 +83,7 @@ def removals(
     )
 
 
-def few_cells(
+def keep_top_k(
     model: Model,
     images: Float[Tensor, "n 3 32 32"],
     predicted: Int[np.ndarray, " n"],
@@ -96,13 +96,13 @@ def few_cells(
         total=len(maps) * len(images), desc="few cells", unit=" images", disable=None
     ) as progress:
         for name, of in maps.items():
-            named = sufficiency.answers(model, images, of, seed=SEED)
-            area = sufficiency.sufficient_area(named, predicted)
+            named = minimal_subset.answers(model, images, of, seed=SEED)
+            area = minimal_subset.minimal_subset(named, predicted)
             found[name] = {
-                "sufficient_area": interval(area, clusters=labels),
+                "minimal_subset": interval(area, clusters=labels),
                 **{
                     key: interval(right, clusters=labels)
-                    for key, right in sufficiency.accuracies(named, labels).items()
+                    for key, right in minimal_subset.accuracies(named, labels).items()
                 },
             }
             progress.update(len(images))
@@ -129,10 +129,10 @@ def randomised(
     total = len(maps) * ((len(parts) - 1) * len(images[few]) + len(images))
     with tqdm(total=total, desc="shuffled weights", unit=" images", disable=None) as progress:
         for method, of in maps.items():
-            true = localization.without_refused(of)
+            true = localization.without_degenerate(of)
 
             def left(count: int, rows: slice, method: str = method) -> Maps:
-                without = sanity.maps_of_shuffled(
+                without = sanity.maps_of_randomised(
                     model, images[rows], predicted[rows], method, parts[:count], layer=layer
                 )
                 progress.update(len(without))
@@ -141,12 +141,12 @@ def randomised(
             whole = left(len(parts), slice(None))
             steps = [*(left(i + 1, few) for i in range(len(parts) - 1)), whole[few]]
             agreement = rank_agreement(true, whole)
-            floor = shuffled_agreement(true, whole, labels, seed=SEED)
+            floor = permutation_baseline(true, whole, labels, seed=SEED)
             found[method] = {
                 "agreement": interval(agreement, clusters=labels),
-                "floor": interval(floor, clusters=labels),
-                "excess": interval(agreement - floor, clusters=labels),
-                "cascade": [
+                "permutation_baseline": interval(floor, clusters=labels),
+                "above_chance": interval(agreement - floor, clusters=labels),
+                "cascading": [
                     {
                         "part": part,
                         "agreement": interval(
@@ -185,10 +185,10 @@ def findings(
             "deletion_blur": also["deletion"],
             "insertion_blur": also["insertion"],
             **cells[name],
-            "single_deletion": single[name],
-            "centre_share": told(np.where(good, middle, np.nan)),
+            "idsds": single[name],
+            "central_mass": told(np.where(good, middle, np.nan)),
         }
-        of_masks = ("mask_share", "pointing_hit", "mask_auc")
+        of_masks = ("relevance_mass", "pointing_hit", "mask_auc")
         if masks is None:
             return found | dict.fromkeys(of_masks)
         values = (
@@ -204,7 +204,7 @@ def findings(
     methods = {}
     for name, of in explained.items():
         sample = slice(len(maps[name]))
-        reasons = Counter(reason for reason in of.refusals[sample] if reason is not None)
+        reasons = Counter(reason for reason in of.degenerate_reasons[sample] if reason is not None)
         sensitivity = None
         if of.others is not None:
             sensitivity = told(localization.class_sensitivity(of.maps[sample], of.others))
@@ -212,21 +212,24 @@ def findings(
         for reason, count in reasons.items():
             noun = "map is" if count == 1 else "maps are"
             tell("%s: %d %s not scored: %s.", method.label, count, noun, reason)
-        known = localization.without_refused(maps[name])
+        known = localization.without_degenerate(maps[name])
         methods[name] = {
             "label": method.label,
             "class_specific": method.class_specific,
             "signed": method.signed,
-            "fault": of.fault,
-            "refused": reasons.total(),
-            "refused_because": dict(reasons),
+            "invalid_because": of.fault,
+            "degenerate": reasons.total(),
+            "degenerate_because": dict(reasons),
             "scores": scores(name) | {"class_sensitivity": sensitivity},
-            "shuffled": {key: shuffled[name][key] for key in ("agreement", "floor", "excess")},
-            "shortcuts": {
+            "randomised": {
+                key: shuffled[name][key]
+                for key in ("agreement", "permutation_baseline", "above_chance")
+            },
+            "trivial_baselines": {
                 other: told(rank_agreement(known, maps[other]))
                 for other in ("centre", "edges", "mean")
             },
-            "cascade": shuffled[name]["cascade"],
+            "cascading": shuffled[name]["cascading"],
             "deletion_ahead_of": {o: mean_colour.ahead(name, o) for o in maps if o != name},
             "deletion_blur_ahead_of": {o: blurred.ahead(name, o) for o in maps if o != name},
         }

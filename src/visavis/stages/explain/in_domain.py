@@ -14,10 +14,10 @@ from visavis.config import EXPLANATION_SEED as SEED
 from visavis.config import IMAGE_SIDE, OptimConfig
 from visavis.data import Dataset
 from visavis.data.batches import TrainingBatches, to_tensor
-from visavis.metrics import single_deletion
+from visavis.metrics import idsds
 from visavis.metrics.bootstrap import Interval, interval
-from visavis.metrics.localization import Maps, without_refused
-from visavis.metrics.single_deletion import SIDE
+from visavis.metrics.idsds import SIDE
+from visavis.metrics.localization import Maps, without_degenerate
 from visavis.models import Model
 from visavis.training.optim import learning_rate_factor, optimizer
 
@@ -29,7 +29,7 @@ GENTLE = 0.1
 HOLE = IMAGE_SIDE // SIDE
 
 
-def single_deletion_scores(
+def idsds_scores(
     model: Model,
     optim: OptimConfig,
     dataset: Dataset,
@@ -52,7 +52,7 @@ def single_deletion_scores(
         rows: the training images.
     """
     copied = adapted(model, optim, dataset, rows, sample=len(images), autocast=autocast)
-    fall = single_deletion.falls(copied, images, torch.from_numpy(predicted).to(images.device))
+    fall = idsds.falls(copied, images, torch.from_numpy(predicted).to(images.device))
     holed = with_holes(model, images, np.random.default_rng(SEED), share=1.0)
     scores = {}
     with tqdm(
@@ -64,16 +64,18 @@ def single_deletion_scores(
                 (of,) = grid_maps(
                     copied, images, [predicted], name, layer=layer, progress=progress.update
                 )
-            good = np.isfinite(without_refused(given)).all(axis=(1, 2))  # refused once is refused
-            values = np.where(good, single_deletion.score(of, fall), np.nan)
+            good = np.isfinite(without_degenerate(given)).all(
+                axis=(1, 2)
+            )  # refused once is refused
+            values = np.where(good, idsds.score(of, fall), np.nan)
             scores[name] = interval(values, clusters=labels)
     return {
         "scores": scores,
-        "right_with_hole": {
+        "accuracy_masked": {
             "before": _right(model, holed, labels),
             "after": _right(copied, holed, labels),
         },
-        "right_without_hole": {
+        "accuracy_unmasked": {
             "before": _right(model, images, labels),
             "after": _right(copied, images, labels),
         },
@@ -92,7 +94,7 @@ def adapted(
     """Train a copy a little further, half of its images with one cell of mean colour.
 
     Args:
-        optim: the settings that the model was trained with; here all are whole, unmixed.
+        optim: the settings that the model was trained with; here on full images, unmixed.
         rows: the training images.
         sample: how many images will be scored; 20 training images are shown for each.
     """
@@ -106,6 +108,7 @@ def adapted(
         batch_size=min(optim.batch_size, max(2, len(chosen) // 2)),
         crop=IMAGE_SIDE,
         cutout=0,
+        cutmix=0.0,
         muon_learning_rate=GENTLE * optim.muon_learning_rate,
         learning_rate=GENTLE * optim.learning_rate,
     )

@@ -15,7 +15,7 @@ from visavis.metrics.faithfulness import measure, to_cells
 from visavis.models.cnn import CNN
 from visavis.models.vit import ViT
 
-REFUSED_AT_MOST = 0.1
+MAX_DEGENERATE = 0.1
 """A layer that has no map for more of the images is not chosen: its score is of the others."""
 
 
@@ -51,7 +51,7 @@ def sweep(
         progress: told the number of images done since the last call.
 
     Returns:
-        {"rows": [{"layer", "grid", "refused", "deletion", "insertion", …, "chosen"}],
+        {"rows": [{"layer", "grid", "degenerate", "deletion", "insertion", …, "chosen"}],
         "reason": a sentence}.
     """
     with torch.inference_mode():
@@ -80,7 +80,7 @@ def sweep(
         {
             "layer": name,
             "grid": list(maps.shape[1:]),
-            "refused": int(np.isnan(removal.deletion[name]).sum()),
+            "degenerate": int(np.isnan(removal.deletion[name]).sum()),
             **removal.scores(name),
         }
         for name, maps in raw.items()
@@ -117,12 +117,12 @@ def choose(
         for r in rows
         if r["grid"] == [GRID, GRID]
         and r["deletion"] is not None
-        and r["refused"] <= REFUSED_AT_MOST * n
+        and r["degenerate"] <= MAX_DEGENERATE * n
     ]
     if not scored:
         return fallback, (
             f"No layer with {GRID} × {GRID} cells has a score and a map for at least "
-            f"{100 * (1 - REFUSED_AT_MOST):.0f}\N{NARROW NO-BREAK SPACE}% of the images; "
+            f"{100 * (1 - MAX_DEGENERATE):.0f}\N{NARROW NO-BREAK SPACE}% of the images; "
             f"{fallback} is used because it is the last one that the answer depends on."
         )
     best = max(scored, key=lambda row: row["deletion"]["value"])

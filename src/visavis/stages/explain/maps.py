@@ -38,9 +38,13 @@ class Explained:
     """Why no map of the method is believed."""
 
     @property
-    def refusals(self) -> list[str | None]:
+    def degenerate_reasons(self) -> list[str | None]:
         """Why a map says nothing."""
-        return [self.fault] * len(self.maps) if self.fault else localization.refusals(self.maps)
+        return (
+            [self.fault] * len(self.maps)
+            if self.fault
+            else localization.degenerate_reasons(self.maps)
+        )
 
 
 def explained(
@@ -107,12 +111,12 @@ def arrays(
         "in_sample": np.arange(len(images)) < chosen.sample,
     }
     for method, of in found.items():
-        stored[f"refused_{method}"] = np.array([r is not None for r in of.refusals])
+        stored[f"degenerate_{method}"] = np.array([r is not None for r in of.degenerate_reasons])
         stored[f"map_{method}"] = np.where(np.isfinite(of.maps), of.maps, 0)
         if of.true is not None:
             stored[f"map_{method}_true"] = np.where(np.isfinite(of.true), of.true, 0)
-            reasons = localization.refusals(of.true)
-            stored[f"refused_{method}_true"] = np.array([r is not None for r in reasons])
+            reasons = localization.degenerate_reasons(of.true)
+            stored[f"degenerate_{method}_true"] = np.array([r is not None for r in reasons])
     if isinstance(model, ViT):
         heads = [
             to_cells(attribution.class_attention(attribution.attention_weights(model, part)))

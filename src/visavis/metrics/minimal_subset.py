@@ -6,13 +6,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from visavis.metrics.faithfulness import CELLS, logits_of_kept, removal_order
-from visavis.metrics.localization import Maps, refusals
+from visavis.metrics.localization import Maps, degenerate_reasons
 from visavis.models.cnn import CNN
 from visavis.models.vit import ViT
 
 KEPT = (2, 4, 6, 9, 13, 19, 26, 32, 45)
 """How many of the 64 cells are left, up to 70 %."""
-SHARES = {"kept_10": 6, "kept_20": 13, "kept_30": 19, "kept_50": 32}
+SHARES = {"keep_top_10": 6, "keep_top_20": 13, "keep_top_30": 19, "keep_top_50": 32}
 """Named scores: accuracy with about 10, 20, 30 and 50 % of the cells."""
 
 
@@ -26,9 +26,9 @@ def answers(
     """The class that the model names with only the KEPT highest cells left, the rest mean colour.
 
     Exact counts of cells; ties in random order; in float32, since bf16 would tie close answers. -1
-    for a map that `refusals` names.
+    for a map that `degenerate_reasons` names.
     """
-    refused = np.array([reason is not None for reason in refusals(maps)])
+    refused = np.array([reason is not None for reason in degenerate_reasons(maps)])
     order = removal_order(np.where(refused[:, None, None], 0.0, maps), seed=seed)
     rank = np.argsort(order, axis=1).reshape(-1, 1, *maps.shape[1:])
     kept = rank < np.array(KEPT)[:, None, None]
@@ -41,7 +41,7 @@ def answers(
     return np.where(refused[:, None], -1, named)
 
 
-def sufficient_area(
+def minimal_subset(
     named: Int[np.ndarray, "n kept"], answer: Int[np.ndarray, " n"]
 ) -> Float[np.ndarray, " n"]:
     """The smallest tried share of the image with which the model gives its `answer` again.

@@ -12,7 +12,7 @@ from torch import Tensor
 from visavis.config import GRID
 from visavis.metrics.agreement import rank_agreement
 from visavis.metrics.faithfulness import logits_of_kept
-from visavis.metrics.localization import Maps, without_refused
+from visavis.metrics.localization import Maps, without_degenerate
 from visavis.models.cnn import CNN
 from visavis.models.vit import ViT
 
@@ -50,5 +50,5 @@ def score(maps: Maps, fall: Float[np.ndarray, "n 4 4"]) -> Float[np.ndarray, " n
         NaN for a refused map. One image's value is rough, since it rests on 16 cells.
     """
     size = GRID // SIDE
-    sums = without_refused(maps).reshape(-1, SIDE, size, SIDE, size).sum(axis=(2, 4))
+    sums = without_degenerate(maps).reshape(-1, SIDE, size, SIDE, size).sum(axis=(2, 4))
     return rank_agreement(sums, fall)

@@ -5,7 +5,7 @@ import torch
 import tiny
 from test_faithfulness import Linear
 from visavis.metrics import baselines
-from visavis.metrics.sufficiency import KEPT, accuracies, answers, sufficient_area
+from visavis.metrics.minimal_subset import KEPT, accuracies, answers, minimal_subset
 
 
 def evidence(n=30, *, cells=6):
@@ -32,15 +32,15 @@ def test_the_exact_count_of_cells_is_left_and_the_area_follows():
     named = answers(model, images, truth)
     assert named.tolist() == [[int(count >= 6) for count in KEPT]] * len(truth)
     ones = np.ones(len(truth), dtype=np.int64)
-    np.testing.assert_allclose(sufficient_area(named, ones), 6 / 64)
+    np.testing.assert_allclose(minimal_subset(named, ones), 6 / 64)
     shares = accuracies(named, ones)
     assert {name: float(right.mean()) for name, right in shares.items()} == {
-        "kept_10": 1.0,
-        "kept_20": 1.0,
-        "kept_30": 1.0,
-        "kept_50": 1.0,
+        "keep_top_10": 1.0,
+        "keep_top_20": 1.0,
+        "keep_top_30": 1.0,
+        "keep_top_50": 1.0,
     }
-    opposite = sufficient_area(answers(model, images, -truth), ones)
+    opposite = minimal_subset(answers(model, images, -truth), ones)
     np.testing.assert_allclose(opposite, 1)  # not even 45 cells, for the six come last
 
 
@@ -50,10 +50,8 @@ def test_random_maps_need_far_more_than_the_truth():
         model.head.weight[1] = 1.0
         model.head.bias[0] = 2.5 * 0.4  # three of the six
     images, ones = images_of(truth, model), np.ones(len(truth), dtype=np.int64)
-    best = sufficient_area(answers(model, images, truth), ones)
-    chance = sufficient_area(
-        answers(model, images, baselines.random_maps(len(truth), seed=3)), ones
-    )
+    best = minimal_subset(answers(model, images, truth), ones)
+    chance = minimal_subset(answers(model, images, baselines.random_maps(len(truth), seed=3)), ones)
     assert best.max() == 4 / 64  # the smallest count tried that holds three
     assert chance.mean() > 4 * best.mean()
 
@@ -66,7 +64,7 @@ def test_a_refused_map_has_no_number(kind):
     named = answers(model, images, maps)
     assert (named[1] == -1).all()
     assert (named[[0, 2]] >= 0).all()
-    area = sufficient_area(named, np.zeros(3, dtype=np.int64))
+    area = minimal_subset(named, np.zeros(3, dtype=np.int64))
     assert np.isnan(area).tolist() == [False, True, False]
     assert all(
         np.isnan(right).tolist() == [False, True, False]

@@ -7,7 +7,7 @@ from small import dataset
 from test_faithfulness import Linear, bright
 from visavis.config import OptimConfig
 from visavis.metrics import baselines
-from visavis.metrics.single_deletion import falls, holes, score
+from visavis.metrics.idsds import falls, holes, score
 from visavis.stages.explain.in_domain import adapted, with_holes
 
 
