@@ -129,8 +129,8 @@ class Classifier(lightning.LightningModule):
 def attention_for_training(device: torch.device) -> contextlib.AbstractContextManager[None]:
     """On a CPU, `scaled_dot_product_attention` trains fastest through its math backend.
 
-    It takes half the time of the flash backend there (docs/benchmarks.md). Elsewhere PyTorch
-    chooses.
+    In bf16 it takes half the time of the flash backend, in float32 about the same
+    (docs/benchmarks.md). Elsewhere PyTorch chooses.
     """
     if device.type != "cpu":
         return contextlib.nullcontext()

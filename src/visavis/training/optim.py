@@ -25,14 +25,14 @@ def orthogonalize(
     STEPS Newton-Schulz steps.
 
     Args:
-        dtype: of the products. bf16 is enough, where the processor has it.
+        dtype: of the products. bf16 and fp16 are enough.
 
     Source: Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks".
     """
-    x = matrices.to(dtype)
+    # Normalised before the cast, since small gradients would vanish in fp16.
+    x = (matrices / (matrices.norm(dim=(-2, -1), keepdim=True) + 1e-7)).to(dtype)
     wide = x.shape[-2] <= x.shape[-1]
     x = x if wide else x.mT
-    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     a, b, c = QUINTIC
     for _ in range(STEPS):
         gram = x @ x.mT
