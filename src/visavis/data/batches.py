@@ -5,13 +5,13 @@ on the CPU, so that they are the same on every device, and copied to it once: no
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64, UInt8
-from torch import Tensor
+from torch import Tensor, nn
 
 from visavis.config import IMAGE_SIDE, OptimConfig
 
@@ -178,3 +178,29 @@ def _reflect(index: Int64[Tensor, "n side"]) -> Int64[Tensor, "n side"]:
     """Indices outside the image, reflected at the edge pixel."""
     index = index.abs()
     return torch.where(index >= IMAGE_SIDE, 2 * (IMAGE_SIDE - 1) - index, index)
+
+
+def in_batches(
+    function: Callable[..., Tensor],
+    *rows: Tensor | np.ndarray,
+    size: int = 100,
+    progress: Callable[[int], object] = lambda _: None,
+) -> Tensor:
+    """`function(*rows)`, computed for `size` rows at a time, so that memory stays small.
+
+    Args:
+        rows: tensors or arrays of equal length, split together along their first axis.
+        progress: called with the number of rows of each batch once it is done.
+    """
+    parts = []
+    for start in range(0, max(len(rows[0]), 1), size):  # once for no rows: the result has a shape
+        batch = [each[start : start + size] for each in rows]
+        parts.append(function(*batch))
+        progress(len(batch[0]))
+    return torch.cat(parts)
+
+
+@torch.inference_mode()
+def predict(model: nn.Module, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n classes"]:
+    """The logits of `images`, on their device; without gradients, in batches."""
+    return in_batches(model, images)

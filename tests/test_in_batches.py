@@ -1,0 +1,33 @@
+import numpy as np
+import torch
+
+from visavis.data.batches import in_batches, predict
+from visavis.data.progress import progress_bar
+
+
+def test_rows_of_tensors_and_arrays_go_together_in_order():
+    sizes = []
+    rows, more = torch.arange(7), np.arange(7)
+    doubled = in_batches(
+        lambda a, b: a + torch.from_numpy(b), rows, more, size=3, progress=sizes.append
+    )
+    assert torch.equal(doubled, 2 * rows)
+    assert sizes == [3, 3, 1]
+
+
+def test_no_rows_give_a_result_with_none():
+    assert in_batches(lambda a: a.sum(dim=1), torch.zeros(0, 3)).shape == (0,)
+
+
+def test_predictions_carry_no_graph():
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 2))
+    images = torch.rand(150, 3, 2, 2)
+    logits = predict(model, images)
+    assert not logits.requires_grad
+    assert torch.allclose(logits, model(images), atol=1e-6)
+
+
+def test_a_bar_counts_what_its_update_is_given():
+    with progress_bar(4, "testing") as bar:
+        bar.update(3)
+    assert bar.total == 4
