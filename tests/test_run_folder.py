@@ -61,11 +61,11 @@ def test_damaged_and_hostile_arrays_are_refused(tmp_path):
 
 def test_a_folder_is_written_by_one_process_at_a_time(tmp_path):
     script = (
-        "import sys; from pathlib import Path; from visavis import runs\n"
+        "import sys; from pathlib import Path; from visavis import run_folder\n"
         "from visavis.errors import EnvironmentFault\n"
         "try:\n"
         "    with run_folder.lock(Path(sys.argv[1])): pass\n"
-        "except EnvironmentFault as fault: print(fault)\n"
+        "except EnvironmentFault as error: print(error)\n"
     )
 
     def other_process() -> str:
@@ -78,13 +78,13 @@ def test_a_folder_is_written_by_one_process_at_a_time(tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_that_cannot_be_written_is_told(tmp_path):
+def test_a_folder_that_cannot_be_written_is_reported(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(EnvironmentFault, match="cannot write"), run_folder.lock(tmp_path):
         pass
 
 
-def test_a_path_below_a_file_is_told(tmp_path):
+def test_a_path_below_a_file_is_reported(tmp_path):
     (tmp_path / "file").write_text("")
     with (
         pytest.raises(EnvironmentFault, match="cannot write"),
@@ -93,7 +93,7 @@ def test_a_path_below_a_file_is_told(tmp_path):
         pass
 
 
-def test_history_survives_and_damage_is_told(tmp_path: Path):
+def test_history_survives_and_damage_is_reported(tmp_path: Path):
     assert run_folder.read_history(tmp_path) == []
     run_folder.write_history(tmp_path, [{"epoch": 1}, {"epoch": 2}])
     assert [row["epoch"] for row in run_folder.read_history(tmp_path)] == [1, 2]
@@ -101,3 +101,27 @@ def test_history_survives_and_damage_is_told(tmp_path: Path):
     (tmp_path / run_folder.HISTORY).write_text('{"epoch": 1')
     with pytest.raises(CheckpointError, match="history"):
         run_folder.read_history(tmp_path)
+
+
+def test_the_reader_reads_a_file_once_and_only_when_it_is_used(tmp_path):
+    folder = run_folder.ModelFolder(tmp_path / "cnn")
+    assert not folder.trained
+    with pytest.raises(CheckpointError, match=r"training\.json is missing"):
+        _ = folder.training
+    run_folder.write_json(tmp_path / "cnn" / run_folder.TRAINING, {"epochs": 3})
+    assert folder.trained and folder.training == {"epochs": 3}
+    (tmp_path / "cnn" / run_folder.TRAINING).unlink()
+    assert folder.training == {"epochs": 3}
+
+
+def test_predictions_follow_from_the_logits(tmp_path):
+    run_folder.write_arrays(
+        tmp_path / run_folder.PREDICTIONS,
+        logits=np.log(np.array([[0.7, 0.3], [0.2, 0.8]], dtype=np.float32)),
+        labels=np.array([0, 0]),
+        **dict.fromkeys(("indices", "validation_logits", "validation_labels"), np.zeros(2)),
+    )
+    folder = run_folder.ModelFolder(tmp_path)
+    np.testing.assert_array_equal(folder.predicted, [0, 1])
+    np.testing.assert_array_equal(folder.correct, [True, False])
+    np.testing.assert_allclose(folder.confidence, [0.7, 0.8], rtol=1e-6)

@@ -1,6 +1,10 @@
-"""The run folder: what its files are called, and reading and writing them whole or not at all."""
+"""The run folder: the names of its files, their atomic reading and writing, a reader for a model.
+
+Nothing here imports torch: a report is made from files alone.
+"""
 
 import contextlib
+import dataclasses
 import hashlib
 import io
 import json
@@ -9,10 +13,12 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Float, Int
 
 from visavis.errors import CheckpointError, EnvironmentFault
 
@@ -27,9 +33,9 @@ COMPARISON = "comparison.json"
 REPORT = "report.html"
 
 SEED = "seed-{}"
-"""Folder of another training of both models, in an experiment folder."""
+"""Folder of both models trained with another seed, in an experiment folder."""
 
-# In a model's run folder, in the order in which they come to be.
+# In a model's run folder, in the order in which they are written.
 CONFIG = "config.json"
 PROVENANCE = "provenance.json"
 DATA = "data.json"
@@ -48,14 +54,14 @@ EXPLANATIONS = "explanations.json"
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write `content` so that `path` holds either what it held before or all of `content`."""
+    """Write `content` atomically: `path` holds either its earlier content or all of the new."""
     with replacing(path) as temporary:
         temporary.write_bytes(content)
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path in `path`'s folder; on success, sync it and rename it to `path`.
+    """Yield a temporary path in `path`'s folder; on success, sync it and rename it to `path`.
 
     Raises:
         EnvironmentFault: the folder cannot be written, or the disk is full.
@@ -88,7 +94,7 @@ def _free(folder: Path) -> str:
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
-    """Write `values` with the schema version in front. NaN and infinity are refused."""
+    """Write `values` after the schema version. NaN and infinity raise a ValueError."""
     text = json.dumps({"schema": SCHEMA, **values}, indent=2, allow_nan=False, ensure_ascii=False)
     write_bytes(path, (text + "\n").encode())
 
@@ -103,17 +109,19 @@ def read_json(path: Path) -> dict[str, Any]:
         values = json.loads(path.read_text(encoding="utf-8"))
         schema = values.pop("schema")
     except FileNotFoundError:
-        raise CheckpointError(
-            f"{path} is missing: the stage that writes it has not finished"
-        ) from None
+        raise _missing(path) from None
     except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} is not a file that visavis wrote: {error}") from error
     if schema != SCHEMA:
         raise CheckpointError(
             f"{path} has schema {schema!r}; this version of visavis reads {SCHEMA}: read it with "
-            "the version that wrote it, or make it anew in another folder"
+            "the version that wrote it, or run the stage again in another folder"
         )
     return values
+
+
+def _missing(path: Path) -> CheckpointError:
+    return CheckpointError(f"{path} is missing: the stage that writes it has not finished")
 
 
 def write_arrays(path: Path, **arrays: np.ndarray) -> None:
@@ -124,7 +132,7 @@ def write_arrays(path: Path, **arrays: np.ndarray) -> None:
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Read an .npz without admitting pickled objects.
+    """Read an .npz; pickled objects are not loaded.
 
     Raises:
         CheckpointError: missing or damaged.
@@ -133,15 +141,13 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return dict(archive)
     except FileNotFoundError:
-        raise CheckpointError(
-            f"{path} is missing: the stage that writes it has not finished"
-        ) from None
-    except Exception as error:  # zipfile, zlib and numpy each have their own
+        raise _missing(path) from None
+    except Exception as error:  # zipfile, zlib and numpy raise exceptions of their own
         raise CheckpointError(f"{path} is damaged: {error}") from error
 
 
 def read_history(folder: Path) -> list[dict[str, Any]]:
-    """The epochs of a training, first to last; empty if it has not begun."""
+    """The epochs of a training, first to last; empty if it has not started."""
     path = folder / HISTORY
     if not path.exists():
         return []
@@ -157,6 +163,119 @@ def write_history(folder: Path, epochs: list[dict[str, Any]]) -> None:
     write_bytes(folder / HISTORY, "".join(lines).encode())
 
 
+@dataclasses.dataclass(frozen=True)
+class ModelFolder:
+    """The run folder of one model; each file is read when it is first used, and kept.
+
+    Every property raises a CheckpointError if its file is missing, damaged or of another version.
+    """
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def trained(self) -> bool:
+        return (self.path / TRAINING).exists()
+
+    @property
+    def tested(self) -> bool:
+        return (self.path / EVALUATION).exists()
+
+    @property
+    def explained(self) -> bool:
+        return (self.path / EXPLANATIONS).exists()
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        return read_json(self.path / CONFIG)
+
+    @cached_property
+    def provenance(self) -> dict[str, Any]:
+        """Versions, machine and precision of the training."""
+        return read_json(self.path / PROVENANCE)
+
+    @cached_property
+    def data(self) -> dict[str, Any]:
+        """The data set and its split."""
+        return read_json(self.path / DATA)
+
+    @cached_property
+    def split(self) -> dict[str, np.ndarray]:
+        """Indices of the training and validation images, and an example of each class."""
+        return read_arrays(self.path / SPLIT)
+
+    @cached_property
+    def history(self) -> list[dict[str, Any]]:
+        return read_history(self.path)
+
+    @cached_property
+    def snapshots(self) -> dict[str, np.ndarray]:
+        """Attribution maps over training."""
+        return read_arrays(self.path / SNAPSHOTS)
+
+    @cached_property
+    def training(self) -> dict[str, Any]:
+        """The outcome of the training."""
+        return read_json(self.path / TRAINING)
+
+    @cached_property
+    def evaluation(self) -> dict[str, Any]:
+        """The scores on the test images."""
+        return read_json(self.path / EVALUATION)
+
+    @cached_property
+    def heatmaps(self) -> dict[str, np.ndarray]:
+        """The explained images and their attribution maps."""
+        return read_arrays(self.path / HEATMAPS)
+
+    @cached_property
+    def removal(self) -> dict[str, np.ndarray]:
+        """Deletion scores of each explained image."""
+        return read_arrays(self.path / REMOVAL)
+
+    @cached_property
+    def explanations(self) -> dict[str, Any]:
+        """The scores of the attribution methods."""
+        return read_json(self.path / EXPLANATIONS)
+
+    @cached_property
+    def predictions(self) -> dict[str, np.ndarray]:
+        """Logits and labels of the test and validation images."""
+        path = self.path / PREDICTIONS
+        arrays = read_arrays(path)
+        wanted = ("logits", "labels", "indices", "validation_logits", "validation_labels")
+        if missing := [name for name in wanted if name not in arrays]:
+            raise CheckpointError(
+                f"{path} lacks {', '.join(missing)}; test the model again, on the data that it was "
+                f"trained on: visavis evaluate {self.path}"
+            )
+        return arrays
+
+    @property
+    def labels(self) -> Int[np.ndarray, " n"]:
+        """The true class of each test image."""
+        return self.predictions["labels"]
+
+    @cached_property
+    def predicted(self) -> Int[np.ndarray, " n"]:
+        """The predicted class of each test image."""
+        return self.predictions["logits"].argmax(axis=1)
+
+    @cached_property
+    def confidence(self) -> Float[np.ndarray, " n"]:
+        """The probability of the predicted class of each test image."""
+        logits = self.predictions["logits"].astype(np.float64)
+        return 1 / np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1)
+
+    @property
+    def correct(self) -> Bool[np.ndarray, " n"]:
+        """Whether the prediction for each test image is correct."""
+        return self.predicted == self.labels
+
+
 def bytes_sha256(content: bytes) -> str:
     """SHA-256, hexadecimal."""
     return hashlib.sha256(content).hexdigest()
@@ -170,13 +289,13 @@ def file_sha256(path: Path) -> str:
 
 @contextlib.contextmanager
 def lock(folder: Path, *, wait: bool = False) -> Iterator[None]:
-    """Hold `folder` for this process. The system lets go of it when the process dies.
+    """Lock `folder` for this process. The system releases the lock when the process dies.
 
     Args:
-        wait: until a process that holds it lets go, instead of raising.
+        wait: for a process that holds the lock, instead of raising.
 
     Raises:
-        EnvironmentFault: another process holds it, or the folder cannot be written.
+        EnvironmentFault: another process holds the lock, or the folder cannot be written.
     """
     import fcntl
 
@@ -199,6 +318,6 @@ def lock(folder: Path, *, wait: bool = False) -> Iterator[None]:
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
-        for leftover in folder.glob(".*.tmp"):  # of a writer that was killed
+        for leftover in folder.glob(".*.tmp"):  # of a process that was killed
             leftover.unlink(missing_ok=True)
         yield
