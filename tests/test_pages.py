@@ -71,7 +71,7 @@ def page(browser, site):
         lambda request: None if request.url.startswith(inside) else wrong.append(request.url),
     )
     opened.goto(site.url)
-    opened.wait_for_selector("#vit-panel .answers li")
+    opened.wait_for_selector("#vit-panel .predictions li")
     settle(opened)
     yield opened
     context.close()
@@ -92,7 +92,7 @@ def image(folder):
 
 def shown(page, model):
     """The answers on the page, as (class, percent)."""
-    rows = page.locator(f"#{model}-panel .answers li").all_inner_texts()
+    rows = page.locator(f"#{model}-panel .predictions li").all_inner_texts()
     return [tuple(part.strip() for part in row.split("\n") if part.strip())[:2] for row in rows]
 
 
@@ -167,7 +167,7 @@ def test_any_class_method_block_and_head_can_be_asked_about(page):
         page.locator("#vit-panel").get_by_label("Layer").select_option("1")
         page.locator("#vit-panel").get_by_label("Head").select_option("2")
     assert "attention" in said()
-    assert "It knows no class" in page.inner_text("#vit-panel .said")
+    assert "It knows no class" in page.inner_text("#vit-panel .summary")
 
 
 def test_what_is_no_image_gets_a_sentence_and_the_image_before_stays(page, tmp_path):
@@ -175,8 +175,8 @@ def test_what_is_no_image_gets_a_sentence_and_the_image_before_stays(page, tmp_p
     path = tmp_path / "<b>canary.png"
     path.write_bytes(b"not a image")
     page.set_input_files("#file", path)
-    page.wait_for_selector("#fault:not([hidden])")
-    assert "is not a image that visavis reads" in page.inner_text("#fault")
+    page.wait_for_selector("#error:not([hidden])")
+    assert "is not a image that visavis reads" in page.inner_text("#error")
     assert page.get_attribute("#seen", "aria-label") == before
 
 
@@ -294,7 +294,7 @@ def test_nothing_hangs_over_the_edge(page, site, width):
     page.set_viewport_size({"width": width, "height": 844})
     for path in ("", "explore"):
         page.goto(site.url + path)
-        page.wait_for_selector(".tile" if path else "#vit-panel .answers li")
+        page.wait_for_selector(".tile" if path else "#vit-panel .predictions li")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
@@ -306,7 +306,7 @@ def test_axe_finds_nothing_against_level_aa(page, site, scheme):
     rules = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}
     for path in ("", "explore"):
         page.goto(site.url + path)
-        page.wait_for_selector(".tile" if path else "#vit-panel .answers li")
+        page.wait_for_selector(".tile" if path else "#vit-panel .predictions li")
         page.wait_for_load_state("networkidle")
         found = Axe().run(page, options=rules).response["violations"]
         told = [(v["id"], [node["html"][:120] for node in v["nodes"][:3]]) for v in found]

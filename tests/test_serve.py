@@ -113,7 +113,7 @@ def test_hidden_cells_are_the_holes_of_the_scores(site, finished, noise):
 def test_a_map_without_evidence_is_told_and_not_drawn(site, finished, noise, monkeypatch):
     monkeypatch.setattr(attribution, "explain", lambda *_, **__: torch.zeros(1, 8, 8))
     found = ask(site, "/api/explain?model=cnn", png(noise)).json["models"]["cnn"]
-    assert found["map"] is None and found["no_evidence_because"] == "zero everywhere"
+    assert found["map"] is None and found["degenerate_because"] == "zero everywhere"
 
 
 @pytest.mark.parametrize(

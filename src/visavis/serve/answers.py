@@ -185,7 +185,7 @@ def _explained(
         "layer": layer,
         "head": wanted.head,
         "map": None if reason else [[float(value) for value in row] for row in heatmap],
-        "no_evidence_because": reason,
+        "degenerate_because": reason,
         "highest": None if reason else figures.where(heatmap),
     }
 

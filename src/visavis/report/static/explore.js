@@ -2,7 +2,7 @@
 //   run: class_names, colours      images, buckets: as /api/images gives them
 //   image(index): an address       explain(image): as /api/explain gives it, a promise
 //   confusion: {cnn, vit}, counts  more(image): what to add about one, or null
-//   read(), write(query): the address of the page         fault(error)
+//   read(), write(query): the address of the page         showError(error)
 
 import { NAMES, drawHeat, drawLegend, element, percent, pixelsOf } from "./heat.js";
 
@@ -191,7 +191,7 @@ async function detail(p) {
     const words = [];
     for (const [name, found] of Object.entries(models)) {
       if (found.map) drawHeat(maps[name], pixels, found.map, run.colours, 0.6);
-      else maps[name].after(element("div", { className: "none" }, `no evidence: ${found.no_evidence_because}`));
+      else maps[name].after(element("div", { className: "none" }, `no evidence: ${found.degenerate_because}`));
       const what = found.map ? `highest ${found.highest}` : "no evidence";
       maps[name].setAttribute("aria-label", `${found.label} of the ${NAMES[name]} for ${found.class}: ${what}`);
       words.push(`${found.label} of the ${NAMES[name]} for “${found.class}”: ${what}.`);
@@ -199,9 +199,9 @@ async function detail(p) {
     if (p.index !== selected) return;
     if (p.similarity !== null) words.push(`Rank correlation of the two: ${p.similarity.toFixed(2).replace("-", "−")}.`);
     at("said").textContent = words.join(" ");
-    source.invalid_because(null);
+    source.showError(null);
   } catch (error) {
-    if (p.index === selected) source.invalid_because(error);
+    if (p.index === selected) source.showError(error);
   }
 }
 

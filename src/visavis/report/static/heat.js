@@ -69,15 +69,15 @@ export function drawHeat(canvas, pixels, map, colours, opacity) {
   canvas.getContext("2d").putImageData(drawn, 0, 0);
 }
 
-// The 32 x 32 pixels of a image at an address, or in a Blob.
-export async function pixelsOf(image) {
-  const address = typeof image === "string" ? image : URL.createObjectURL(image);
+// The 32 x 32 pixels of an image file in a Blob, or at an address.
+export async function pixelsOf(source) {
+  const address = typeof source === "string" ? source : URL.createObjectURL(source);
   const image = new Image();
   image.src = address;
   await image.decode();
   const canvas = element("canvas", { width: 32, height: 32 });
   const context = canvas.getContext("2d", { willReadFrequently: true });
   context.drawImage(image, 0, 0, 32, 32);
-  if (address !== image) URL.revokeObjectURL(address);
+  if (address !== source) URL.revokeObjectURL(address);
   return context.getImageData(0, 0, 32, 32).data;
 }

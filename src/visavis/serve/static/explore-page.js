@@ -19,7 +19,7 @@ try {
     more: (p) => element("a", { href: `/?image=${p.index}` }, "Try it: hide parts, other methods, other classes"),
     read: () => new URLSearchParams(location.search),
     write: (query) => history.replaceState(null, "", query ? `?${query}` : location.pathname),
-    fault,
+    showError: fault,
   });
 } catch (error) {
   fault(error);

@@ -197,18 +197,18 @@ function chooser(title, options, changed) {
 
 function panel(name) {
   const facts = run.models[name];
-  const answers = element("ul", { className: "answers" });
+  const answers = element("ul", { className: "predictions" });
   const canvas = element("canvas", { width: 256, height: 256, className: "smooth", role: "img" });
   canvas.setAttribute("aria-label", "No heatmap yet");
   const none = element("div", { className: "none", hidden: true });
-  const said = element("div", { className: "said" });
+  const said = element("div", { className: "summary" });
   const method = chooser("Method", Object.entries(facts.methods).map(([key, m]) => [key, m.label + (m.class_specific ? "" : " (knows no class)")]), () => { offer(); refresh(); });
   const asked = chooser("Evidence for", [["", "the class it names"], ...run.class_names.map((c) => [c, c])], refresh);
   const layer = chooser("Layer", [], refresh);
   const head = chooser("Head", [], refresh);
   method.whole.classList.add("wide");
   const checks = element("details", {}, element("summary", {}, "Can this map be trusted?"));
-  const list = element("ul", { className: "tests" });
+  const list = element("ul", { className: "checks" });
   checks.append(list);
   const whole = element("section", { className: "panel", id: `${name}-panel` },
     element("h2", { className: name }, NAMES[name], element("small", {}, `${facts.parameters.toLocaleString("en")} parameters`)),
@@ -254,7 +254,7 @@ function panel(name) {
     none.hidden = found.map !== null;
     const of = found.class_specific ? ` for “${found.class}”` : "";
     if (found.map === null) {
-      none.textContent = `No evidence${of}: the map is ${found.no_evidence_because}.`;
+      none.textContent = `No evidence${of}: the map is ${found.degenerate_because}.`;
       canvas.setAttribute("aria-label", none.textContent);
     } else {
       drawHeat(canvas, shown, found.map, run.colours, Number($("opacity").value) / 100);

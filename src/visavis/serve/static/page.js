@@ -35,7 +35,7 @@ export function say(id, text) {
 
 export function fault(error) {
   document.getElementById("loading").hidden = true;
-  say("invalid_because", error && (error.message.startsWith("no model")
+  say("error", error && (error.message.startsWith("no model")
     ? `${error.message}. For a first look, two minutes long: visavis run --preset smoke --data.source shapes, then visavis serve runs/smoke-shapes`
     : error.message));
 }
