@@ -1,10 +1,9 @@
 #!/bin/sh
-# Whole experiments on CIFAR-10; table "quick" of docs/benchmarks.md. Those of standard and best are
-# of trainings alone, whose commands stand there.
-#   recipes/cifar10.sh quick    [DATA_FOLDER]
-#   recipes/cifar10.sh standard [DATA_FOLDER]
-#   recipes/cifar10.sh best     [DATA_FOLDER]
-# Without a folder CIFAR-10 is fetched. Wall-clock and peak memory are told by time -v at the end.
+# Whole experiments on CIFAR-10: accuracy, training seconds, wall-clock time and peak memory (the
+# last two from `time -v`). On 2 CPU cores: quick 15 minutes to an hour, standard one to three hours,
+# best a night.
+#   recipes/cifar10.sh quick|standard|best [DATA_FOLDER]
+# Without a folder CIFAR-10 is downloaded.
 set -eu
 cd "$(dirname "$0")/.."
 make setup

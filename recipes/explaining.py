@@ -1,9 +1,9 @@
-"""What one answer and one explanation cost: tables in docs/benchmarks.md.
+"""Cost of one prediction and of one attribution map by each method: about 3 minutes.
 
     .venv/bin/python recipes/explaining.py EXPERIMENT DATA_FOLDER
 
-Milliseconds for each image, of models that are trained; the best of three rounds of 100 test
-images, in float32, on the device that the models are loaded on (the CPU).
+Milliseconds per image for both trained models of an experiment on CIFAR-10: the best of three
+rounds of 100 test images, in float32, on the CPU.
 """
 
 import json
@@ -23,7 +23,7 @@ IMAGES, BATCH = 100, 50
 
 
 def milliseconds(work: Callable[[torch.Tensor], object], images: torch.Tensor) -> float:
-    """The least time of three rounds, for each image."""
+    """The shortest of three rounds, per image."""
     rounds = []
     for _ in range(3):
         start = time.perf_counter()
@@ -40,11 +40,11 @@ def main(experiment: str, folder: str) -> None:
     for name in MODEL_NAMES:
         model = load_trained(Path(experiment) / name)
 
-        def answer(part: torch.Tensor, model: torch.nn.Module = model) -> None:
+        def predict(part: torch.Tensor, model: torch.nn.Module = model) -> None:
             with torch.inference_mode():
                 model(part)
 
-        costs = {"answer": milliseconds(answer, images)}
+        costs = {"prediction": milliseconds(predict, images)}
         for method in attribution.methods_for(model):
             classes = torch.zeros(BATCH, dtype=torch.int64)
 

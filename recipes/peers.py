@@ -1,46 +1,49 @@
-"""Table "Against plain tools" of docs/benchmarks.md: training speed of the same shapes.
+"""Training throughput against timm under plain Lightning: about 5 minutes on 2 CPU cores.
 
-    .venv/bin/pip install --editable '.[peers]'
     .venv/bin/python recipes/peers.py [STEPS]
 
-Each model of `standard` against the same shape built from timm's parts and trained the way most
-tutorials do: plain Lightning in its default precision, AdamW, torchvision transforms on PIL
-images, a DataLoader with one worker process per core. Both train on the same drawn images,
-whole ones, in batches of 250; theirs before and after ours, so that a noisy machine shows. Ours is
-what `visavis bench` measures in a process of its own, where freed memory is kept as in training.
-timm pools after norm and activation, ours before; timm's filters and linear layers are free, ours
-come in mirrored pairs, which is where half of the products are saved. Prints one JSON object; the
-ratio is what counts.
+Each model of `standard` against the same shape built from timm's layers and trained as in most
+tutorials: plain Lightning in its default precision, AdamW, torchvision transforms on PIL images, a
+DataLoader with one worker process per core. Both train on full images of the built-in shapes in
+batches of 250. Each measurement is a process of its own, theirs and ours alternate, and the first
+steps are not timed. Prints one JSON object: images/s of each round, and the ratio of the means.
 """
 
 import json
 import os
+import statistics
 import subprocess
 import sys
 import time
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import lightning
 import torch
 import torch.nn.functional as F
-from timm.layers import ConvNormAct
+from timm.layers import BatchNormAct2d, ConvNormAct
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from visavis.config import CNNConfig, DataConfig, ModelConfig, ViTConfig
+from visavis import models
+from visavis.config import IMAGE_SIDE, CNNConfig, DataConfig, ModelConfig, TrainConfig, ViTConfig
 from visavis.data import resolve
+from visavis.data.batches import to_tensor
 from visavis.presets import preset
+from visavis.stages.train import LIGHTNING_PRECISION
+from visavis.training import hardware, memory
+from visavis.training.module import Classifier
 
-BATCH = 250
+BATCH, ROUNDS = 250, 2
 SETTLING = 5
 """Steps before the clock starts: worker processes start, buffers grow."""
 
 
-class Drawn(Dataset):
-    """Images as PIL images, augmented as in most CIFAR-10 tutorials."""
+class Augmented(Dataset):
+    """PIL images, augmented as in most CIFAR-10 tutorials."""
 
     def __init__(self, pixels: Any, labels: Any, count: int) -> None:
         self.pixels, self.labels, self.count = pixels, labels, count
@@ -63,7 +66,7 @@ class Drawn(Dataset):
 
 
 class Plain(lightning.LightningModule):
-    """The module of the first page of Lightning's manual."""
+    """The module on the first page of Lightning's manual."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -77,44 +80,32 @@ class Plain(lightning.LightningModule):
         return torch.optim.AdamW(self.parameters(), lr=1e-3)
 
 
-class Clock(lightning.Callback):
-    """Seconds of the steps after the first few."""
-
-    def __init__(self) -> None:
-        self.start = self.end = 0.0
-
-    def on_train_batch_end(
-        self, trainer: Any, module: Any, outputs: Any, batch: Any, index: int
-    ) -> None:
-        if index == SETTLING - 1:
-            self.start = time.perf_counter()
-        self.end = time.perf_counter()
-
-
 class Stage(nn.Module):
-    """Three of timm's convolutions with norm; what the first leaves is added to the third."""
+    """The stage of visavis.models.cnn from timm's layers."""
 
-    def __init__(self, channels_in: int, channels: int, *, strided: bool) -> None:
+    def __init__(self, channels_in: int, channels: int, *, pool: bool) -> None:
         super().__init__()
         part: dict[str, Any] = {"kernel_size": 3, "act_layer": nn.GELU}
-        pool = nn.Identity() if strided else nn.MaxPool2d(2, ceil_mode=True)
-        self.first = nn.Sequential(ConvNormAct(channels_in, channels, **part), pool)
+        self.first = nn.Sequential(
+            ConvNormAct(channels_in, channels, apply_norm=False, apply_act=False, **part),
+            nn.MaxPool2d(2, ceil_mode=True) if pool else nn.Identity(),
+            BatchNormAct2d(channels, act_layer=nn.GELU),
+        )
         self.rest = nn.Sequential(
             ConvNormAct(channels, channels, **part),
-            ConvNormAct(channels, channels, stride=2 if strided else 1, apply_act=False, **part),
+            ConvNormAct(channels, channels, apply_act=False, **part),
         )
-        self.shortcut = nn.AvgPool2d(2, ceil_mode=True) if strided else nn.Identity()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.first(x)
-        return F.gelu(self.rest(x) + self.shortcut(x))
+        return F.gelu(x + self.rest(x))
 
 
 def same_shape(config: ModelConfig) -> nn.Module:
-    """The model of `config` from timm's parts."""
+    """The model of `config` from timm's layers, with as many parameters."""
     if isinstance(config, ViTConfig):
         return VisionTransformer(
-            img_size=32,
+            img_size=IMAGE_SIDE,
             patch_size=config.patch_size,
             embed_dim=config.width,
             depth=config.depth,
@@ -127,68 +118,115 @@ def same_shape(config: ModelConfig) -> nn.Module:
     return nn.Sequential(
         nn.Conv2d(3, 24, 2),
         nn.GELU(),
-        Stage(24, a, strided=False),
-        Stage(a, b, strided=False),
-        Stage(b, c, strided=True),
+        Stage(24, a, pool=True),
+        Stage(a, b, pool=True),
+        Stage(b, c, pool=False),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
         nn.Linear(c, 10),
     )
 
 
-def theirs(model: nn.Module, pixels: Any, labels: Any, steps: int) -> float:
-    """Images per second of plain Lightning."""
-    loader = DataLoader(
-        Drawn(pixels, labels, BATCH * (SETTLING + steps)),
-        batch_size=BATCH,
-        shuffle=True,
-        num_workers=os.cpu_count() or 1,
-    )
-    clock = Clock()
+class Clock(lightning.Callback):
+    """Times the steps after the first few."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.start, self.end = device, 0.0, 0.0
+
+    def on_train_batch_end(self, trainer: Any, module: Any, out: Any, batch: Any, i: int) -> None:
+        if i == SETTLING - 1:
+            self.start = hardware.clock(self.device)
+
+    def on_train_end(self, trainer: Any, module: Any) -> None:
+        self.end = hardware.clock(self.device)
+
+
+def fitted(module: Any, loader: Any, steps: int, **settings: Any) -> float:
+    """Images/s of `steps` training steps."""
+    clock = Clock(hardware.select_device("auto"))
     trainer = lightning.Trainer(
         max_epochs=1,
+        limit_val_batches=0,
         callbacks=[clock],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
+        **settings,
     )
-    trainer.fit(Plain(model), loader)
+    trainer.fit(module, loader)
     return BATCH * steps / (clock.end - clock.start)
 
 
-def measured() -> Any:
-    """What `visavis bench` tells of this machine and ours."""
-    command = [sys.executable, "-m", "visavis", "bench", "--json"]
-    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+def theirs(config: ModelConfig, steps: int) -> float:
+    """Images/s of timm's layers under plain Lightning."""
+    dataset = resolve(DataConfig(source="shapes"))
+    images = Augmented(dataset.train_pixels, dataset.train_labels, BATCH * (SETTLING + steps))
+    loader = DataLoader(images, batch_size=BATCH, shuffle=True, num_workers=os.cpu_count() or 1)
+    return fitted(Plain(same_shape(config)), loader, steps)
+
+
+def ours(config: ModelConfig, steps: int) -> float:
+    """Images/s of visavis, as `visavis train` sets it up."""
+    memory.keep_freed_memory()
+    device = hardware.select_device("auto")
+    precision = hardware.precision(TrainConfig(), device)
+    dataset = resolve(DataConfig(source="shapes"))
+    pixels = to_tensor(dataset.train_pixels).to(device)
+    labels = torch.from_numpy(dataset.train_labels).to(device)
+    rows = torch.arange(BATCH * (SETTLING + steps), device=device) % len(labels)
+    model = models.build(config)
+    models.fit_input(model, pixels[:5000].float().cpu() / 255)
+    module = Classifier(
+        hardware.place(model, device),
+        replace(config.optim, epochs=1, batch_size=BATCH, crop=IMAGE_SIDE),
+        training=(pixels[rows], labels[rows]),
+        validation=(pixels[:BATCH], labels[:BATCH]),
+        seed=0,
+        dtype=hardware.DTYPES[precision],
+    )
+    return fitted(module, None, steps, precision=LIGHTNING_PRECISION[precision])
+
+
+def measured(who: str, name: str, steps: int) -> float:
+    """Images/s of `theirs` or `ours`, in a process of its own."""
+    command = [sys.executable, __file__, str(steps), who, name]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return float(done.stdout.split()[-1])
 
 
 def main(steps: int) -> None:
-    """Measure theirs before and after ours, and print the table."""
-    warnings.simplefilter("ignore")
-    dataset = resolve(DataConfig(source="shapes"))
-    plan = preset("standard", "cifar10")
-    configs: dict[str, ModelConfig] = {"cnn": plan.cnn, "vit": plan.vit}
-
-    def round_of_theirs() -> dict[str, float]:
-        pixels, labels = dataset.train_pixels, dataset.train_labels
-        return {n: theirs(same_shape(c), pixels, labels, steps) for n, c in configs.items()}
-
-    before, ours, after = round_of_theirs(), measured(), round_of_theirs()
-    table = {}
-    for name, facts in ours["models"].items():
-        rate, plain = facts["training_images_per_second"], (before[name] + after[name]) / 2
+    """Alternate theirs and ours, and print the table."""
+    device = hardware.select_device("auto")
+    table: dict[str, Any] = {}
+    for name in ("cnn", "vit"):
+        config = preset("standard", "cifar10").model(name)
+        rates: dict[str, list[float]] = {"timm": [], "visavis": []}
+        for _ in range(ROUNDS):
+            rates["timm"].append(measured("theirs", name, steps))
+            rates["visavis"].append(measured("ours", name, steps))
         table[name] = {
-            "plain": [before[name], after[name]],
-            "visavis": rate,
-            "ratio": rate / plain,
+            **{who: [round(rate, 1) for rate in found] for who, found in rates.items()},
+            "ratio": round(statistics.mean(rates["visavis"]) / statistics.mean(rates["timm"]), 2),
             "parameters": {
-                "plain": sum(p.numel() for p in same_shape(configs[name]).parameters()),
-                "visavis": facts["parameters"],
+                "timm": sum(p.numel() for p in same_shape(config).parameters()),
+                "visavis": sum(p.numel() for p in models.build(config).parameters()),
             },
         }
-    print(json.dumps({"machine": ours["machine"], "models": table}, indent=2))
+    facts = {
+        "device": hardware.device_name(device),
+        "precision": {"timm": "float32", "visavis": hardware.precision(TrainConfig(), device)},
+        "date": time.strftime("%Y-%m-%d"),
+    }
+    print(json.dumps({**facts, "models": table}, indent=2))
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 30)
+    warnings.simplefilter("ignore")
+    steps = int(sys.argv[1]) if len(sys.argv) > 1 else 30
+    if len(sys.argv) > 2:
+        who, name = sys.argv[2:]
+        measure = {"theirs": theirs, "ours": ours}[who]
+        print(measure(preset("standard", "cifar10").model(name), steps))
+    else:
+        main(steps)

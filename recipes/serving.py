@@ -1,10 +1,10 @@
-"""What the web page bears: "The web page" in docs/benchmarks.md.
+"""Throughput and latency of `visavis serve`: about 1 minute.
 
     .venv/bin/python recipes/serving.py EXPERIMENT
 
-Starts `visavis serve` on this machine, and asks both models about test images, by their default
-methods, with 1, 8 and 64 clients at once, 15 seconds each. A client that is told to come again
-waits as long as it is told. Prints one line of JSON for each number of clients.
+Starts `visavis serve` on this machine and requests both models' predictions and default heatmaps of
+one test image, with 1, 8 and 64 clients at once, 15 seconds each. A client that gets status 503
+waits as long as Retry-After tells it to. Prints one line of JSON per number of clients.
 """
 
 import http.client
@@ -21,18 +21,18 @@ import numpy as np
 SECONDS = 15
 
 
-def ask(port: int, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes, str]:
-    """Status, body, and when to come again."""
+def request(port: int, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes, str]:
+    """Status, body, and Retry-After in seconds."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     connection.request(method, path, body, {"Content-Type": "image/png"} if body else {})
-    answer = connection.getresponse()
-    found = answer.status, answer.read(), answer.getheader("Retry-After", "0")
+    response = connection.getresponse()
+    found = response.status, response.read(), response.getheader("Retry-After", "0")
     connection.close()
     return found
 
 
 def load(port: int, clients: int, image: bytes, process: int) -> dict[str, float | int]:
-    """Ask with so many clients at once."""
+    """Requests by so many clients at once."""
     seconds: list[float] = []
     statuses: list[int] = []
     end = time.perf_counter() + SECONDS
@@ -41,13 +41,13 @@ def load(port: int, clients: int, image: bytes, process: int) -> dict[str, float
         while time.perf_counter() < end:
             start = time.perf_counter()
             try:
-                status, _, again = ask(port, "POST", "/api/explain", image)
+                status, _, retry = request(port, "POST", "/api/explain", image)
             except OSError:
-                status, again = 0, "0"
+                status, retry = 0, "0"
             statuses.append(status)
             if status == 200:
                 seconds.append(time.perf_counter() - start)
-            time.sleep(float(again))
+            time.sleep(float(retry))
 
     threads = [threading.Thread(target=client) for _ in range(clients)]
     for thread in threads:
@@ -55,17 +55,17 @@ def load(port: int, clients: int, image: bytes, process: int) -> dict[str, float
     health = []
     while any(thread.is_alive() for thread in threads):
         start = time.perf_counter()
-        assert ask(port, "GET", "/api/health")[0] == 200
+        assert request(port, "GET", "/api/health")[0] == 200
         health.append(time.perf_counter() - start)
         time.sleep(0.5)
     status = Path(f"/proc/{process}/status").read_text()
     peak = next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]
     return {
         "clients": clients,
-        "answers_per_second": round(len(seconds) / SECONDS, 1),
+        "requests_per_second": round(len(seconds) / SECONDS, 1),
         "p50_ms": round(1000 * float(np.percentile(seconds, 50))),
         "p99_ms": round(1000 * float(np.percentile(seconds, 99))),
-        "told_to_come_again": statuses.count(503),
+        "busy_503": statuses.count(503),
         "errors": sum(status not in (200, 503) for status in statuses),
         "slowest_health_ms": round(1000 * max(health)),
         "peak_memory_mb": round(int(peak) / 1000),
@@ -73,7 +73,7 @@ def load(port: int, clients: int, image: bytes, process: int) -> dict[str, float
 
 
 def main(experiment: str) -> None:
-    """Serve, ask, and stop."""
+    """Serve, request, and stop."""
     start = time.perf_counter()
     server = subprocess.Popen(
         [sys.executable, "-m", "visavis", "serve", experiment], stdout=subprocess.PIPE, text=True
@@ -81,11 +81,11 @@ def main(experiment: str) -> None:
     try:
         assert server.stdout is not None
         port = urlsplit(server.stdout.readline().strip()).port or 0
-        ask(port, "GET", "/")
+        request(port, "GET", "/")
         page = time.perf_counter() - start
-        ask(port, "GET", "/api/run")
+        request(port, "GET", "/api/run")
         models = time.perf_counter() - start
-        image = ask(port, "GET", "/api/images/0.png")[1]
+        image = request(port, "GET", "/api/images/0.png")[1]
         tests = time.perf_counter() - start
         found = {"seconds_to": {"page": page, "models": models, "test_images": tests}}
         print(json.dumps(found, default=float))

@@ -1,5 +1,7 @@
 #!/bin/sh
-# Table "Built-in shapes" of docs/benchmarks.md: about 7 minutes on 2 CPU cores, setting up included.
+# The whole experiment on the built-in shapes: accuracy, localization, wall-clock time and peak
+# memory (the last two from `time -v`). 5 to 15 minutes on 2 CPU cores.
+#   recipes/shapes.sh [OUT]
 set -eu
 cd "$(dirname "$0")/.."
 make setup

@@ -1,9 +1,10 @@
 #!/bin/sh
-# Start-up of the command line and rebuilding a report: seconds, best of five. In no table.
-#   recipes/startup.sh EXPERIMENT
+# Seconds of `visavis --help`, and of rebuilding a report if an experiment is given: the best of
+# five. Under a minute.
+#   recipes/startup.sh [EXPERIMENT]
 set -eu
 cd "$(dirname "$0")/.."
-for command in "--help" "report $1"; do
+for command in "--help" ${1:+"report $1"}; do
     .venv/bin/python - "$command" <<'PY'
 import subprocess, sys, time
 seconds = []
