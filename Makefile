@@ -1,9 +1,9 @@
-# make run        set up .venv (the first time) and do the whole experiment
+# make run        set up .venv (the first time) and run the whole experiment
 # make run ARGS="--preset quick --data.source shapes"     the same with flags of `visavis run`
 # make test       the whole test suite
 # make check      lint, format, types, import contracts: with `make test`, what CI runs
-# make setup      only set up .venv: once, and again when what it is made of changes
-# make clean      remove .venv and all caches; runs/ stays
+# make setup      only set up .venv: once, and again when pyproject.toml or the lock file changes
+# make clean      remove .venv and all caches; keeps runs/
 #
 # make run PYTHON=python3.12    with another Python than python3
 
@@ -19,14 +19,14 @@ run: $(READY)
 test: $(READY) browser
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
-# The pages are tried in Debian's Chromium. Without one, and no right to install it, those tests are
-# left out and say so.
+# The tests of the pages need Chromium. If there is none and it cannot be installed, they are skipped,
+# with the reason.
 browser:
 	@for name in chromium chromium-browser google-chrome google-chrome-stable; do \
 		command -v $$name >/dev/null 2>&1 && exit 0; done; \
 	as=; [ "$$(id -u)" = 0 ] || as="sudo -n"; \
 	if command -v apt-get >/dev/null 2>&1 && $$as true 2>/dev/null; then \
-		echo "Installing Chromium, to try the pages in it." >&2; \
+		echo "Installing Chromium, for the tests of the pages." >&2; \
 		$$as apt-get update -qq >&2; \
 		$$as env DEBIAN_FRONTEND=noninteractive \
 			apt-get install -y -qq --no-install-recommends chromium >&2; \
@@ -41,10 +41,10 @@ check: $(READY)
 setup: $(READY)
 
 $(READY): requirements/lock.txt pyproject.toml
-	@command -v "$(PYTHON)" >/dev/null || { echo "make: no $(PYTHON) here; install Python 3.11 or newer, or say which one: make $(MAKECMDGOALS) PYTHON=/path/to/python3" >&2; exit 1; }
+	@command -v "$(PYTHON)" >/dev/null || { echo "make: no $(PYTHON) here; install Python 3.11 or newer, or name one: make $(MAKECMDGOALS) PYTHON=/path/to/python3" >&2; exit 1; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: $$("$(PYTHON)" --version 2>&1) is too old; visavis needs 3.11 or newer: make $(MAKECMDGOALS) PYTHON=python3.11" >&2; exit 1; }
 	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { echo "make: this Python cannot make a virtual environment; install its venv package (on Debian and Ubuntu: apt install python3-venv)" >&2; exit 1; }
-	@echo "Setting up .venv; the first time this loads about 3 GB and takes a few minutes." >&2
+	@echo "Setting up .venv; the first time this downloads about 3 GB and takes a few minutes." >&2
 	"$(PYTHON)" -m venv .venv
 	$(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r requirements/lock.txt
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
