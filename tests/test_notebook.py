@@ -23,7 +23,7 @@ OUT = {out!r}
 """
 
 
-def test_the_copy_that_is_kept_holds_no_outputs():
+def test_the_committed_notebook_has_no_outputs():
     for cell in nbformat.read(NOTEBOOK, as_version=4).cells:
         assert not cell.get("outputs")
         assert cell.get("execution_count") is None
@@ -31,13 +31,13 @@ def test_the_copy_that_is_kept_holds_no_outputs():
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_every_cell_runs_and_a_report_comes_out(tmp_path):
+def test_every_cell_runs_and_writes_a_report(tmp_path):
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     out = tmp_path / "experiment"
     notebook.cells[1].source += TINY.format(tests=str(Path(__file__).parent), out=str(out))
     client = NotebookClient(notebook, timeout=180, kernel_name="python3")
     manager = client.create_kernel_manager()
-    # The kernel of this environment, whatever else is installed under the name python3.
+    # The kernel of this environment, whatever else is registered as python3.
     manager.kernel_spec.argv[0] = sys.executable
     asyncio.run(client.async_execute())
     assert (out / run_folder.REPORT).exists()
