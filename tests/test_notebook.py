@@ -35,7 +35,7 @@ def test_every_cell_runs_and_writes_a_report(tmp_path):
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     out = tmp_path / "experiment"
     notebook.cells[1].source += TINY.format(tests=str(Path(__file__).parent), out=str(out))
-    client = NotebookClient(notebook, timeout=180, kernel_name="python3")
+    client = NotebookClient(notebook, timeout=600, kernel_name="python3")
     manager = client.create_kernel_manager()
     # The kernel of this environment, whatever else is registered as python3.
     manager.kernel_spec.argv[0] = sys.executable
