@@ -1,4 +1,4 @@
-"""A server for tests, in a thread of its own, and a client that sends what it is told."""
+"""A server in a thread, and a client, for tests."""
 
 import contextlib
 import http.client
@@ -12,7 +12,7 @@ from visavis.serve import Site
 
 @contextlib.contextmanager
 def serving(experiment, *, host="127.0.0.1"):
-    """A site that answers."""
+    """A running server."""
     site = Site(experiment, host=host, port=8000)
     thread = threading.Thread(target=site.run, daemon=True)
     thread.start()
@@ -26,7 +26,7 @@ def serving(experiment, *, host="127.0.0.1"):
         assert not thread.is_alive()
 
 
-class Answer:
+class Response:
     def __init__(self, response):
         self.status = response.status
         self.headers = {name.lower(): value for name, value in response.getheaders()}
@@ -46,4 +46,4 @@ def ask(site, path, body=None, *, method=None, **headers):
         named.setdefault("content-type", "image/png")
     with contextlib.closing(connection):
         connection.request(method or ("GET" if body is None else "POST"), path, body, named)
-        return Answer(connection.getresponse())
+        return Response(connection.getresponse())

@@ -159,7 +159,7 @@ def test_any_class_method_block_and_head_can_be_asked_about(page):
         return frame.inner_text() + frame.locator("canvas").get_attribute("aria-label")
 
     settle(page)
-    page.locator("#vit-panel").get_by_label("Evidence for").select_option("star")
+    page.locator("#vit-panel").get_by_label("Target class").select_option("star")
     assert "star" in said()
     with page.expect_request(re.compile("method=attention")):
         page.locator("#vit-panel").get_by_label("Method").select_option("attention")
@@ -167,7 +167,7 @@ def test_any_class_method_block_and_head_can_be_asked_about(page):
         page.locator("#vit-panel").get_by_label("Layer").select_option("1")
         page.locator("#vit-panel").get_by_label("Head").select_option("2")
     assert "attention" in said()
-    assert "It knows no class" in page.inner_text("#vit-panel .summary")
+    assert "Not class-specific" in page.inner_text("#vit-panel .summary")
 
 
 def test_what_is_no_image_gets_a_sentence_and_the_image_before_stays(page, tmp_path):
@@ -176,14 +176,14 @@ def test_what_is_no_image_gets_a_sentence_and_the_image_before_stays(page, tmp_p
     path.write_bytes(b"not a image")
     page.set_input_files("#file", path)
     page.wait_for_selector("#error:not([hidden])")
-    assert "is not a image that visavis reads" in page.inner_text("#error")
+    assert "is not a visavis reads" in page.inner_text("#error")
     assert page.get_attribute("#seen", "aria-label") == before
 
 
 def test_names_are_shown_as_they_are_and_never_run(page, site):
     page.evaluate("window.canary = () => { document.title = 'run' }")
     assert "<img src=x onerror=canary()>" in page.inner_text("#about")
-    page.locator("#cnn-panel").get_by_label("Evidence for").select_option(
+    page.locator("#cnn-panel").get_by_label("Target class").select_option(
         "<script>canary()</script>"
     )
     settle(page)

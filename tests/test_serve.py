@@ -31,7 +31,7 @@ from visavis.compare.gallery import BUCKETS
 from visavis.data.batches import to_images
 from visavis.data.images import png, read_image
 from visavis.metrics import faithfulness
-from visavis.serve import app, asked, test_images
+from visavis.serve import api, requests, test_images
 from visavis.stages.predict import predict
 from visavis.stages.trained import load
 
@@ -255,7 +255,7 @@ def test_what_is_not_sent_as_a_image_is_refused(site, noise, media):
 
 
 def test_a_body_that_is_too_large_is_not_read_to_its_end(site, noise, monkeypatch):
-    monkeypatch.setattr(asked, "MAX_BYTES", 5000)
+    monkeypatch.setattr(requests, "MAX_BYTES", 5000)
     assert ask(site, "/api/predict", b"x" * 5001).status == 413
     endless = (b"x" * 1000 for _ in range(10_000))  # chunked, without a length
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # hanging up is as good
@@ -292,7 +292,7 @@ def test_a_photograph_is_turned_as_its_camera_was(site):
 
 
 def test_a_body_that_does_not_come_is_not_waited_for(site, monkeypatch):
-    monkeypatch.setattr(asked, "RECEIVE_SECONDS", 0.3)
+    monkeypatch.setattr(requests, "RECEIVE_SECONDS", 0.3)
     with socket.create_connection(("127.0.0.1", urlsplit(site.url).port), timeout=20) as client:
         client.sendall(
             b"POST /api/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
@@ -311,7 +311,7 @@ def test_a_request_head_that_does_not_come_is_not_waited_for(finished, monkeypat
         assert ask(running, "/api/health").status == 200
 
 
-def test_when_all_places_are_taken_one_is_told_to_come_again(site, noise, monkeypatch):
+def test_too_many_uploads_get_status_503(finished, noise, monkeypatch):
     busy, free = threading.Event(), threading.Event()
 
     def slow(content):
@@ -319,15 +319,15 @@ def test_when_all_places_are_taken_one_is_told_to_come_again(site, noise, monkey
         assert free.wait(30)
         return read_image(content)
 
-    monkeypatch.setattr(app, "PLACES", 1)
-    monkeypatch.setattr(asked, "read_image", slow)
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        first = pool.submit(ask, site, "/api/predict", png(noise))
+    monkeypatch.setattr(api, "UPLOADS", 1)
+    monkeypatch.setattr(requests, "read_image", slow)
+    with serving(finished) as running, concurrent.futures.ThreadPoolExecutor() as pool:
+        first = pool.submit(ask, running, "/api/predict", png(noise))
         assert busy.wait(30)
-        refused = ask(site, "/api/predict", png(noise))
-        health = ask(site, "/api/health")
+        rejected = ask(running, "/api/predict", png(noise))
+        health = ask(running, "/api/health")
         free.set()
-        assert (refused.status, refused.headers["retry-after"]) == (503, "1")
+        assert (rejected.status, rejected.headers["retry-after"]) == (503, "1")
         assert health.status == 200
         assert first.result().status == 200
 
@@ -394,11 +394,11 @@ def test_no_preflight_is_granted(site):
 )
 def test_no_address_leads_to_a_file(site, path):
     answer = ask(site, path)
-    assert answer.status == 404 and answer.json == {"error": "there is nothing at this address"}
+    assert answer.status == 404 and answer.json == {"error": "Not Found"}
 
 
 def test_pages_may_load_nothing_from_elsewhere(site):
-    for path in ("/", "/explore", "/static/live.js", "/api/run", "/nothing"):
+    for path in ("/", "/explore", "/static/predict.js", "/api/run", "/nothing"):
         policy = ask(site, path).headers["content-security-policy"]
         assert "default-src 'none'" in policy and "unsafe" not in policy and "http" not in policy
         assert ask(site, path).headers["x-content-type-options"] == "nosniff"
@@ -483,7 +483,7 @@ def test_beyond_loopback_a_token_is_asked_for(finished, noise):
         token = public.url.partition("token=")[2]
         assert len(token) > 16
         assert ask(public, "/api/health").status == 200
-        for path in ("/", "/api/run", "/static/live.js", "/?token=wrong"):
+        for path in ("/", "/api/run", "/static/predict.js", "/?token=wrong"):
             assert ask(public, path).status == 401
         assert ask(public, f"/api/predict?token={token}", png(noise)).status == 401
         entered = ask(public, f"//evil.example/?image=3&token={token}")

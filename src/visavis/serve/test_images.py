@@ -1,4 +1,4 @@
-"""The test images with what both models said of them, for looking through."""
+"""The test images with both models' predictions, for browsing."""
 
 import dataclasses
 import logging
@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
-from scipy.special import softmax
+from starlette.exceptions import HTTPException
 
-from visavis import data, run_folder
+from visavis import data
 from visavis.attribution import DEFAULT_METHOD
 from visavis.compare import gallery
 from visavis.config import MODEL_NAMES, DataConfig, from_json
 from visavis.data import download
-from visavis.errors import VisavisError
-from visavis.serve.asked import Refusal
+from visavis.errors import DataError, VisavisError
+from visavis.run_folder import ModelFolder
 from visavis.stages.trained import check_data
 
 log = logging.getLogger(__name__)
@@ -30,70 +30,57 @@ class TestImages:
     """As `gallery.rows`."""
     classes: list[str]
     notice: str | None
-    """Why not all test images are here."""
+    """Why some test images are missing."""
 
 
 def read(experiment: Path) -> TestImages:
     """The test images of an experiment whose two models were tested.
 
     Raises:
-        Refusal: a model is not tested yet.
+        HTTPException: a model is not tested yet.
         CheckpointError: a file is damaged.
     """
-    for name in MODEL_NAMES:
-        if not (experiment / name / run_folder.EVALUATION).exists():
-            raise Refusal(
-                409,
-                f"the {name.replace('vit', 'ViT').replace('cnn', 'CNN')} is not tested yet; the "
-                "test images can be looked through when both models are",
-            )
-    prints = {
-        run_folder.read_json(experiment / n / run_folder.DATA)["fingerprint"] for n in MODEL_NAMES
-    }
-    if len(prints) > 1:
-        raise Refusal(409, "the two models were trained on different images")
-    tested = {
-        name: run_folder.read_arrays(experiment / name / run_folder.PREDICTIONS)
-        for name in MODEL_NAMES
-    }
-    names = run_folder.read_json(experiment / "cnn" / run_folder.DATA)["class_names"]
-    labels = tested["cnn"]["labels"]
-    answers = {name: of["logits"].argmax(axis=1) for name, of in tested.items()}
-    confidence = {name: softmax(of["logits"], axis=1).max(axis=1) for name, of in tested.items()}
+    folders = {name: ModelFolder(experiment / name) for name in MODEL_NAMES}
+    if not all(folder.tested for folder in folders.values()):
+        raise HTTPException(409, "the test images can be browsed once both models are tested")
+    cnn = folders["cnn"]
+    if cnn.data["fingerprint"] != folders["vit"].data["fingerprint"]:
+        raise HTTPException(409, "the two models were trained on different images")
     heatmaps = {}
-    if all((experiment / name / run_folder.HEATMAPS).exists() for name in MODEL_NAMES):
-        heatmaps = {
-            n: run_folder.read_arrays(experiment / n / run_folder.HEATMAPS) for n in MODEL_NAMES
-        }
-    alike = gallery.similarity(heatmaps, DEFAULT_METHOD) if heatmaps else {}
-    pixels, notice = _pixels(experiment, heatmaps)
-    rows = gallery.rows(np.arange(len(labels)), labels, answers, confidence, names, alike)
-    return TestImages(pixels, [row for row in rows if row["index"] in pixels], names, notice)
+    if all(folder.explained for folder in folders.values()):
+        heatmaps = {name: folder.heatmaps for name, folder in folders.items()}
+    pixels, notice = _pixels(cnn, heatmaps)
+    rows = gallery.rows(
+        np.arange(len(cnn.labels)),
+        cnn.labels,
+        {name: folder.predicted for name, folder in folders.items()},
+        {name: folder.confidence for name, folder in folders.items()},
+        cnn.data["class_names"],
+        gallery.similarity(heatmaps, DEFAULT_METHOD) if heatmaps else {},
+    )
+    rows = [row for row in rows if row["index"] in pixels]
+    return TestImages(pixels, rows, cnn.data["class_names"], notice)
 
 
 def _pixels(
-    experiment: Path, heatmaps: dict[str, dict[str, np.ndarray]]
+    folder: ModelFolder, heatmaps: dict[str, dict[str, np.ndarray]]
 ) -> tuple[dict[int, np.ndarray], str | None]:
-    """All test images if they can be read here, else those that were kept with the heatmaps."""
-    folder = experiment / "cnn"
-    config = from_json(DataConfig, run_folder.read_json(folder / run_folder.CONFIG)["data"])
-    source = run_folder.read_json(folder / run_folder.DATA)["source"]
+    """All test images if the data set can be read, else those stored with the heatmaps."""
+    config = from_json(DataConfig, folder.config["data"])
+    source = folder.data["source"]
     try:
         if source == "cifar10" and config.dir is None and download.cached() is None:
-            raise Refusal(404, "CIFAR-10 is no longer in the cache")  # nothing is fetched for this
+            raise DataError("CIFAR-10 is no longer in the cache")  # the server downloads nothing
         dataset = data.resolve(dataclasses.replace(config, source=source))
-        check_data(folder, dataset)
+        check_data(folder.path, dataset)
         return dict(enumerate(dataset.test_pixels)), None
-    except (VisavisError, Refusal) as error:
-        log.info("the test images cannot be read: %s", error)  # the page must name no path
+    except VisavisError as error:
+        log.info("cannot read the test images: %s", error)  # the page must not show any path
         if not heatmaps:
-            raise Refusal(409, "the test images cannot be read; the terminal says why") from None
-        kept = {
-            int(index): image
-            for of in heatmaps.values()
-            for index, image in zip(of["indices"], of["images"], strict=True)
-        }
-        return (
-            kept,
-            f"Only the {len(kept)} explained images are shown: the others are not here now.",
-        )
+            raise HTTPException(409, "cannot read the test images; see the terminal") from None
+    stored = {
+        int(index): image
+        for arrays in heatmaps.values()
+        for index, image in zip(arrays["indices"], arrays["images"], strict=True)
+    }
+    return stored, f"Only the {len(stored)} explained images are shown; the rest are not available."

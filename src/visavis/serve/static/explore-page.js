@@ -1,33 +1,33 @@
 import { explore } from "./explore.js";
 import { element } from "./heat.js";
-import { ask, fault, say, tell } from "./page.js";
+import { request, showError, showRun, showText } from "./page.js";
 
 const image = (index) => `/api/images/${index}.png`;
 
 try {
-  const run = await ask("/api/run");
-  const { images, buckets, notice } = await ask("/api/images?limit=10000");
-  tell(run);
-  if (notice) say("notice", [run.data.notice, notice].filter(Boolean).join(" "));
+  const run = await request("/api/run");
+  const { images, buckets, notice } = await request("/api/images?limit=10000");
+  showRun(run);
+  if (notice) showText("notice", [run.data.notice, notice].filter(Boolean).join(" "));
   explore({
     run,
     images,
     buckets,
     image,
-    explain: async (p) => ask("/api/explain", await (await fetch(image(p.index))).blob()),
-    confusion: { cnn: counted(run, images, "cnn"), vit: counted(run, images, "vit") },
-    more: (p) => element("a", { href: `/?image=${p.index}` }, "Try it: hide parts, other methods, other classes"),
+    explain: async (p) => request("/api/explain", await (await fetch(image(p.index))).blob()),
+    confusion: { cnn: confusion(run, images, "cnn"), vit: confusion(run, images, "vit") },
+    more: (p) => element("a", { href: `/?image=${p.index}` }, "Open it to hide parts and try other methods and target classes"),
     read: () => new URLSearchParams(location.search),
     write: (query) => history.replaceState(null, "", query ? `?${query}` : location.pathname),
-    showError: fault,
+    showError,
   });
 } catch (error) {
-  fault(error);
+  showError(error);
 }
 
-function counted(run, images, name) {
+function confusion(run, images, name) {
   const place = new Map(run.class_names.map((c, i) => [c, i]));
-  const rows = run.class_names.map(() => run.class_names.map(() => 0));
-  for (const p of images) rows[place.get(p.true)][place.get(p[name])] += 1;
-  return rows;
+  const counts = run.class_names.map(() => run.class_names.map(() => 0));
+  for (const p of images) counts[place.get(p.true)][place.get(p[name])] += 1;
+  return counts;
 }

@@ -1,0 +1,190 @@
+"""The JSON API of the server (docs/api.md)."""
+
+import asyncio
+import contextlib
+import functools
+import importlib.metadata
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from jaxtyping import UInt8
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from visavis.compare.gallery import BUCKETS
+from visavis.config import IMAGE_SIDE
+from visavis.data.images import png
+from visavis.errors import VisavisError
+from visavis.serve import requests
+
+if TYPE_CHECKING:  # torch is loaded in the models' thread, so that the page opens at once
+    from visavis.serve.inference import Models
+    from visavis.serve.test_images import TestImages
+
+UPLOADS = 16
+"""Requests with an image at a time, being received or waiting for the models. So uploads use at
+most UPLOADS times `requests.MAX_BYTES` of memory; any more requests get status 503."""
+MAX_ROWS = 10_000
+
+HIDDEN = {"hidden": "cells to mask, 0 to 63 in row-major order, such as 0,1,8"}
+PARAMETERS = {
+    "/api/predict": HIDDEN,
+    "/api/explain": {
+        "model": "cnn or vit; both by default",
+        "method": "one of the model's methods in /api/run; by default the model's default method",
+        "class": "the target class; by default the predicted class",
+        "layer": "one of the method's layers in /api/run",
+        "head": "for attention, from 1; by default the mean over all heads",
+        **HIDDEN,
+    },
+    "/api/images": {
+        "bucket": "one of " + ", ".join(BUCKETS),
+        "true": "the true class",
+        "cnn": "the class that the CNN predicted",
+        "vit": "the class that the ViT predicted",
+        "offset": "first row, from 0",
+        "limit": f"number of rows, at most {MAX_ROWS}; 100 by default",
+    },
+}
+
+T = TypeVar("T")
+
+
+class Api:
+    """The endpoints, and what they share: the models, the test images, and their threads.
+
+    The first line of each endpoint's docstring describes it at /api/.
+    """
+
+    def __init__(self, experiment: Path) -> None:
+        self._experiment = experiment
+        # One thread: hooks and gradients of two requests must not meet on one model.
+        self._model_thread = ThreadPoolExecutor(1, thread_name_prefix="models")
+        # Reading all images takes a while, during which the models can already predict.
+        self._image_thread = ThreadPoolExecutor(1, thread_name_prefix="test images")
+        self._uploads = asyncio.Semaphore(UPLOADS)
+        self.routes = [
+            Route("/api/", self.describe),
+            Route("/api/health", self.health),
+            Route("/api/run", self.run),
+            Route("/api/predict", self.predict, methods=["POST"]),
+            Route("/api/explain", self.explain, methods=["POST"]),
+            Route("/api/images", self.images),
+            Route("/api/images/{index}.png", self.image),
+        ]
+
+    async def describe(self, _: Request) -> Response:
+        """This list."""
+        endpoints = [
+            {
+                "method": "POST" if "POST" in (route.methods or ()) else "GET",
+                "path": route.path,
+                "what": (route.endpoint.__doc__ or "").partition("\n")[0],
+                "query": PARAMETERS.get(route.path, {}),
+            }
+            for route in self.routes
+        ]
+        version = importlib.metadata.version("visavis")
+        return JSONResponse({"name": "visavis", "version": version, "endpoints": endpoints})
+
+    async def health(self, _: Request) -> Response:
+        """Whether the server is up."""
+        return JSONResponse({"status": "ok"})
+
+    async def run(self, _: Request) -> Response:
+        """Data and classes; for each model its accuracy, methods, their layers and checks."""
+        return JSONResponse(await self._in_model_thread(lambda models: models.facts()))
+
+    async def predict(self, request: Request) -> Response:
+        """The three most probable classes of the image in the body, and its 32 x 32 pixels."""
+        requests.check_names(request, PARAMETERS["/api/predict"])
+        hidden = requests.hidden(request)
+        return await self._infer(request, lambda models, pixels: models.predict(pixels, hidden))
+
+    async def explain(self, request: Request) -> Response:
+        """Raw heatmaps of the image in the body, higher meaning more evidence."""
+        requests.check_names(request, PARAMETERS["/api/explain"])
+        hidden, wanted = requests.hidden(request), requests.wanted(request)
+        return await self._infer(
+            request, lambda models, pixels: models.explain(pixels, hidden, wanted)
+        )
+
+    async def images(self, request: Request) -> Response:
+        """The test images with both models' predictions."""
+        requests.check_names(request, PARAMETERS["/api/images"])
+        offset = requests.integer(request, "offset", 0, low=0, high=10**9)
+        limit = requests.integer(request, "limit", 100, low=1, high=MAX_ROWS)
+        tests = await self._test_images()
+        allowed = {"bucket": list(BUCKETS), "true": tests.classes}
+        allowed |= {"cnn": tests.classes, "vit": tests.classes}
+        filters = {
+            key: requests.one_of(value, allowed[key], key)
+            for key, value in request.query_params.items()
+            if key in allowed
+        }
+        rows = [row for row in tests.rows if all(row[k] == v for k, v in filters.items())]
+        page = rows[offset : offset + limit]
+        return JSONResponse(
+            {"total": len(rows), "buckets": BUCKETS, "notice": tests.notice, "images": page}
+        )
+
+    async def image(self, request: Request) -> Response:
+        """A test image, 32 x 32 pixels."""
+        tests = await self._test_images()
+        index = request.path_params["index"]
+        pixels = tests.pixels.get(int(index)) if index.isdecimal() and len(index) < 10 else None
+        if pixels is None:
+            raise HTTPException(404, "there is no such test image")
+        return Response(png(pixels), media_type="image/png")
+
+    async def warm_up(self) -> None:
+        """Load what the first requests would have to wait for."""
+        blank = np.full((IMAGE_SIDE, IMAGE_SIDE, 3), 128, dtype=np.uint8)
+        with contextlib.suppress(VisavisError, HTTPException):
+            await self._in_model_thread(lambda models: models.explain(blank, [], requests.Wanted()))
+            await self._test_images()
+
+    def close(self) -> None:
+        """Stop without waiting for the threads."""
+        for executor in (self._model_thread, self._image_thread):
+            executor.shutdown(wait=False, cancel_futures=True)
+
+    async def _infer(
+        self,
+        request: Request,
+        work: Callable[["Models", UInt8[np.ndarray, "32 32 3"]], dict[str, Any]],
+    ) -> Response:
+        """Run `work` on the uploaded image, unless too many uploads are waiting already."""
+        if self._uploads.locked():
+            raise HTTPException(503, "too many images at once; try again in a second")
+        async with self._uploads:
+            content = await requests.body(request)
+            found = await self._in_model_thread(
+                lambda models: work(models, requests.image(content))
+            )
+        return JSONResponse(found)
+
+    async def _in_model_thread(self, work: Callable[["Models"], T]) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._model_thread, lambda: work(self._models))
+
+    @functools.cached_property
+    def _models(self) -> "Models":
+        from visavis.serve.inference import Models
+
+        return Models(self._experiment)
+
+    async def _test_images(self) -> "TestImages":
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._image_thread, lambda: self._read_test_images)
+
+    @functools.cached_property
+    def _read_test_images(self) -> "TestImages":
+        from visavis.serve.test_images import read
+
+        return read(self._experiment)

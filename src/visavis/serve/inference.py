@@ -1,0 +1,212 @@
+"""Predictions and heatmaps of the trained models for one image, as JSON types.
+
+One thread at a time may use a model: explaining registers hooks on it and computes gradients.
+"""
+
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from starlette.exceptions import HTTPException
+from torch import Tensor
+
+from visavis import attribution, run_folder
+from visavis.config import GRID, IMAGE_SIDE, MODEL_NAMES
+from visavis.data.batches import to_images
+from visavis.data.images import data_address
+from visavis.metrics import localization
+from visavis.models.vit import Block, ViT
+from visavis.report import figures
+from visavis.report.text import trust
+from visavis.run_folder import ModelFolder
+from visavis.serve.requests import Wanted, one_of
+from visavis.stages.explain import layers
+from visavis.stages.trained import Trained, load
+
+TOP = 3
+CELL = IMAGE_SIDE // GRID
+COLOURS = 64
+"""Colours of a heatmap that the page receives."""
+
+
+class Models:
+    """The trained models of an experiment; each is loaded when it is first used."""
+
+    def __init__(self, experiment: Path) -> None:
+        self.experiment = experiment
+        self._loaded: dict[str, Trained] = {}
+
+    def trained(self) -> dict[str, Trained]:
+        """The trained models by name.
+
+        Raises:
+            HTTPException: there is none yet.
+            CheckpointError: one is damaged.
+        """
+        for name in MODEL_NAMES:
+            folder = ModelFolder(self.experiment / name)
+            if name not in self._loaded and folder.trained:
+                self._loaded[name] = load(folder.path)
+        if not self._loaded:
+            raise HTTPException(409, "no model is trained here yet")
+        return {name: self._loaded[name] for name in MODEL_NAMES if name in self._loaded}
+
+    def facts(self) -> dict[str, Any]:
+        """The experiment's data and classes, and each model's methods with their checks."""
+        models = self.trained()
+        data, *others = (ModelFolder(self.experiment / name).data for name in models)
+        if any(other["fingerprint"] != data["fingerprint"] for other in others):
+            raise HTTPException(409, "the two models were trained on different images")
+        mean = next(iter(models.values())).model.normalize.mean.flatten()
+        return {
+            "experiment": self.experiment.resolve().name,
+            "class_names": data["class_names"],
+            "data": {"description": data["description"], "notice": data["notice"]},
+            "grid": GRID,
+            "hidden_colour": [round(255 * value) for value in mean.tolist()],
+            "colours": figures.heat_colours(COLOURS),
+            "models": {name: self._model_facts(model) for name, model in models.items()},
+        }
+
+    def _model_facts(self, trained: Trained) -> dict[str, Any]:
+        folder = ModelFolder(self.experiment / trained.name)
+        explained = folder.explanations if folder.explained else None
+        path = self.experiment / run_folder.CROSS_MODEL
+        card = {}
+        if explained and path.exists():
+            card = trust.scorecard(explained, run_folder.read_json(path))
+        return {
+            "parameters": folder.training["parameters"],
+            "test_accuracy": folder.evaluation["accuracy"] if folder.tested else None,
+            "default_method": attribution.DEFAULT_METHOD[trained.name],
+            "methods": {
+                name: {
+                    "label": attribution.METHODS[name].label,
+                    "class_specific": attribution.METHODS[name].class_specific,
+                    "signed": attribution.METHODS[name].signed,
+                    **_layers(trained, name),
+                    "deletion": explained["methods"][name]["scores"]["deletion"]
+                    if explained
+                    else None,
+                    "n": explained["n"] if explained else 0,
+                    "checks": [
+                        {"what": trust.CHECKS[check], "outcome": outcome, "value": value}
+                        for check, (outcome, value) in card.get(name, {}).items()
+                    ],
+                }
+                for name in attribution.methods_for(trained.model)
+            },
+        }
+
+    def predict(self, pixels: UInt8[np.ndarray, "32 32 3"], hidden: list[int]) -> dict[str, Any]:
+        """As `visavis predict --json`, and the pixels that the models were given, as a PNG."""
+        found = {}
+        for name, trained in self.trained().items():
+            probabilities = _probabilities(trained, _image(trained, pixels, hidden))
+            found[name] = {
+                "top": [
+                    {"class": trained.class_names[k], "confidence": float(probabilities[k])}
+                    for k in np.argsort(-probabilities)[:TOP]
+                ]
+            }
+        return {"models": found, "seen": data_address(pixels)}
+
+    def explain(
+        self, pixels: UInt8[np.ndarray, "32 32 3"], hidden: list[int], wanted: Wanted
+    ) -> dict[str, Any]:
+        """The raw heatmap of each wanted model, with its method, target class and layer.
+
+        Raises:
+            HTTPException: there is no such model, method, class, layer or head.
+        """
+        models = self.trained()
+        if wanted.model is not None:
+            models = {wanted.model: models[one_of(wanted.model, models, "model")]}
+        return {"models": {n: _explain(of, pixels, hidden, wanted) for n, of in models.items()}}
+
+
+def _layers(trained: Trained, method: str) -> dict[str, Any]:
+    """The layers and the number of heads to choose from, with the default layer."""
+    if method == "grad_cam":
+        default = trained.layer or attribution.default_layer(trained.model)
+        return {"layers": layers.candidates(trained.model), "layer": default, "heads": 0}
+    if method == "attention":
+        assert isinstance(trained.model, ViT)
+        depth = len(trained.model.blocks)
+        heads = cast(Block, trained.model.blocks[0]).attention.heads
+        return {"layers": [str(i + 1) for i in range(depth)], "layer": str(depth), "heads": heads}
+    return {"layers": [], "layer": None, "heads": 0}
+
+
+def _explain(
+    trained: Trained, pixels: UInt8[np.ndarray, "32 32 3"], hidden: list[int], wanted: Wanted
+) -> dict[str, Any]:
+    method = wanted.method or attribution.DEFAULT_METHOD[trained.name]
+    one_of(method, attribution.methods_for(trained.model), "method")
+    choices = _layers(trained, method)
+    layer = choices["layer"]
+    if wanted.layer is not None:
+        layer = one_of(wanted.layer, choices["layers"], "layer")
+    if wanted.head is not None and not 1 <= wanted.head <= choices["heads"]:
+        heads = choices["heads"] or "no"
+        raise HTTPException(422, f"head {wanted.head}: {method} has {heads} heads here")
+    image = _image(trained, pixels, hidden)
+    probabilities = _probabilities(trained, image)
+    target = int(probabilities.argmax())
+    if wanted.target is not None:
+        target = trained.class_names.index(one_of(wanted.target, trained.class_names, "class"))
+    heatmap = _heatmap(trained, image, target, method, layer, wanted.head)
+    (reason,) = localization.degenerate_reasons(heatmap[None])
+    return {
+        "method": method,
+        "label": attribution.METHODS[method].label,
+        "class_specific": attribution.METHODS[method].class_specific,
+        "class": trained.class_names[target],
+        "confidence": float(probabilities[target]),
+        "layer": layer,
+        "head": wanted.head,
+        "map": None if reason else heatmap.tolist(),
+        "degenerate_because": reason,
+        "highest": None if reason else figures.where(heatmap),
+    }
+
+
+def _heatmap(
+    trained: Trained,
+    image: Float[Tensor, "1 3 32 32"],
+    target: int,
+    method: str,
+    layer: str | None,
+    head: int | None,
+) -> Float[np.ndarray, "g g"]:
+    if method == "attention":
+        assert isinstance(trained.model, ViT)
+        assert layer is not None
+        weights = attribution.attention_weights(trained.model, image)
+        block = attribution.class_attention(weights)[int(layer) - 1]
+        found = block.mean(dim=1) if head is None else block[:, head - 1]
+    else:
+        found = attribution.explain(
+            trained.model, image, torch.tensor([target]), method, layer=layer
+        )
+    return found[0].float().cpu().numpy()
+
+
+def _image(
+    trained: Trained, pixels: UInt8[np.ndarray, "32 32 3"], hidden: list[int]
+) -> Float[Tensor, "1 3 32 32"]:
+    """The image with the hidden cells in the mean colour of the training images."""
+    image = to_images(pixels[None])
+    for cell in hidden:
+        row, column = (CELL * place for place in divmod(cell, GRID))
+        image[:, :, row : row + CELL, column : column + CELL] = trained.model.normalize.mean
+    return image
+
+
+def _probabilities(
+    trained: Trained, images: Float[Tensor, "1 3 32 32"]
+) -> Float[np.ndarray, " classes"]:
+    with torch.inference_mode():
+        return trained.model(images).softmax(dim=1)[0].numpy()

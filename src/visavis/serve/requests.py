@@ -1,0 +1,122 @@
+"""Reading and checking what a request sends: its body and its query parameters."""
+
+import asyncio
+import contextlib
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+
+from visavis.config import GRID
+from visavis.data.images import read_image
+from visavis.errors import DataError
+
+MAX_BYTES = 20_000_000
+"""Of an uploaded image."""
+RECEIVE_SECONDS = 15
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """Which heatmap to compute; None stands for the default."""
+
+    model: str | None = None
+    """None: both, each by its own default method."""
+    method: str | None = None
+    target: str | None = None
+    """Name of the target class; None: the predicted class."""
+    layer: str | None = None
+    """For Grad-CAM the name of a module; for attention the number of a block, from 1."""
+    head: int | None = None
+    """For attention, from 1; None: the mean over all heads."""
+
+
+async def body(request: Request) -> bytes:
+    """The uploaded file, in memory; reading stops after MAX_BYTES.
+
+    Raises:
+        HTTPException: too large, too slow, empty, or not sent as an image.
+    """
+    media = request.headers.get("content-type", "application/octet-stream").partition(";")[0]
+    if not (media.startswith("image/") or media == "application/octet-stream"):
+        raise HTTPException(415, "send the image file itself, with Content-Type: image/png or such")
+    too_large = HTTPException(413, f"an image file may have up to {MAX_BYTES // 10**6} MB")
+    length = request.headers.get("content-length", "0")
+    if length.isdigit() and int(length) > MAX_BYTES:
+        raise too_large
+    content = bytearray()
+    try:
+        async with asyncio.timeout(RECEIVE_SECONDS):
+            async for chunk in request.stream():
+                content += chunk
+                if len(content) > MAX_BYTES:
+                    raise too_large
+    except TimeoutError:
+        raise HTTPException(408, f"no image arrived within {RECEIVE_SECONDS} seconds") from None
+    except ClientDisconnect:
+        raise HTTPException(400, "the image was cut off") from None
+    if not content:
+        raise HTTPException(422, "no image was sent")
+    return bytes(content)
+
+
+def image(content: bytes) -> UInt8[np.ndarray, "32 32 3"]:
+    """The pixels of an uploaded file.
+
+    Raises:
+        HTTPException: it is not an image.
+    """
+    try:
+        return read_image(content)
+    except DataError as error:
+        raise HTTPException(422, str(error)) from None
+
+
+def check_names(request: Request, known: Collection[str]) -> None:
+    """Reject a misspelt parameter instead of ignoring it."""
+    for name in request.query_params:
+        one_of(name, known, "parameter")
+
+
+def one_of(value: str, known: Collection[Any], what: str) -> str:
+    """`value`, if it is among the `known` ones; else the error lists them."""
+    if value not in known:
+        use = ", ".join(known) or "none"
+        raise HTTPException(422, f"there is no {what} {value[:80]!r} here; use {use}")
+    return value
+
+
+def hidden(request: Request) -> list[int]:
+    """The cells of the image to mask."""
+    try:
+        cells = {int(word) for word in request.query_params.get("hidden", "").split(",") if word}
+    except ValueError:
+        cells = {-1}
+    if not cells <= set(range(GRID**2)):
+        raise HTTPException(422, f"hidden: cells are numbers from 0 to {GRID**2 - 1}, as in 0,1,8")
+    return sorted(cells)
+
+
+def wanted(request: Request) -> Wanted:
+    """Which heatmap to compute."""
+    query = request.query_params
+    return Wanted(
+        model=query.get("model"),
+        method=query.get("method"),
+        target=query.get("class"),
+        layer=query.get("layer"),
+        head=integer(request, "head", 1, low=1, high=10**6) if "head" in query else None,
+    )
+
+
+def integer(request: Request, name: str, default: int, *, low: int, high: int) -> int:
+    """An integer parameter between bounds."""
+    with contextlib.suppress(ValueError):
+        value = int(request.query_params.get(name, default))
+        if low <= value <= high:
+            return value
+    raise HTTPException(422, f"{name}: a number from {low} to {high}")

@@ -1,0 +1,269 @@
+import { NAMES, drawHeat, drawLegend, element, percent, pixelsOf } from "./heat.js";
+import { request, showError, showRun } from "./page.js";
+
+const $ = (id) => document.getElementById(id);
+const CELLS = 8;
+let run;
+let image = null;  // the 32 x 32 pixels as a PNG: what the server makes of any file
+let pixels = null;
+let shown = null;  // the pixels with the hidden cells: what the models see
+let hidden = new Set();
+let label = "your image";
+const panels = {};
+
+start().catch(showError);
+
+async function start() {
+  run = await request("/api/run");
+  showRun(run);
+  $("live").hidden = false;
+  drawLegend($("legend"), run.colours);
+  for (const name of Object.keys(run.models)) panels[name] = panel(name);
+  masking();
+  $("camera-label").hidden = !matchMedia("(pointer: coarse)").matches;
+  for (const input of [$("file"), $("camera")]) {
+    input.addEventListener("change", () => { if (input.files[0]) take(input.files[0], input.files[0].name); input.value = ""; });
+  }
+  $("opacity").addEventListener("input", () => Object.values(panels).forEach((p) => p.draw()));
+  $("show-all").addEventListener("click", () => { hidden.clear(); drawInput(); refresh(); });
+  $("another").addEventListener("click", randomImage);
+  document.addEventListener("paste", (event) => {
+    const file = event.clipboardData?.files[0];
+    if (file) take(file, "the pasted image");
+  });
+  document.addEventListener("dragover", (event) => { event.preventDefault(); $("own").classList.add("drop"); });
+  document.addEventListener("dragleave", (event) => { if (!event.relatedTarget) $("own").classList.remove("drop"); });
+  document.addEventListener("drop", (event) => {
+    event.preventDefault();
+    $("own").classList.remove("drop");
+    const file = event.dataTransfer.files[0];
+    if (file) take(file, file.name);
+    else showError(new Error("this is not a file; save the image first, then drop the file"));
+  });
+  const index = new URLSearchParams(location.search).get("image") ?? "";
+  if (/^\d+$/.test(index)) await testImage(index);
+  else await randomImage();
+}
+
+// First a test image on which both models are correct, then any other.
+async function randomImage() {
+  try {
+    const query = image ? "" : "bucket=both_correct&";
+    let { images: [chosen], total } = await request(`/api/images?${query}limit=1`);
+    if (image || !chosen) ({ images: [chosen] } = await request(`/api/images?limit=1&offset=${Math.floor(Math.random() * total)}`));
+    await testImage(chosen.index);
+  } catch (error) {
+    if (error.status === 409) $("another").hidden = true;  // no test images here; uploads still work
+    else showError(error);
+  }
+}
+
+async function testImage(index) {
+  const response = await fetch(`/api/images/${index}.png`);
+  if (response.ok) await take(await response.blob(), `test image ${index}`, `?image=${index}`);
+  else showError(new Error(`there is no test image ${index}`));
+}
+
+let taken = 0;
+
+async function take(file, name, address = location.pathname) {
+  const mine = ++taken;  // a slow upload must not replace a later one
+  if (file.size > 20e6) {
+    showError(new Error(`${name} has ${(file.size / 1e6).toFixed(0)} MB; an image file may have up to 20`));
+    return;
+  }
+  try {
+    const { seen } = await request("/api/predict", file);
+    const bytes = Uint8Array.from(atob(seen.split(",")[1]), (c) => c.charCodeAt(0));
+    const small = new Blob([bytes], { type: "image/png" });
+    const found = await pixelsOf(small);
+    if (mine !== taken) return;
+    [image, pixels] = [small, found];
+  } catch (error) {
+    if (mine === taken) showError(error);  // the previous image stays
+    return;
+  }
+  showError(null);
+  label = name;
+  history.replaceState(null, "", address);
+  hidden.clear();
+  $("prompt").hidden = true;
+  $("cells").hidden = false;
+  drawInput();
+  await refresh();
+}
+
+let busy = false, again = false;
+
+// Run both models. During a request only the latest change is kept.
+async function refresh() {
+  if (!image) return;
+  again = busy;
+  if (busy) return;
+  busy = true;
+  $("live").setAttribute("aria-busy", true);
+  do {
+    again = false;
+    try {
+      const query = hidden.size ? `hidden=${[...hidden].join(",")}` : "";
+      const [{ models }] = await Promise.all([
+        request(`/api/predict?${query}`, image),
+        ...Object.values(panels).map((p) => p.explain(query)),
+      ]);
+      for (const [name, { top }] of Object.entries(models)) panels[name].predictions(top);
+      $("status").textContent = Object.entries(models).map(([name, { top: [best] }]) => `${NAMES[name]}: ${best.class}, ${percent(best.confidence)}`).join("; ");
+      showError(null);
+    } catch (error) {
+      showError(error);
+    }
+  } while (again);
+  busy = false;
+  $("live").setAttribute("aria-busy", false);
+}
+
+function drawInput() {
+  const context = $("seen").getContext("2d");
+  context.putImageData(new ImageData(new Uint8ClampedArray(pixels), 32, 32), 0, 0);
+  context.fillStyle = `rgb(${run.hidden_colour})`;
+  for (const cell of hidden) context.fillRect(4 * (cell % CELLS), 4 * Math.floor(cell / CELLS), 4, 4);
+  shown = context.getImageData(0, 0, 32, 32).data;
+  const count = hidden.size ? `${hidden.size} of 64 cells hidden` : "";
+  $("seen").setAttribute("aria-label", `${label}, 32 by 32 pixels${count && `, ${count}`}`);
+  [...$("cells").children].forEach((cell, i) => cell.classList.toggle("gone", hidden.has(i)));
+  $("hidden-count").textContent = count;
+  $("show-all").disabled = !hidden.size;
+}
+
+// Hide and show cells with the pointer or the keyboard.
+function masking() {
+  const grid = $("cells");
+  for (let i = 0; i < CELLS ** 2; i++) grid.append(element("i"));
+  let here = 27, hides = null;
+  const set = (cell, gone) => {
+    if (hidden.has(cell) === gone) return;
+    if (gone) hidden.add(cell); else hidden.delete(cell);
+    drawInput();
+    refresh();
+  };
+  const under = (event) => {
+    const box = grid.getBoundingClientRect();
+    const place = (p, low, size) => Math.min(CELLS - 1, Math.max(0, Math.floor((CELLS * (p - low)) / size)));
+    return CELLS * place(event.clientY, box.top, box.height) + place(event.clientX, box.left, box.width);
+  };
+  grid.addEventListener("pointerdown", (event) => {
+    if (event.button !== 0) return;
+    grid.setPointerCapture(event.pointerId);
+    hides = !hidden.has(under(event));
+    set(under(event), hides);
+  });
+  grid.addEventListener("pointermove", (event) => {
+    if (hides === null) return;
+    for (const passed of event.getCoalescedEvents?.() ?? []) set(under(passed), hides);
+    set(under(event), hides);
+  });
+  for (const end of ["pointerup", "pointercancel"]) grid.addEventListener(end, () => { hides = null; });
+  const move = (to) => {
+    grid.children[here].classList.remove("here");
+    here = to;
+    grid.children[here].classList.add("here");
+    $("status").textContent = `row ${Math.floor(here / CELLS) + 1}, column ${(here % CELLS) + 1}${hidden.has(here) ? ", hidden" : ""}`;
+  };
+  grid.addEventListener("keydown", (event) => {
+    const [dy, dx] = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key] ?? [0, 0];
+    const row = Math.floor(here / CELLS) + dy, column = (here % CELLS) + dx;
+    if (![" ", "Enter"].includes(event.key) && !dy && !dx) return;
+    event.preventDefault();
+    if (!dy && !dx) set(here, !hidden.has(here));
+    else if (Math.min(row, column) >= 0 && Math.max(row, column) < CELLS) move(CELLS * row + column);
+  });
+  move(here);
+  $("status").textContent = "";
+}
+
+const signed = (value) => value.toFixed(2).replace("-", "−");
+const OUTCOMES = { 1: ["●", "passed"], 0: ["○", "not significant"], "-1": ["✕", "failed"] };
+
+// A labelled <select>; hidden while it has nothing to choose.
+function chooser(title, changed) {
+  const select = element("select");
+  const box = element("label", {}, title, select);
+  select.addEventListener("change", changed);
+  const fill = (options, value) => {
+    select.replaceChildren(...options.map(([key, text]) => element("option", { value: key }, text)));
+    select.value = value ?? "";
+    box.hidden = !options.length;
+  };
+  return { select, box, fill };
+}
+
+function panel(name) {
+  const facts = run.models[name];
+  const list = element("ul", { className: "predictions" });
+  const canvas = element("canvas", { width: 256, height: 256, className: "smooth", role: "img" });
+  canvas.setAttribute("aria-label", "No heatmap yet");
+  const none = element("div", { className: "none", hidden: true });
+  const summary = element("div", { className: "summary" });
+  const method = chooser("Method", () => { fillChoices(); refresh(); });
+  const target = chooser("Target class", refresh);
+  const layer = chooser("Layer", refresh);
+  const head = chooser("Head", refresh);
+  method.box.classList.add("wide");
+  method.fill(Object.entries(facts.methods).map(([key, m]) => [key, m.label + (m.class_specific ? "" : " (not class-specific)")]), facts.default_method);
+  target.fill([["", "predicted class"], ...run.class_names.map((c) => [c, c])]);
+  const checks = element("ul", { className: "checks" });
+  $("live").append(element("section", { className: "panel", id: `${name}-panel`, "aria-label": NAMES[name] },
+    element("h2", { className: name }, NAMES[name], element("small", {}, `${facts.parameters.toLocaleString("en")} parameters`)),
+    list, element("div", { className: "frame" }, canvas, none),
+    element("div", { className: "controls" }, method.box, target.box, layer.box, head.box), summary,
+    element("details", {}, element("summary", {}, "Can this method be trusted?"), checks)));
+  let found = null;
+
+  function fillChoices() {
+    const m = facts.methods[method.select.value];
+    layer.fill(m.layers.map((l) => [l, m.heads ? `block ${l}` : l]), m.layer);
+    head.fill(m.heads ? [["", "mean of all"], ...Array.from({ length: m.heads }, (_, i) => [i + 1, i + 1])] : []);
+    target.box.hidden = !m.class_specific;
+    checks.replaceChildren(...m.checks.map((c) => {
+      const [mark, words] = OUTCOMES[c.outcome] ?? ["–", "not applicable"];
+      return element("li", {}, element("span", { "aria-hidden": "true" }, mark), element("span", {}, `${c.what}: ${words} (${c.value})`));
+    }));
+    if (!m.checks.length) checks.replaceChildren(element("li", {}, "", "Not measured in this experiment."));
+  }
+
+  async function explain(query) {
+    const wanted = new URLSearchParams(query);
+    wanted.set("model", name);
+    for (const [key, choice] of Object.entries({ method, class: target, layer, head })) {
+      if (!choice.box.hidden && choice.select.value) wanted.set(key, choice.select.value);
+    }
+    found = (await request(`/api/explain?${wanted}`, image)).models[name];
+    draw();
+  }
+
+  function draw() {
+    if (!found || !shown) return;
+    const m = facts.methods[found.method];
+    none.hidden = found.map !== null;
+    const of = found.class_specific ? ` for “${found.class}”` : "";
+    let words = `${m.label} of the ${NAMES[name]}${of}: highest ${found.highest} of ${label}`;
+    if (found.map) drawHeat(canvas, shown, found.map, run.colours, Number($("opacity").value) / 100);
+    else words = none.textContent = `Degenerate map${of}: it is ${found.degenerate_because}.`;
+    canvas.setAttribute("aria-label", words);
+    summary.replaceChildren(
+      found.map === null ? "" : element("p", {}, element("b", {}, `Highest ${found.highest}. `),
+        found.class_specific ? `Bright cells are evidence for “${found.class}” (${percent(found.confidence)}).` : "Not class-specific: the map shows where the model looks, not what supports its prediction.",
+        m.signed ? " Evidence against the class is dark, like no evidence." : ""),
+      element("p", {}, m.deletion ? `Faithfulness (normalised deletion score, ${m.n} test images): ${signed(m.deletion.value)} (${signed(m.deletion.low)} to ${signed(m.deletion.high)}). A random map scores 0; deleting the individually most important cells first scores 1; higher is better.` : "Faithfulness was not measured in this experiment."));
+  }
+
+  function predictions(top) {
+    list.replaceChildren(...top.map((guess) => {
+      const bar = element("i");
+      bar.style.width = `${100 * guess.confidence}%`;
+      return element("li", {}, element("span", {}, guess.class), element("span", {}, percent(guess.confidence)), element("span", { className: `bar ${name}`, "aria-hidden": "true" }, bar));
+    }));
+  }
+
+  fillChoices();
+  return { explain, predictions, draw };
+}
