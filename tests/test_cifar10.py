@@ -1,5 +1,6 @@
-"""The layouts of CIFAR-10, made small: 20 training and 5 test images."""
+"""The layouts of CIFAR-10, in miniature: 20 training and 5 test images."""
 
+import dataclasses
 import io
 import os
 import pickle
@@ -77,7 +78,9 @@ def write_archive(path, members):
 
 def admit(monkeypatch, path):
     """Let the archive pass for the published one."""
-    monkeypatch.setitem(cifar10.SHA256, path.name, file_sha256(path))
+    name = "BINARY" if path.name == cifar10.BINARY.archive else "PYTHON"
+    version = dataclasses.replace(getattr(cifar10, name), sha256=file_sha256(path))
+    monkeypatch.setattr(cifar10, name, version)
 
 
 def check(read, batches):
@@ -114,7 +117,7 @@ def test_python_2_pickle_as_published(batches):
         + b"".join(b"K" + bytes([label]) for label in labels)
         + b"eu."
     )
-    read_pixels, read_labels = cifar10.python_batch(Path("x"), old, 4)
+    read_pixels, read_labels = cifar10.PYTHON.parse(Path("x"), old, 4)
     assert np.array_equal(read_pixels, pixels)
     assert np.array_equal(read_labels, labels)
 
@@ -124,7 +127,8 @@ def test_python_2_pickle_as_published(batches):
 def test_parquet(tmp_path, batches, inside, kind):
     write_parquet(tmp_path / inside, batches, kind)
     read = cifar10.read(tmp_path)
-    assert read.is_jpeg == (kind == "JPEG")
+    assert ("JPEG" in read.description) == (kind == "JPEG")
+    assert (read.notice is None) == (kind == "PNG")
     if kind == "PNG":
         check(read, batches)
     else:
@@ -158,7 +162,7 @@ def test_archive_is_read_by_member_name_and_nothing_is_written(
 
 def test_archive_with_another_hash_is_not_opened(tmp_path, monkeypatch, batches):
     monkeypatch.setattr(tarfile, "open", lambda *args: pytest.fail("it was opened"))
-    path = tmp_path / cifar10.PYTHON_ARCHIVE
+    path = tmp_path / cifar10.PYTHON.archive
     for content in (b"", b"<html>Too many requests</html>", os.urandom(1_000)):
         path.write_bytes(content)
         with pytest.raises(DataError, match=r"cifar-10-python\.tar\.gz is damaged or not the"):
@@ -166,10 +170,11 @@ def test_archive_with_another_hash_is_not_opened(tmp_path, monkeypatch, batches)
 
 
 def test_archive_whose_members_are_links_or_too_large(tmp_path, monkeypatch, batches):
-    path = tmp_path / cifar10.BINARY_ARCHIVE
+    monkeypatch.setattr(cifar10, "MAX_BATCH_BYTES", 500_000)
+    path = tmp_path / cifar10.BINARY.archive
     with tarfile.open(path, "w:gz") as tar:
         for name in cifar10.BATCHES:
-            member = tarfile.TarInfo(f"{cifar10.BINARY_FOLDER}/{name}.bin")
+            member = tarfile.TarInfo(f"{cifar10.BINARY.folder}/{name}.bin")
             if name == "test_batch":
                 member.size = 1_000_000
                 tar.addfile(member, io.BytesIO(bytes(member.size)))
@@ -177,7 +182,7 @@ def test_archive_whose_members_are_links_or_too_large(tmp_path, monkeypatch, bat
                 member.type, member.linkname = tarfile.SYMTYPE, "/etc/hostname"
                 tar.addfile(member)
     admit(monkeypatch, path)
-    with pytest.raises(DataError, match=r"lacks data_batch_1\.bin, .*test_batch\.bin"):
+    with pytest.raises(DataError, match=r"lacks .*/data_batch_1\.bin, .*/test_batch\.bin"):
         cifar10.read(tmp_path)
 
 
@@ -190,7 +195,7 @@ class Hostile:
 
 
 def test_hostile_pickle_is_refused_before_it_runs(tmp_path, batches):
-    folder = tmp_path / cifar10.PYTHON_FOLDER
+    folder = tmp_path / cifar10.PYTHON.folder
     write_batches(folder, batches, python)
     canary = tmp_path / "canary"
     for protocol in (0, 2, 4):
@@ -247,7 +252,7 @@ def test_label_out_of_range_names_file_and_image(tmp_path, batches, layout):
         cifar10.read(tmp_path)
 
 
-def test_parquet_with_a_image_that_cannot_be_used(tmp_path, batches):
+def test_parquet_with_an_image_that_cannot_be_used(tmp_path, batches):
     write_parquet(tmp_path, batches)
     path = tmp_path / cifar10.TEST_PARQUET
     good = parquet.read_table(path).to_pylist()
@@ -283,7 +288,7 @@ def test_parquet_that_is_not_what_it_is_called(tmp_path, batches):
             cifar10.read(tmp_path)
 
 
-def test_folder_without_cifar10_says_what_was_looked_for(tmp_path):
+def test_a_folder_without_cifar10_is_an_error_that_lists_the_layouts(tmp_path):
     with pytest.raises(DataError, match="does not exist; give the folder"):
         cifar10.read(tmp_path / "none")
     with pytest.raises(DataError, match=r"binary\.tar\.gz.*plain_text.*; found nothing"):

@@ -329,7 +329,7 @@ def test_predict_answers_for_good_images_among_bad_ones(finished, tmp_path, visa
         ["error", "image"],
         ["image", "models"],
     ]
-    assert "bad.png is not a image" in err and err.count("\n") == 1
+    assert "bad.png is not an image" in err and err.count("\n") == 1
     code, out, err = visavis_command("predict", finished, tmp_path / "good.png")
     assert (code, err) == (0, "")
     assert out.count("%") == 6

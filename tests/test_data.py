@@ -7,6 +7,7 @@ import pytest
 from visavis import data
 from visavis.config import DataConfig
 from visavis.data import cifar10, download, shapes
+from visavis.data.verify import verify
 from visavis.errors import DataError, EnvironmentFault
 
 
@@ -21,21 +22,6 @@ def drawn():
     return data.resolve(DataConfig(source="shapes"))
 
 
-def as_cifar10(dataset, **changes):
-    images = cifar10.Images(
-        layout="Parquet files",
-        train_pixels=dataset.train_pixels,
-        train_labels=dataset.train_labels,
-        test_pixels=dataset.test_pixels,
-        test_labels=dataset.test_labels,
-    )
-    return dataclasses.replace(images, **changes)
-
-
-def unreachable():
-    raise DataError("CIFAR-10 could not be downloaded. host: it does not answer.")
-
-
 def test_shapes_need_neither_file_nor_network(monkeypatch, drawn):
     monkeypatch.setattr(download, "fetch", lambda: pytest.fail("it went to the network"))
     again = data.resolve(DataConfig(source="shapes"))
@@ -43,47 +29,38 @@ def test_shapes_need_neither_file_nor_network(monkeypatch, drawn):
     assert again.notice is None
     assert again.fingerprint == drawn.fingerprint
     assert again.test_masks.shape == (100, 32, 32)
-    # The test images are other ones.
+    # No test image is a training image.
     train = {image.tobytes() for image in again.train_pixels}
     assert not any(image.tobytes() in train for image in again.test_pixels)
 
 
-def test_auto_takes_cifar10_if_it_can_be_had(tmp_path, monkeypatch, drawn):
+def test_auto_takes_cifar10_if_it_is_available(tmp_path, monkeypatch, drawn):
     monkeypatch.setattr(download, "fetch", lambda: tmp_path)
-    monkeypatch.setattr(cifar10, "read", lambda folder: as_cifar10(drawn))
-    dataset = data.resolve(DataConfig(source="auto"))
-    assert dataset.source == "cifar10"
-    assert dataset.notice is None
-    assert dataset.class_names[0] == "airplane"
+    read = []
+    monkeypatch.setattr(cifar10, "read", lambda folder: read.append(folder) or drawn)
+    assert data.resolve(DataConfig(source="auto")) is drawn
+    assert read == [tmp_path]
 
 
 @pytest.mark.parametrize("error", [DataError("all hosts are down"), EnvironmentFault("disk full")])
-def test_auto_falls_back_to_shapes_and_says_why(monkeypatch, error):
+def test_auto_falls_back_to_shapes_and_gives_the_reason(monkeypatch, error):
     def fetch():
         raise error
 
     monkeypatch.setattr(download, "fetch", fetch)
     dataset = data.resolve(DataConfig(source="auto"))
     assert dataset.source == "shapes"
-    assert "built-in shapes" in dataset.notice
+    assert "CIFAR-10 is not available" in dataset.notice
     assert str(error) in dataset.notice
     with pytest.raises(type(error), match=str(error)):
         data.resolve(DataConfig(source="cifar10"))
 
 
-def test_a_folder_that_was_given_is_never_replaced_by_something_else(tmp_path, monkeypatch):
+def test_a_folder_that_was_given_is_never_replaced(tmp_path, monkeypatch):
     monkeypatch.setattr(download, "fetch", lambda: pytest.fail("it went to the network"))
     for source in ("auto", "cifar10"):
         with pytest.raises(DataError, match="no CIFAR-10 in"):
             data.resolve(DataConfig(source=source, dir=tmp_path))
-
-
-def test_jpeg_images_are_called_so_and_no_folder_is_named(tmp_path, monkeypatch, drawn):
-    monkeypatch.setattr(cifar10, "read", lambda folder: as_cifar10(drawn, is_jpeg=True))
-    dataset = data.resolve(DataConfig(dir=tmp_path))
-    assert dataset.description == "CIFAR-10, JPEG copy (Parquet files)"
-    assert "cannot be compared with published ones" in dataset.notice
-    assert str(tmp_path) not in json.dumps(data.info(dataset))
 
 
 def test_fingerprint_sees_every_pixel_and_label_and_nothing_else(drawn):
@@ -98,7 +75,7 @@ def test_fingerprint_sees_every_pixel_and_label_and_nothing_else(drawn):
     assert dataclasses.replace(drawn, train_pixels=moved).fingerprint != original
 
 
-def test_split_is_stratified_whole_and_seeded():
+def test_split_is_stratified_complete_and_seeded():
     labels = np.random.default_rng(0).permutation(np.repeat(np.arange(10), 50))
     train, validation = data.split(labels, 0.1, seed=3)
     assert train.dtype == validation.dtype == np.int32
@@ -132,10 +109,10 @@ def test_info_is_json_and_right(drawn):
 
 
 def test_verify_finds_nothing_wrong_with_the_shapes(drawn):
-    assert data.verify(drawn) == []
+    assert verify(drawn) == []
 
 
-def test_verify_names_each_fault_and_its_place(drawn):
+def test_verify_names_each_problem_and_its_index(drawn):
     train, labels, test = (
         array.copy() for array in (drawn.train_pixels, drawn.train_labels, drawn.test_pixels)
     )
@@ -144,9 +121,9 @@ def test_verify_names_each_fault_and_its_place(drawn):
     train[33] = train[30]
     labels[33] = (labels[30] + 1) % 10
     broken = dataclasses.replace(drawn, train_pixels=train, train_labels=labels, test_pixels=test)
-    text = "\n".join(data.verify(broken))
-    assert "1 training images have one colour only: 7." in text
+    text = "\n".join(verify(broken))
+    assert "1 training images have a single colour: 7." in text
     assert "1 test images are also training images: test 4 = training 11." in text
-    assert "1 training images repeat an earlier one, 1 of them under another" in text
+    assert "1 training images repeat an earlier one, 1 of them with another" in text
     assert "label: 33 = 30." in text
     assert "The training classes are not equally large: " in text

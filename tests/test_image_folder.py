@@ -1,4 +1,4 @@
-"""A folder of one's own images, as data and through the whole experiment."""
+"""A folder of one's own images, as data and in an experiment."""
 
 import os
 from pathlib import Path
@@ -20,12 +20,12 @@ from visavis.report import figures
 
 @pytest.fixture
 def few(monkeypatch):
-    """Few test images will do."""
-    monkeypatch.setattr(image_folder, "FEWEST_TESTED", 1)
+    """A single test image is enough."""
+    monkeypatch.setattr(image_folder, "MIN_TEST", 1)
 
 
 def draw(root, names, *, each=12, side=40, seed=0):
-    """Noise of another brightness for each class."""
+    """Noise with a different brightness for each class."""
     generator = np.random.default_rng(seed)
     for label, name in enumerate(names):
         (root / name).mkdir(parents=True)
@@ -39,7 +39,11 @@ def test_each_folder_is_a_class_and_a_fifth_is_for_testing(tmp_path, few):
     (tmp_path / "readme.txt").write_text("no class")
     (tmp_path / "ants" / "notes.txt").write_text("no image")
     found = image_folder.read(tmp_path)
-    assert found.class_names == ("ants", "cats") and found.notice is None and not found.own_test
+    assert (
+        found.class_names == ("ants", "cats")
+        and found.notice is None
+        and "a fifth" in found.description
+    )
     assert np.bincount(found.train_labels).tolist() == [16, 16]
     assert np.bincount(found.test_labels).tolist() == [4, 4]
     expected = {read_image(path).tobytes() for path in (tmp_path / "cats").glob("*.png")}
@@ -68,7 +72,7 @@ def test_test_images_of_their_own_are_taken(tmp_path, few):
         image_folder.read(tmp_path)
     draw(tmp_path / "test", ["a"], each=2, seed=2)
     found = image_folder.read(tmp_path)
-    assert found.own_test
+    assert "separate" in found.description
     assert (len(found.train_labels), found.test_labels.tolist()) == (22, [0, 0, 1, 1, 1])
     draw(tmp_path / "test", ["c"], each=1)
     with pytest.raises(DataError, match="classes that train lacks: c"):
@@ -76,21 +80,21 @@ def test_test_images_of_their_own_are_taken(tmp_path, few):
 
 
 @pytest.mark.parametrize("names", [("Train", "Test"), ("training", "testing")])
-def test_parts_are_known_by_other_names_and_what_is_no_part_is_told(tmp_path, few, names):
+def test_splits_have_other_names_and_other_folders_are_reported(tmp_path, few, names):
     for seed, part in enumerate((*names, "val")):
         draw(tmp_path / part, ["cat", "dog"], seed=seed)
     found = image_folder.read(tmp_path)
-    assert found.class_names == ("cat", "dog") and found.own_test
-    assert found.notice is not None and "Left out: val" in found.notice
+    assert found.class_names == ("cat", "dog") and "separate" in found.description
+    assert found.notice is not None and "Left out: the folders val" in found.notice
     assert len(found.train_labels) == 24
 
 
-def test_test_images_without_classes_are_left_out_and_told(tmp_path, few):
+def test_test_images_without_classes_are_left_out_and_reported(tmp_path, few):
     draw(tmp_path / "train", ["cat", "dog"], each=20)
     draw(tmp_path, ["test"], each=3)
     found = image_folder.read(tmp_path)
-    assert found.class_names == ("cat", "dog") and not found.own_test
-    assert found.notice is not None and "Left out: test" in found.notice
+    assert found.class_names == ("cat", "dog") and "a fifth" in found.description
+    assert found.notice is not None and "Left out: the folders test" in found.notice
 
 
 def test_validation_images_alone_are_not_taken_for_classes(tmp_path):
@@ -100,7 +104,7 @@ def test_validation_images_alone_are_not_taken_for_classes(tmp_path):
         image_folder.read(tmp_path)
 
 
-def test_two_folders_that_look_alike_are_not_confused(tmp_path, few):
+def test_two_similar_folders_are_not_confused(tmp_path, few):
     for place, colour in (("one", "red"), ("two", "blue")):
         draw(tmp_path / place, ["a", "b"])
         for path in sorted((tmp_path / place).rglob("*.png")):
@@ -116,31 +120,33 @@ def test_classes_may_be_called_train_and_test(tmp_path, few):
     assert image_folder.read(tmp_path).class_names == ("test", "train")
 
 
-def test_files_that_are_no_images_are_left_out_and_told(tmp_path, few):
+def test_files_that_are_no_images_are_left_out_and_reported(tmp_path, few):
     draw(tmp_path, ["a", "b"], each=14)
     for i in range(4):
         (tmp_path / "a" / f"broken {i}.jpg").write_bytes(b"no")
     found = data.resolve(DataConfig(source="folder", dir=tmp_path))
     assert len(found.train_labels) + len(found.test_labels) == 28
     assert found.notice is not None
-    start = f"4 files could not be read and stayed out: {Path('a') / 'broken 0.jpg'}"
+    start = f"Left out: 4 files that could not be read: {Path('a') / 'broken 0.jpg'}"
     assert found.notice.startswith(start)
     assert found.notice.endswith("and 1 more.")
 
 
-def test_images_of_a_kind_that_is_not_read_are_told(tmp_path, few):
+def test_images_in_unsupported_formats_are_reported(tmp_path, few):
     draw(tmp_path, ["a", "b"])
     for name in ("1.HEIC", "2.heic", "3.avif", "._4.heic"):
-        (tmp_path / "a" / name).write_bytes(b"a image of a telephone")
-    told = "3 images of a kind that is not read (.avif, .heic); save them as JPEG or PNG"
-    assert image_folder.read(tmp_path).notice == f"Left out: {told}."
+        (tmp_path / "a" / name).write_bytes(b"from a phone")
+    expected = "3 images in unsupported formats (.avif, .heic); save them as JPEG or PNG"
+    assert image_folder.read(tmp_path).notice == f"Left out: {expected}."
     for path in (tmp_path / "b").glob("*.png"):
         path.rename(path.with_suffix(".heic"))
-    with pytest.raises(DataError, match=r"has 0 training images.*; 15 images of a kind"):
+    with pytest.raises(
+        DataError, match=r"has 0 training images.*; 15 images in unsupported formats"
+    ):
         image_folder.read(tmp_path)
 
 
-def test_what_was_read_is_kept_until_a_file_changes(tmp_path, few, monkeypatch):
+def test_pixels_are_cached_until_a_file_changes(tmp_path, few, monkeypatch):
     draw(tmp_path, ["a", "b"])
     first = image_folder.read(tmp_path)
     reads = []
@@ -159,7 +165,7 @@ def test_what_was_read_is_kept_until_a_file_changes(tmp_path, few, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("names", "each", "said"),
+    ("names", "each", "message"),
     [
         ([], 1, "holds 0 folders"),
         (["a"], 20, "holds 1 folders"),
@@ -169,16 +175,16 @@ def test_what_was_read_is_kept_until_a_file_changes(tmp_path, few, monkeypatch):
         (["a", "b"], 40, "16 test images in all; at least 20 are needed"),
     ],
 )
-def test_a_folder_that_is_no_data_is_refused(tmp_path, names, each, said):
+def test_a_folder_that_cannot_be_used_is_refused(tmp_path, names, each, message):
     draw(tmp_path, names, each=each)
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         image_folder.read(tmp_path)
 
 
 def test_a_folder_must_be_named_and_be_there(tmp_path):
     with pytest.raises(ConfigError, match=r"--data\.dir"):
         DataConfig(source="folder")
-    with pytest.raises(DataError, match="there is no folder"):
+    with pytest.raises(DataError, match="does not exist; give a folder"):
         image_folder.read(tmp_path / "nothing")
 
 
@@ -186,7 +192,7 @@ def test_few_images_get_small_batches():
     assert preset("standard", "folder").cnn.optim.batch_size == 50
 
 
-def test_two_classes_go_through_the_whole_experiment(tmp_path):
+def test_two_classes_go_through_an_experiment(tmp_path):
     from visavis.stages.run import run
 
     pixels, labels, _ = shapes.draw(700, seed=3)

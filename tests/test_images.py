@@ -41,9 +41,9 @@ def test_each_format_gives_its_pixels(tmp_path, kind, options, tolerance):
     assert np.abs(pixels[:, 18:30] - expected[:, 18:30]).max() <= tolerance
 
 
-def test_the_middle_square_is_taken_and_each_pixel_is_the_mean_of_its_area():
+def test_the_central_square_is_averaged_to_32_pixels():
     wide = np.zeros((64, 128, 3), np.uint8)
-    wide[:, :32] = wide[:, 96:] = 255  # outside the middle square
+    wide[:, :32] = wide[:, 96:] = 255  # outside the central square
     wide[::2, 32:96] = 100
     assert np.array_equal(read_image(saved(Image.fromarray(wide))), np.full((32, 32, 3), 50))
 
@@ -56,7 +56,7 @@ def test_any_size_becomes_32(size):
 
 def test_exif_rotation():
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be shown turned a quarter clockwise: its left side is the top
+    exif[0x0112] = 6  # rotate by 90 degrees clockwise: the left side becomes the top
     pixels = read_image(saved(Image.fromarray(HALVES), "PNG", exif=exif.tobytes()))
     assert np.array_equal(pixels[4, 16], HALVES[0, 0])
     assert np.array_equal(pixels[28, 16], HALVES[0, 63])
@@ -95,7 +95,7 @@ def test_cmyk_becomes_rgb():
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "TIFF", "PNG"])
-def test_of_several_frames_the_first(kind):
+def test_an_animation_gives_its_first_frame(kind):
     frames = [Image.new("RGB", (40, 40), colour) for colour in ("red", "blue", "green")]
     options = {"lossless": True} if kind == "WEBP" else {}
     content = saved(frames[0], kind, save_all=True, append_images=frames[1:], **options)
@@ -103,7 +103,7 @@ def test_of_several_frames_the_first(kind):
 
 
 def png_of_size(width, height):
-    """A PNG whose header promises much and that holds nearly nothing."""
+    """A PNG with a large size in its header and almost no content."""
 
     def chunk(kind, data):
         crc = struct.pack(">I", zlib.crc32(kind + data))
@@ -133,23 +133,23 @@ def test_a_bomb_is_refused_before_it_is_decoded(size, monkeypatch):
     ],
     ids=["empty", "text", "svg", "eps", "fits", "ico"],
 )
-def test_what_is_no_image_or_of_another_format_is_refused(tmp_path, content):
+def test_other_formats_and_other_content_are_refused(tmp_path, content):
     path = tmp_path / "holiday.png"
     path.write_bytes(content)
-    with pytest.raises(DataError, match=r"holiday\.png is not a image that visavis reads"):
+    with pytest.raises(DataError, match=r"holiday\.png is not an image in a supported format"):
         read_image(path)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP"])
 @pytest.mark.parametrize("share", [0.5, 0.9])
-def test_a_image_that_is_cut_off_is_refused(kind, share):
+def test_an_image_that_is_truncated_is_refused(kind, share):
     noise = np.random.default_rng(0).integers(0, 256, (80, 80, 3), np.uint8)
     content = saved(Image.fromarray(noise), kind)
-    with pytest.raises(DataError, match=r"cut\.off is"):
-        read_image(content[: int(len(content) * share)], name="cut.off")
+    with pytest.raises(DataError, match=r"truncated is"):
+        read_image(content[: int(len(content) * share)], name="truncated")
 
 
-def test_a_image_with_something_behind_it_is_just_the_image():
+def test_an_image_with_trailing_data_is_read():
     content = saved(Image.fromarray(HALVES)) + b"PK\x03\x04 <script>alert(1)</script>"
     assert np.array_equal(read_image(content), HALVES[::2, ::2])
 

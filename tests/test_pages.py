@@ -176,7 +176,7 @@ def test_what_is_no_image_gets_a_sentence_and_the_image_before_stays(page, tmp_p
     path.write_bytes(b"not a image")
     page.set_input_files("#file", path)
     page.wait_for_selector("#error:not([hidden])")
-    assert "is not a visavis reads" in page.inner_text("#error")
+    assert "is not an image in a supported format" in page.inner_text("#error")
     assert page.get_attribute("#seen", "aria-label") == before
 
 

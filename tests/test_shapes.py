@@ -9,7 +9,7 @@ def drawn():
     return shapes.draw(1_200, seed=5)
 
 
-def test_same_seed_same_bytes_and_another_seed_others(drawn):
+def test_the_seed_determines_the_images(drawn):
     again = shapes.draw(1_200, seed=5)
     assert all(np.array_equal(a, b) for a, b in zip(drawn, again, strict=True))
     other_pixels, other_labels, _ = shapes.draw(1_200, seed=6)
@@ -26,7 +26,7 @@ def test_types_and_balance(drawn):
     assert len(shapes.CLASS_NAMES) == 10
 
 
-def test_no_drawing_twice(drawn):
+def test_no_image_occurs_twice(drawn):
     pixels, _, _ = drawn
     assert len({image.tobytes() for image in pixels}) == len(pixels)
 
@@ -35,14 +35,14 @@ def test_shapes_vary_in_size_and_place_and_lie_inside(drawn):
     _, _, masks = drawn
     rows = np.flatnonzero(masks.any(axis=(0, 2)))
     columns = np.flatnonzero(masks.any(axis=(0, 1)))
-    assert max(rows[0], columns[0]) <= 1  # they come near every edge
+    assert max(rows[0], columns[0]) <= 1  # they reach every edge
     assert min(rows[-1], columns[-1]) >= 30
     area = masks.mean(axis=(1, 2))
     assert 0.03 < area.min() < 0.06
     assert 0.2 < area.max() < 0.4
 
 
-def test_what_the_mask_covers_stands_out_from_its_surroundings(drawn):
+def test_what_the_mask_covers_contrasts_with_its_surroundings(drawn):
     pixels, _, masks = drawn
     inside, outside = _mean_colours(pixels, masks), _mean_colours(pixels, ~masks)
     clear = np.abs(inside - outside).max(axis=1) > 45
@@ -58,7 +58,7 @@ def _mean_colours(pixels, masks):
 
 
 def test_mirroring_and_a_small_tilt_keep_the_class_apart(drawn):
-    """Brought to one place and size, the masks of a class resemble each other most."""
+    """After centring and scaling, the masks of a class are closest to their own mean."""
     _, labels, masks = drawn
     prints = np.array([_fingerprint(mask) for mask in masks])
     means = np.array([prints[labels == label].mean(axis=0) for label in range(10)])
@@ -67,7 +67,7 @@ def test_mirroring_and_a_small_tilt_keep_the_class_apart(drawn):
 
 
 def _fingerprint(mask):
-    """The mask, moved to the centre and brought to one size, together with its mirror image."""
+    """The mask, centred and scaled, averaged with its mirror image."""
     rows, columns = np.nonzero(mask)
     half = max(np.ptp(rows), np.ptp(columns)) / 2 + 0.5
     middle = (rows.min() + rows.max()) / 2, (columns.min() + columns.max()) / 2
@@ -77,18 +77,18 @@ def _fingerprint(mask):
     return (upright + upright[:, ::-1]) / 2
 
 
-def test_colours_place_and_background_do_not_tell_the_class(drawn):
+def test_colours_place_and_background_do_not_reveal_the_class(drawn):
     pixels, labels, masks = drawn
     inside, outside = _mean_colours(pixels, masks), _mean_colours(pixels, ~masks)
     place = np.array([np.argwhere(m).mean(axis=0) for m in masks])
-    for what, slack in ((inside, 0), (outside, 0), (place, 1)):  # no outline is quite centred
+    for what, slack in ((inside, 0), (outside, 0), (place, 1)):  # no outline is exactly centred
         of_classes = np.array([what[labels == label].mean(axis=0) for label in range(10)])
         error = what.std(axis=0) / np.sqrt(120)
         assert np.all(np.abs(of_classes - what.mean(axis=0)) < 4.5 * error + slack)
 
 
 def test_a_linear_classifier_stays_far_below_60_percent():
-    """Ridge regression on pixels, the strongest of several penalties taken in its favour."""
+    """Ridge regression on pixels, the strongest of several penalties chosen in its favour."""
     pixels, labels, _ = shapes.draw(1_500, seed=7)
     images = pixels.reshape(1_500, -1).astype(np.float32) / 255 - 0.5
     train, test = images[:1_100], images[1_100:]
@@ -100,3 +100,9 @@ def test_a_linear_classifier_stays_far_below_60_percent():
         predicted = (test @ train.T @ weights).argmax(axis=1)
         accuracies.append(np.mean(predicted == labels[1_100:]))
     assert max(accuracies) < 0.4
+
+
+def test_the_built_in_data_set_never_changes():
+    """Results on the shapes are comparable between versions and machines."""
+    expected = "d66df1487d4e6fb3cff21d8d9a4d427dfcadd06379e311c174dfbbe9c05bec1a"
+    assert shapes.dataset().fingerprint == expected

@@ -247,11 +247,12 @@ def data_verify(arguments: Arguments) -> Iterator[str]:
     """`visavis data verify`."""
     command = parse(Data, arguments, prog="visavis data verify")
     from visavis import data
+    from visavis.data.verify import verify
 
     dataset = data.resolve(command.data)
     _tell(dataset)
     yield f"{dataset.description}: read without fault"
-    yield "\n".join(data.verify(dataset)) or "nothing repeated, plain, or unevenly distributed"
+    yield "\n".join(verify(dataset)) or "nothing repeated, plain, or unevenly distributed"
 
 
 COMMANDS: dict[str, Callable[[Arguments], Iterator[str]]] = {

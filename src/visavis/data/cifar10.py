@@ -1,30 +1,24 @@
-"""Read CIFAR-10 from a folder, in each of the layouts that it is published in.
+"""Read CIFAR-10 from a folder, in each layout in which it is published.
 
-Nothing is extracted and nothing from a file is run: a packed archive must have the published
-SHA-256 before it is opened, its members are read by exact name and bounded size, and the pickles of
-the Python layout pass through an unpickler that knows NumPy arrays only.
+Nothing is extracted, and no code in a file is run: a packed archive must have the published SHA-256
+before it is opened, its members are read by exact name and bounded size, and the pickles of the
+Python version pass through an unpickler that admits only NumPy arrays.
 """
 
 import io
+import pickle
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import UInt8
 from PIL import Image
 
-from visavis.config import IMAGE_SIDE
-from visavis.data.archives import (
-    IMAGE_BYTES,
-    Labels,
-    Pixels,
-    binary_batch,
-    checked_labels,
-    python_batch,
-)
+from visavis.config import IMAGE_SIDE, NUM_CLASSES
+from visavis.data.dataset import Dataset, Labels, Pixels
 from visavis.errors import DataError
 from visavis.run_folder import file_sha256
 
@@ -32,199 +26,254 @@ CLASS_NAMES = (
     *("airplane", "automobile", "bird", "cat", "deer"),
     *("dog", "frog", "horse", "ship", "truck"),
 )
-
 TRAIN = 50_000
 TEST = 10_000
+BATCHES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
+IMAGE_BYTES = 3 * IMAGE_SIDE**2
+MAX_BATCH_BYTES = 40_000_000
+"""A larger file is not a batch; the published ones have 31 MB."""
 
-BINARY_ARCHIVE = "cifar-10-binary.tar.gz"
-PYTHON_ARCHIVE = "cifar-10-python.tar.gz"
-SHA256 = {
-    BINARY_ARCHIVE: "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
-    PYTHON_ARCHIVE: "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
-}
-
-BINARY_FOLDER = "cifar-10-batches-bin"
-PYTHON_FOLDER = "cifar-10-batches-py"
 PARQUET_FOLDER = "plain_text"
 TRAIN_PARQUET = "train-00000-of-00001.parquet"
 TEST_PARQUET = "test-00000-of-00001.parquet"
-BATCHES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
+
+_JPEG_NOTICE = (
+    "These images were stored as JPEG, which changes pixels: accuracies are lower than on the "
+    "original CIFAR-10 and cannot be compared with published ones."
+)
+
+
+def _planes_last(rows: UInt8[np.ndarray, "n 3072"]) -> Pixels:
+    """Rows of a red, a green and a blue plane as images with the channels last."""
+    planes = rows.reshape(-1, 3, IMAGE_SIDE, IMAGE_SIDE)
+    return np.ascontiguousarray(planes.transpose(0, 2, 3, 1))
+
+
+def _checked_labels(path: Path, labels: np.ndarray, count: int) -> Labels:
+    if labels.dtype.kind not in "iu" or labels.shape != (count,):
+        raise DataError(
+            f"{path}: expected {count} integer labels, found {labels.dtype} {labels.shape}"
+        )
+    if len(wrong := np.flatnonzero((labels < 0) | (labels >= NUM_CLASSES))):
+        raise DataError(
+            f"{path}: image {wrong[0]} has label {labels[wrong[0]]}, allowed are 0 to "
+            f"{NUM_CLASSES - 1}; {len(wrong)} of {count} labels are out of range"
+        )
+    return labels.astype(np.int64)
+
+
+def _binary_batch(path: Path, content: bytes, count: int) -> tuple[Pixels, Labels]:
+    """Records of a label byte and 3,072 pixel bytes: red, green, blue, each row by row."""
+    size = count * (1 + IMAGE_BYTES)
+    if len(content) != size:
+        raise DataError(f"{path} has {len(content)} bytes, not {size}: {count} images")
+    records = np.frombuffer(content, np.uint8).reshape(count, 1 + IMAGE_BYTES)
+    return _planes_last(records[:, 1:]), _checked_labels(path, records[:, 0], count)
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Admits what NumPy arrays are rebuilt from; any other name in the pickle is an error."""
+
+    _reconstruct = np.empty(0).__reduce__()[0]  # its module's name differs between NumPy 1 and 2
+    _admitted: dict[tuple[str, str], Any] = {  # noqa: RUF012
+        ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
+        ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
+        ("numpy", "ndarray"): np.ndarray,
+        ("numpy", "dtype"): np.dtype,
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Called for every name in the pickle."""
+        if (module, name) not in self._admitted:
+            raise DataError(f"its pickle asks for {module}.{name}, which CIFAR-10 does not need")
+        return self._admitted[module, name]
+
+
+def _python_batch(path: Path, content: bytes, count: int) -> tuple[Pixels, Labels]:
+    """A pickled dict of pixel rows and labels."""
+    try:
+        batch = _ArraysOnly(io.BytesIO(content), encoding="bytes").load()
+        pixels, labels = np.asarray(batch[b"data"]), np.asarray(batch[b"labels"])
+    except DataError as error:
+        raise DataError(f"{path} is refused: {error}") from error
+    except Exception as error:  # a damaged pickle can raise almost anything
+        raise DataError(f"{path} is not a CIFAR-10 batch, or is damaged: {error!r}") from error
+    if pixels.dtype != np.uint8 or pixels.shape != (count, IMAGE_BYTES):
+        raise DataError(
+            f"{path}: expected uint8 pixels {count, IMAGE_BYTES}, found {pixels.dtype} "
+            f"{pixels.shape}"
+        )
+    return _planes_last(pixels), _checked_labels(path, labels, count)
 
 
 @dataclass(frozen=True)
-class Images:
-    """CIFAR-10 as it was read, training and test images in their published order."""
+class Version:
+    """One of the two official versions: its archive, and what is in it."""
 
-    layout: str
-    train_pixels: UInt8[np.ndarray, "train 32 32 3"]
-    train_labels: Int64[np.ndarray, " train"]
-    test_pixels: UInt8[np.ndarray, "test 32 32 3"]
-    test_labels: Int64[np.ndarray, " test"]
-    is_jpeg: bool = False
-    """The pixels come out of a lossy format, so they are not the published ones."""
-
-
-def _most_bytes(count: int) -> int:
-    """More than any batch of `count` images has in either layout; a larger file is not read."""
-    return count * (IMAGE_BYTES + 64) + 10_000
+    name: str
+    archive: str
+    sha256: str
+    folder: str
+    batches: tuple[str, ...]
+    parse: Callable[[Path, bytes, int], tuple[Pixels, Labels]]
+    """Path for messages, content, and number of images of a batch to its pixels and labels."""
 
 
-def _files(paths: list[Path], count: int) -> dict[str, bytes]:
-    for path in paths:
-        if not path.is_file():
-            raise DataError(f"{path} is missing")
-        if path.stat().st_size > _most_bytes(count):
-            raise DataError(f"{path} is not a CIFAR-10 batch: it has {path.stat().st_size} bytes")
-    return {path.name: path.read_bytes() for path in paths}
+BINARY = Version(
+    name="binary archive",
+    archive="cifar-10-binary.tar.gz",
+    sha256="c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+    folder="cifar-10-batches-bin",
+    batches=tuple(f"{name}.bin" for name in BATCHES),
+    parse=_binary_batch,
+)
+PYTHON = Version(
+    name="Python archive",
+    archive="cifar-10-python.tar.gz",
+    sha256="6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+    folder="cifar-10-batches-py",
+    batches=BATCHES,
+    parse=_python_batch,
+)
 
 
-def _members(archive: Path, paths: list[Path], count: int) -> dict[str, bytes]:
-    folder = BINARY_FOLDER if archive.name == BINARY_ARCHIVE else PYTHON_FOLDER
-    wanted = {f"{folder}/{path.name}": path.name for path in paths}
+def _dataset(
+    layout: str,
+    train: tuple[np.ndarray, np.ndarray],
+    test: tuple[np.ndarray, np.ndarray],
+    *,
+    is_jpeg: bool = False,
+) -> Dataset:
+    return Dataset(
+        source="cifar10",
+        description=f"CIFAR-10{', JPEG copy' if is_jpeg else ''} ({layout})",
+        class_names=CLASS_NAMES,
+        train_pixels=train[0],
+        train_labels=train[1],
+        test_pixels=test[0],
+        test_labels=test[1],
+        notice=_JPEG_NOTICE if is_jpeg else None,
+    )
+
+
+def _from_archive(archive: Path, version: Version) -> Dataset:
+    if (found := file_sha256(archive)) != version.sha256:
+        raise DataError(
+            f"{archive} is damaged or not the published file: its SHA-256 is {found}, not "
+            f"{version.sha256}; download it again"
+        )
+    wanted = [f"{version.folder}/{name}" for name in version.batches]
     contents: dict[str, bytes] = {}
     try:
         with tarfile.open(archive, "r:gz") as tar:
             for member in tar:
-                name = wanted.get(member.name)
-                if name and member.isreg() and member.size <= _most_bytes(count):
-                    contents[name] = tar.extractfile(member).read()  # type: ignore[union-attr]
+                is_batch = member.name in wanted and member.size <= MAX_BATCH_BYTES
+                if is_batch and member.isreg() and (file := tar.extractfile(member)):
+                    contents[member.name] = file.read()
     except (tarfile.TarError, EOFError, OSError) as error:
         raise DataError(f"{archive} is damaged: {error}") from error
-    if missing := sorted(set(wanted.values()) - set(contents)):
+    if missing := [name for name in wanted if name not in contents]:
         raise DataError(f"{archive} lacks {', '.join(missing)}")
-    return contents
+    return _from_batches(version, {archive / name: contents[name] for name in wanted}, version.name)
 
 
-def _names(layout: str) -> list[str]:
-    ending = ".bin" if layout in (BINARY_ARCHIVE, BINARY_FOLDER) else ""
-    return [name + ending for name in BATCHES]
+def _from_files(folder: Path, version: Version) -> Dataset:
+    paths = [folder / name for name in version.batches]
+    if missing := [str(path) for path in paths if not path.is_file()]:
+        raise DataError(f"{', '.join(missing)} is missing")
+    contents = {path: path.read_bytes() for path in paths}
+    return _from_batches(version, contents, f"unpacked {version.name}")
 
 
-def _from_batches(
-    layout: str,
-    paths: list[Path],
-    read_batch: Callable[[Path, bytes, int], tuple[Pixels, Labels]],
-    archive: Path | None = None,
-) -> Images:
-    """Five training batches and a test batch, from files or from members of an archive."""
+def _from_batches(version: Version, contents: dict[Path, bytes], layout: str) -> Dataset:
     counts = [TRAIN // 5] * 5 + [TEST]
-    contents = _members(archive, paths, max(counts)) if archive else _files(paths, max(counts))
-    batches = [read_batch(p, contents[p.name], n) for p, n in zip(paths, counts, strict=True)]
+    batches = [
+        version.parse(path, content, count)
+        for (path, content), count in zip(contents.items(), counts, strict=True)
+    ]
     pixels, labels = zip(*batches, strict=True)
-    return Images(
+    return _dataset(
         layout,
-        train_pixels=np.concatenate(pixels[:5]),
-        train_labels=np.concatenate(labels[:5]),
-        test_pixels=pixels[5],
-        test_labels=labels[5],
+        (np.concatenate(pixels[:5]), np.concatenate(labels[:5])),
+        batches[5],
     )
 
 
-def _archive(folder: Path) -> Images | None:
-    for name, layout, read_batch in (
-        (BINARY_ARCHIVE, "binary archive", binary_batch),
-        (PYTHON_ARCHIVE, "Python archive", python_batch),
-    ):
-        path = folder / name
-        if path.is_file():
-            if (found := file_sha256(path)) != SHA256[name]:
-                raise DataError(
-                    f"{path} is damaged or not the published file: its SHA-256 is {found}, not "
-                    f"{SHA256[name]}; download it again"
-                )
-            return _from_batches(layout, [path / n for n in _names(name)], read_batch, path)
-    return None
-
-
-def _unpacked(folder: Path) -> Images | None:
-    for name, layout, read_batch in (
-        (BINARY_FOLDER, "unpacked binary archive", binary_batch),
-        (PYTHON_FOLDER, "unpacked Python archive", python_batch),
-    ):
-        for place in (folder / name, folder):
-            names = _names(name)
-            if (place / names[0]).is_file():
-                return _from_batches(layout, [place / n for n in names], read_batch)
-    return None
-
-
-def _image_files(file: Any) -> Iterator[tuple[int, bytes]]:
-    index = 0
-    for batch in file.iter_batches(batch_size=5_000, columns=["img.bytes"]):
-        for data in batch.column("img").field("bytes"):
-            yield index, data.as_py()
-            index += 1
-
-
-def _decode(path: Path, index: int, data: bytes | None, into: UInt8[np.ndarray, "32 32 3"]) -> str:
-    """Decode one image into its place; the name of its format."""
-    try:
-        with Image.open(io.BytesIO(data or b""), formats=("PNG", "JPEG")) as image:
-            if image.size != (IMAGE_SIDE, IMAGE_SIDE):
-                raise DataError(f"{path}: image {index} has {image.size} pixels, not 32 x 32")
-            into[:] = image.convert("RGB")
-            return str(image.format)
-    except DataError:
-        raise
-    except Exception as error:  # each Pillow plugin has its own
-        raise DataError(f"{path}: image {index} cannot be decoded: {error}") from error
+def _from_parquet(folder: Path) -> Dataset:
+    train_pixels, train_labels, train_jpeg = _parquet_file(folder / TRAIN_PARQUET, TRAIN)
+    test_pixels, test_labels, test_jpeg = _parquet_file(folder / TEST_PARQUET, TEST)
+    train, test = (train_pixels, train_labels), (test_pixels, test_labels)
+    return _dataset("Parquet files", train, test, is_jpeg=train_jpeg or test_jpeg)
 
 
 def _parquet_file(path: Path, count: int) -> tuple[Pixels, Labels, bool]:
-    """Columns `img` (struct with `bytes`: a PNG or JPEG file) and `label`."""
+    """Pixels, labels, and whether any image was a JPEG.
+
+    Columns are `img` (a struct whose `bytes` are a PNG or JPEG file) and `label`.
+    """
     import pyarrow  # here: it takes a third of a second, and the other layouts do without
     from pyarrow import parquet
 
     if not path.is_file():
         raise DataError(f"{path} is missing")
+    pixels = np.empty((count, IMAGE_SIDE, IMAGE_SIDE, 3), np.uint8)
     try:
         with parquet.ParquetFile(path) as file:
             if (found := file.metadata.num_rows) != count:
                 raise DataError(f"{path} has {found} images, not {count}")
             labels = file.read(columns=["label"])["label"].to_numpy()
-            pixels = np.empty((count, IMAGE_SIDE, IMAGE_SIDE, 3), np.uint8)
-            formats = {_decode(path, i, data, pixels[i]) for i, data in _image_files(file)}
+            batches = file.iter_batches(batch_size=5_000, columns=["img.bytes"])
+            contents = (image for batch in batches for image in batch.column("img").field("bytes"))
+            formats = {
+                _decode(path, index, content.as_py(), pixels[index])
+                for index, content in enumerate(contents)
+            }
     except (pyarrow.ArrowException, KeyError, OSError) as error:
         raise DataError(f"{path} is not a CIFAR-10 Parquet file, or is damaged: {error}") from error
-    return pixels, checked_labels(path, labels, count), "JPEG" in formats
+    return pixels, _checked_labels(path, labels, count), "JPEG" in formats
 
 
-def _parquet(folder: Path) -> Images | None:
-    for place in (folder / PARQUET_FOLDER, folder):
-        if (place / TRAIN_PARQUET).is_file():
-            train_pixels, train_labels, train_jpeg = _parquet_file(place / TRAIN_PARQUET, TRAIN)
-            test_pixels, test_labels, test_jpeg = _parquet_file(place / TEST_PARQUET, TEST)
-            return Images(
-                layout="Parquet files",
-                train_pixels=train_pixels,
-                train_labels=train_labels,
-                test_pixels=test_pixels,
-                test_labels=test_labels,
-                is_jpeg=train_jpeg or test_jpeg,
-            )
-    return None
+def _decode(
+    path: Path, index: int, content: bytes | None, into: UInt8[np.ndarray, "32 32 3"]
+) -> str:
+    """Decode an image into the array given, and return the name of its format."""
+    try:
+        with Image.open(io.BytesIO(content or b""), formats=("PNG", "JPEG")) as image:
+            if image.size != (IMAGE_SIDE, IMAGE_SIDE):
+                raise ValueError(f"it has {image.size} pixels, not 32 x 32")
+            into[:] = image.convert("RGB")
+            return str(image.format)
+    except Exception as error:  # each Pillow plugin has its own
+        raise DataError(f"{path}: image {index} cannot be decoded: {error}") from error
 
 
-def read(folder: Path) -> Images:
+def read(folder: Path) -> Dataset:
     """Read the first layout found in `folder`: archives, then unpacked batches, then Parquet.
 
     Raises:
-        DataError: no layout is there, or the one found is damaged; names the file and, where one
-            image is at fault, its index in that file.
+        DataError: no layout is there, or the one found is damaged; names the file and, for a
+            single damaged image, its index in that file.
     """
     try:
         if not folder.is_dir():
             what = "is a file" if folder.exists() else "does not exist"
             raise DataError(f"--data.dir {folder} {what}; give the folder that holds CIFAR-10")
-        for find in (_archive, _unpacked, _parquet):
-            if images := find(folder):
-                return images
+        for version in (BINARY, PYTHON):
+            if (archive := folder / version.archive).is_file():
+                return _from_archive(archive, version)
+        for version in (BINARY, PYTHON):
+            for place in (folder / version.folder, folder):
+                if (place / version.batches[0]).is_file():
+                    return _from_files(place, version)
+        for place in (folder / PARQUET_FOLDER, folder):
+            if (place / TRAIN_PARQUET).is_file():
+                return _from_parquet(place)
         held = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
     except OSError as error:
         raise DataError(f"cannot read {folder}: {error.strerror or error}") from error
     raise DataError(
-        f"no CIFAR-10 in {folder}: looked for {BINARY_ARCHIVE}, {PYTHON_ARCHIVE}, "
-        f"{BINARY_FOLDER}/data_batch_1.bin, {PYTHON_FOLDER}/data_batch_1 and "
+        f"no CIFAR-10 in {folder}: looked for {BINARY.archive}, {PYTHON.archive}, "
+        f"{BINARY.folder}/{BINARY.batches[0]}, {PYTHON.folder}/{PYTHON.batches[0]} and "
         f"{PARQUET_FOLDER}/{TRAIN_PARQUET}, the last three also without their folder; "
         f"found {held}"
     )

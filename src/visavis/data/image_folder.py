@@ -1,129 +1,96 @@
-"""Images of one's own: a folder of files for each class."""
+"""One's own images: a folder of image files for each class."""
 
 import hashlib
 import logging
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int64, UInt8
 from tqdm import tqdm
 
 from visavis import run_folder
 from visavis.config import IMAGE_SIDE
 from visavis.data import download
+from visavis.data.dataset import Dataset, Pixels, class_counts
 from visavis.data.images import read_image
 from visavis.errors import CheckpointError, DataError, EnvironmentFault
 
 log = logging.getLogger(__name__)
 
-ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
-NOT_READ = (
+SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+UNSUPPORTED = (
     *(".heic", ".heif", ".hif", ".avif", ".jxl", ".jp2", ".svg", ".psd"),
     *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2"),
 )
-"""Endings of images that are told of, so that nobody takes them for read."""
-CLASSES = (2, 100)
+"""Suffixes of images that cannot be read; they are counted and reported."""
+MIN_CLASSES, MAX_CLASSES = 2, 100
 TRAINING, TESTING = ("train", "training"), ("test", "testing")
 SPLITS = (*TRAINING, *TESTING, "val", "valid", "validation", "dev")
 HIDDEN = (".", "__MACOSX")
 
-FEWEST = 10
-"""Training images of a class: one of ten is for validation."""
-FEWEST_TESTED = 20
-"""Test images of all classes together: of fewer nothing has an interval."""
-TEST_SHARE = 0.2
+MIN_TRAIN = 10
+"""Training images of each class: one in ten is for validation."""
+MIN_TEST = 20
+"""Test images of all classes together: with fewer, no interval is informative."""
+TEST_FRACTION = 0.2
 """Of each class, where there is no folder of test images."""
-NAMED = 3
-"""Files that are named of those that could not be read."""
+EXAMPLES = 3
+"""Unreadable files that are named."""
 
 Files = list[tuple[Path, int]]
+"""Paths and labels."""
 
 
-@dataclass(frozen=True)
-class Images:
-    """What the folder holds, 32 x 32 pixels each."""
-
-    class_names: tuple[str, ...]
-    train_pixels: UInt8[np.ndarray, "train 32 32 3"]
-    train_labels: Int64[np.ndarray, " train"]
-    test_pixels: UInt8[np.ndarray, "test 32 32 3"]
-    test_labels: Int64[np.ndarray, " test"]
-    own_test: bool
-    """Whether the test images were in a folder of their own."""
-    notice: str | None
-    """What was left out."""
-
-
-def read(folder: Path) -> Images:
+def read(folder: Path) -> Dataset:
     """The images in DIR/CLASS/…, or in DIR/train/CLASS/… and DIR/test/CLASS/….
 
-    Each is cut to its middle square and scaled as `read_image` does; a file that is no image is
-    left out and told. Without a test folder a fifth of each class is for testing, chosen by the
-    names of the files, so that the choice is the same every time. What was read is kept in the
-    cache until a file changes.
+    Each is cropped to its central square and resized as `read_image` does; unreadable files are
+    left out and reported. Without a test folder, a fifth of each class becomes test images, chosen
+    by a hash of the file name, so that the choice is the same every time. Pixels are cached until
+    a file changes.
 
     Raises:
         DataError: no such folder, too few or too many classes, a class with too few images, or
             classes in the test folder that the training folder lacks.
     """
     if not folder.is_dir():
-        raise DataError(
-            f"there is no folder {folder}" if not folder.exists() else f"{folder} is a file"
-        )
-    root, test_root, left_out = _layout(folder)
+        what = "is a file" if folder.exists() else "does not exist"
+        raise DataError(f"--data.dir {folder} {what}; give a folder of images")
+    root, test_root, notices = _layout(folder)
     names = _classes(root)
-    low, high = CLASSES
-    if not low <= len(names) <= high:
+    if not MIN_CLASSES <= len(names) <= MAX_CLASSES:
         raise DataError(
             f"{root} holds {len(names)} folders; put the images of each class in a folder of its "
-            f"own, {low} to {high} classes in all"
+            f"own, {MIN_CLASSES} to {MAX_CLASSES} classes in all"
         )
-    if test_root:
-        if unknown := sorted(set(_classes(test_root)) - set(names)):
-            raise DataError(f"{test_root} has classes that {root.name} lacks: {', '.join(unknown)}")
-        train, test = _files(root, names), _files(test_root, names)
-    else:
-        train, test = _divided(_files(root, names))
-    unread = _of_other_kinds([part / name for part in (root, test_root) if part for name in names])
-    besides = f"; {unread}" if unread else ""
-    pixels, faults = _pixels(folder, [path for path, _ in train + test])
-    good = np.array([fault is None for fault in faults], dtype=bool)
+    train, test = _train_and_test(root, test_root, names)
+    roots = [root, test_root] if test_root else [root]
+    if unsupported := _unsupported([root / name for root in roots for name in names]):
+        notices.append(f"Left out: {unsupported}.")
+    pixels, errors = _pixels(folder, [path for path, _ in train + test])
+    notices += _unreadable([error for error in errors if error])
+    good = np.array([not error for error in errors], dtype=bool)
     labels = np.array([label for _, label in train + test], dtype=np.int64)
-    in_train = np.arange(len(labels)) < len(train)
-    for kind, inside, fewest in (("training", in_train, FEWEST), ("test", ~in_train, 1)):
-        counts = np.bincount(labels[inside & good], minlength=len(names))
-        if counts.min() < fewest:
-            name = names[int(counts.argmin())]
-            raise DataError(
-                f"class {name} in {folder} has {counts.min()} {kind} images; at least {fewest} "
-                f"are needed ({', '.join(ENDINGS)}){besides}"
-            )
-    if (tested := int((good & ~in_train).sum())) < FEWEST_TESTED:
-        raise DataError(
-            f"{folder} has {tested} test images in all; at least {FEWEST_TESTED} are needed, and "
-            f"hundreds to say much{besides}"
-        )
-    if unread:
-        left_out.append(f"Left out: {unread}.")
-    return Images(
-        tuple(os.fsencode(name).decode(errors="replace") for name in names),
-        pixels[good & in_train],
-        labels[good & in_train],
-        pixels[good & ~in_train],
-        labels[good & ~in_train],
-        test_root is not None,
-        " ".join([*left_out, *_told([fault for fault in faults if fault])]) or None,
+    is_train = np.arange(len(labels)) < len(train)
+    in_train, in_test = good & is_train, good & ~is_train
+    train_counts = class_counts(labels[in_train], len(names))
+    test_counts = class_counts(labels[in_test], len(names))
+    _require_enough(folder, names, train_counts, test_counts, unsupported)
+    return Dataset(
+        source="folder",
+        description=f"images of {len(names)} classes from a folder, "
+        + ("with separate test images" if test_root else "a fifth of them for testing"),
+        class_names=tuple(os.fsencode(name).decode(errors="replace") for name in names),
+        train_pixels=pixels[in_train],
+        train_labels=labels[in_train],
+        test_pixels=pixels[in_test],
+        test_labels=labels[in_test],
+        notice=" ".join(notices) or None,
     )
 
 
 def _layout(folder: Path) -> tuple[Path, Path | None, list[str]]:
-    """Where the classes are, where those of the test images, and what is left out.
-
-    Raises:
-        DataError: training and test folders, or what looks like them, without classes in them.
-    """
+    """The folder of the classes, that of the classes of test images, and what is left out."""
     parts = {name.lower(): folder / name for name in _classes(folder)}
     divided = {name: path for name, path in parts.items() if name in SPLITS and _classes(path)}
     if not divided:
@@ -132,101 +99,110 @@ def _layout(folder: Path) -> tuple[Path, Path | None, list[str]]:
     if train is None:
         raise DataError(
             f"{folder} holds {', '.join(path.name for path in divided.values())} with folders in "
-            "them, but no train; put the classes into train, and test if there is one, or straight "
+            "them, but no train; put the classes into train, and test if there is one, or directly "
             f"into {folder.name}"
         )
     test = next((divided[name] for name in TESTING if name in divided), None)
     others = [path.name for path in parts.values() if path not in (train, test)]
-    left_out = []
-    if others:
-        read_are = f"{train.name} and {test.name} are" if test else f"{train.name} is"
-        left_out = [f"Left out: {', '.join(others)}; only {read_are} read, for the classes in it."]
-    return train, test, left_out
+    return train, test, [f"Left out: the folders {', '.join(others)}."] if others else []
 
 
-def _classes(root: Path) -> tuple[str, ...]:
-    return tuple(
-        sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith(HIDDEN))
-    )
+def _classes(root: Path) -> list[str]:
+    return sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith(HIDDEN))
 
 
-def _files(root: Path, names: tuple[str, ...]) -> Files:
-    """The image files of each class, in the order of their names."""
+def _with_suffix(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    return [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in suffixes and path.name[0] != "." and path.is_file()
+    ]
+
+
+def _files(root: Path, names: list[str]) -> Files:
     return [
         (path, label)
         for label, name in enumerate(names)
-        for path in sorted((root / name).rglob("*"))
-        if path.suffix.lower() in ENDINGS and path.name[0] != "." and path.is_file()
+        for path in _with_suffix(root / name, SUFFIXES)
     ]
 
 
-def _of_other_kinds(folders: list[Path]) -> str:
-    """How many images there are whose kind is not read; empty if there are none."""
-    endings = [
-        path.suffix.lower()
-        for folder in folders
-        if folder.is_dir()
-        for path in folder.rglob("*")
-        if path.suffix.lower() in NOT_READ and path.name[0] != "." and path.is_file()
-    ]
-    if not endings:
-        return ""
-    kinds = ", ".join(sorted(set(endings)))
-    number = "1 image" if len(endings) == 1 else f"{len(endings)} images"
-    return f"{number} of a kind that is not read ({kinds}); save them as JPEG or PNG"
-
-
-def _divided(files: Files) -> tuple[Files, Files]:
-    """A fifth of each class for testing: those whose names have the smallest digests."""
+def _train_and_test(root: Path, test_root: Path | None, names: list[str]) -> tuple[Files, Files]:
+    if test_root:
+        if unknown := sorted(set(_classes(test_root)) - set(names)):
+            raise DataError(f"{test_root} has classes that {root.name} lacks: {', '.join(unknown)}")
+        return _files(root, names), _files(test_root, names)
     train: Files = []
     test: Files = []
-    for label in sorted({label for _, label in files}):
-        members = [entry for entry in files if entry[1] == label]
+    for label, name in enumerate(names):
+        members = [(path, label) for path in _with_suffix(root / name, SUFFIXES)]
         members.sort(key=lambda entry: hashlib.sha256(os.fsencode(entry[0].name)).digest())
-        held = round(TEST_SHARE * len(members))
-        test += sorted(members[:held])
-        train += sorted(members[held:])
+        held_out = round(TEST_FRACTION * len(members))
+        test += sorted(members[:held_out])
+        train += sorted(members[held_out:])
     return train, test
 
 
-def _pixels(
-    folder: Path, paths: list[Path]
-) -> tuple[UInt8[np.ndarray, "n 32 32 3"], list[str | None]]:
-    """All images, and for each why it could not be read; from the cache if nothing changed."""
-    digest = hashlib.sha256(b"1" + os.fsencode(folder.resolve()))  # 1: changes with what is kept
+def _unsupported(folders: list[Path]) -> str:
+    """How many images there are in a format that cannot be read; empty if there are none."""
+    suffixes = [p.suffix.lower() for folder in folders for p in _with_suffix(folder, UNSUPPORTED)]
+    if not suffixes:
+        return ""
+    number = "1 image" if len(suffixes) == 1 else f"{len(suffixes)} images"
+    formats = ", ".join(sorted(set(suffixes)))
+    return f"{number} in unsupported formats ({formats}); save them as JPEG or PNG"
+
+
+def _unreadable(errors: list[str]) -> list[str]:
+    if not errors:
+        return []
+    more = f"; and {len(errors) - EXAMPLES} more" if len(errors) > EXAMPLES else ""
+    number = "1 file" if len(errors) == 1 else f"{len(errors)} files"
+    return [f"Left out: {number} that could not be read: {'; '.join(errors[:EXAMPLES])}{more}."]
+
+
+def _require_enough(
+    folder: Path, names: list[str], train: list[int], test: list[int], unsupported: str
+) -> None:
+    """Raise DataError if classes have too few images; `unsupported` may be the reason."""
+    hint = f"; {unsupported}" if unsupported else ""
+    for kind, counts, least in (("training", train, MIN_TRAIN), ("test", test, 1)):
+        if (fewest := min(counts)) < least:
+            raise DataError(
+                f"class {names[counts.index(fewest)]} in {folder} has {fewest} {kind} images; "
+                f"at least {least} are needed ({', '.join(SUFFIXES)}){hint}"
+            )
+    if sum(test) < MIN_TEST:
+        raise DataError(
+            f"{folder} has {sum(test)} test images in all; at least {MIN_TEST} are needed, and "
+            f"hundreds for narrow intervals{hint}"
+        )
+
+
+def _pixels(folder: Path, paths: list[Path]) -> tuple[Pixels, list[str]]:
+    """All images, and for each why it could not be read, empty if it could; cached."""
+    digest = hashlib.sha256(b"2" + os.fsencode(folder.resolve()))  # 2: version of the cache
     for path in paths:
         facts = path.stat()
         name = os.fsencode(path.relative_to(folder))
         digest.update(name + f"\0{facts.st_size}\0{facts.st_mtime_ns}\n".encode())
-    kept = download.cache_folder() / f"folder-{digest.hexdigest()[:20]}.npz"
-    if kept.exists():
+    cache = download.cache_folder() / f"folder-{digest.hexdigest()[:20]}.npz"
+    if cache.exists():
         try:
-            stored = run_folder.read_arrays(kept)
-            return stored["pixels"], [str(fault) or None for fault in stored["faults"]]
+            stored = run_folder.read_arrays(cache)
+            return stored["pixels"], stored["errors"].tolist()
         except (CheckpointError, KeyError):
-            log.info("%s is damaged; reading the images anew", kept)
+            log.info("%s is damaged; reading the images again", cache)
     log.info("reading %d images from %s", len(paths), folder)
     pixels = np.zeros((len(paths), IMAGE_SIDE, IMAGE_SIDE, 3), dtype=np.uint8)
-    faults: list[str | None] = [None] * len(paths)
-    with tqdm(total=len(paths), desc="reading", unit=" images", disable=None) as progress:
-        for i, path in enumerate(paths):
-            try:
-                pixels[i] = read_image(path, name=str(path.relative_to(folder)))
-            except (DataError, OSError) as error:
-                faults[i] = str(error)
-            progress.update()
+    errors = [""] * len(paths)
+    for i, path in enumerate(tqdm(paths, desc="reading", unit=" images", disable=None)):
+        try:
+            pixels[i] = read_image(path, name=str(path.relative_to(folder)))
+        except (DataError, OSError) as error:
+            errors[i] = str(error)
     try:
-        run_folder.write_arrays(
-            kept, pixels=pixels, faults=np.array([fault or "" for fault in faults])
-        )
+        run_folder.write_arrays(cache, pixels=pixels, errors=np.array(errors))
     except EnvironmentFault as error:
-        log.info("the images are read anew next time: %s", error)
-    return pixels, faults
-
-
-def _told(faults: list[str]) -> list[str]:
-    if not faults:
-        return []
-    more = f"; and {len(faults) - NAMED} more" if len(faults) > NAMED else ""
-    number = "One file" if len(faults) == 1 else f"{len(faults)} files"
-    return [f"{number} could not be read and stayed out: {'; '.join(faults[:NAMED])}{more}."]
+        log.info("the images are not cached: %s", error)
+    return pixels, errors

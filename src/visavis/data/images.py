@@ -1,4 +1,4 @@
-"""Any image file as the 32 x 32 pixels that the models see."""
+"""Read any image file as the 32 x 32 pixels that the models receive, and write PNG files."""
 
 import base64
 import io
@@ -13,17 +13,16 @@ from visavis.config import IMAGE_SIDE
 from visavis.errors import DataError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-"""Pillow reads many more, some by running other programs; these are enough."""
+"""Pillow reads many more, some by running other programs."""
 
 MAX_PIXELS = 50_000_000
 MAX_SIDE = 20_000
 
 
 def _content(path: Path) -> bytes:
-    """Of a reasonable file only: even 50 million uncompressed pixels have fewer bytes."""
     try:
-        if path.stat().st_size > 10 * MAX_PIXELS:
-            raise DataError(f"{path.name} has {path.stat().st_size / 1e6:.0f} MB; that is too much")
+        if (size := path.stat().st_size) > 10 * MAX_PIXELS:  # more than any encoding needs
+            raise DataError(f"{path.name} is too large: {size / 1e6:.0f} MB")
         return path.read_bytes()
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
@@ -38,10 +37,10 @@ def _check_size(name: str, width: int, height: int) -> None:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """As RGB with 8 bits per channel, whatever the file holds."""
+    """RGB with 8 bits per channel, from any mode."""
     if image.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image) // 257).astype(np.uint8)).convert("RGB")
-    if image.mode in ("I", "F"):  # no fixed scale: black is the least value, white the greatest
+    if image.mode in ("I", "F"):  # no fixed range: from the minimum to the maximum
         values = np.nan_to_num(np.asarray(image, np.float64), posinf=0, neginf=0)
         span = max(values.max() - values.min(), 1e-9)
         return Image.fromarray(np.uint8((values - values.min()) / span * 255)).convert("RGB")
@@ -59,24 +58,24 @@ def _square(image: Image.Image) -> Image.Image:
 
 
 def _scaled(image: Image.Image) -> Image.Image:
-    """Each pixel the mean of the area that it stands for; small images are enlarged smoothly."""
+    """Resized by area averaging; small images are enlarged with a smooth filter."""
     larger = image.width >= IMAGE_SIDE
     method = Image.Resampling.BOX if larger else Image.Resampling.LANCZOS
     return image.resize((IMAGE_SIDE, IMAGE_SIDE), method)
 
 
 def read_image(source: Path | str | bytes, name: str | None = None) -> UInt8[np.ndarray, "32 32 3"]:
-    """Read a image, cut the largest square out of its middle and scale that down.
+    """Read an image, crop its largest central square, and resize that to 32 x 32.
 
-    Turned as its EXIF entry says; the first frame of several; transparency over white; 16 bits to
-    8. Its size is read from the header, and one that is too large is never decoded.
+    EXIF rotation is applied, animations give their first frame, transparency is laid over white,
+    and 16 bits become 8. The size is read from the header; too large an image is never decoded.
 
     Args:
         source: A path, or the content of a file.
-        name: What messages call the image; a path's own name unless given.
+        name: The name in error messages; the file's own by default.
 
     Raises:
-        DataError: not a image, of another format, too large, or damaged.
+        DataError: not an image, of another format, too large, or damaged.
     """
     if isinstance(source, str):
         source = Path(source)
@@ -96,22 +95,21 @@ def read_image(source: Path | str | bytes, name: str | None = None) -> UInt8[np.
         raise
     except UnidentifiedImageError:
         raise DataError(
-            f"{name} is not a image that visavis reads; use {', '.join(FORMATS[:-1])} or "
-            f"{FORMATS[-1]}"
+            f"{name} is not an image in a supported format: {', '.join(FORMATS)}"
         ) from None
     except Image.DecompressionBombError:
         raise DataError(f"{name} has more than {MAX_PIXELS // 10**6} million pixels") from None
     except Exception as error:  # a damaged file can raise almost anything, by format
-        raise DataError(f"{name} is damaged or cut off: {error}") from error
+        raise DataError(f"{name} is damaged or truncated: {error}") from error
 
 
 def png(pixels: UInt8[np.ndarray, "h w 3"]) -> bytes:
-    """As a PNG file."""
+    """The content of a PNG file."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="PNG")
     return buffer.getvalue()
 
 
 def data_address(pixels: UInt8[np.ndarray, "h w 3"]) -> str:
-    """As a PNG inside an address, for a page that loads nothing."""
+    """A PNG as a data URL, for a page that makes no requests."""
     return "data:image/png;base64," + base64.b64encode(png(pixels)).decode()

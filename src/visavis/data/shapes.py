@@ -1,8 +1,8 @@
-"""The built-in data set: ten drawn shapes on cluttered backgrounds, each with its evidence mask.
+"""The built-in data set: ten shapes on cluttered backgrounds, each with its ground-truth mask.
 
-Colours, sizes, places and clutter are drawn without looking at the class, so nothing but the
-outline tells it. Only + - * / and the square root touch the pixels (exact by IEEE 754), and all
-chance is uniform: the same seed gives the same bytes on every machine.
+Colours, sizes, positions and clutter are independent of the class, so only the outline determines
+it. The same seed gives the same bytes on every machine: pixels are computed with + - * / and the
+square root only (exact by IEEE 754), and all random numbers are uniform.
 """
 
 import math
@@ -13,12 +13,13 @@ from jaxtyping import Bool, Float, Float32, Int64, UInt8
 from numpy.random import Generator
 
 from visavis.config import IMAGE_SIDE
+from visavis.data.dataset import Dataset
 
 TRAIN = 12_000
 TEST = 2_000
 
 CHUNK = 500
-"""Images drawn at a time, so that the working arrays stay small."""
+"""Images drawn at a time, which limits memory."""
 
 Plane = Float32[np.ndarray, "n 32 32"]
 Canvas = Float32[np.ndarray, "n 32 32 3"]
@@ -61,13 +62,13 @@ def _plus(x: Plane, y: Plane) -> Plane:
 
 
 def _moon(x: Plane, y: Plane) -> Plane:
-    x = x - np.float32(0.25)  # so that its middle lies where that of the others lies
+    x = x - np.float32(0.25)  # centres it like the others
     bite = np.float32(0.69) - _length(x - np.float32(0.5), y)
     return np.maximum(_length(x, y) - np.float32(0.86), bite)
 
 
 def _heart(x: Plane, y: Plane) -> Plane:
-    # Two half discs on the upper edges of a square that stands on its tip (Quilez).
+    # Two half discs on the upper edges of a square rotated by 45 degrees (Quilez).
     scale = np.float32(1.65)
     x, y = np.abs(x) / scale, (np.float32(0.9) - y) / scale
     lobe = _length(x - np.float32(0.25), y - np.float32(0.75)) - np.float32(math.sqrt(2) / 4)
@@ -94,7 +95,7 @@ def _box(x: Plane, y: Plane, half_width: float, half_height: float) -> Plane:
 
 
 def _wedge(x: Plane, y: Plane, *, top: float, bottom: float, half_width: float) -> Plane:
-    """An upright triangle with equal flanks."""
+    """An upright isosceles triangle."""
     height = bottom - top
     norm = math.hypot(height, half_width)
     flank = np.abs(x) * np.float32(height / norm) + (np.float32(top) - y) * np.float32(
@@ -119,13 +120,13 @@ _OUTLINES: dict[str, Callable[[Plane, Plane], Plane]] = {
 CLASS_NAMES = tuple(_OUTLINES)
 
 TILT_DEGREES = 20.0
-"""Shapes are turned by up to this much either way: no square becomes a diamond."""
+"""Largest rotation either way: no square becomes a diamond."""
 
 FAINT_FRACTION = 0.03
-"""Share of images whose shape hardly shows: even a good model has errors to be explained."""
+"""Fraction of images with a barely visible shape: even a good model has errors to explain."""
 
 SIZE = (6.5, 10.5)
-"""Least and greatest radius of a shape, pixels."""
+"""Smallest and largest radius of a shape, pixels."""
 
 _row, _column = np.mgrid[:IMAGE_SIDE, :IMAGE_SIDE].astype(np.float32) + np.float32(0.5)
 
@@ -137,7 +138,7 @@ def _uniform(
 
 
 def _colours(generator: Generator, n: int, *, vivid: float) -> Float32[np.ndarray, "n 3"]:
-    """Random colours of full range; the less `vivid`, the nearer to grey."""
+    """Random colours of full range; the less `vivid`, the closer to grey."""
     colours = generator.random((n, 3), np.float32)
     low, high = colours.min(1, keepdims=True), colours.max(1, keepdims=True)
     colours = (colours - low) / np.maximum(high - low, np.float32(1e-3))
@@ -154,7 +155,7 @@ def _luma(colours: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n"]:
 
 
 def _contrasting(generator: Generator, canvas: Canvas) -> Float32[np.ndarray, "n 3"]:
-    """For each image the first of some random colours that stands out from it, or the best."""
+    """For each image the first of several random colours with enough contrast, or the best."""
     n, tries = len(canvas), 12
     candidates = _colours(generator, n * tries, vivid=1.0).reshape(n, tries, 3)
     surroundings = canvas.mean(axis=(1, 2), dtype=np.float64)
@@ -164,7 +165,7 @@ def _contrasting(generator: Generator, canvas: Canvas) -> Float32[np.ndarray, "n
 
 
 def _background(generator: Generator, ground: Float32[np.ndarray, "n 3"]) -> Canvas:
-    """The ground colour, shaded across the image, with a soft coarse texture."""
+    """The ground colour with a gradient across the image and a soft, coarse texture."""
     n = len(ground)
     slope = _uniform(generator, (2, n, 1, 1, 3), -0.14, 0.14)
     x, y = ((axis / 16 - 1)[None, :, :, None] for axis in (_column, _row))
@@ -174,7 +175,7 @@ def _background(generator: Generator, ground: Float32[np.ndarray, "n 3"]) -> Can
 
 
 def _enlarge(coarse: Float32[np.ndarray, "n 9 9 1"]) -> Float32[np.ndarray, "n 32 32 1"]:
-    """Bilinear, four pixels to a step."""
+    """Bilinear interpolation by a factor of four."""
     cell, within = np.divmod(np.arange(IMAGE_SIDE), 4)
     weight = ((within + 0.5) / 4).astype(np.float32)
     down, across = weight[:, None, None], weight[:, None]
@@ -183,7 +184,7 @@ def _enlarge(coarse: Float32[np.ndarray, "n 9 9 1"]) -> Float32[np.ndarray, "n 3
 
 
 def _blob(generator: Generator, n: int) -> Plane:
-    """A soft spot without an outline."""
+    """Coverage by a soft spot without an outline."""
     x, y = (_uniform(generator, (n, 1, 1), 0.0, 32.0) for _ in range(2))
     radius = _uniform(generator, (n, 1, 1), 4.0, 9.0)
     squared = ((_column - x) ** 2 + (_row - y) ** 2) / (radius * radius)
@@ -192,7 +193,7 @@ def _blob(generator: Generator, n: int) -> Plane:
 
 
 def _stroke(generator: Generator, n: int) -> Plane:
-    """A thin straight line of 4 to 12 pixels."""
+    """Coverage by a thin straight line, 4 to 12 pixels long."""
     x, y = (_uniform(generator, (n, 1, 1), 0.0, 32.0) for _ in range(2))
     cos, sin = _directions(_uniform(generator, (n,), 0.0, 360.0))
     half_length = _uniform(generator, (n, 1, 1), 2.0, 6.0)
@@ -204,7 +205,7 @@ def _stroke(generator: Generator, n: int) -> Plane:
 
 
 def _shape(generator: Generator, labels: Int64[np.ndarray, " n"]) -> Plane:
-    """Share of each pixel that the shape covers; the whole shape lies inside the image."""
+    """Fraction of each pixel that the shape covers; the shape lies within the image."""
     n = len(labels)
     size = _uniform(generator, (n, 1, 1), *SIZE)
     margin = size + np.float32(0.5)
@@ -223,13 +224,13 @@ def _shape(generator: Generator, labels: Int64[np.ndarray, " n"]) -> Plane:
 def _directions(
     degrees: Float32[np.ndarray, " n"],
 ) -> tuple[Float32[np.ndarray, "n 1 1"], Float32[np.ndarray, "n 1 1"]]:
-    """Cosine and sine. Whole degrees and double precision: libraries differ in the last bit."""
+    """Cosine and sine, of whole degrees in double precision: libraries differ in the last bit."""
     radians = np.radians(np.rint(degrees).astype(np.float64))[:, None, None]
     return np.cos(radians).astype(np.float32), np.sin(radians).astype(np.float32)
 
 
 def _paint(canvas: Canvas, coverage: Plane, colours: Float32[np.ndarray, "n 3"]) -> None:
-    """Lay a colour over the canvas, in place."""
+    """Blend a colour into the canvas, in place."""
     canvas += coverage[..., None] * (colours[:, None, None, :] - canvas)
 
 
@@ -259,8 +260,8 @@ def draw(
     """Draw `n` images.
 
     Returns:
-        Pixels; labels, as many of each class as `n` allows, in random order; and masks of the
-        pixels that decide the class, which are those that the shape covers.
+        Pixels; labels, in random order and balanced as far as `n` allows; and ground-truth masks
+        of the pixels that the shape covers.
     """
     generator = np.random.default_rng(seed)
     labels = np.arange(n, dtype=np.int64) % len(CLASS_NAMES)
@@ -271,3 +272,20 @@ def draw(
         part = slice(start, start + CHUNK)
         pixels[part], masks[part] = _draw_chunk(labels[part], generator)
     return pixels, labels, masks
+
+
+def dataset(notice: str | None = None) -> Dataset:
+    """The built-in training and test images, the same every time."""
+    train_pixels, train_labels, _ = draw(TRAIN, seed=0)
+    test_pixels, test_labels, test_masks = draw(TEST, seed=1)
+    return Dataset(
+        source="shapes",
+        description="built-in shapes, drawn by visavis",
+        class_names=CLASS_NAMES,
+        train_pixels=train_pixels,
+        train_labels=train_labels,
+        test_pixels=test_pixels,
+        test_labels=test_labels,
+        test_masks=test_masks,
+        notice=notice,
+    )

@@ -16,8 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from visavis import run_folder
-from visavis.data import Dataset
-from visavis.data.archives import Labels, Pixels
+from visavis.data import Dataset, Labels, Pixels
 from visavis.data.batches import EvaluationBatches, to_tensor
 from visavis.metrics import classification
 from visavis.models import Model

@@ -1,0 +1,77 @@
+"""Look for what makes results misleading: uneven classes, blank images, duplicates, leakage."""
+
+import hashlib
+
+import numpy as np
+
+from visavis.data.dataset import Dataset, Labels, Pixels, class_counts
+
+EXAMPLES = 5
+"""Most examples listed for each finding."""
+
+
+def verify(dataset: Dataset) -> list[str]:
+    """One sentence for each finding; none if there is nothing to report.
+
+    Findings are classes of different size, images of a single colour, duplicates, and images in
+    both the training and the test set. Indices count from 0 in the order of the files.
+    """
+    findings, digests = [], {}
+    for name, pixels, labels in (
+        ("training", dataset.train_pixels, dataset.train_labels),
+        ("test", dataset.test_pixels, dataset.test_labels),
+    ):
+        digests[name] = [
+            hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in pixels
+        ]
+        findings += _uneven(name, labels, dataset.class_names)
+        findings += _blank(name, pixels)
+        findings += _duplicates(name, digests[name], labels)
+    return findings + _leakage(digests["training"], digests["test"])
+
+
+def _listed(items: list[str]) -> str:
+    return ", ".join(items[:EXAMPLES])
+
+
+def _uneven(name: str, labels: Labels, class_names: tuple[str, ...]) -> list[str]:
+    counts = class_counts(labels, len(class_names))
+    if len(set(counts)) == 1:
+        return []
+    listed = ", ".join(f"{c} {n}" for c, n in zip(class_names, counts, strict=True))
+    return [f"The {name} classes are not equally large: {listed}."]
+
+
+def _blank(name: str, pixels: Pixels) -> list[str]:
+    found = np.flatnonzero((pixels == pixels[:, :1, :1]).all(axis=(1, 2, 3)))
+    if not len(found):
+        return []
+    return [f"{len(found)} {name} images have a single colour: {_listed([*map(str, found)])}."]
+
+
+def _duplicates(name: str, digests: list[bytes], labels: Labels) -> list[str]:
+    first: dict[bytes, int] = {}
+    pairs = [
+        (index, first[digest])
+        for index, digest in enumerate(digests)
+        if first.setdefault(digest, index) != index
+    ]
+    if not pairs:
+        return []
+    relabelled = sum(int(labels[a] != labels[b]) for a, b in pairs)
+    return [
+        f"{len(pairs)} {name} images repeat an earlier one, {relabelled} of them with another "
+        f"label: {_listed([f'{a} = {b}' for a, b in pairs])}."
+    ]
+
+
+def _leakage(train: list[bytes], test: list[bytes]) -> list[str]:
+    positions = {digest: index for index, digest in enumerate(train)}
+    shared = [
+        f"test {index} = training {positions[digest]}"
+        for index, digest in enumerate(test)
+        if digest in positions
+    ]
+    if not shared:
+        return []
+    return [f"{len(shared)} test images are also training images: {_listed(shared)}."]
