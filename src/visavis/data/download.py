@@ -151,8 +151,9 @@ def _unreachable() -> dict[str, str]:
 
 def _contact(base: str) -> str | None:
     """Why the host of `base` does not respond; None if it does, even with an error."""
+    request = urllib.request.Request(base, method="HEAD")
     try:
-        urllib.request.urlopen(urllib.request.Request(base, method="HEAD"), timeout=PROBE_SECONDS)
+        urllib.request.urlopen(request, timeout=PROBE_SECONDS).close()
     except urllib.error.HTTPError:
         return None
     except NETWORK_ERRORS as error:
@@ -161,7 +162,7 @@ def _contact(base: str) -> str | None:
 
 
 def _fetch_file(url: str, file: File, folder: Path, min_speed: int) -> None:
-    """Bring `file` into `folder`, resuming what an earlier attempt left in a `.part` file."""
+    """Download `file` into `folder`, resuming what an earlier attempt left in a `.part` file."""
     import pooch  # here: it takes a quarter of a second
 
     part = folder / f"{file.name}.part"
