@@ -489,7 +489,7 @@ def test_beyond_loopback_a_token_is_asked_for(finished, noise):
         entered = ask(public, f"//evil.example/?image=3&token={token}")
         assert (entered.status, entered.headers["location"]) == (303, "/evil.example/?image=3")
         cookie = entered.headers["set-cookie"]
-        assert "HttpOnly" in cookie and "SameSite=Lax" in cookie
+        assert "HttpOnly" in cookie and "SameSite=lax" in cookie
         for held in (cookie.partition(";")[0], f'theirs={{"x":1}}; {cookie.partition(";")[0]}'):
             assert ask(public, "/api/run", Cookie=held).status == 200
         bearer = {"Authorization": f"bearer {token}"}
