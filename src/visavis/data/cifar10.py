@@ -37,6 +37,9 @@ PARQUET_FOLDER = "plain_text"
 TRAIN_PARQUET = "train-00000-of-00001.parquet"
 TEST_PARQUET = "test-00000-of-00001.parquet"
 
+Arrays = tuple[np.ndarray, np.ndarray]
+"""Pixels and labels, of different numbers of images."""
+
 _JPEG_NOTICE = (
     "These images were stored as JPEG, which changes pixels: accuracies are lower than on the "
     "original CIFAR-10 and cannot be compared with published ones."
@@ -51,9 +54,7 @@ def _planes_last(rows: UInt8[np.ndarray, "n 3072"]) -> Pixels:
 
 def _checked_labels(path: Path, labels: np.ndarray, count: int) -> Labels:
     if labels.dtype.kind not in "iu" or labels.shape != (count,):
-        raise DataError(
-            f"{path}: expected {count} integer labels, found {labels.dtype} {labels.shape}"
-        )
+        raise DataError(f"{path} does not hold {count} integer labels")
     if len(wrong := np.flatnonzero((labels < 0) | (labels >= NUM_CLASSES))):
         raise DataError(
             f"{path}: image {wrong[0]} has label {labels[wrong[0]]}, allowed are 0 to "
@@ -99,10 +100,7 @@ def _python_batch(path: Path, content: bytes, count: int) -> tuple[Pixels, Label
     except Exception as error:  # a damaged pickle can raise almost anything
         raise DataError(f"{path} is not a CIFAR-10 batch, or is damaged: {error!r}") from error
     if pixels.dtype != np.uint8 or pixels.shape != (count, IMAGE_BYTES):
-        raise DataError(
-            f"{path}: expected uint8 pixels {count, IMAGE_BYTES}, found {pixels.dtype} "
-            f"{pixels.shape}"
-        )
+        raise DataError(f"{path} does not hold {count} images of {IMAGE_BYTES} bytes")
     return _planes_last(pixels), _checked_labels(path, labels, count)
 
 
@@ -137,13 +135,7 @@ PYTHON = Version(
 )
 
 
-def _dataset(
-    layout: str,
-    train: tuple[np.ndarray, np.ndarray],
-    test: tuple[np.ndarray, np.ndarray],
-    *,
-    is_jpeg: bool = False,
-) -> Dataset:
+def _dataset(layout: str, train: Arrays, test: Arrays, *, is_jpeg: bool = False) -> Dataset:
     return Dataset(
         source="cifar10",
         description=f"CIFAR-10{', JPEG copy' if is_jpeg else ''} ({layout})",
@@ -200,14 +192,13 @@ def _from_batches(version: Version, contents: dict[Path, bytes], layout: str) ->
 
 
 def _from_parquet(folder: Path) -> Dataset:
-    train_pixels, train_labels, train_jpeg = _parquet_file(folder / TRAIN_PARQUET, TRAIN)
-    test_pixels, test_labels, test_jpeg = _parquet_file(folder / TEST_PARQUET, TEST)
-    train, test = (train_pixels, train_labels), (test_pixels, test_labels)
-    return _dataset("Parquet files", train, test, is_jpeg=train_jpeg or test_jpeg)
+    train, train_is_jpeg = _parquet_file(folder / TRAIN_PARQUET, TRAIN)
+    test, test_is_jpeg = _parquet_file(folder / TEST_PARQUET, TEST)
+    return _dataset("Parquet files", train, test, is_jpeg=train_is_jpeg or test_is_jpeg)
 
 
-def _parquet_file(path: Path, count: int) -> tuple[Pixels, Labels, bool]:
-    """Pixels, labels, and whether any image was a JPEG.
+def _parquet_file(path: Path, count: int) -> tuple[Arrays, bool]:
+    """Pixels and labels, and whether any image was a JPEG.
 
     Columns are `img` (a struct whose `bytes` are a PNG or JPEG file) and `label`.
     """
@@ -230,7 +221,7 @@ def _parquet_file(path: Path, count: int) -> tuple[Pixels, Labels, bool]:
             }
     except (pyarrow.ArrowException, KeyError, OSError) as error:
         raise DataError(f"{path} is not a CIFAR-10 Parquet file, or is damaged: {error}") from error
-    return pixels, _checked_labels(path, labels, count), "JPEG" in formats
+    return (pixels, _checked_labels(path, labels, count)), "JPEG" in formats
 
 
 def _decode(

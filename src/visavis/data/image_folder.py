@@ -6,13 +6,13 @@ import os
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from visavis import run_folder
 from visavis.config import IMAGE_SIDE
 from visavis.data import download
 from visavis.data.dataset import Dataset, Pixels, class_counts
 from visavis.data.images import read_image
+from visavis.data.progress import progress_bar
 from visavis.errors import CheckpointError, DataError, EnvironmentFault
 
 log = logging.getLogger(__name__)
@@ -196,11 +196,13 @@ def _pixels(folder: Path, paths: list[Path]) -> tuple[Pixels, list[str]]:
     log.info("reading %d images from %s", len(paths), folder)
     pixels = np.zeros((len(paths), IMAGE_SIDE, IMAGE_SIDE, 3), dtype=np.uint8)
     errors = [""] * len(paths)
-    for i, path in enumerate(tqdm(paths, desc="reading", unit=" images", disable=None)):
-        try:
-            pixels[i] = read_image(path, name=str(path.relative_to(folder)))
-        except (DataError, OSError) as error:
-            errors[i] = str(error)
+    with progress_bar(len(paths), "reading") as bar:
+        for i, path in enumerate(paths):
+            try:
+                pixels[i] = read_image(path, name=str(path.relative_to(folder)))
+            except (DataError, OSError) as error:
+                errors[i] = str(error)
+            bar.update()
     try:
         run_folder.write_arrays(cache, pixels=pixels, errors=np.array(errors))
     except EnvironmentFault as error:

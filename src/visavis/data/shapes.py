@@ -9,11 +9,11 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int64, UInt8
+from jaxtyping import Bool, Float, Float32
 from numpy.random import Generator
 
 from visavis.config import IMAGE_SIDE
-from visavis.data.dataset import Dataset
+from visavis.data.dataset import Dataset, Labels, Pixels
 
 TRAIN = 12_000
 TEST = 2_000
@@ -23,6 +23,7 @@ CHUNK = 500
 
 Plane = Float32[np.ndarray, "n 32 32"]
 Canvas = Float32[np.ndarray, "n 32 32 3"]
+Masks = Bool[np.ndarray, "n 32 32"]
 
 # Outlines. Each gives the distance to the outline in units of the shape's size, negative inside;
 # the shape lies within the unit circle, y points down.
@@ -204,7 +205,7 @@ def _stroke(generator: Generator, n: int) -> Plane:
     return np.clip(np.float32(0.5) - distance, 0, 1) * _uniform(generator, (n, 1, 1), 0.4, 0.9)
 
 
-def _shape(generator: Generator, labels: Int64[np.ndarray, " n"]) -> Plane:
+def _shape(generator: Generator, labels: Labels) -> Plane:
     """Fraction of each pixel that the shape covers; the shape lies within the image."""
     n = len(labels)
     size = _uniform(generator, (n, 1, 1), *SIZE)
@@ -234,9 +235,7 @@ def _paint(canvas: Canvas, coverage: Plane, colours: Float32[np.ndarray, "n 3"])
     canvas += coverage[..., None] * (colours[:, None, None, :] - canvas)
 
 
-def _draw_chunk(
-    labels: Int64[np.ndarray, " n"], generator: Generator
-) -> tuple[UInt8[np.ndarray, "n 32 32 3"], Bool[np.ndarray, "n 32 32"]]:
+def _draw_chunk(labels: Labels, generator: Generator) -> tuple[Pixels, Masks]:
     n = len(labels)
     ground = _colours(generator, n, vivid=0.4)
     canvas = _background(generator, ground)
@@ -254,9 +253,7 @@ def _draw_chunk(
     return pixels, coverage >= 0.5
 
 
-def draw(
-    n: int, seed: int
-) -> tuple[UInt8[np.ndarray, "n 32 32 3"], Int64[np.ndarray, " n"], Bool[np.ndarray, "n 32 32"]]:
+def draw(n: int, seed: int) -> tuple[Pixels, Labels, Masks]:
     """Draw `n` images.
 
     Returns:
