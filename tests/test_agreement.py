@@ -36,23 +36,23 @@ def test_partners_are_others_of_the_same_class_each_taken_once():
     assert agreement.same_class_partner(np.array([0, 1, 1]), seed=0).tolist() == [-1, 2, 1]
 
 
-def test_a_shared_centre_is_all_floor_and_no_excess():
+def test_a_shared_centre_is_all_baseline_and_no_excess():
     generator = np.random.default_rng(10)
     rows = np.linspace(-1, 1, 8)
     centre = np.exp(-2 * (rows[:, None] ** 2 + rows**2))
     a, b = centre + generator.normal(0, 0.2, (2, 400, 8, 8))
     labels = generator.integers(0, 10, 400)
     agreed = agreement.rank_agreement(a, b)
-    floor = agreement.permutation_baseline(a, b, labels)
+    baseline = agreement.permutation_baseline(a, b, labels)
     assert agreed.mean() > 0.3
-    assert contains(bootstrap.interval(agreed - floor), 0)
+    assert contains(bootstrap.interval(agreed - baseline), 0)
 
 
-def test_a_lone_image_of_its_class_has_no_floor():
+def test_a_lone_image_of_its_class_has_no_baseline():
     maps = np.random.default_rng(11).random((3, 8, 8))
-    floor = agreement.permutation_baseline(maps, maps, np.array([0, 1, 1]))
-    assert np.isnan(floor[0])
-    assert np.isfinite(floor[1:]).all()
+    baseline = agreement.permutation_baseline(maps, maps, np.array([0, 1, 1]))
+    assert np.isnan(baseline[0])
+    assert np.isfinite(baseline[1:]).all()
 
 
 def test_top_overlap_of_the_same_of_the_opposite_and_by_chance():
@@ -61,6 +61,6 @@ def test_top_overlap_of_the_same_of_the_opposite_and_by_chance():
     assert (agreement.top_k_iou(a, -a) == 0).all()
     assert agreement.top_k_iou(a, b).mean() == pytest.approx(0.116, abs=0.01)  # 13 of 64
     ties = np.zeros((500, 8, 8))
-    ties[:, 0, 0] = 1  # one cell says something, the other twelve are drawn
+    ties[:, 0, 0] = 1  # one cell is highest, the other twelve are drawn
     assert agreement.top_k_iou(ties, ties).mean() == pytest.approx(0.17, abs=0.03)
     assert np.isnan(agreement.top_k_iou(a[:1], np.ones((1, 8, 8)))).all()

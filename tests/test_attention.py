@@ -8,6 +8,7 @@ from torch.nn import functional
 import tiny
 from visavis import attribution
 from visavis.attribution.attention import (
+    RecordedAttention,
     attention_weights,
     class_attention,
     gradient_attention,
@@ -20,18 +21,16 @@ from visavis.models.vit import ViT
 def attention_by_hand(model, images):
     """Every block's weights, from the layers' parameters and the paper's formula."""
     found = []
-    tokens = model.patch_embedding(model.normalize(images))
+    tokens = model.patch_embedding(model.normalize(images)).flatten(2).transpose(1, 2)
     start = model.class_token.expand(len(images), 1, -1)
     tokens = torch.cat([start, tokens], dim=1) + model.positions
     for block in model.blocks:
         heads, width = block.attention.heads, tokens.shape[-1]
         qkv = block.attention.query_key_value(block.norm1(tokens))
-        halves = qkv.unflatten(2, (2, 3, heads // 2, width // heads))
-        q, k, v = (part.flatten(2, 3).transpose(1, 2) for part in halves.unbind(3))
-        bias = block.attention.bias(tokens.shape[1])
-        weights = (q @ k.mT / (width // heads) ** 0.5 + bias).exp()
+        q, k, v = qkv.unflatten(2, (3, heads, width // heads)).permute(2, 0, 3, 1, 4)
+        weights = (q @ k.mT / (width // heads) ** 0.5).exp()
         weights = weights / weights.sum(dim=-1, keepdim=True)
-        fused = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        fused = functional.scaled_dot_product_attention(q, k, v)
         torch.testing.assert_close(weights @ v, fused)
         tokens = tokens + block.attention.output(fused.transpose(1, 2).flatten(2))
         tokens = tokens + block.feed_forward(block.norm2(tokens))
@@ -63,12 +62,15 @@ def test_maps_do_not_depend_on_the_batch_or_on_the_callers_mode():
 
 
 @torch.no_grad()
-def test_the_fused_attention_answers_as_the_written_out_one_does():
+def test_logits_with_recording_equal_those_without():
     model, images = tiny.model("vit"), tiny.images(3)
-    fused = model(images)
-    with torch.enable_grad():
-        written_out = model(images)
-    torch.testing.assert_close(fused, written_out.detach(), atol=1e-5, rtol=1e-5)
+    expected = model(images)
+    with RecordedAttention() as recorded:
+        logits = model(images)
+    torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
+    assert len(recorded.weights) == 2
+    model(images)  # outside, nothing is recorded
+    assert len(recorded.weights) == 2
 
 
 def test_rollout_of_two_tokens_computed_by_hand():
@@ -98,16 +100,12 @@ def test_gradient_attention_equals_an_independent_implementation():
     """Head by head and image by image, with the gradient of each weight kept by the tensor."""
     model, images = tiny.model("vit"), tiny.images(2)
     for image, label in zip(images, (3, 8), strict=True):
-        kept = []
-        handles = [
-            block.attention.softmax.register_forward_hook(
-                lambda _m, _i, output, kept=kept: (output.retain_grad(), kept.append(output))[0]
-            )
-            for block in model.blocks
-        ]
-        model(image[None])[0, label].backward()
-        for handle in handles:
-            handle.remove()
+        with RecordedAttention() as recorded:
+            logit = model(image[None])[0, label]
+        kept = recorded.weights
+        for weights in kept:
+            weights.retain_grad()
+        logit.backward()
         first, second = (
             sum((w.grad[0, h] * w[0, h].detach()).relu() for h in range(2)) / 2 for w in kept
         )
@@ -117,7 +115,7 @@ def test_gradient_attention_equals_an_independent_implementation():
         torch.testing.assert_close(found.flatten(), expected[0, 1:])
 
 
-def test_gradient_attention_answers_to_the_class_and_attention_does_not():
+def test_only_class_specific_methods_depend_on_the_target_class():
     model, images = tiny.model("vit"), tiny.images(3)
     for method in attribution.methods_for(model):
         one, other = (
@@ -127,16 +125,18 @@ def test_gradient_attention_answers_to_the_class_and_attention_does_not():
 
 
 class Skipping(ViT):
-    """A ViT that leaves out its last block where it is looked into."""
+    """A ViT that skips its last block."""
 
-    def features(self, images):
-        patches = self.patch_embedding(self.normalize(images))
-        class_token = self.class_token.expand(len(images), -1, -1)
-        return self.blocks[:-1](torch.cat([class_token, patches], dim=1) + self.positions)
+    def forward(self, images):
+        blocks, self.blocks = self.blocks, self.blocks[:-1]
+        try:
+            return super().forward(images)
+        finally:
+            self.blocks = blocks
 
 
 class Repeating(ViT):
-    """A ViT that runs twice where it is looked into."""
+    """A ViT that runs twice."""
 
     def forward(self, images):
         super().forward(images)
@@ -145,9 +145,9 @@ class Repeating(ViT):
 
 @pytest.mark.parametrize("method", ["attention", "rollout", "gradient_attention"])
 @pytest.mark.parametrize("kind", [Skipping, Repeating])
-def test_a_map_that_does_not_go_through_each_block_once_is_impossible(kind, method):
+def test_a_pass_that_does_not_go_through_each_block_once_is_an_error(kind, method):
     model = kind(tiny.VIT_CONFIG)
-    with pytest.raises(RuntimeError, match="went through blocks"):
+    with pytest.raises(RuntimeError, match="computed attention"):
         attribution.explain(model, tiny.images(2), torch.tensor([0, 1]), method)
 
 
@@ -155,23 +155,24 @@ def test_a_map_that_does_not_go_through_each_block_once_is_impossible(kind, meth
     "method",
     ["attention", "rollout", "gradient_attention", "integrated_gradients", "occlusion"],
 )
-@pytest.mark.parametrize("invalid_because", [None, "class", "model"])
-def test_the_model_is_left_as_it_was_found(method, fault, monkeypatch):
+@pytest.mark.parametrize("error", [None, "class", "model"])
+def test_the_model_is_left_as_it_was_found(method, error, monkeypatch):
     model = tiny.model("vit").train()
-    classes = torch.tensor([0, 10 if fault == "class" else 1])
+    classes = torch.tensor([0, 10 if error == "class" else 1])
 
     def fail(_features):
         raise IndexError("from inside the model")
 
-    if fault == "model":
-        monkeypatch.setattr(model, "pool", fail)
-    expected = {None: None, "class": ValueError, "model": IndexError}[fault]
+    if error == "model":
+        monkeypatch.setattr(model.norm, "forward", fail)
+    expected = {None: None, "class": ValueError, "model": IndexError}[error]
     if expected is None:
         attribution.explain(model, tiny.images(2), classes, method)
     else:
         with pytest.raises(expected):
             attribution.explain(model, tiny.images(2), classes, method)
     assert tiny.hooks(model) == 0
+    assert not torch.overrides._get_current_function_mode_stack()
     assert all(module.training for module in model.modules())
     assert all(parameter.requires_grad for parameter in model.parameters())
     assert all(parameter.grad is None for parameter in model.parameters())
@@ -189,8 +190,8 @@ def taught(seed):
     ("method", "bar"),
     [("gradient_attention", 0.6), ("grad_cam", 0.3), ("attention", 0.2), ("rollout", 0.25)],
 )
-def test_a_planted_patch_is_found_by_taught_models_and_not_by_untaught_ones(method, bar):
-    """On the mean of four: so small a ViT may also answer by what else there is to see."""
+def test_a_planted_patch_is_found_by_trained_models_and_not_by_untrained_ones(method, bar):
+    """On the mean of four: so small a ViT may also predict from the background."""
     images, labels, masks = tiny.planted(100, seed=999)
     assert all((taught(s)(images).argmax(dim=1) == labels).float().mean() > 0.95 for s in SEEDS)
     images, labels, masks = images[labels == 1], labels[labels == 1], masks[labels == 1]
@@ -200,7 +201,7 @@ def test_a_planted_patch_is_found_by_taught_models_and_not_by_untaught_ones(meth
         for model in models:
             maps = attribution.explain(model, images, labels, method).numpy()
             good = [reason is None for reason in localization.degenerate_reasons(maps)]
-            shares.append(localization.share_inside(maps[good], masks[good]))
+            shares.append(localization.relevance_mass(maps[good], masks[good]))
         return np.concatenate(shares).mean()
 
     assert found(taught(seed) for seed in SEEDS) > bar > 3 * masks.mean()
@@ -209,7 +210,7 @@ def test_a_planted_patch_is_found_by_taught_models_and_not_by_untaught_ones(meth
     assert found(tiny.model("vit", seed=s, config=config) for s in SEEDS) < 0.6 * bar
 
 
-def test_questions_that_make_no_sense_are_refused():
+def test_wrong_arguments_are_errors():
     images, classes = tiny.images(2), torch.tensor([0, 1])
     with pytest.raises(ValueError, match="cannot explain a cnn; use grad_cam"):
         attribution.explain(tiny.model("cnn"), images, classes, "rollout")
@@ -223,7 +224,7 @@ def test_questions_that_make_no_sense_are_refused():
 
 @pytest.mark.parametrize("kind", ["cnn", "vit"])
 @pytest.mark.parametrize("value", [0.0, 0.5, float("nan")])
-def test_flat_and_broken_images_give_a_finite_map_or_a_refused_one(kind, value):
+def test_flat_images_give_a_finite_map_and_nan_a_degenerate_one(kind, value):
     model, images = tiny.model(kind), torch.full((1, 3, 32, 32), value)
     for method in attribution.methods_for(model):
         maps = attribution.explain(model, images, torch.tensor([3]), method)

@@ -5,13 +5,14 @@ import torch
 import tiny
 from test_faithfulness import Linear, bright
 from visavis import attribution
-from visavis.attribution.perturbation import STEPS, integrated_gradients, occlusion
+from visavis.attribution.gradients import STEPS, integrated_gradients
+from visavis.attribution.perturbation import occlusion
 from visavis.metrics import localization
 
 
 @pytest.mark.parametrize("kind", ["cnn", "vit"])
 def test_integrated_gradients_equal_an_independent_implementation(kind):
-    """Point by point along the straight way, with the nodes and weights of NumPy."""
+    """Point by point along the straight path, with the nodes and weights of NumPy."""
     model, images, classes = tiny.model(kind), tiny.images(3), torch.tensor([1, 5, 9])
     blank = model.normalize.mean.expand_as(images)
     total = torch.zeros_like(images)
@@ -28,7 +29,7 @@ def test_integrated_gradients_equal_an_independent_implementation(kind):
     torch.testing.assert_close(found.sum(dim=(1, 2)), gain, atol=1e-3, rtol=1e-3)
 
 
-def test_on_a_linear_model_both_give_what_each_cell_adds():
+def test_on_a_linear_model_both_give_each_cells_contribution():
     model, images = Linear(), bright(4)
     truth = torch.from_numpy(model.truth(images))
     ones = torch.ones(4, dtype=torch.int64)
@@ -38,24 +39,24 @@ def test_on_a_linear_model_both_give_what_each_cell_adds():
 
 
 @pytest.mark.parametrize("kind", ["cnn", "vit"])
-def test_occlusion_equals_blanking_cell_by_cell_for_every_class(kind):
+def test_occlusion_equals_masking_cell_by_cell_for_every_class(kind):
     model, images = tiny.model(kind), tiny.images(3)
     maps = occlusion(model, images)
     assert maps.shape == (3, 10, 8, 8)
     for row, column in ((0, 0), (2, 5), (7, 7)):
-        holed = images.clone()
+        masked = images.clone()
         cell = (..., slice(4 * row, 4 * row + 4), slice(4 * column, 4 * column + 4))
-        holed[cell] = model.normalize.mean
+        masked[cell] = model.normalize.mean
         with torch.no_grad():
-            fall = model(images) - model(holed)
-        torch.testing.assert_close(maps[..., row, column], fall, atol=1e-6, rtol=0)
+            drop = model(images) - model(masked)
+        torch.testing.assert_close(maps[..., row, column], drop, atol=1e-6, rtol=0)
 
 
-def test_a_planted_patch_is_found_by_a_taught_model():
+def test_a_planted_patch_is_found_by_a_trained_model():
     images, labels, masks = tiny.planted(60, seed=999)
     images, labels, masks = images[labels == 1], labels[labels == 1], masks[labels == 1]
-    # The square covers four cells. Without one of them the ViT is as sure of it by the others, so
-    # occlusion, cell by cell, sees little of what counts together.
+    # The patch covers four cells. Without one of them the ViT is as confident by the others, so
+    # occlusion of single cells misses most of their joint contribution.
     bars = {
         ("cnn", "integrated_gradients"): (0.8, 0.95),
         ("cnn", "occlusion"): (0.8, 0.95),
@@ -65,7 +66,7 @@ def test_a_planted_patch_is_found_by_a_taught_model():
     taught = {"cnn": tiny.taught("cnn", steps=30), "vit": tiny.taught("vit", steps=50)}
     for (kind, method), (inside, hit) in bars.items():
         maps = attribution.explain(taught[kind], images, labels, method).numpy()
-        assert localization.share_inside(maps, masks).mean() > inside > 3 * masks.mean()
+        assert localization.relevance_mass(maps, masks).mean() > inside > 3 * masks.mean()
         assert localization.pointing_hit(maps, masks).mean() > hit > 3 * masks.mean()
 
 

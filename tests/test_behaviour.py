@@ -114,10 +114,10 @@ def test_a_model_that_is_too_sure_is_put_right_by_its_temperature():
 def test_calibration_error_by_hand():
     confidence = np.repeat([0.25, 0.75, 1.0], [40, 40, 20])
     right = np.concatenate([np.arange(40) < 10, np.arange(40) < 20, np.ones(20)]).astype(bool)
-    found = calibration.expected_error(confidence, right)
+    found = calibration.expected_calibration_error(confidence, right)
     assert found is not None
     assert found["value"] == pytest.approx(0.4 * 0 + 0.4 * 0.25 + 0.2 * 0)
-    assert calibration.expected_error(confidence[:10], right[:10]) is None
+    assert calibration.expected_calibration_error(confidence[:10], right[:10]) is None
 
 
 def test_a_drawn_interval_of_a_mean_is_that_of_interval():

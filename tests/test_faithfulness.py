@@ -5,16 +5,11 @@ from torch import nn
 from torch.nn.functional import avg_pool2d
 
 import tiny
+from visavis.attribution.batched import to_cells
 from visavis.metrics import baselines, faithfulness, localization
 from visavis.metrics.bootstrap import interval
-from visavis.metrics.faithfulness import (
-    kept_cells,
-    log_odds,
-    measure,
-    probabilities,
-    removal_order,
-    to_cells,
-)
+from visavis.metrics.faithfulness import kept_cells, measure, removal_order
+from visavis.metrics.masking import log_odds, probabilities
 from visavis.models.cnn import CNN
 from visavis.models.normalize import Normalize
 from visavis.stages.explain import layers
@@ -80,7 +75,7 @@ def normalised(removal, name):
 
 
 def test_the_oracle_breaks_ties_at_random(monkeypatch):
-    """A model that always says the same: raster order would make every oracle start at the top."""
+    """A constant model: raster order would make every oracle start at the top."""
     model, images = Linear(weight=0.0), bright(30)
     seen = []
     monkeypatch.setattr(
@@ -109,24 +104,24 @@ def test_curves_equal_removing_cell_after_cell_by_hand():
     removal = measure(model, images, classes, {"map": maps}, random_orders=1)
     for i in range(2):
         order = np.argsort(-maps[i].ravel())
-        falls, rises = [], []
+        deletion, insertion = [], []
         for step in range(1, 8):
-            hole, island = images[i].clone(), torch.full_like(images[i], 0.5)
+            masked, island = images[i].clone(), torch.full_like(images[i], 0.5)
             for cell in order[: 8 * step]:
                 where = (
                     slice(None),
                     slice(cell // 8 * 4, cell // 8 * 4 + 4),
                     slice(cell % 8 * 4, cell % 8 * 4 + 4),
                 )
-                hole[where] = 0.5
+                masked[where] = 0.5
                 island[where] = images[i][where]
-            falls.append(model(hole[None]).softmax(dim=1)[0, classes[i]].item())
-            rises.append(model(island[None]).softmax(dim=1)[0, classes[i]].item())
-        assert removal.deletion["map"][i] == pytest.approx(np.mean(falls), abs=1e-6)
-        assert removal.insertion["map"][i] == pytest.approx(np.mean(rises), abs=1e-6)
+            deletion.append(model(masked[None]).softmax(dim=1)[0, classes[i]].item())
+            insertion.append(model(island[None]).softmax(dim=1)[0, classes[i]].item())
+        assert removal.deletion["map"][i] == pytest.approx(np.mean(deletion), abs=1e-6)
+        assert removal.insertion["map"][i] == pytest.approx(np.mean(insertion), abs=1e-6)
 
 
-def test_a_removed_cell_takes_the_mean_colour_and_the_others_stay():
+def test_a_masked_cell_takes_the_mean_colour_and_the_others_stay():
     class Watching(Linear):
         def forward(self, images):
             self.seen = images
@@ -137,10 +132,10 @@ def test_a_removed_cell_takes_the_mean_colour_and_the_others_stay():
     kept = np.ones((1, 1, 8, 8), dtype=bool)
     kept[0, 0, 2, 5] = False
     probabilities(model, images, torch.tensor([0]), kept)
-    hole = model.seen[0, :, 8:12, 20:24]
-    torch.testing.assert_close(hole.mean(dim=(1, 2)), torch.tensor([0.1, 0.2, 0.3]))
+    cell = model.seen[0, :, 8:12, 20:24]
+    torch.testing.assert_close(cell.mean(dim=(1, 2)), torch.tensor([0.1, 0.2, 0.3]))
     expected = images.clone()
-    expected[:, :, 8:12, 20:24] = hole
+    expected[:, :, 8:12, 20:24] = cell
     torch.testing.assert_close(model.seen, expected)
 
 
@@ -158,14 +153,14 @@ def test_ties_are_removed_in_exact_counts_and_in_random_order():
     assert (removal_order(maps, seed=1) != orders).any()
 
 
-def test_a_model_that_cannot_be_talked_out_of_its_answer_has_no_score():
+def test_a_model_whose_prediction_no_order_changes_has_no_score():
     model, images = Linear(weight=0.0), bright(20)
     maps = {"map": baselines.random_maps(20, seed=0)}
     removal = measure(model, images, torch.ones(20, dtype=torch.int64), maps, random_orders=3)
     assert set(normalised(removal, "map").values()) == {None}
 
 
-def test_one_refused_map_is_left_out_and_the_others_count():
+def test_one_degenerate_map_is_excluded_and_the_others_count():
     model, images = Linear(), bright(30)
     maps = model.truth(images)
     maps[3], maps[4, 0, 0] = 0.25, np.nan
@@ -201,7 +196,7 @@ def test_maps_of_other_grids_come_to_eight_by_eight_by_area():
     assert torch.equal(to_cells(many), many)
 
 
-def test_maps_that_say_nothing_are_refused_with_a_reason_whatever_their_scale():
+def test_degenerate_maps_have_a_reason_whatever_their_scale():
     good = np.random.default_rng(0).random((8, 8)).astype(np.float32)
     maps = np.stack([good, 1e-9 * good, 0 * good, 0 * good + 0.3, 1 + 1e-8 * good, good])
     maps[5, 0, 0] = np.inf
@@ -215,19 +210,19 @@ def test_maps_that_say_nothing_are_refused_with_a_reason_whatever_their_scale():
     ]
 
 
-def test_share_inside_against_its_chance():
+def test_relevance_mass_against_its_chance():
     inside = localization.centre(500)
     uniform = np.ones((1, 8, 8))
-    assert localization.share_inside(uniform, inside[:1]) == [0.25]
-    assert localization.share_inside(inside[:1], inside[:1]) == [1]
-    share = interval(localization.share_inside(baselines.random_maps(500, seed=0), inside))
+    assert localization.relevance_mass(uniform, inside[:1]) == [0.25]
+    assert localization.relevance_mass(inside[:1], inside[:1]) == [1]
+    share = interval(localization.relevance_mass(baselines.random_maps(500, seed=0), inside))
     assert share["low"] < 0.25 < share["high"]
-    assert np.isnan(localization.share_inside(-uniform, inside[:1])).all()
+    assert np.isnan(localization.relevance_mass(-uniform, inside[:1])).all()
     signed = np.where(inside[:1] > 0, 1.0, -5.0)
-    assert localization.share_inside(signed, inside[:1]) == [1]
+    assert localization.relevance_mass(signed, inside[:1]) == [1]
 
 
-def test_share_inside_a_mask_counts_cells_by_the_part_that_is_covered():
+def test_relevance_mass_a_mask_counts_cells_by_the_part_that_is_covered():
     mask = np.zeros((1, 32, 32), dtype=bool)
     mask[0, :4, :2] = True  # half of the first cell
     cells = localization.cell_means(mask)
@@ -235,7 +230,7 @@ def test_share_inside_a_mask_counts_cells_by_the_part_that_is_covered():
     assert cells.sum() == 0.5
     spot = np.zeros((1, 8, 8))
     spot[0, 0, 0] = 3
-    assert localization.share_inside(spot, cells) == [0.5]
+    assert localization.relevance_mass(spot, cells) == [0.5]
 
 
 def test_class_sensitivity_from_none_to_full():
@@ -259,12 +254,18 @@ def test_baselines_are_what_they_are_called():
     assert (edges[0, :, 3:5] > 0).all()
     assert edges[0].sum() == edges[0, :, 3:5].sum()
     centred = baselines.centre_maps(1)
-    assert localization.share_inside(centred, localization.centre(1))[0] == pytest.approx(
+    assert localization.relevance_mass(centred, localization.centre(1))[0] == pytest.approx(
         0.51, abs=0.02
     )
 
 
-def test_the_mean_map_is_that_of_the_maps_that_say_something_each_scaled_to_one():
+def test_the_edges_of_an_image_do_not_depend_on_its_batch():
+    images = tiny.images(5).numpy()
+    single = [baselines.edge_maps(image[None])[0] for image in images]
+    np.testing.assert_array_equal(baselines.edge_maps(images), np.stack(single))
+
+
+def test_the_mean_map_is_that_of_the_valid_maps_each_scaled_to_one():
     maps = np.zeros((3, 8, 8), dtype=np.float32)
     maps[0, 0, 0], maps[1, 0, 1] = 2, 50
     mean = baselines.mean_maps(maps)
@@ -273,21 +274,21 @@ def test_the_mean_map_is_that_of_the_maps_that_say_something_each_scaled_to_one(
     assert not baselines.mean_maps(np.zeros_like(maps)).any()
 
 
-def test_pointing_hit_and_area_under_the_curve_from_the_truth_to_chance():
+def test_pointing_hit_and_mask_auc_from_the_truth_to_chance():
     inside = np.zeros((400, 8, 8))
     inside[:, 2:4, 2:6] = 1  # 8 of 64 cells
     inside[:, 4, 2:6] = 0.4  # less than half is not the region
     for maps, hit, area in ((inside, 1, 1), (-inside, 0, 0), (np.ones_like(inside), 1 / 8, 0.5)):
         assert localization.pointing_hit(maps, inside).mean() == pytest.approx(hit)
-        curve = localization.area_under_curve(maps, inside)
+        curve = localization.mask_auc(maps, inside)
         assert curve.mean() == pytest.approx(area, abs=0.04)
     chance = baselines.random_maps(400, seed=2)
     assert localization.pointing_hit(chance, inside).mean() == pytest.approx(1 / 8, abs=0.05)
-    assert localization.area_under_curve(chance, inside).mean() == pytest.approx(0.5, abs=0.02)
-    assert np.isnan(localization.area_under_curve(chance[:1], np.zeros((1, 8, 8)))).all()
+    assert localization.mask_auc(chance, inside).mean() == pytest.approx(0.5, abs=0.02)
+    assert np.isnan(localization.mask_auc(chance[:1], np.zeros((1, 8, 8)))).all()
 
 
-def test_a_blurred_hole_takes_the_blurred_image_and_an_even_one_loses_nothing():
+def test_blur_fills_with_the_blurred_image_and_changes_no_even_image():
     model, images = Linear(), bright(3)
     ones = torch.ones(3, dtype=torch.int64)
     none_left = np.zeros((3, 1, 8, 8), dtype=bool)
@@ -320,30 +321,30 @@ def test_the_layer_with_the_highest_deletion_score_of_those_with_the_scoring_gri
     chosen, reason = choose([*rows, row("too coarse", 4, 0.9)])
     assert chosen == "early"
     assert "0.60 (0.55 to 0.65)" in reason
-    assert "not shown" not in reason
+    assert "not significantly" not in reason
 
 
-def test_of_layers_that_were_not_shown_to_differ_the_deepest_is_chosen_and_it_says_so():
+def test_of_layers_that_do_not_differ_significantly_the_deepest_is_chosen():
     rows = [row("first", 8, 0.2), row("early", 8, 0.6), row("late", 8, 0.55)]
     chosen, reason = choose(rows, lead_width=0.1)
     assert chosen == "late"
-    assert "That it is ahead of late, by 0.05 (−0.05 to 0.15), was not shown" in reason
+    assert "not significantly better than late (by 0.05 (−0.05 to 0.15))" in reason
     assert "first" not in reason
 
 
-def test_a_layer_that_is_hardly_known_is_no_rival():
-    sure = row("early", 8, 0.5)
-    assert choose([sure, row("late", 8, -0.1, width=0.8)], lead_width=2)[0] == "early"
-    silent = row("late", 8, 0.9) | {"degenerate": 90}
-    chosen, reason = choose([sure, silent])
+def test_a_layer_with_a_wide_interval_or_many_degenerate_maps_is_no_rival():
+    precise = row("early", 8, 0.5)
+    assert choose([precise, row("late", 8, -0.1, width=0.8)], lead_width=2)[0] == "early"
+    degenerate = row("late", 8, 0.9) | {"degenerate": 90}
+    chosen, reason = choose([precise, degenerate])
     assert chosen == "early"
-    assert "(too few of their maps say anything: late)" in reason
-    chosen, reason = choose([silent], fallback="last")
+    assert "(too many degenerate maps: late)" in reason
+    chosen, reason = choose([degenerate], fallback="last")
     assert chosen == "last"
     assert "a map for at least 90\N{NARROW NO-BREAK SPACE}% of the images" in reason
 
 
-def test_without_scores_the_last_layer_is_taken_and_it_says_why():
+def test_without_scores_the_last_layer_is_used_and_the_reason_given():
     chosen, reason = choose([row("early", 16, 0.5) | {"deletion": None}], fallback="last")
     assert chosen == "last"
     assert "No layer with 8 × 8 cells has a score" in reason
@@ -361,7 +362,7 @@ def test_the_sweep_scores_each_layer_of_the_cnn_on_its_own_grid():
         "stages.1": [8, 8],
         "stages.2.activation1": [8, 8],
         "stages.2.activation2": [8, 8],
-        "stages.2": [4, 4],
+        "stages.2": [8, 8],
     }
     assert sum(row["chosen"] for row in found["rows"]) == 1
     assert "12 validation images" in found["reason"]

@@ -10,7 +10,7 @@ from visavis.attribution import gates, methods
 def test_every_method_passes_on_a_sound_model(kind):
     model, images, classes = tiny.model(kind), tiny.images(4), torch.arange(4)
     for method in attribution.methods_for(model):
-        assert gates.fault(model, images, classes, method) is None
+        assert gates.invalid_because(model, images, classes, method) is None
 
 
 def test_maps_that_mix_the_images_of_a_batch_are_caught(monkeypatch):
@@ -21,8 +21,10 @@ def test_maps_that_mix_the_images_of_a_batch_are_caught(monkeypatch):
         return maps - 0.1 * maps.mean(dim=0)
 
     monkeypatch.setattr(methods, "explain", mixing)
-    fault = gates.fault(tiny.model("vit"), tiny.images(4), torch.arange(4), "gradient_attention")
-    assert fault == "not the same in another batch"
+    reason = gates.invalid_because(
+        tiny.model("vit"), tiny.images(4), torch.arange(4), "gradient_attention"
+    )
+    assert reason == "not the same in another batch"
 
 
 def test_maps_that_differ_from_call_to_call_are_caught(monkeypatch):
@@ -33,5 +35,5 @@ def test_maps_that_differ_from_call_to_call_are_caught(monkeypatch):
         return maps * (1 + 0.1 * torch.rand(maps.shape, generator=draws))
 
     monkeypatch.setattr(methods, "explain", noisy)
-    fault = gates.fault(tiny.model("vit"), tiny.images(4), torch.arange(4), "rollout")
-    assert fault == "not the same when made again"
+    reason = gates.invalid_because(tiny.model("vit"), tiny.images(4), torch.arange(4), "rollout")
+    assert reason == "not the same in a second call"

@@ -2,20 +2,20 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.nn.functional import max_pool2d
+from torch.nn.functional import gelu, max_pool2d
 
 import tiny
-from visavis.attribution.frozen import check_classes
+from visavis.attribution.batched import to_cells
+from visavis.attribution.frozen import check_targets
 from visavis.attribution.grad_cam import default_layer, grad_cam
 from visavis.metrics import localization
-from visavis.metrics.faithfulness import to_cells
 from visavis.models.cnn import CNN
 
 CNN_LAYERS = ["stages.0", "stages.1.conv1", "stages.1", "stages.2.activation2", "stages.2"]
 
 
 def by_hand(model, images, classes, layer, to_grid=lambda x: x):
-    """Grad-CAM written anew, one image at a time, from the paper's two equations."""
+    """Grad-CAM written out, one image at a time, from the paper's two equations."""
     maps = []
     for image, label in zip(images, classes, strict=True):
         kept = []
@@ -28,6 +28,10 @@ def by_hand(model, images, classes, layer, to_grid=lambda x: x):
         weights = gradient.mean(dim=(1, 2))
         maps.append((weights[:, None, None] * activation).sum(dim=0).relu().detach())
     return torch.stack(maps)
+
+
+def features(model, images):
+    return model.stages(gelu(model.stem(model.normalize(images))))
 
 
 def tokens_to_grid(tokens):
@@ -50,7 +54,7 @@ def test_vit_maps_equal_an_independent_implementation(layer):
     torch.testing.assert_close(grad_cam(model, images, classes, layer=layer), expected)
 
 
-def test_default_layers_have_eight_by_eight_maps_that_say_something():
+def test_default_layers_have_eight_by_eight_maps_that_are_not_degenerate():
     for kind in ("cnn", "vit"):
         model = tiny.model(kind)
         maps = grad_cam(model, tiny.images(4), torch.tensor([1, 2, 3, 4]))
@@ -63,7 +67,7 @@ def test_default_layers_have_eight_by_eight_maps_that_say_something():
         assert localization.degenerate_reasons(maps.numpy()).count(None) > 0
 
 
-def test_after_the_last_block_patches_have_no_gradient_and_the_maps_are_refused():
+def test_after_the_last_block_patches_have_no_gradient_and_the_maps_are_degenerate():
     maps = grad_cam(tiny.model("vit"), tiny.images(2), torch.tensor([1, 2]), layer="blocks.1")
     assert localization.degenerate_reasons(maps.numpy()) == ["zero everywhere"] * 2
 
@@ -72,7 +76,7 @@ def test_at_the_last_stage_grad_cam_is_cam():
     """With the mean over the grid and a linear head: Zhou et al. 2016, divided by the cells."""
     model, images, classes = tiny.model("cnn"), tiny.images(3), torch.tensor([2, 5, 7])
     weights = model.head.weight[classes]
-    cam = torch.einsum("nk,nkhw->nhw", weights, model.features(images)).relu() / 16
+    cam = torch.einsum("nk,nkhw->nhw", weights, features(model, images)).relu() / 64
     maps = grad_cam(model, images, classes, layer="stages.2")
     torch.testing.assert_close(maps, cam.detach())
 
@@ -121,23 +125,23 @@ def test_a_map_does_not_depend_on_the_batch_or_on_the_callers_mode(kind):
 
 
 @pytest.mark.parametrize("kind", ["cnn", "vit"])
-@pytest.mark.parametrize("invalid_because", [None, "class", "layer", "model"])
-def test_the_model_is_left_as_it_was_found(kind, fault, monkeypatch):
+@pytest.mark.parametrize("error", [None, "class", "layer", "model"])
+def test_the_model_is_left_as_it_was_found(kind, error, monkeypatch):
     model = tiny.model(kind).train()
     model.normalize.eval()  # a mixed state, as in fine-tuning
     model.head.bias.requires_grad_(False)
     for parameter in model.parameters():
         parameter.grad = torch.ones_like(parameter) if parameter.requires_grad else None
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    classes = torch.tensor([0, 10 if fault == "class" else 1])
+    classes = torch.tensor([0, 10 if error == "class" else 1])
 
     def fail(_features):
         raise IndexError("from inside the model")
 
-    if fault == "model":
-        monkeypatch.setattr(model, "pool", fail)
-    expected = {None: None, "class": ValueError, "layer": ValueError, "model": IndexError}[fault]
-    layer = "stages.7" if fault == "layer" else None
+    if error == "model":
+        monkeypatch.setattr(model.head, "forward", fail)
+    expected = {None: None, "class": ValueError, "layer": ValueError, "model": IndexError}[error]
+    layer = "stages.7" if error == "layer" else None
     if expected is None:
         grad_cam(model, tiny.images(2), classes, layer=layer)
     else:
@@ -154,34 +158,34 @@ def test_the_model_is_left_as_it_was_found(kind, fault, monkeypatch):
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
-def test_classes_that_make_no_sense_are_refused():
+def test_targets_out_of_range_are_errors():
     for classes in (torch.tensor([0, -1]), torch.tensor([10, 0]), torch.tensor([0])):
         with pytest.raises(ValueError, match="classes must be"):
-            check_classes(tiny.model("cnn"), tiny.images(2), classes)
+            check_targets(tiny.model("cnn"), tiny.images(2), classes)
 
 
 @pytest.mark.parametrize("layer", ["head", "stages.9", "normalize.nothing"])
-def test_a_layer_without_a_grid_is_refused_by_name(layer):
+def test_a_layer_without_a_grid_is_an_error_that_names_it(layer):
     with pytest.raises(ValueError, match=f"layer {layer}"):
         grad_cam(tiny.model("cnn"), tiny.images(2), torch.tensor([0, 1]), layer=layer)
 
 
-def test_a_planted_patch_is_found_by_a_taught_model_and_not_by_an_untaught_one():
+def test_a_planted_patch_is_found_by_a_trained_model_and_not_by_an_untrained_one():
     images, labels, masks = tiny.planted(100, seed=999)
     model = tiny.taught("cnn", steps=20)
     assert (model(images).argmax(dim=1) == labels).float().mean() > 0.95
     images, labels, masks = images[labels == 1], labels[labels == 1], masks[labels == 1]
     maps = to_cells(grad_cam(model, images, labels)).numpy()
     # The last stage sees most of the image from every cell, so its map is wider than the patch.
-    assert localization.share_inside(maps, masks).mean() > 3 * masks.mean()
+    assert localization.relevance_mass(maps, masks).mean() > 3 * masks.mean()
     peak = (maps == maps.max(axis=(1, 2), keepdims=True)).astype(np.float32)
     near = max_pool2d(torch.from_numpy(masks)[:, None], 3, stride=1, padding=1)[:, 0].numpy()
-    assert localization.share_inside(peak, near).mean() > 0.9 > 3 * near.mean()
+    assert localization.relevance_mass(peak, near).mean() > 0.9 > 3 * near.mean()
 
     shares = []
     for seed in range(8):
-        untaught = to_cells(grad_cam(tiny.model("cnn", seed=seed), images, labels)).numpy()
-        good = np.array([reason is None for reason in localization.degenerate_reasons(untaught)])
-        shares += list(localization.share_inside(untaught[good], masks[good]))
+        untrained = to_cells(grad_cam(tiny.model("cnn", seed=seed), images, labels)).numpy()
+        good = np.array([reason is None for reason in localization.degenerate_reasons(untrained)])
+        shares += list(localization.relevance_mass(untrained[good], masks[good]))
     assert len(shares) > 200
     assert np.mean(shares) < 1.5 * masks.mean()

@@ -7,25 +7,25 @@ from small import dataset
 from test_faithfulness import Linear, bright
 from visavis.config import OptimConfig
 from visavis.metrics import baselines
-from visavis.metrics.idsds import falls, holes, score
-from visavis.stages.explain.in_domain import adapted, with_holes
+from visavis.metrics.idsds import logit_drops, score, single_deletions
+from visavis.stages.explain.in_domain import adapted, with_masked_regions
 
 
 def test_on_a_linear_model_the_truth_scores_one_and_chance_zero():
     model, images = Linear(), bright(200)
-    fall = falls(model, images, torch.ones(200, dtype=torch.int64))
+    drops = logit_drops(model, images, torch.ones(200, dtype=torch.int64))
     truth = model.truth(images).astype(np.float32)
     np.testing.assert_allclose(
-        fall, truth.reshape(200, 4, 2, 4, 2).sum(axis=(2, 4)), atol=1e-5, rtol=0
+        drops, truth.reshape(200, 4, 2, 4, 2).sum(axis=(2, 4)), atol=1e-5, rtol=0
     )
-    np.testing.assert_allclose(score(truth, fall), 1)
-    np.testing.assert_allclose(score(-truth, fall), -1)
-    assert score(baselines.random_maps(200, seed=1), fall).mean() == pytest.approx(0, abs=0.06)
-    assert np.isnan(score(np.zeros_like(truth), fall)).all()
+    np.testing.assert_allclose(score(truth, drops), 1)
+    np.testing.assert_allclose(score(-truth, drops), -1)
+    assert score(baselines.random_maps(200, seed=1), drops).mean() == pytest.approx(0, abs=0.06)
+    assert np.isnan(score(np.zeros_like(truth), drops)).all()
 
 
-def test_holes_are_the_sixteen_cells_each_once():
-    left = holes()
+def test_each_of_the_sixteen_cells_is_deleted_once():
+    left = single_deletions()
     assert left.shape == (16, 8, 8)
     assert ((~left).sum(axis=0) == 1).all()
     assert ((~left).sum(axis=(1, 2)) == 4).all()
@@ -47,19 +47,19 @@ def test_the_copy_learns_and_the_model_stays(kind):
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_half_of_the_images_have_one_hole_of_the_mean_colour():
+def test_half_of_the_images_have_one_cell_masked_by_the_mean_colour():
     model, images = tiny.model("cnn"), tiny.images(400)
-    holed = with_holes(model, images, np.random.default_rng(0))
-    changed = (holed != images).any(dim=1)
+    masked = with_masked_regions(model, images, np.random.default_rng(0))
+    changed = (masked != images).any(dim=1)
     counts = changed.flatten(1).sum(dim=1)
     assert set(counts.tolist()) == {0, 64}
     assert 160 < (counts > 0).sum() < 240
     mean = model.normalize.mean.expand_as(images)
     assert (
-        holed[changed[:, None].expand_as(holed)] == mean[changed[:, None].expand_as(holed)]
+        masked[changed[:, None].expand_as(masked)] == mean[changed[:, None].expand_as(masked)]
     ).all()
     assert (
-        (with_holes(model, images, np.random.default_rng(0), share=1.0) != images)
+        (with_masked_regions(model, images, np.random.default_rng(0), fraction=1.0) != images)
         .any(dim=(1, 2, 3))
         .all()
     )

@@ -126,9 +126,9 @@ def test_mcnemar_by_hand():
 
 
 def test_a_share_of_one_is_not_certain_and_few_values_have_no_interval():
-    right = bootstrap.interval(np.ones(50, dtype=bool))
-    assert right["value"] == right["high"] == 1
-    assert right["low"] == pytest.approx(1 / (1 + 1.959964**2 / 50))  # Wilson's, in closed form
+    certain = bootstrap.interval(np.ones(50, dtype=bool))
+    assert certain["value"] == certain["high"] == 1
+    assert certain["low"] == pytest.approx(1 / (1 + 1.959964**2 / 50))  # Wilson's, in closed form
     assert bootstrap.interval(np.arange(19.0)) is None
     assert bootstrap.interval(np.arange(20.0)) is not None
     assert bootstrap.ratio_interval(np.arange(19.0), np.ones(19)) is None
@@ -142,7 +142,7 @@ def test_clustered_intervals_cover_where_images_of_a_class_share_their_luck():
         values = generator.normal(0, 1, 10)[labels] + generator.normal(0, 1, 200)
         plain.append(bootstrap.interval(values, seed=seed, resamples=300))
         clustered.append(bootstrap.interval(values, clusters=labels, seed=0, resamples=300))
-    assert np.mean([contains(x, 0) for x in plain]) < 0.6  # far too sure
+    assert np.mean([contains(x, 0) for x in plain]) < 0.6  # far too narrow
     assert np.mean([contains(x, 0) for x in clustered]) > 0.85
 
 

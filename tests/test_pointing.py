@@ -7,7 +7,7 @@ from visavis.metrics.composites import Composites, composites, energies, recogni
 
 @pytest.fixture(scope="module")
 def images():
-    """The pixel says its image and its column, so that each can be traced."""
+    """Pixel values encode the image, the column and the row, so that each can be traced."""
     pixels = np.zeros((40, 32, 32, 3), dtype=np.uint8)
     pixels[..., 0] = np.arange(40)[:, None, None]
     pixels[..., 1] = np.arange(32)[None, None, :]
@@ -23,7 +23,7 @@ def test_halves_are_the_middles_of_two_images_of_different_classes(images):
         which = half[:, 0, 0, 0]
         assert (half[..., 0] == which[:, None, None]).all()
         np.testing.assert_array_equal(labels[which], classes)
-        assert (half[..., 1] == np.arange(8, 24)).all()  # cut out, not squeezed
+        assert (half[..., 1] == np.arange(8, 24)).all()  # cropped, not resized
         assert (half[..., 2] == np.arange(32)[:, None]).all()
     assert (made.classes[:, 0] != made.classes[:, 1]).all()
     assert (made.region[:, :, :4] == 1).all() and (made.region[:, :, 4:] == 0).all()
@@ -42,7 +42,7 @@ def test_a_box_lies_in_whole_cells_where_its_region_says(images):
         assert labels[np.unique(image[~where][:, 0])].tolist() == [around]
 
 
-def test_a_centred_map_that_knows_nothing_has_chance_on_boxes():
+def test_a_centred_map_has_chance_on_boxes():
     labels = np.arange(1000) % 10
     made = composites("box", np.zeros((1000, 32, 32, 3), np.uint8), labels, count=1000)
     centred = baselines.centre_maps(len(made.region))
@@ -50,7 +50,7 @@ def test_a_centred_map_that_knows_nothing_has_chance_on_boxes():
     assert share == pytest.approx(0.25, abs=0.005)
 
 
-def test_each_image_serves_once_on_each_side(images):
+def test_each_image_is_used_once_on_each_side(images):
     made = composites("halves", *images, count=100)
     assert len(made.pixels) <= 40
     for column in (0, 31):
@@ -75,7 +75,7 @@ def test_both_classes_must_be_the_two_highest():
     assert recognised(logits, classes).tolist() == [True, False, True]
 
 
-def test_a_map_that_knows_no_class_has_energies_that_sum_to_one_and_the_truth_has_one_each():
+def test_energies_of_a_class_agnostic_map_sum_to_one_and_the_truth_has_one_each():
     made = composites("halves", np.zeros((300, 32, 32, 3), np.uint8), np.arange(300) % 5, count=300)
     agnostic = baselines.random_maps(len(made.region), seed=1)
     both = energies(agnostic, agnostic, made.region)
@@ -84,4 +84,4 @@ def test_a_map_that_knows_no_class_has_energies_that_sum_to_one_and_the_truth_ha
     np.testing.assert_allclose(energies(made.region, 1 - made.region, made.region), 1)
     np.testing.assert_allclose(energies(1 - made.region, made.region, made.region), 0)
     negative = energies(-made.region, -made.region, made.region)
-    assert np.isnan(negative).all()  # evidence against is no evidence for
+    assert np.isnan(negative).all()  # negative relevance is not counted

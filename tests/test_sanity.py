@@ -8,6 +8,7 @@ from visavis.attribution.batched import grid_maps
 from visavis.metrics import sanity
 from visavis.metrics.agreement import rank_agreement
 from visavis.stages.explain import findings
+from visavis.stages.explain.selection import Sample
 
 
 @pytest.mark.parametrize("kind", ["cnn", "vit"])
@@ -21,7 +22,7 @@ def test_parts_from_the_head_down_hold_every_weight_once(kind):
 
 
 @pytest.mark.parametrize("kind", ["cnn", "vit"])
-def test_only_the_named_parts_are_shuffled_and_keep_their_values(kind):
+def test_only_the_named_parts_are_permuted_and_keep_their_values(kind):
     model = tiny.model(kind)
     other = sanity.randomised(model, ["head"], seed=0)
     for (name, before), after in zip(model.named_parameters(), other.parameters(), strict=True):
@@ -29,23 +30,23 @@ def test_only_the_named_parts_are_shuffled_and_keep_their_values(kind):
         assert torch.equal(before, after) != name.startswith("head")
 
 
-def test_a_map_that_reads_the_weights_changes_and_one_that_does_not_stays():
+def test_a_map_changes_with_the_parameters_it_depends_on_and_with_no_others():
     images, labels, _ = tiny.planted(40, seed=999)
-    shown, asked = images[labels == 1], labels[labels == 1].numpy()
+    shown, targets = images[labels == 1], labels[labels == 1].numpy()
     model = tiny.taught("cnn", steps=20)
-    (maps,) = grid_maps(model, shown, [asked], "grad_cam")
-    same = sanity.maps_of_randomised(model, shown, asked, "grad_cam", [])
+    (maps,) = grid_maps(model, shown, [targets], "grad_cam")
+    same = sanity.maps_of_randomised(model, shown, targets, "grad_cam", [])
     np.testing.assert_allclose(rank_agreement(maps, same), 1, atol=1e-6)
-    whole = sanity.maps_of_randomised(model, shown, asked, "grad_cam", sanity.parts(model))
-    assert np.nanmean(rank_agreement(maps, whole)) < 0.6
+    full = sanity.maps_of_randomised(model, shown, targets, "grad_cam", sanity.parts(model))
+    assert np.nanmean(rank_agreement(maps, full)) < 0.6
 
     model = tiny.taught("vit", steps=50)
-    (attention,) = grid_maps(model, shown, [asked], "attention")
-    above = sanity.maps_of_randomised(model, shown, asked, "attention", ["head", "norm"])
-    np.testing.assert_allclose(above, attention, atol=1e-6)  # it is below the head, and knows none
+    (attention,) = grid_maps(model, shown, [targets], "attention")
+    above = sanity.maps_of_randomised(model, shown, targets, "attention", ["head", "norm"])
+    np.testing.assert_allclose(above, attention, atol=1e-6)  # does not depend on the head
 
 
-def test_a_map_of_nothing_is_nan():
+def test_a_degenerate_map_is_nan():
     model, shown = models.build(tiny.VIT_CONFIG), tiny.images(3)  # its head is zero
     classes = np.zeros(3, np.int64)
     found = sanity.maps_of_randomised(model, shown, classes, "gradient_attention", ["norm"])
@@ -53,25 +54,23 @@ def test_a_map_of_nothing_is_nan():
 
 
 @pytest.mark.parametrize("left", ["image", "nothing"])
-def test_excess_is_what_is_left_of_the_image_and_not_of_the_layout(left, monkeypatch):
-    """True maps share a layout; what the shuffled model shows is the image, or noise."""
+def test_agreement_above_chance_is_of_the_image_and_not_of_the_layout(left, monkeypatch):
+    """The true maps share a layout; the randomised model's maps show the image, or noise."""
     generator = np.random.default_rng(0)
     layout, shown, noise = generator.random((8, 8)), *generator.random((2, 100, 8, 8))
     true = (3 * layout + shown).astype(np.float32)
     kept = shown + 0.3 * noise if left == "image" else 3 * layout + noise
 
-    def shuffled_maps(model, images, classes, method, names, *, layer=None, seed=0):
+    def randomised_maps(model, images, classes, method, names, *, layer=None, seed=0):
         return kept[: len(images)].astype(np.float32)
 
-    monkeypatch.setattr(sanity, "maps_of_randomised", shuffled_maps)
+    monkeypatch.setattr(sanity, "maps_of_randomised", randomised_maps)
     labels = np.arange(100) % 10
-    model = tiny.model("cnn")
-    found = findings.randomised(
-        model, tiny.images(100), labels, labels, {"grad_cam": true}, "stages.2.activation2"
-    )["grad_cam"]
-    excess = found["above_chance"]
+    sample = Sample(tiny.model("cnn"), tiny.images(100), labels, labels, None)
+    found = findings.randomised(sample, {"grad_cam": true}, "stages.2")["grad_cam"]
+    above_chance = found["above_chance"]
     if left == "image":
-        assert excess["low"] > 0.15
+        assert above_chance["low"] > 0.15
     else:  # the layout alone is no evidence that the image is shown
-        assert excess["low"] < 0.05 and excess["high"] < 0.1
+        assert above_chance["low"] < 0.05 and above_chance["high"] < 0.1
         assert found["agreement"]["low"] > 0.3

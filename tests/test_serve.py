@@ -30,7 +30,7 @@ from visavis import attribution, run_folder, serve
 from visavis.compare.gallery import BUCKETS
 from visavis.data.batches import to_images
 from visavis.data.images import png, read_image
-from visavis.metrics import faithfulness
+from visavis.metrics import masking
 from visavis.serve import api, requests, test_images
 from visavis.stages.predict import predict
 from visavis.stages.trained import load
@@ -104,7 +104,7 @@ def test_hidden_cells_are_the_holes_of_the_scores(site, finished, noise):
     trained = load(finished / "cnn")
     kept = np.ones((1, 1, 8, 8), dtype=bool)
     kept[0, 0, 2, 5] = kept[0, 0, 7, 0] = False
-    logits = faithfulness.logits_of_kept(trained.model, to_images(noise[None]), kept)
+    logits = masking.masked_logits(trained.model, to_images(noise[None]), kept)
     expected = logits.softmax(dim=1)[0].max().item()
     answer = ask(site, "/api/predict?hidden=21,56,21", png(noise)).json
     assert answer["models"]["cnn"]["top"][0]["confidence"] == pytest.approx(expected, abs=1e-5)

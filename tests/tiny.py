@@ -16,7 +16,7 @@ TAUGHT_VIT_CONFIG = ViTConfig(width=32, depth=2, heads=4)
 def model(kind, *, seed=0, config=None):
     """A model with random weights everywhere, in evaluation mode.
 
-    A fresh ViT answers the same to everything, since its head starts at zero.
+    A new ViT gives the same logits for every image, since its head starts at zero.
     """
     generator = torch.Generator().manual_seed(seed)
     built = models.build(config or (CNN_CONFIG if kind == "cnn" else VIT_CONFIG))
@@ -32,12 +32,12 @@ def images(n=4, *, seed=0):
 
 
 def distance(found, exact):
-    """Of two arrays, as a share of the second one's length."""
+    """Of two arrays, as a fraction of the second one's norm."""
     return ((found - exact).norm() / exact.norm()).item()
 
 
 def hooks(module):
-    """How many hooks hang on a model."""
+    """How many hooks a model has."""
     return sum(
         len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks)
         for m in module.modules()
@@ -45,10 +45,10 @@ def hooks(module):
 
 
 def planted(n, *, seed=0):
-    """Noise, and in the images of class 1 a red square of 8 x 8 pixels somewhere.
+    """Noise, and in the images of class 1 a red patch of 8 x 8 pixels somewhere.
 
     Returns:
-        Images, labels, and masks (n, 8, 8) of the four cells that the square covers.
+        Images, labels, and masks (n, 8, 8) of the four cells that the patch covers.
     """
     generator = np.random.default_rng(seed)
     drawn = generator.uniform(0.3, 0.7, (n, 3, 32, 32)).astype(np.float32)
@@ -56,8 +56,8 @@ def planted(n, *, seed=0):
     masks = np.zeros((n, 8, 8), dtype=np.float32)
     for i, (row, column) in enumerate(generator.integers(0, 7, (n, 2))):
         if labels[i]:
-            square = np.array([1, 0, 0])[:, None, None]
-            drawn[i, :, 4 * row : 4 * row + 8, 4 * column : 4 * column + 8] = square
+            patch = np.array([1, 0, 0])[:, None, None]
+            drawn[i, :, 4 * row : 4 * row + 8, 4 * column : 4 * column + 8] = patch
             masks[i, row : row + 2, column : column + 2] = 1
     return torch.from_numpy(drawn), torch.from_numpy(labels), masks
 
@@ -66,7 +66,7 @@ def taught(kind, *, steps, seed=0):
     """A model that was trained on `planted` images for some seconds."""
     torch.manual_seed(seed)
     student = models.build(CNN_CONFIG if kind == "cnn" else TAUGHT_VIT_CONFIG)
-    # With outputs for classes that never occur, the background would speak for "not those".
+    # With outputs for classes that never occur, the background would be evidence for "not those".
     student.head = nn.Linear(student.head.in_features, 2)
     models.fit_input(student, planted(64)[0])
     optimiser = torch.optim.Adam(student.parameters(), lr=5e-3)

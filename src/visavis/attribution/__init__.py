@@ -1,4 +1,4 @@
-"""Explain a model's answer by a heatmap over the image. Knows no run, config file or Trainer."""
+"""Explain a model's prediction by a heatmap over the image: one file for each family of methods."""
 
 from visavis.attribution.attention import attention_weights, class_attention
 from visavis.attribution.grad_cam import default_layer

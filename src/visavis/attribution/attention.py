@@ -1,7 +1,7 @@
-"""The ViT's attention: the weights themselves, rollout, and a class-specific map.
+"""The ViT's attention: the weights themselves, rollout, and gradient-weighted attention.
 
-`scaled_dot_product_attention` keeps its weights to itself. So for the length of one forward pass it
-is answered by the product written out, which yields the same logits, and keeps the softmax.
+`scaled_dot_product_attention` does not return its weights. For the length of one forward pass the
+written-out product takes its place, which gives the same logits, and its softmax is recorded.
 """
 
 from typing import Any
@@ -12,17 +12,19 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from visavis.attribution.frozen import check_classes, frozen, gradients_of
+from visavis.attribution.frozen import check_targets, frozen, with_gradient
 from visavis.models.vit import ViT
 
 Attention = Float[Tensor, "layers n heads t t"]
-"""Row: the token that reads; column: the token that is read. Each row sums to 1."""
+"""Row: the token that attends; column: the token attended to. Each row sums to 1."""
 
 
 class RecordedAttention(TorchFunctionMode):
-    """Within it, attention is written out and its weights are kept; for this thread alone.
+    """Within this context, attention is written out and its weights are recorded.
 
-    The model is not changed. Source: Vaswani et al. 2017, equation 1.
+    It applies to the current thread alone, and the model is not changed.
+
+    Source: Vaswani et al. 2017, equation 1.
     """
 
     def __init__(self) -> None:
@@ -45,24 +47,23 @@ class RecordedAttention(TorchFunctionMode):
 def attention_weights(model: ViT, images: Float[Tensor, "n 3 32 32"]) -> Attention:
     """The attention of every block and head."""
     with frozen(model), torch.no_grad(), torch.autocast(images.device.type, enabled=False):
-        with RecordedAttention() as recorded:
-            model(images)
-        return torch.stack(_one_per_block(model, recorded.weights))
+        return torch.stack(_forward(model, images)[1])
 
 
 def class_attention(weights: Attention) -> Float[Tensor, "layers n heads g g"]:
-    """How much the class token reads from each patch. A map's sum is 1 less what it reads itself.
+    """The class token's attention to each patch. It does not depend on the target class.
 
-    Knows no class: the map is the same whatever class is asked about.
+    A map's sum is 1 minus the class token's attention to itself.
     """
     return _on_grid(weights[..., 0, 1:])
 
 
 def rollout(weights: Attention) -> Float[Tensor, "n g g"]:
-    """Attention passed on through all blocks: the class token's share of each patch.
+    """Attention from the class token to each patch, propagated through all blocks.
 
-    Per block, the heads' mean, half of it replaced by the identity for the residual path, rows
-    summing to 1; then the product over all blocks. Knows no class.
+    Per block, the mean over heads is averaged with the identity, for the residual path, and its
+    rows are normalised to 1; the map is the product over all blocks. It does not depend on the
+    target class.
 
     Source: Abnar & Zuidema 2020, section 3 (attention rollout).
     """
@@ -75,50 +76,47 @@ def rollout(weights: Attention) -> Float[Tensor, "n g g"]:
 
 
 def gradient_attention(
-    model: ViT, images: Float[Tensor, "n 3 32 32"], classes: Int[Tensor, " n"]
+    model: ViT, images: Float[Tensor, "n 3 32 32"], targets: Int[Tensor, " n"]
 ) -> Float[Tensor, "n g g"]:
-    """Attention that speaks for a class: each block's weights times the gradient of its logit.
+    """Class-specific attention: each block's weights times the gradient of the target's logit.
 
     R starts as the identity; each block adds E_h[(dA * A)+] R, with A the weights, dA the gradient
-    of the class's logit with respect to them, and E_h the mean over heads. The class token's row
+    of the target's logit with respect to them, and E_h the mean over heads. The class token's row
     of R is the map.
-
-    Args:
-        classes: the class whose logit is explained, one for each image.
 
     Returns:
         0 or more, in units of the logit.
 
     Raises:
-        ValueError: a class out of range.
+        ValueError: a target out of range.
 
     Source: Chefer, Gur & Wolf 2021 (ICCV, arXiv 2103.15679), the case of self-attention alone.
     """
-    check_classes(model, images, classes)
-    with frozen(model), gradients_of(images) as inputs:
-        with RecordedAttention() as recorded:
-            logits = model(inputs)
-        weights = _one_per_block(model, recorded.weights)
-        gradients = torch.autograd.grad(logits.gather(1, classes.clone()[:, None]).sum(), weights)
+    check_targets(model, images, targets)
+    with frozen(model), with_gradient(images) as inputs:
+        logits, weights = _forward(model, inputs)
+        gradients = torch.autograd.grad(logits.gather(1, targets.clone()[:, None]).sum(), weights)
     relevance = torch.eye(weights[0].shape[-1], device=images.device).repeat(len(images), 1, 1)
     for weight, gradient in zip(weights, gradients, strict=True):
-        spoken_for = (gradient * weight.detach()).clamp(min=0).mean(dim=1)
-        relevance = relevance + spoken_for @ relevance
+        positive = (gradient * weight.detach()).clamp(min=0).mean(dim=1)
+        relevance = relevance + positive @ relevance
     return _on_grid(relevance[:, 0, 1:])
 
 
-def _one_per_block(model: ViT, weights: list[Tensor]) -> list[Tensor]:
-    """The recorded weights, first block to last.
+def _forward(model: ViT, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """The logits, and each block's attention weights, first block to last.
 
     Raises:
-        RuntimeError: the pass did not go through each block once.
+        RuntimeError: the pass did not compute attention once per block.
     """
-    if len(weights) != len(model.blocks):
+    with RecordedAttention() as recorded:
+        logits = model(images)
+    if len(recorded.weights) != len(model.blocks):
         raise RuntimeError(
-            f"the forward pass computed attention {len(weights)} times in {len(model.blocks)} "
-            "blocks: a map of these would not explain the model's prediction"
+            f"the forward pass computed attention {len(recorded.weights)} times in "
+            f"{len(model.blocks)} blocks: a map of these would not explain the model's prediction"
         )
-    return weights
+    return logits, recorded.weights
 
 
 def _on_grid(patches: Float[Tensor, "*batch k"]) -> Float[Tensor, "*batch g g"]:

@@ -1,4 +1,4 @@
-"""Maps of many images on the scoring grid, in batches."""
+"""Attribution maps of many images on the grid that all metrics use, computed in batches."""
 
 from collections.abc import Callable, Sequence
 
@@ -6,47 +6,52 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional
 
 from visavis.attribution.methods import explain
 from visavis.attribution.perturbation import occlusion
 from visavis.config import GRID
-from visavis.metrics.faithfulness import to_cells
+from visavis.data.batches import in_batches
 from visavis.metrics.localization import Maps
-from visavis.models.cnn import CNN
-from visavis.models.vit import ViT
+from visavis.models import Model
 
 BATCH = 50
 
 
+def to_cells(maps: Float[Tensor, "*batch g g"]) -> Float[Tensor, "*batch 8 8"]:
+    """Maps of any grid on 8 x 8 cells: the mean over a cell's area, or the value that covers it."""
+    flat = maps.reshape(-1, 1, *maps.shape[-2:])
+    return functional.adaptive_avg_pool2d(flat, GRID).reshape(*maps.shape[:-2], GRID, GRID)
+
+
 def grid_maps(
-    model: CNN | ViT,
+    model: Model,
     images: Float[Tensor, "n 3 32 32"],
-    asked: Sequence[Int[np.ndarray, " n"]],
+    targets: Sequence[Int[np.ndarray, " n"]],
     method: str,
     *,
     layer: str | None = None,
     progress: Callable[[int], object] = lambda _: None,
 ) -> list[Maps]:
-    """The maps of `images` for each of `asked`, which name one class for each image.
+    """One set of maps for each of `targets`, which hold a target class for each image.
 
     Args:
-        layer: where Grad-CAM looks; other methods take none and leave it aside.
-        progress: told the number of maps made since the last call.
+        layer: where Grad-CAM looks; other methods ignore it.
+        progress: called with the number of maps made since the last call.
     """
-    found = [np.empty((len(images), GRID, GRID), dtype=np.float32) for _ in asked]
+    if not len(images):
+        return [np.empty((0, GRID, GRID), dtype=np.float32) for _ in targets]
     at = layer if method == "grad_cam" else None
-    for start in range(0, len(images), BATCH):
-        rows = slice(start, start + BATCH)
-        batch = images[rows]
-        each = torch.arange(len(batch))
-        # Occlusion costs the same for all classes as for one.
-        every = occlusion(model, batch) if method == "occlusion" else None
-        for maps, classes in zip(found, asked, strict=True):
-            wanted = torch.from_numpy(classes[rows]).to(images.device)
-            if every is None:
-                heatmaps = explain(model, batch, wanted, method, layer=at)
-            else:
-                heatmaps = every[each, wanted]
-            maps[rows] = to_cells(heatmaps).cpu().numpy()
-            progress(len(batch))
-    return found
+
+    def maps(batch: Tensor, classes: Int[Tensor, "b k"]) -> Float[Tensor, "b k 8 8"]:
+        if method == "occlusion":  # one pass serves all target classes
+            every_class = occlusion(model, batch)
+            found = every_class[torch.arange(len(batch))[:, None], classes]
+        else:
+            found = torch.stack([explain(model, batch, c, method, layer=at) for c in classes.T], 1)
+        progress(classes.numel())
+        return to_cells(found).cpu()
+
+    classes = torch.from_numpy(np.stack(targets, axis=1)).to(images.device)
+    found = in_batches(maps, images, classes, size=BATCH)
+    return [of.numpy() for of in found.unbind(dim=1)]

@@ -1,44 +1,43 @@
-"""What a method must do on a model before any of its maps is believed."""
+"""What a method must pass on a model before any of its maps is used."""
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from visavis.attribution import methods
-from visavis.models.cnn import CNN
-from visavis.models.vit import ViT
+from visavis.models import Model
 
 TOLERANCE = 5e-3
 """Of a map's largest absolute value: more than float32 arithmetic in another order changes, also in
 the small differences of large logits that occlusion takes."""
 
 
-def fault(
-    model: CNN | ViT,
+def invalid_because(
+    model: Model,
     images: Float[Tensor, "n 3 32 32"],
-    classes: Int[Tensor, " n"],
+    targets: Int[Tensor, " n"],
     method: str,
     *,
     layer: str | None = None,
 ) -> str | None:
-    """Why the method cannot be believed on this model, or None.
+    """Why the method's maps are not valid on this model, or None.
 
-    Its maps of `images` must be the same when they are made again, and when each image is
-    explained alone: a map that mixes images of a batch explains none of them.
+    The maps must be the same in a second call, and when each image is explained alone: a map that
+    mixes the images of a batch explains none of them.
     """
 
     def maps(of: slice) -> Float[Tensor, "k g g"]:
-        return methods.explain(model, images[of], classes[of], method, layer=layer)
+        return methods.explain(model, images[of], targets[of], method, layer=layer)
 
     together = maps(slice(None))
     if _differ(together, maps(slice(None))):
-        return "not the same when made again"
+        return "not the same in a second call"
     alone = torch.cat([maps(slice(i, i + 1)) for i in range(len(images))])
     return "not the same in another batch" if _differ(together, alone) else None
 
 
 def _differ(a: Float[Tensor, "n g g"], b: Float[Tensor, "n g g"]) -> bool:
-    """A map that is not finite is left aside: it is refused by itself."""
+    """Ignores maps that are not finite: each of them is excluded as degenerate."""
     allowed = TOLERANCE * a.abs().amax(dim=(1, 2)) + 1e-12
     apart = (a - b).abs().amax(dim=(1, 2)) > allowed
     return bool((apart & torch.isfinite(a).all(dim=2).all(dim=1)).any())

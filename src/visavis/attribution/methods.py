@@ -1,4 +1,4 @@
-"""The methods of explanation, and the one call that all of them stand behind."""
+"""The registry of methods, and the one call that runs any of them."""
 
 from dataclasses import dataclass
 
@@ -12,9 +12,11 @@ from visavis.attribution.attention import (
     gradient_attention,
     rollout,
 )
-from visavis.attribution.frozen import check_classes
+from visavis.attribution.frozen import check_targets
 from visavis.attribution.grad_cam import grad_cam
-from visavis.attribution.perturbation import integrated_gradients, occlusion
+from visavis.attribution.gradients import integrated_gradients
+from visavis.attribution.perturbation import occlusion
+from visavis.models import Model
 from visavis.models.cnn import CNN
 from visavis.models.vit import ViT
 
@@ -24,13 +26,13 @@ Heatmaps = Float[Tensor, "n g g"]
 
 @dataclass(frozen=True)
 class Method:
-    """One way to explain."""
+    """An attribution method."""
 
     label: str
     models: tuple[str, ...]
     class_specific: bool
-    """Whether the map depends on the class asked about. If not, it only says where the model
-    looks, not what speaks for its answer."""
+    """Whether the map depends on the target class. If not, it only shows where the model looks, not
+    what the evidence for its prediction is."""
     signed: bool
     """Whether negative values occur, as evidence against the class."""
 
@@ -51,38 +53,38 @@ METHODS = {
 }
 
 DEFAULT_METHOD = {"cnn": "grad_cam", "vit": "gradient_attention"}
-"""The method shown where there is room for one: class-specific for both, so that they compare."""
+"""Class-specific for both models, so that their maps compare."""
 
 
-def kind_of(model: CNN | ViT) -> str:
+def kind_of(model: Model) -> str:
     """The architecture's name, "cnn" or "vit"."""
     return "cnn" if isinstance(model, CNN) else "vit"
 
 
-def methods_for(model: CNN | ViT) -> list[str]:
+def methods_for(model: Model) -> list[str]:
     """The methods that can explain `model`, its default first."""
     names = [name for name, method in METHODS.items() if kind_of(model) in method.models]
     return sorted(names, key=lambda name: name != DEFAULT_METHOD[kind_of(model)])
 
 
 def explain(
-    model: CNN | ViT,
+    model: Model,
     images: Float[Tensor, "n 3 32 32"],
-    classes: Int[Tensor, " n"],
+    targets: Int[Tensor, " n"],
     method: str,
     *,
     layer: str | None = None,
 ) -> Heatmaps:
-    """Raw heatmaps of `images`, each for its class. The model is left as it was found.
+    """Raw heatmaps of `images`, each for its target class. The model is left as it was found.
 
     Args:
-        classes: the class asked about; a class-agnostic method gives the same map for all.
+        targets: one class for each image; a class-agnostic method gives the same map for all.
         method: a key of METHODS.
         layer: where Grad-CAM looks; `default_layer(model)` if None.
 
     Raises:
         ValueError: an unknown method, one that does not fit the model, a layer that the model
-            lacks, or a class out of range.
+            lacks, or a target out of range.
     """
     if method not in methods_for(model):
         raise ValueError(
@@ -91,15 +93,15 @@ def explain(
         )
     if layer is not None and method != "grad_cam":
         raise ValueError(f"method {method!r} reads no single layer; only grad_cam takes a layer")
-    check_classes(model, images, classes)
+    check_targets(model, images, targets)
     if method == "grad_cam":
-        return grad_cam(model, images, classes, layer=layer)
+        return grad_cam(model, images, targets, layer=layer)
     if method == "integrated_gradients":
-        return integrated_gradients(model, images, classes)
+        return integrated_gradients(model, images, targets)
     if method == "occlusion":
-        return occlusion(model, images)[torch.arange(len(images)), classes]
-    assert isinstance(model, ViT)  # what is left is for it alone
+        return occlusion(model, images)[torch.arange(len(images)), targets]
+    assert isinstance(model, ViT)  # the remaining methods are for the ViT alone
     if method == "gradient_attention":
-        return gradient_attention(model, images, classes)
+        return gradient_attention(model, images, targets)
     weights = attention_weights(model, images)
     return rollout(weights) if method == "rollout" else class_attention(weights)[-1].mean(dim=1)

@@ -1,1 +1,1 @@
-"""Arrays and a forward function in, numbers out."""
+"""Metrics of classifiers and of attribution maps."""

@@ -1,10 +1,13 @@
-"""How alike two maps of a image are, and how alike maps of different images already are."""
+"""Agreement of two maps of an image, and of maps of different images of the same class."""
 
 import math
 
 import numpy as np
 from jaxtyping import Float, Int
 from scipy import stats
+
+TOP_FRACTION = 0.2
+ROUNDS = 10
 
 
 def rank_agreement(
@@ -22,26 +25,22 @@ def rank_agreement(
 
 
 def top_k_iou(
-    maps_a: Float[np.ndarray, "n ..."],
-    maps_b: Float[np.ndarray, "n ..."],
-    *,
-    share: float = 0.2,
-    seed: int = 0,
+    maps_a: Float[np.ndarray, "n ..."], maps_b: Float[np.ndarray, "n ..."]
 ) -> Float[np.ndarray, " n"]:
-    """Cells among the highest `share` of both maps, over those among the highest of either.
+    """Intersection over union of the highest fifth of two maps' cells.
 
     Exact counts; ties in random order, another one for each map.
 
     Returns:
-        1: the same cells; 0: none in common. Unrelated maps have about share / (2 - share), 0.11
-        for a fifth. NaN where a map is constant or not finite.
+        1: the same cells; 0: none in common. Unrelated maps have about 0.11. NaN where a map is
+        constant or not finite.
     """
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     highest, known = [], np.ones(len(maps_a), dtype=bool)
     for maps in (maps_a, maps_b):
         flat = np.asarray(maps, dtype=np.float64).reshape(len(maps), math.prod(maps.shape[1:]))
         order = np.lexsort((generator.random(flat.shape), -flat), axis=-1)
-        count = round(share * flat.shape[1])
+        count = round(TOP_FRACTION * flat.shape[1])
         highest.append(np.argsort(order, axis=1) < count)
         known &= np.isfinite(flat).all(axis=1) & (np.ptp(flat, axis=1) > 0)
     both, either = highest[0] & highest[1], highest[0] | highest[1]
@@ -65,22 +64,18 @@ def permutation_baseline(
     labels: Int[np.ndarray, " n"],
     *,
     seed: int = 0,
-    rounds: int = 10,
 ) -> Float[np.ndarray, " n"]:
-    """The floor of `rank_agreement`: the same maps with b's from another image of the class.
+    """The within-class permutation baseline of `rank_agreement`: b's maps are of another image.
 
-    What agreement is left after the shuffle comes from the layout that images of a class share
-    (objects in the centre, sky above), not from this image.
-
-    Args:
-        rounds: shuffles to average over.
+    The agreement that remains comes from the layout that images of a class share (objects in the
+    centre, sky above), not from this image.
 
     Returns:
-        One value per image; NaN where no other image of its class is there.
+        The mean over ROUNDS permutations for each image; NaN where its class has no other image.
     """
-    partners = [same_class_partner(labels, seed + i) for i in range(rounds)]
+    partners = [same_class_partner(labels, seed + i) for i in range(ROUNDS)]
     values = np.stack([rank_agreement(maps_a, maps_b[p]) for p in partners])
-    # A constant map of one partner should not cost the image its other rounds.
+    # A constant map of one partner does not exclude the image's other rounds.
     values[np.stack(partners) < 0] = np.nan
     known = np.isfinite(values)
     total = np.where(known, values, 0.0).sum(axis=0)
@@ -92,12 +87,12 @@ def agreement_above_chance(
     maps_b: Float[np.ndarray, "n ..."],
     labels: Int[np.ndarray, " n"],
 ) -> Float[np.ndarray, " n"]:
-    """`rank_agreement` less its floor, `permutation_baseline`: what is about the image itself."""
+    """`rank_agreement` minus `permutation_baseline`: the agreement about the image itself."""
     return rank_agreement(maps_a, maps_b) - permutation_baseline(maps_a, maps_b, labels)
 
 
 def _centred_ranks(maps: Float[np.ndarray, "n ..."]) -> Float[np.ndarray, "n k"]:
-    """Mean ranks of each map's cells, less their mean."""
+    """Mean ranks of each map's cells, minus their mean."""
     flat = np.asarray(maps, dtype=np.float64).reshape(len(maps), math.prod(maps.shape[1:]))
     ranks = stats.rankdata(flat, axis=1)
     return ranks - ranks.mean(axis=1, keepdims=True)

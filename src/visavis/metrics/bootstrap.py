@@ -1,13 +1,13 @@
 """Means over images with 95 % intervals.
 
 Those of proportions are Wilson's (1927). All others are percentile bootstraps over images (Efron
-1979): images are resampled with replacement, the statistic is computed again, and the middle 95 %
-of its values is the interval. All that belongs to one image stays together in a resample, so
+1979): images are resampled with replacement, the statistic is computed for each resample, and the
+middle 95 % of its values is the interval. All values of one image stay together in a resample, so
 differences of two models are paired.
 
 Images of one class have more in common than images of two classes. Where the `clusters` of the
-images are given, whole classes are resampled, each with all of its images (Davison & Hinkley 1997,
-section 3.8): the interval then holds for other classes of the kind.
+images are given, classes are resampled, each with all of its images (Davison & Hinkley 1997,
+section 3.8): the interval then also covers the choice of classes.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from scipy import stats
 RESAMPLES = 2000
 LEVEL = 0.95
 MINIMUM = 20
-"""Values that a bootstrap interval needs. With 5 it leaves out the truth in 17 % of cases."""
+"""Values that a bootstrap interval needs. With 5 it misses the true mean in 17 % of cases."""
 
 Clusters = Int[np.ndarray, " n"] | None
 
@@ -36,9 +36,9 @@ def interval(
 ) -> Interval | None:
     """The mean over images with its interval.
 
-    NaN stands for "not available" and is left out; None if fewer than MINIMUM values remain. Of
-    true and false without clusters the interval is Wilson's (1927), for any number: a share of 1
-    is not certain.
+    NaN stands for "not available" and is left out; None if fewer than MINIMUM values remain. For
+    booleans without clusters the interval is Wilson's (1927), for any number of them: it keeps its
+    width at a proportion of 0 or 1.
 
     Args:
         clusters: the class of each image.
@@ -52,7 +52,7 @@ def interval(
     if len(values) < MINIMUM:
         return None
     clusters = None if clusters is None else clusters[known]
-    return of_draws(values.mean(), _drawn_means(values, seed, resamples, clusters))
+    return of_draws(values.mean(), _drawn_means(values, clusters, seed, resamples))
 
 
 def ratio_interval(
@@ -60,8 +60,6 @@ def ratio_interval(
     denominators: Float[np.ndarray, " n"],
     *,
     clusters: Clusters = None,
-    seed: int = 0,
-    resamples: int = RESAMPLES,
     minimum: float = 1e-3,
 ) -> Interval | None:
     """The ratio of the two means over images with its interval.
@@ -71,7 +69,7 @@ def ratio_interval(
     Args:
         clusters: the class of each image.
         minimum: None is returned unless the denominators' mean is above this in 97.5 % of the
-            draws, for then the ratio says nothing. Also None for fewer than MINIMUM images.
+            resamples: the ratio would be undefined. Also None for fewer than MINIMUM images.
     """
     pairs = np.stack([numerators, denominators], axis=1).astype(np.float64)
     known = np.isfinite(pairs).all(axis=1)
@@ -79,7 +77,7 @@ def ratio_interval(
     if len(pairs) < MINIMUM:
         return None
     clusters = None if clusters is None else clusters[known]
-    means = _drawn_means(pairs, seed, resamples, clusters)
+    means = _drawn_means(pairs, clusters)
     if np.quantile(means[:, 1], (1 - LEVEL) / 2) <= minimum:
         return None
     top, bottom = pairs.mean(axis=0)
@@ -89,18 +87,14 @@ def ratio_interval(
 def drawn_interval(
     values: Float[np.ndarray, "n k"],
     statistic: Callable[[Float[np.ndarray, "draws k"]], Float[np.ndarray, " draws"]],
-    *,
-    clusters: Clusters = None,
-    seed: int = 0,
-    resamples: int = RESAMPLES,
 ) -> Interval | None:
-    """A function of the k means over images with its interval; each draw takes it anew.
+    """A function of the k means over images with its interval, computed for each resample.
 
-    None for fewer than MINIMUM images, or where the function is NaN for a draw.
+    None for fewer than MINIMUM images, or where the function is NaN for a resample.
     """
     if len(values) < MINIMUM:
         return None
-    drawn = statistic(_drawn_means(values, seed, resamples, clusters))
+    drawn = statistic(_drawn_means(values))
     (value,) = statistic(values.mean(axis=0, keepdims=True))
     return None if np.isnan(drawn).any() else of_draws(value, drawn)
 
@@ -108,11 +102,9 @@ def drawn_interval(
 def paired_difference(
     a: Float[np.ndarray, " n"] | Bool[np.ndarray, " n"],
     b: Float[np.ndarray, " n"] | Bool[np.ndarray, " n"],
-    *,
-    seed: int = 0,
 ) -> Interval | None:
     """Mean of a minus mean of b on the same images; `correct_a, correct_b` gives accuracy."""
-    return interval(np.asarray(a, np.float64) - np.asarray(b, np.float64), seed=seed)
+    return interval(np.asarray(a, np.float64) - np.asarray(b, np.float64))
 
 
 def of_draws(value: float, drawn: Float[np.ndarray, " resamples"]) -> Interval:
@@ -122,7 +114,10 @@ def of_draws(value: float, drawn: Float[np.ndarray, " resamples"]) -> Interval:
 
 
 def _drawn_means(
-    values: Float[np.ndarray, "n *k"], seed: int, resamples: int, clusters: Clusters = None
+    values: Float[np.ndarray, "n *k"],
+    clusters: Clusters = None,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
 ) -> Float[np.ndarray, "resamples *k"]:
     """The means of `values` when its rows are drawn with replacement, `resamples` times."""
     generator, n = np.random.default_rng(seed), len(values)
@@ -134,6 +129,6 @@ def _drawn_means(
         sums = (members @ values.reshape(n, -1)).reshape(len(classes), -1)
         means = times @ sums / (times @ members.sum(axis=1))[:, None]
         return means.reshape(resamples, *values.shape[1:])
-    # By how often each row was drawn: far less to move than the rows themselves.
+    # By how often each row was drawn: copying the rows themselves costs far more.
     draws = (np.bincount(generator.integers(0, n, n), minlength=n) for _ in range(resamples))
     return np.stack([counts @ values for counts in draws]) / n

@@ -1,4 +1,4 @@
-"""Whether a model is as often right as it says, before and after one number puts it right."""
+"""Calibration: does confidence match accuracy, before and after temperature scaling?"""
 
 from typing import Any
 
@@ -22,22 +22,22 @@ def calibration(
     """Confidence against accuracy on the test images.
 
     Returns:
-        The `temperature`, and under `uncalibrated` and `scaled` (logits divided by the temperature)
+        The `temperature`, and under `uncalibrated` and `temperature_scaled` (logits divided by it)
         each the calibration `error`, the mean `confidence`, and the `bins` that are not empty.
     """
     value = temperature(validation_logits, validation_labels)
     return {
         "temperature": value,
-        "uncalibrated": _told(logits, labels),
-        "temperature_scaled": _told(logits / value, labels),
+        "uncalibrated": _reliability(logits, labels),
+        "temperature_scaled": _reliability(logits / value, labels),
     }
 
 
 def temperature(logits: Float[np.ndarray, "m classes"], labels: Int[np.ndarray, " m"]) -> float:
-    """What logits must be divided by for the lowest cross-entropy, from 1/20 to 20.
+    """The divisor of the logits with the lowest cross-entropy, from 1/20 to 20.
 
-    Above 1: the model was too sure. It changes no answer, for the order of the classes stays. A
-    model that is always right would have to be surer without end, so 1/20 is the least.
+    Above 1: the model was overconfident. It changes no prediction, since the order of the classes
+    stays. For a model that is always correct the optimum would be 0, hence the lower limit.
 
     Source: Guo et al. 2017, section 4.2 (temperature scaling).
     """
@@ -51,19 +51,19 @@ def temperature(logits: Float[np.ndarray, "m classes"], labels: Int[np.ndarray, 
     return float(np.exp(minimize_scalar(loss, bounds=(-limit, limit), method="bounded").x))
 
 
-def expected_error(
-    confidence: Float[np.ndarray, " n"], right: Bool[np.ndarray, " n"]
+def expected_calibration_error(
+    confidence: Float[np.ndarray, " n"], correct: Bool[np.ndarray, " n"]
 ) -> bootstrap.Interval | None:
     """Expected calibration error: the mean distance of accuracy from confidence over the bins.
 
-    Each of BINS bins counts by the share of images in it. 0: right exactly as often as it says;
-    at most 1. Even a perfect model has a little, for the accuracy of a bin is known from few
-    images only. None for fewer than `bootstrap.MINIMUM` images.
+    Each of BINS bins is weighted by its fraction of the images. 0: confidence equals accuracy in
+    each bin; at most 1. Even a perfectly calibrated model is above 0 on a finite number of images.
+    None for fewer than `bootstrap.MINIMUM` images.
 
     Source: Naeini et al. 2015; Guo et al. 2017, equation 3.
     """
     places = _bin(confidence)
-    gaps = (right - confidence.astype(np.float64))[:, None] * (places[:, None] == np.arange(BINS))
+    gaps = (correct - confidence.astype(np.float64))[:, None] * (places[:, None] == np.arange(BINS))
     return bootstrap.drawn_interval(gaps, lambda means: np.abs(means).sum(axis=-1))
 
 
@@ -71,24 +71,24 @@ def _bin(confidence: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
     return np.minimum((confidence * BINS).astype(int), BINS - 1)
 
 
-def _told(logits: Float[np.ndarray, "n classes"], labels: Int[np.ndarray, " n"]) -> dict[str, Any]:
+def _reliability(
+    logits: Float[np.ndarray, "n classes"], labels: Int[np.ndarray, " n"]
+) -> dict[str, Any]:
     probabilities = softmax(logits.astype(np.float64), axis=1)
     confidence = probabilities.max(axis=1)
-    right = probabilities.argmax(axis=1) == labels
+    correct = probabilities.argmax(axis=1) == labels
     places = _bin(confidence)
-    rows = []
-    for place in range(BINS):
-        inside = places == place
-        if inside.any():
-            rows.append(
-                {
-                    "n": int(inside.sum()),
-                    "confidence": float(confidence[inside].mean()),
-                    "accuracy": bootstrap.interval(right[inside]),
-                }
-            )
+    bins = [places == place for place in range(BINS)]
     return {
-        "error": expected_error(confidence, right),
+        "error": expected_calibration_error(confidence, correct),
         "confidence": float(confidence.mean()),
-        "bins": rows,
+        "bins": [
+            {
+                "n": int(inside.sum()),
+                "confidence": float(confidence[inside].mean()),
+                "accuracy": bootstrap.interval(correct[inside]),
+            }
+            for inside in bins
+            if inside.any()
+        ],
     }

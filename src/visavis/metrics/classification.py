@@ -1,4 +1,4 @@
-"""Predicted classes and labels in, numbers out."""
+"""Accuracy, F1 and the tests that compare two classifiers, from labels and predicted classes."""
 
 from typing import Any
 
@@ -12,13 +12,13 @@ from visavis.metrics.bootstrap import RESAMPLES, Interval, of_draws
 def confusion_matrix(
     labels: Int[np.ndarray, " n"], predicted: Int[np.ndarray, " n"], classes: int
 ) -> Int[np.ndarray, "classes classes"]:
-    """How many images of the row's class were taken for the column's class."""
+    """How many images of the row's class were predicted as the column's class."""
     counts = np.bincount(labels * classes + predicted, minlength=classes * classes)
     return counts.reshape(classes, classes)
 
 
 def accuracy(confusion: Int[np.ndarray, "classes classes"]) -> float:
-    """Share of images on the diagonal."""
+    """Fraction of images on the diagonal."""
     return float(np.trace(confusion) / confusion.sum())
 
 
@@ -31,7 +31,7 @@ def f1_per_class(confusion: Int[np.ndarray, "classes classes"]) -> Float[np.ndar
 
 
 def f1_macro(confusion: Int[np.ndarray, "classes classes"]) -> float:
-    """The plain mean of `f1_per_class` over the classes that are present or predicted."""
+    """The mean of `f1_per_class` over the classes that are present or predicted."""
     occurring = int((_present_and_predicted(confusion) > 0).sum())
     return float(f1_per_class(confusion).sum()) / max(occurring, 1)
 
@@ -41,26 +41,23 @@ def macro_f1_intervals(
     predicted_a: Int[np.ndarray, " n"],
     predicted_b: Int[np.ndarray, " n"],
     classes: int,
-    *,
-    seed: int = 0,
-    resamples: int = RESAMPLES,
 ) -> tuple[Interval, Interval, Interval]:
-    """Macro F1 of model a, of model b, and a minus b, on the same draws of images.
+    """Macro F1 of model a, of model b, and a minus b, on the same resamples of images.
 
-    A draw of images is a multinomial draw of the counts of (label, a's answer, b's answer), which
+    A resample is a multinomial draw of the counts of (label, a's prediction, b's prediction), which
     is exact and needs no index per image.
     """
     triples = np.stack([labels, predicted_a, predicted_b], axis=1)
     kinds, counts = np.unique(triples, axis=0, return_counts=True)
-    drawn = np.random.default_rng(seed).multinomial(len(labels), counts / counts.sum(), resamples)
+    drawn = np.random.default_rng(0).multinomial(len(labels), counts / counts.sum(), RESAMPLES)
     times = np.concatenate([counts[None], drawn])
-    of_class = [np.eye(classes)[kinds[:, k]] for k in range(3)]  # label, a's answer, b's answer
+    of_class = [np.eye(classes)[kinds[:, k]] for k in range(3)]  # label, a, b
     present = times @ of_class[0]
 
-    def macro_f1(answer: int) -> Float[np.ndarray, " draws"]:
-        right = kinds[:, 0] == kinds[:, answer]
-        hits = times[:, right] @ of_class[0][right]
-        both = present + times @ of_class[answer]
+    def macro_f1(model: int) -> Float[np.ndarray, " draws"]:
+        correct = kinds[:, 0] == kinds[:, model]
+        hits = times[:, correct] @ of_class[0][correct]
+        both = present + times @ of_class[model]
         return (2 * hits / np.maximum(both, 1)).sum(axis=1) / np.maximum((both > 0).sum(axis=1), 1)
 
     a, b = macro_f1(1), macro_f1(2)
@@ -69,11 +66,11 @@ def macro_f1_intervals(
 
 
 def mcnemar(correct_a: Bool[np.ndarray, " n"], correct_b: Bool[np.ndarray, " n"]) -> dict[str, Any]:
-    """McNemar's exact test that both models are right equally often.
+    """McNemar's exact test of equal accuracy on the same images.
 
     Returns:
-        {"only_a", "only_b": images that one model alone gets right, "p_value": two-sided}; the
-        p-value is 1 where the models never differ.
+        {"only_a", "only_b": images that one model alone predicts correctly, "p_value": two-sided};
+        the p-value is 1 where correctness never differs.
 
     Source: McNemar 1947, in the exact binomial form.
     """
@@ -86,7 +83,7 @@ def mcnemar(correct_a: Bool[np.ndarray, " n"], correct_b: Bool[np.ndarray, " n"]
 def buckets(
     labels: Int[np.ndarray, " n"], a: Int[np.ndarray, " n"], b: Int[np.ndarray, " n"]
 ) -> dict[str, Bool[np.ndarray, " n"]]:
-    """The test images by who gets them right; each image is in one bucket."""
+    """The test images by which models predict them correctly; each image is in one bucket."""
     correct_a, correct_b = a == labels, b == labels
     neither = ~correct_a & ~correct_b
     return {

@@ -1,7 +1,7 @@
-"""Do maps point at their class? Two images of different classes in one, and a map for each.
+"""Grid pointing game: composites of two images of different classes, and a map for each class.
 
-Where the image of a class lies is known by construction, without any mask. Both images keep
-their 32 x 32 pixels' scale, and the places of the model's positions stay what they are.
+Where each class lies is known by construction, without a ground-truth mask. Both images keep their
+scale, and a composite is as large as the images that the model was trained on.
 
 Source: after the grid pointing game of Böhle, Fritz & Schiele 2021 (arXiv 2104.00032) and of Rao,
 Böhle & Schiele 2022 (arXiv 2205.10435); the box as in CutMix (Yun et al. 2019, arXiv 1905.04899).
@@ -14,20 +14,20 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from visavis.config import IMAGE_SIDE
-from visavis.metrics.localization import Maps, cell_means, share_inside
+from visavis.metrics.localization import Maps, cell_means, relevance_mass
 
 Kind = Literal["halves", "box"]
 KINDS: tuple[Kind, ...] = ("halves", "box")
 CANDIDATES = 20
-"""Composites tried for each one that is wanted, as far as there are images: of few do both models
-recognise both classes."""
+"""Composites tried for each one needed, as far as there are images: both models recognise both
+classes of few of them."""
 QUARTER = IMAGE_SIDE // 4
 MIDDLE = slice(QUARTER, IMAGE_SIDE - QUARTER)
 
 
 @dataclass(frozen=True)
 class Composites:
-    """Images made of two."""
+    """Images that each show two classes."""
 
     pixels: UInt8[np.ndarray, "n 32 32 3"]
     classes: Int[np.ndarray, "n 2"]
@@ -44,15 +44,15 @@ def composites(
     count: int,
     seed: int = 0,
 ) -> Composites:
-    """Pairs of images of different classes, drawn at random, put together.
+    """Composites of random pairs of images of different classes.
 
-    halves: the middle 16 columns of one fill the left half, those of the other the right half; cut
-    out, not squeezed. box: the middle 16 x 16 pixels of one over a random quarter of the other, so
-    that every cell is covered equally often and a map that leans to the centre has no advantage.
+    halves: the middle 16 columns of one image fill the left half, those of the other the right
+    half; cropped, not resized. box: the middle 16 x 16 pixels of one cover a random quarter of the
+    other, so that every cell is covered equally often and a centred map has no advantage.
 
     Args:
-        count: how many are tried; pairs of one class are left out. Each image serves at most once
-            on either side, so that composites are as independent as images.
+        count: how many pairs are drawn; those of one class are left out. Each image is used at most
+            once on either side, so that composites are as independent as images.
     """
     generator = np.random.default_rng([seed, KINDS.index(kind)])
     first, second = (generator.permutation(len(labels))[:count] for _ in range(2))
@@ -85,10 +85,11 @@ def recognised(
 def energies(
     maps_first: Maps, maps_second: Maps, region: Float[np.ndarray, "n 8 8"]
 ) -> Float[np.ndarray, "n 2"]:
-    """Of each class's map, the share of its positive mass that lies on that class's part.
+    """Energy of each class's map: the fraction of its positive mass on that class's part.
 
-    Chance is the part's share of the area. A map that does not depend on the class is the same for
-    both, so its two energies sum to exactly 1: on average it can only score chance. NaN where no
-    value of a map is positive.
+    Chance is the part's fraction of the area. A class-agnostic map is the same for both classes, so
+    its two energies sum to exactly 1: its mean is chance. NaN where no value of a map is positive.
     """
-    return np.stack([share_inside(maps_first, region), share_inside(maps_second, 1 - region)], 1)
+    return np.stack(
+        [relevance_mass(maps_first, region), relevance_mass(maps_second, 1 - region)], 1
+    )

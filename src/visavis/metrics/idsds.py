@@ -1,54 +1,53 @@
-"""Single-cell deletion: does a map rank cells as the model's own logit does when one is missing?
+"""IDSDS: does a map rank cells as the model's own logit does when each one alone is masked?
 
-Source: the in-domain single deletion score (IDSDS) of Hesse, Schaub-Meyer & Roth 2024 (arXiv
-2407.11910), section 3, with cells of 8 x 8 pixels. Asked of a model that has seen such holes in
-training, the score is free of the strangeness of a image with a hole, and so compares models.
+Source: the in-domain single deletion score of Hesse, Schaub-Meyer & Roth 2024 (arXiv 2407.11910),
+section 3, with cells of 8 x 8 pixels. Measured on a model that was trained with masked regions, the
+score is not affected by how unfamiliar such images are, so it compares between models.
 """
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from visavis.config import GRID
+from visavis.data.batches import in_batches
 from visavis.metrics.agreement import rank_agreement
-from visavis.metrics.faithfulness import logits_of_kept
 from visavis.metrics.localization import Maps, without_degenerate
-from visavis.models.cnn import CNN
-from visavis.models.vit import ViT
+from visavis.metrics.masking import masked_logits
+from visavis.models import Model
 
 SIDE = 4
 """Cells along a side of the image; each is 2 x 2 cells of the scoring grid."""
 
 
-def holes() -> np.ndarray:
-    """For each of the 16 cells, what of the scoring grid is left without it: (16, 8, 8)."""
+def single_deletions() -> Bool[np.ndarray, "16 8 8"]:
+    """For each of the 16 cells, which cells of the scoring grid are left without it."""
     cells = np.eye(SIDE**2, dtype=bool).reshape(-1, SIDE, SIDE)
     return ~cells.repeat(GRID // SIDE, axis=1).repeat(GRID // SIDE, axis=2)
 
 
-def falls(
-    model: CNN | ViT, images: Float[Tensor, "n 3 32 32"], classes: Int[Tensor, " n"]
+def logit_drops(
+    model: Model, images: Float[Tensor, "n 3 32 32"], targets: Int[Tensor, " n"]
 ) -> Float[np.ndarray, "n 4 4"]:
-    """How much the logit of each image's class falls when one cell is missing; float32."""
-    asked = classes.cpu()[:, None]
-    found = []
-    for start in range(0, len(images), 25):
-        batch = images[start : start + 25]
-        kept = np.concatenate([np.ones((1, GRID, GRID), dtype=bool), holes()])
-        logits = logits_of_kept(model, batch, np.repeat(kept[None], len(batch), axis=0))
-        rows = asked[start : start + 25].repeat_interleave(len(kept), dim=0)
-        left = logits.gather(1, rows)[:, 0].view(len(batch), -1).numpy()
-        found.append(left[:, :1] - left[:, 1:])
-    return np.concatenate(found).reshape(-1, SIDE, SIDE)
+    """How much the logit of each image's target class drops when one cell is masked."""
+    kept = np.concatenate([np.ones((1, GRID, GRID), dtype=bool), single_deletions()])
+
+    def drops(images: Tensor, targets: Tensor) -> Tensor:
+        logits = masked_logits(model, images, np.repeat(kept[None], len(images), axis=0))
+        columns = targets.cpu().repeat_interleave(len(kept))[:, None]
+        left = logits.gather(1, columns).view(-1, len(kept))
+        return left[:, :1] - left[:, 1:]
+
+    return in_batches(drops, images, targets, size=25).view(-1, SIDE, SIDE).numpy()
 
 
-def score(maps: Maps, fall: Float[np.ndarray, "n 4 4"]) -> Float[np.ndarray, " n"]:
-    """Rank correlation of what a map gives each cell with how the logit falls without it.
+def score(maps: Maps, drops: Float[np.ndarray, "n 4 4"]) -> Float[np.ndarray, " n"]:
+    """Rank correlation of a map's cells with how much the logit drops without each of them.
 
     Returns:
-        1: the same order; 0: unrelated, and what a random map has on average; -1: the opposite.
-        NaN for a refused map. One image's value is rough, since it rests on 16 cells.
+        -1 to 1; 0 is the mean of random maps, NaN a degenerate map. The value of a single image is
+        imprecise, since it rests on 16 cells.
     """
     size = GRID // SIDE
     sums = without_degenerate(maps).reshape(-1, SIDE, size, SIDE, size).sum(axis=(2, 4))
-    return rank_agreement(sums, fall)
+    return rank_agreement(sums, drops)

@@ -1,7 +1,4 @@
-"""What a heatmap says: anything at all, where, and of which class; and maps that know no model.
-
-Arrays in, numbers out.
-"""
+"""Whether a map is degenerate, where its relevance lies, and whether it depends on the class."""
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -12,13 +9,13 @@ from visavis.metrics.agreement import rank_agreement
 
 CELL_SIDE = IMAGE_SIDE // GRID
 FLAT = 1e-6
-"""A map whose values differ by less than this share of its largest ranks rounding errors."""
+"""A map whose values differ by no more than this fraction of its largest ranks rounding errors."""
 
 Maps = Float[np.ndarray, "n 8 8"]
 
 
 def degenerate_reasons(maps: Float[np.ndarray, "n h w"]) -> list[str | None]:
-    """Why each map says nothing and must not be scored; None for a good one."""
+    """Why each map is degenerate, so that it is excluded from all scores; None for a valid map."""
     reasons: list[str | None] = []
     for heatmap in maps:
         if not np.isfinite(heatmap).all():
@@ -32,15 +29,27 @@ def degenerate_reasons(maps: Float[np.ndarray, "n h w"]) -> list[str | None]:
     return reasons
 
 
-def share_inside(maps: Maps, inside: Float[np.ndarray, "n 8 8"]) -> Float[np.ndarray, " n"]:
-    """Share of a map's positive mass that lies inside a region.
+def valid(maps: Float[np.ndarray, "n h w"]) -> Bool[np.ndarray, " n"]:
+    """Whether each map is not degenerate."""
+    return np.array([reason is None for reason in degenerate_reasons(maps)], dtype=bool)
+
+
+def without_degenerate(maps: Maps) -> Maps:
+    """The maps, with NaN throughout the degenerate ones."""
+    return np.where(valid(maps)[:, None, None], maps, np.nan)
+
+
+def relevance_mass(maps: Maps, inside: Float[np.ndarray, "n 8 8"]) -> Float[np.ndarray, " n"]:
+    """Relevance mass accuracy: the fraction of a map's positive mass that lies inside a region.
 
     Args:
-        inside: the share of each cell that belongs to the region.
+        inside: the fraction of each cell that belongs to the region.
 
     Returns:
-        0 to 1; a map that knows nothing has the region's share of the area. NaN where no value of
+        0 to 1; an uninformative map has the region's fraction of the area. NaN where no value of
         the map is positive.
+
+    Source: Arras, Osman & Samek 2022 (arXiv 2003.07258), equation 2.
     """
     mass = np.clip(maps, 0, None).astype(np.float64)
     total = mass.sum(axis=(1, 2))
@@ -50,7 +59,7 @@ def share_inside(maps: Maps, inside: Float[np.ndarray, "n 8 8"]) -> Float[np.nda
 def pointing_hit(maps: Maps, inside: Float[np.ndarray, "n 8 8"]) -> Float[np.ndarray, " n"]:
     """1 where a map's highest cell belongs to the region by half or more, else 0.
 
-    Of several highest cells the share that does. A map that knows nothing has the share of such
+    Of several highest cells, the fraction that does. An uninformative map has the fraction of such
     cells in the image.
 
     Source: the pointing game of Zhang et al. 2018 (arXiv 1608.00507), section 4.1, on cells.
@@ -60,11 +69,11 @@ def pointing_hit(maps: Maps, inside: Float[np.ndarray, "n 8 8"]) -> Float[np.nda
     return hits / np.maximum(highest.sum(axis=(1, 2)), 1)
 
 
-def area_under_curve(maps: Maps, inside: Float[np.ndarray, "n 8 8"]) -> Float[np.ndarray, " n"]:
-    """How well a map's order of cells tells the region from the rest: area under the ROC curve.
+def mask_auc(maps: Maps, inside: Float[np.ndarray, "n 8 8"]) -> Float[np.ndarray, " n"]:
+    """Area under the ROC curve of a map's cells as a classifier of the region.
 
-    The chance that a random cell of the region (covered by half or more) ranks above a random one
-    outside; ties count half. 0.5: not at all; 1: all of the region first. NaN where no cell or
+    The probability that a random cell of the region (covered by half or more) ranks above a random
+    one outside; ties count half. 0.5: chance; 1: all of the region first. NaN where no cell or
     every cell belongs to the region.
     """
     region = (inside >= 0.5).reshape(len(maps), -1)
@@ -83,11 +92,11 @@ def centre(n: int) -> Float[np.ndarray, "n 8 8"]:
 
 
 def class_sensitivity(maps: Maps, other_maps: list[Maps]) -> Float[np.ndarray, " n"]:
-    """1 less the mean of max(0, Spearman) between a class's map and those of other classes.
+    """1 minus the mean of max(0, Spearman) between a class's map and those of other classes.
 
     Returns:
-        0: the same ranking whatever class is asked about; 1: nothing in common. Pairs with a
-        refused map are left out; NaN where that leaves none.
+        0: the same ranking for all target classes; 1: nothing in common. Pairs with a degenerate
+        map are left out; NaN where that leaves none.
 
     Source: after the random-logit test of Sixt, Granz & Landgraf 2020.
     """
@@ -99,12 +108,6 @@ def class_sensitivity(maps: Maps, other_maps: list[Maps]) -> Float[np.ndarray, "
 
 
 def cell_means(images: Float[np.ndarray, "n 32 32"] | Bool[np.ndarray, "n 32 32"]) -> Maps:
-    """The mean over each cell's pixels; of a mask, the share of the cell inside it."""
+    """The mean over each cell's pixels; of a mask, the fraction of the cell inside it."""
     blocks = images.reshape(-1, GRID, CELL_SIDE, GRID, CELL_SIDE)
     return blocks.mean(axis=(2, 4)).astype(np.float32)
-
-
-def without_degenerate(maps: Maps) -> Maps:
-    """The maps, with NaN everywhere in those that say nothing: they then rank nothing."""
-    good = np.array([reason is None for reason in degenerate_reasons(maps)])
-    return np.where(good[:, None, None], maps, np.nan)

@@ -1,7 +1,7 @@
-"""Does a map depend on what the model has learnt? Its weights are shuffled, from the top down.
+"""Model parameter randomisation (MPRT): does a map depend on what the model has learnt?
 
-Source: the model parameter randomisation test of Adebayo et al. 2018 (arXiv 1810.03292), with each
-tensor's values shuffled in place of new ones: a fresh ViT's head is zero, which would give no map.
+Source: Adebayo et al. 2018 (arXiv 1810.03292), cascading from the head down. Each tensor's values
+are permuted instead of drawn again: a newly drawn ViT head is zero, which would give no map.
 """
 
 import copy
@@ -13,12 +13,12 @@ from torch import Tensor
 
 from visavis.attribution.batched import grid_maps
 from visavis.metrics.localization import Maps, without_degenerate
+from visavis.models import Model
 from visavis.models.cnn import CNN
-from visavis.models.vit import ViT
 
 
-def parts(model: CNN | ViT) -> list[str]:
-    """The model's parts with weights, from the head down to the image."""
+def parts(model: Model) -> list[str]:
+    """The model's parts with parameters, from the head down to the image."""
     if isinstance(model, CNN):
         stages = [f"stages.{i}" for i in reversed(range(len(model.stages)))]
         return ["head", *stages, "stem"]
@@ -27,8 +27,8 @@ def parts(model: CNN | ViT) -> list[str]:
 
 
 @torch.no_grad()
-def shuffled(model: CNN | ViT, names: list[str], *, seed: int) -> CNN | ViT:
-    """A copy of the model in which each tensor of weights in the named parts is shuffled."""
+def randomised(model: Model, names: list[str], *, seed: int) -> Model:
+    """A copy of the model with the values of each tensor in the named parts permuted."""
     generator = torch.Generator().manual_seed(seed)
     other = copy.deepcopy(model)
     for name, parameter in other.named_parameters():
@@ -40,21 +40,19 @@ def shuffled(model: CNN | ViT, names: list[str], *, seed: int) -> CNN | ViT:
 
 
 def maps_of_randomised(
-    model: CNN | ViT,
+    model: Model,
     images: Float[Tensor, "n 3 32 32"],
-    classes: Int[np.ndarray, " n"],
+    targets: Int[np.ndarray, " n"],
     method: str,
     names: list[str],
     *,
     layer: str | None = None,
-    seed: int = 0,
 ) -> Maps:
-    """The maps of the model when the weights of its named parts are shuffled.
+    """The maps of the model with its named parts randomised; NaN throughout a degenerate map.
 
-    Returns:
-        NaN throughout in a degenerate map. A map that still ranks the cells as the true
-        one does depends on nothing that these weights have learnt.
+    A map that still ranks the cells as the original one does depends on nothing that these
+    parameters have learnt.
     """
-    other = shuffled(model, names, seed=seed)
-    (found,) = grid_maps(other, images, [classes], method, layer=layer)
+    other = randomised(model, names, seed=0)
+    (found,) = grid_maps(other, images, [targets], method, layer=layer)
     return without_degenerate(found)

@@ -1,10 +1,10 @@
-"""The explain stage: heatmaps of one trained model on test images, and how far to trust them.
+"""The explain stage: heatmaps of one trained model on test images, and how faithful they are.
 
 Reads config.json, data.json, training.json, weights.safetensors, predictions.npz and split.npz.
 Writes heatmaps.npz, removal.npz (deletion and insertion of each image) and explanations.json.
 
-Each image is explained for the class that the model predicted. Both models are explained on the
-same random sample of test images, which all scores are measured on; the gallery's come on top.
+Each image is explained for its predicted class. Both models are explained on the same random sample
+of test images, on which all scores are measured; the gallery's images are added to it.
 """
 
 import logging
@@ -14,20 +14,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
-from tqdm import tqdm
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
 
 from visavis import attribution, models, run_folder
 from visavis.config import EXPLANATION_SEED as SEED
 from visavis.config import GRID, ExplainConfig
 from visavis.data import Dataset
 from visavis.data.batches import to_images
+from visavis.data.progress import progress_bar
 from visavis.errors import CheckpointError
 from visavis.metrics import localization
+from visavis.metrics.faithfulness import Removal
 from visavis.models import Model
 from visavis.stages.explain import findings, layers, maps
-from visavis.stages.explain.in_domain import idsds_scores
-from visavis.stages.explain.selection import choose_images
+from visavis.stages.explain.in_domain import adapted, idsds_scores
+from visavis.stages.explain.selection import Chosen, Sample, choose_images
 from visavis.stages.trained import check_data, load_trained, training_rows, validation_rows
 
 logger = logging.getLogger(__name__)
@@ -41,7 +43,7 @@ def explain(
     device: torch.device | str = "cpu",
     autocast: bool = False,
 ) -> None:
-    """Explain the model in `folder` and write what was found.
+    """Explain the model in `folder` and measure the explanations.
 
     Args:
         autocast: the forward passes of the deletion and insertion scores run in bf16. Maps are
@@ -54,7 +56,48 @@ def explain(
     """
     check_data(folder, dataset)
     with run_folder.lock(folder):
-        _explain(folder, dataset, config, device=device, autocast=autocast)
+        started = time.perf_counter()
+        model = load_trained(folder).to(device)
+        chosen = choose_images(*_predictions(folder, dataset), sample=config.images)
+        sweep = _sweep(folder, model, dataset, config, autocast=autocast)
+        layer = next(row["layer"] for row in sweep["rows"] if row["chosen"])
+        pixels, images, explained = _maps(model, dataset, chosen, layer)
+        rows = slice(chosen.sample)
+        masks = None
+        if dataset.test_masks is not None:
+            masks = localization.cell_means(dataset.test_masks[chosen.indices[rows]])
+        sample = Sample(model, images[rows], chosen.predicted[rows], chosen.labels[rows], masks)
+        found, removal = _measure(
+            folder, dataset, config, sample, explained, layer, autocast=autocast
+        )
+        # It refers to rows of the old heatmaps.
+        (folder / run_folder.EXPLANATIONS).unlink(missing_ok=True)
+        run_folder.write_arrays(
+            folder / run_folder.HEATMAPS,
+            images=pixels,
+            **maps.arrays(model, images, chosen, explained),
+        )
+        run_folder.write_arrays(
+            folder / run_folder.REMOVAL, indices=chosen.indices[rows], **removal.arrays()
+        )
+        run_folder.write_json(
+            folder / run_folder.EXPLANATIONS,
+            {
+                "model": attribution.kind_of(model),
+                "n": chosen.sample,
+                "sample_rule": f"{chosen.sample} of the {len(dataset.test_labels)} test images, "
+                "drawn at random, the same for both models",
+                "grid": [GRID, GRID],
+                "default_method": attribution.DEFAULT_METHOD[attribution.kind_of(model)],
+                "layer": layer,
+                "layer_sweep": sweep,
+                **found,
+                "gallery": chosen.gallery,
+                "weights_sha256": run_folder.file_sha256(folder / run_folder.WEIGHTS),
+                "precision": "bf16" if autocast else "float32",
+                "seconds": time.perf_counter() - started,
+            },
+        )
 
 
 def explain_again(
@@ -65,10 +108,10 @@ def explain_again(
     layer: str,
     device: torch.device | str = "cpu",
 ) -> None:
-    """Write heatmaps.npz alone, of the sample: for a second training of an explained model.
+    """Write heatmaps.npz alone, of the sample: for a second seed of an explained model.
 
     Args:
-        layer: where Grad-CAM looks, that of the first training.
+        layer: where Grad-CAM looks, that of the first seed.
 
     Raises:
         CheckpointError: as `explain`.
@@ -76,15 +119,8 @@ def explain_again(
     check_data(folder, dataset)
     with run_folder.lock(folder):
         model = load_trained(folder).to(device)
-        name = attribution.kind_of(model)
         chosen = choose_images(*_predictions(folder, dataset), sample=config.images, shown=0)
-        logger.info("Explaining the %s on %d test images.", name, len(chosen.indices))
-        pixels = dataset.test_pixels[chosen.indices]
-        images = to_images(pixels).to(device)
-        explained = {
-            method: maps.explained(model, images, chosen, method, layer, predicted_only=True)
-            for method in attribution.methods_for(model)
-        }
+        pixels, images, explained = _maps(model, dataset, chosen, layer, predicted_only=True)
         run_folder.write_arrays(
             folder / run_folder.HEATMAPS,
             images=pixels,
@@ -94,98 +130,73 @@ def explain_again(
         )
 
 
-def _explain(
+def _maps(
+    model: Model, dataset: Dataset, chosen: Chosen, layer: str, *, predicted_only: bool = False
+) -> tuple[UInt8[np.ndarray, "n 32 32 3"], Float[Tensor, "n 3 32 32"], dict[str, maps.Explained]]:
+    """The pixels of the chosen images, the images, and each method's maps of them."""
+    name = attribution.kind_of(model)
+    logger.info("Explaining the %s on %d test images.", name, len(chosen.indices))
+    pixels = dataset.test_pixels[chosen.indices]
+    images = to_images(pixels).to(next(model.parameters()).device)
+    explained = {
+        method: maps.explained(model, images, chosen, method, layer, predicted_only=predicted_only)
+        for method in attribution.methods_for(model)
+    }
+    return pixels, images, explained
+
+
+def _measure(
     folder: Path,
     dataset: Dataset,
     config: ExplainConfig,
+    sample: Sample,
+    explained: dict[str, maps.Explained],
+    layer: str,
     *,
-    device: torch.device | str,
     autocast: bool,
-) -> None:
-    started = time.perf_counter()
-    model = load_trained(folder).to(device)
-    name = attribution.kind_of(model)
-    main = attribution.DEFAULT_METHOD[name]
-    chosen = choose_images(*_predictions(folder, dataset), sample=config.images)
-    sweep = _sweep(folder, model, dataset, config, autocast=autocast)
-    layer = next(row["layer"] for row in sweep["rows"] if row["chosen"])
-    logger.info("Explaining the %s on %d test images.", name, len(chosen.indices))
-    pixels = dataset.test_pixels[chosen.indices]
-    images = to_images(pixels).to(device)
-    explained = {
-        method: maps.explained(model, images, chosen, method, layer)
-        for method in attribution.methods_for(model)
-    }
-    few = slice(chosen.sample)
-    own = {method: found.maps[few] for method, found in explained.items()}
-    every = findings.with_baselines(own, images[few], main)
-    about = (model, images[few], chosen.predicted[few], chosen.labels[few])
-    masks = None
-    if dataset.test_masks is not None:
-        masks = localization.cell_means(dataset.test_masks[chosen.indices[few]])
+) -> tuple[dict[str, Any], Removal]:
+    """The scores of explanations.json, and the deletion and insertion of each image."""
+    model, n = sample.model, len(sample.images)
+    own = {method: found.maps[:n] for method, found in explained.items()}
+    default = attribution.DEFAULT_METHOD[attribution.kind_of(model)]
+    every = findings.with_baselines(own, sample.images, default)
     removal = findings.removals(
-        *about, every, random_orders=config.random_orders, autocast=autocast
+        sample, every, random_orders=config.random_orders, autocast=autocast
     )
-    single = idsds_scores(
+    trained_with = models.config_from_json(
+        run_folder.read_json(folder / run_folder.CONFIG)["model"]
+    )
+    copied = adapted(
         model,
-        models.config_from_json(run_folder.read_json(folder / run_folder.CONFIG)["model"]).optim,
+        trained_with.optim,
         dataset,
         training_rows(folder, dataset),
-        *about[1:],
-        every,
-        [method for method, of in explained.items() if of.fault is None],
-        layer,
+        sample=n,
         autocast=autocast,
     )
+    usable = [method for method, found in explained.items() if found.invalid_because is None]
+    idsds = idsds_scores(sample, every, usable, layer, copied)
     found = findings.findings(
+        sample,
         every,
         explained,
         removal,
-        findings.keep_top_k(*about, every),
-        findings.randomised(*about, own, layer),
-        single["scores"],
-        masks,
-        chosen.labels[few],
-        logger.info,
+        findings.keep_top_k(sample, every),
+        findings.randomised(sample, own, layer),
+        idsds.pop("scores"),
     )
-    (folder / run_folder.EXPLANATIONS).unlink(missing_ok=True)  # it names rows of the old heatmaps
-    run_folder.write_arrays(
-        folder / run_folder.HEATMAPS, images=pixels, **maps.arrays(model, images, chosen, explained)
-    )
-    run_folder.write_arrays(
-        folder / run_folder.REMOVAL, indices=chosen.indices[few], **removal[0].arrays()
-    )
-    run_folder.write_json(
-        folder / run_folder.EXPLANATIONS,
-        {
-            "model": name,
-            "n": chosen.sample,
-            "sample_rule": f"{chosen.sample} of the {len(dataset.test_labels)} test images, "
-            "drawn at random, the same for both models",
-            "grid": [GRID, GRID],
-            "default_method": main,
-            "layer": layer,
-            "layer_sweep": sweep,
-            **found,
-            "accuracy_masked": single["accuracy_masked"],
-            "accuracy_unmasked": single["accuracy_unmasked"],
-            "gallery": chosen.gallery,
-            "weights_sha256": run_folder.file_sha256(folder / run_folder.WEIGHTS),
-            "precision": "bf16" if autocast else "float32",
-            "seconds": time.perf_counter() - started,
-        },
-    )
+    return found | idsds, removal[0]
 
 
 def _sweep(
     folder: Path, model: Model, dataset: Dataset, config: ExplainConfig, *, autocast: bool
 ) -> dict[str, Any]:
-    """Which layer Grad-CAM looks at, chosen on validation images."""
+    """Which layer Grad-CAM uses, chosen on validation images."""
     rows = np.random.default_rng(SEED).permutation(validation_rows(folder, dataset))
     images = to_images(dataset.train_pixels[rows[: config.sweep_images]])
     name = attribution.kind_of(model)
     logger.info("Choosing the layer that explains the %s on %d images.", name, len(images))
-    with tqdm(total=len(images), desc="layers", unit=" images", disable=None) as progress:
+    with progress_bar(len(images), "layers") as progress:
         sweep = layers.sweep(
             model,
             images.to(next(model.parameters()).device),
@@ -201,7 +212,7 @@ def _sweep(
 def _predictions(
     folder: Path, dataset: Dataset
 ) -> tuple[Float[np.ndarray, "m classes"], Int[np.ndarray, " m"]]:
-    """The stored test logits and labels, after a check that they are of `dataset`."""
+    """The stored test logits and labels, after a check that they belong to `dataset`."""
     path = folder / run_folder.PREDICTIONS
     stored = run_folder.read_arrays(path)
     m = len(dataset.test_labels)

@@ -1,30 +1,32 @@
-"""Which layer Grad-CAM should look at: decided by numbers."""
+"""Which layer Grad-CAM uses: the one with the best deletion score on validation images."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from visavis.attribution.batched import to_cells
 from visavis.attribution.grad_cam import default_layer, grad_cam
 from visavis.config import GRID
+from visavis.data.batches import in_batches, predict
 from visavis.metrics.bootstrap import Interval
-from visavis.metrics.faithfulness import measure, to_cells
-from visavis.models.cnn import CNN
+from visavis.metrics.faithfulness import measure
+from visavis.models import Model
 from visavis.models.vit import ViT
 
 MAX_DEGENERATE = 0.1
-"""A layer that has no map for more of the images is not chosen: its score is of the others."""
+"""A layer with a larger fraction of degenerate maps is not chosen: its score excludes them."""
 
 
-def candidates(model: CNN | ViT) -> list[str]:
+def candidates(model: Model) -> list[str]:
     """From the image to the head: the CNN's activations, three in each stage; the ViT's norms.
 
     Not the convolutions before the activations: their outputs are not yet centred by the batch
-    norm, and Grad-CAM's map is then zero everywhere for many images. Of the ViT's last block only
-    the first norm: what comes after it is read at the class token alone.
+    norm, so Grad-CAM's map is zero everywhere for many images. Of the ViT's last block only the
+    first norm: after it, the head reads only the class token.
     """
     if isinstance(model, ViT):
         norms = [
@@ -36,7 +38,7 @@ def candidates(model: CNN | ViT) -> list[str]:
 
 
 def sweep(
-    model: CNN | ViT,
+    model: Model,
     images: Float[Tensor, "n 3 32 32"],
     *,
     random_orders: int,
@@ -48,30 +50,24 @@ def sweep(
 
     Args:
         images: images that are not in the test set; each is explained for its predicted class.
-        progress: told the number of images done since the last call.
+        progress: called with the number of images done since the last call.
 
     Returns:
         {"rows": [{"layer", "grid", "degenerate", "deletion", "insertion", …, "chosen"}],
         "reason": a sentence}.
     """
-    with torch.inference_mode():
-        classes = torch.cat([model(part).argmax(dim=1) for part in images.split(100)])
+    targets = predict(model, images).argmax(dim=1)
     raw = {
-        name: torch.cat(
-            [
-                grad_cam(model, part, asked, layer=name)
-                for part, asked in zip(images.split(100), classes.split(100), strict=True)
-            ]
-        )
+        name: in_batches(functools.partial(grad_cam, model, layer=name), images, targets)
         for name in candidates(model)
     }
     removal = measure(
         model,
         images,
-        classes,
+        targets,
         {name: to_cells(maps).cpu().numpy() for name, maps in raw.items()},
         random_orders=random_orders,
-        clusters=classes.cpu().numpy(),
+        clusters=targets.cpu().numpy(),
         seed=seed,
         autocast=autocast,
         progress=progress,
@@ -97,12 +93,11 @@ def choose(
     *,
     fallback: str,
 ) -> tuple[str, str]:
-    """The deepest layer that the best one was not shown to beat in deletion.
+    """The deepest layer that the best one does not significantly exceed in deletion.
 
     Only layers with exactly the scoring grid, so that neither model's map is finer than the
-    other's, and with a map for nearly every image. Of those that were shown to beat random orders
-    and that the best was not shown to beat, the deepest: it has seen most of the image, and a
-    lead that the images do not show is not a reason.
+    other's, and with few degenerate maps. A layer must also be significantly better than random
+    orders. The deepest one has seen most of the image.
 
     Args:
         rows: from the image to the head.
@@ -112,47 +107,36 @@ def choose(
     Returns:
         Its name and, in a sentence or two, why.
     """
-    scored = [
-        r
-        for r in rows
-        if r["grid"] == [GRID, GRID]
-        and r["deletion"] is not None
-        and r["degenerate"] <= MAX_DEGENERATE * n
-    ]
+    on_grid = [row for row in rows if row["grid"] == [GRID, GRID]]
+    scored = [row for row in on_grid if row["deletion"] and row["degenerate"] <= MAX_DEGENERATE * n]
     if not scored:
         return fallback, (
             f"No layer with {GRID} × {GRID} cells has a score and a map for at least "
             f"{100 * (1 - MAX_DEGENERATE):.0f}\N{NARROW NO-BREAK SPACE}% of the images; "
-            f"{fallback} is used because it is the last one that the answer depends on."
+            f"{fallback} is used because it is the last one that the prediction depends on."
         )
     best = max(scored, key=lambda row: row["deletion"]["value"])
-    leads = {row["layer"]: ahead(best["layer"], row["layer"]) for row in scored}
-    level = [
-        row
-        for row in scored
-        if row is best
-        or (row["deletion"]["low"] > 0 and not ((lead := leads[row["layer"]]) and lead["low"] > 0))
-    ]
-    chosen = level[-1]
-    left_out = [r["layer"] for r in rows if r["grid"] == [GRID, GRID] and r not in scored]
-    besides = f" (too few of their maps say anything: {', '.join(left_out)})" if left_out else ""
+    excluded = ", ".join(row["layer"] for row in on_grid if row not in scored)
+    besides = f" (too many degenerate maps: {excluded})" if excluded else ""
     reason = (
         f"Of the layers whose maps have {GRID} × {GRID} cells{besides}, {best['layer']} has the "
-        f"highest normalised deletion score, {_told(best['deletion'])}."
+        f"highest normalised deletion score, {_text(best['deletion'])}."
     )
-    rivals = "; ".join(
-        f"{row['layer']}{', by ' + _told(lead) if (lead := leads[row['layer']]) else ''}"
-        for row in level
-        if row is not best
+    rivals = {}
+    for row in scored:
+        lead = ahead(best["layer"], row["layer"])
+        if row is not best and row["deletion"]["low"] > 0 and not (lead and lead["low"] > 0):
+            rivals[row["layer"]] = f" (by {_text(lead)})" if lead else ""
+    if not rivals:
+        return best["layer"], reason
+    deepest = next(r["layer"] for r in reversed(scored) if r is best or r["layer"] in rivals)
+    than = "; ".join(layer + lead for layer, lead in rivals.items())
+    return deepest, (
+        f"{reason} It was not significantly better than {than}; of these layers the deepest, "
+        f"{deepest}, is used."
     )
-    if rivals:
-        reason += (
-            f" That it is ahead of {rivals}, was not shown; of such layers the deepest, "
-            f"{chosen['layer']}, is used."
-        )
-    return chosen["layer"], reason
 
 
-def _told(score: Interval) -> str:
+def _text(score: Interval) -> str:
     value, low, high = (f"{score[key]:z.2f}" for key in ("value", "low", "high"))
     return f"{value} ({low} to {high})".replace("-", "−")

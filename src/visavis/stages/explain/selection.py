@@ -1,15 +1,18 @@
-"""Which test images are explained: a random sample for the scores, and some to be shown."""
+"""Which test images are explained: a random sample for the scores, and a gallery to be shown."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int
+from torch import Tensor
 
 from visavis.config import EXPLANATION_SEED as SEED
+from visavis.models import Model
 
 SHOWN = 8
-"""Images of each kind, correct and incorrect, that are shown at most."""
+"""The most images of each kind, correct and incorrect, in the gallery."""
 
 
 @dataclass(frozen=True)
@@ -31,20 +34,38 @@ class Chosen:
 
     @property
     def runner_up(self) -> Int[np.ndarray, " n"]:
-        """The class with the highest logit but one."""
+        """The class with the second-highest logit."""
         others = self.logits.copy()
         others[np.arange(len(others)), self.predicted] = -np.inf
         return others.argmax(axis=1)
 
     @property
     def one_more_class(self) -> Int[np.ndarray, " n"]:
-        """A class drawn from those that are neither predicted nor the runner-up, if there are."""
+        """A random class that is neither predicted nor the runner-up, if there is one."""
         if self.logits.shape[1] < 3:
             return self.runner_up
         chance = np.random.default_rng(SEED).random(self.logits.shape)
         rows = np.arange(len(chance))
         chance[rows, self.predicted] = chance[rows, self.runner_up] = -1
         return chance.argmax(axis=1)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The images that all scores are measured on, with the model that is explained."""
+
+    model: Model
+    images: Float[Tensor, "n 3 32 32"]
+    predicted: Int[np.ndarray, " n"]
+    """The target classes of the maps."""
+    labels: Int[np.ndarray, " n"]
+    masks: Float[np.ndarray, "n 8 8"] | None
+    """The fraction of each cell inside the ground-truth mask, if the data has masks."""
+
+    @property
+    def targets(self) -> Int[Tensor, " n"]:
+        """`predicted` on the device of the images."""
+        return torch.from_numpy(self.predicted).to(self.images.device)
 
 
 def choose_images(
@@ -54,25 +75,24 @@ def choose_images(
     sample: int,
     shown: int = SHOWN,
 ) -> Chosen:
-    """A random sample, and by a fixed rule images that the model gets right and wrong.
+    """A random sample and, by a fixed rule, a gallery of correct and incorrect predictions.
 
     Args:
         shown: how many of each kind, at most.
     """
     walk = np.random.default_rng(SEED).permutation(len(labels))
-    right = logits.argmax(axis=1) == labels
+    correct = logits.argmax(axis=1) == labels
     gallery_of = {
-        "correct": _varied(walk[right[walk]], labels, shown),
-        "incorrect": _varied(walk[~right[walk]], labels, shown),
+        "correct": _varied(walk[correct[walk]], labels, shown),
+        "incorrect": _varied(walk[~correct[walk]], labels, shown),
     }
     rows = list(walk[:sample])
     rows += [i for i in gallery_of["correct"] + gallery_of["incorrect"] if i not in set(rows)]
     row_of = {index: row for row, index in enumerate(rows)}
     rule = (
-        "All test images are walked through in one random order, the same for both models. Of "
-        "the images that the model gets right, and of those that it gets wrong, the first one "
-        f"of each true class is taken, up to {shown}; then the next ones, until there are "
-        f"{shown}."
+        "All test images are visited in one random order, the same for both models. Of the "
+        "correctly and of the incorrectly predicted images, the first one of each true class is "
+        f"taken, up to {shown}; then the next ones, until there are {shown}."
     )
     for kind, found in gallery_of.items():
         if len(found) < shown:
