@@ -4,10 +4,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from visavis.attribution.frozen import check_targets, frozen, with_gradient
-from visavis.config import GRID, IMAGE_SIDE
+from visavis.config import GRID
+from visavis.metrics.localization import CELL_SIDE
 from visavis.models import Model
 
-CELL_SIDE = IMAGE_SIDE // GRID
 STEPS = 10
 """Points of the path integral (Gauss-Legendre). On CIFAR-10 the maps of 8 points already rank the
 cells as those of 64 do, with a rank correlation of 0.99."""

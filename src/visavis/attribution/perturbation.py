@@ -5,10 +5,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from visavis.attribution.frozen import frozen
-from visavis.config import GRID, IMAGE_SIDE
+from visavis.metrics.localization import CELL_SIDE
 from visavis.models import Model
 
-CELL_SIDE = IMAGE_SIDE // GRID
 BATCH = 128
 """Images in one pass: the CPU's caches hold little more."""
 

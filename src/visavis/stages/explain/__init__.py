@@ -62,11 +62,7 @@ def explain(
         sweep = _sweep(folder, model, dataset, config, autocast=autocast)
         layer = next(row["layer"] for row in sweep["rows"] if row["chosen"])
         pixels, images, explained = _maps(model, dataset, chosen, layer)
-        rows = slice(chosen.sample)
-        masks = None
-        if dataset.test_masks is not None:
-            masks = localization.cell_means(dataset.test_masks[chosen.indices[rows]])
-        sample = Sample(model, images[rows], chosen.predicted[rows], chosen.labels[rows], masks)
+        sample = _sample(model, dataset, chosen, images)
         found, removal = _measure(
             folder, dataset, config, sample, explained, layer, autocast=autocast
         )
@@ -78,7 +74,7 @@ def explain(
             **maps.arrays(model, images, chosen, explained),
         )
         run_folder.write_arrays(
-            folder / run_folder.REMOVAL, indices=chosen.indices[rows], **removal.arrays()
+            folder / run_folder.REMOVAL, indices=chosen.indices[: chosen.sample], **removal.arrays()
         )
         run_folder.write_json(
             folder / run_folder.EXPLANATIONS,
@@ -143,6 +139,16 @@ def _maps(
         for method in attribution.methods_for(model)
     }
     return pixels, images, explained
+
+
+def _sample(
+    model: Model, dataset: Dataset, chosen: Chosen, images: Float[Tensor, "n 3 32 32"]
+) -> Sample:
+    rows = slice(chosen.sample)
+    masks = None
+    if dataset.test_masks is not None:
+        masks = localization.cell_means(dataset.test_masks[chosen.indices[rows]])
+    return Sample(model, images[rows], chosen.predicted[rows], chosen.labels[rows], masks)
 
 
 def _measure(
