@@ -87,6 +87,8 @@ def ratio_interval(
 def drawn_interval(
     values: Float[np.ndarray, "n k"],
     statistic: Callable[[Float[np.ndarray, "draws k"]], Float[np.ndarray, " draws"]],
+    *,
+    clusters: Clusters = None,
 ) -> Interval | None:
     """A function of the k means over images with its interval, computed for each resample.
 
@@ -94,7 +96,7 @@ def drawn_interval(
     """
     if len(values) < MINIMUM:
         return None
-    drawn = statistic(_drawn_means(values))
+    drawn = statistic(_drawn_means(values, clusters))
     (value,) = statistic(values.mean(axis=0, keepdims=True))
     return None if np.isnan(drawn).any() else of_draws(value, drawn)
 
