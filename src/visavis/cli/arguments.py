@@ -1,11 +1,20 @@
-"""What each command takes. A field's docstring is its help; `parsing` makes flags of them."""
+"""The command line as one tree of tyro subcommands: a class per command, a field per flag.
 
+A field's docstring is its help text.
+"""
+
+import dataclasses
+import typing
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from tyro.conf import Positional, arg
+import docstring_parser
+import tyro
+from tyro.conf import FlagCreatePairsOff, Positional, arg, subcommand
 
+from visavis import presets
 from visavis.config import (
     CNNConfig,
     DataConfig,
@@ -13,193 +22,285 @@ from visavis.config import (
     Experiment,
     ExplainConfig,
     Preset,
+    Source,
     TrackingConfig,
     TrainConfig,
     ViTConfig,
 )
 
-Folder = Annotated[Positional[Path], arg(metavar="DIR")]
+ModelFolder = Annotated[Positional[Path], arg(metavar="DIR")]
 ExperimentFolder = Annotated[Positional[Path], arg(metavar="EXPERIMENT")]
+DeviceFlag = Annotated[Device, arg(help="auto: a GPU if there is one.")]
+
+DEBUG = "Show tracebacks of errors and warnings of libraries."
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """Train, test, explain and compare a CNN and a Vision Transformer, and write one report.
+    """Train, test, explain and compare a CNN and a Vision Transformer, and write a report.
 
-    Repeat the same command to go on where it stopped: what is finished is not done again.
+    Repeat the command to resume: finished stages are skipped.
     """
 
     preset: Preset = "standard"
-    """How much is done. smoke: two minutes, only to see that all works. quick: ten minutes on 2
-    cores with fast bf16 (AMX, Zen 5), up to an hour on others. standard: an hour, or four to five,
-    for results worth reading. best: larger models, for hours, or for a GPU. The built-in shapes
-    take minutes with each, and best is standard there. Every flag below overrides what the preset
-    sets."""
-    out: Path | None = None
-    """Folder of the experiment; runs/PRESET-SOURCE unless given."""
-    debug: bool = False
-    """Show where in the code an error comes from, and the warnings of libraries."""
+    """How much to do. smoke: two minutes, a check that everything works. quick: ten minutes on 2
+    cores with fast bf16 (AMX, Zen 5), up to an hour on others. standard: an hour or more, for
+    results worth reading. best: larger models, for a GPU or a night. The built-in shapes take
+    minutes with any preset; there, best equals standard. The flags below override the preset."""
+    out: Annotated[Path | None, arg(help_behavior_hint="(default: runs/PRESET-SOURCE)")] = None
+    """Experiment folder."""
     experiment: Annotated[Experiment, arg(name="")] = field(default_factory=Experiment)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainCNN:
-    """Train the CNN, or go on with an interrupted training."""
+class Training:
+    """What `train cnn` and `train vit` share."""
 
     out: Path
     """Run folder of this one model."""
     preset: Preset = "standard"
-    """Sets what no flag below sets: smoke, quick, standard or best, from short to long."""
+    """Defaults of the flags below: smoke, quick, standard or best, from short to long."""
     seed: int = 0
     """Seed of initialisation, order and augmentation."""
-    debug: bool = False
-    """Show where in the code an error comes from, and the warnings of libraries."""
     data: DataConfig = field(default_factory=DataConfig)
-    cnn: CNNConfig = field(default_factory=CNNConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainCNN:
+    """Train the CNN, or resume an interrupted training."""
+
+    training: Annotated[Training, arg(name="")]
+    cnn: CNNConfig = field(default_factory=CNNConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainViT:
-    """Train the Vision Transformer, or go on with an interrupted training."""
+    """Train the Vision Transformer, or resume an interrupted training."""
 
-    out: Path
-    """Run folder of this one model."""
-    preset: Preset = "standard"
-    """Sets what no flag below sets: smoke, quick, standard or best, from short to long."""
-    seed: int = 0
-    """Seed of initialisation, order and augmentation."""
-    debug: bool = False
-    """Show where in the code an error comes from, and the warnings of libraries."""
-    data: DataConfig = field(default_factory=DataConfig)
+    training: Annotated[Training, arg(name="")]
     vit: ViTConfig = field(default_factory=ViTConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
-    tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate:
-    """Test a trained model on the test images, each seen once."""
+    """Evaluate a trained model on the test images."""
 
-    folder: Folder
+    folder: ModelFolder
     """Run folder of one trained model."""
-    device: Device = "auto"
-    """auto: a GPU if there is one."""
-    debug: bool = False
-    """Show where in the code an error comes from, and the warnings of libraries."""
+    device: DeviceFlag = "auto"
     data: DataConfig = field(default_factory=DataConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Explain:
-    """Draw a tested model's heatmaps, and measure how far they can be trusted."""
+    """Compute an evaluated model's attribution maps and measure how faithful they are."""
 
-    folder: Folder
-    """Run folder of one tested model."""
-    device: Device = "auto"
-    """auto: a GPU if there is one."""
-    debug: bool = False
-    """Show where in the code an error comes from, and the warnings of libraries."""
+    folder: ModelFolder
+    """Run folder of one evaluated model."""
+    device: DeviceFlag = "auto"
     data: DataConfig = field(default_factory=DataConfig)
     explain: ExplainConfig = field(default_factory=ExplainConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CrossModel:
-    """Test two explained models with each other's maps, and both on images made of two."""
+    """Test each model with the other's attribution maps, and both models on composites."""
 
     experiment: ExperimentFolder
     """Folder that holds cnn/ and vit/."""
-    device: Device = "auto"
-    """auto: a GPU if there is one."""
-    debug: bool = False
-    """Show where in the code an error comes from, and the warnings of libraries."""
+    device: DeviceFlag = "auto"
     data: DataConfig = field(default_factory=DataConfig)
     explain: ExplainConfig = field(default_factory=ExplainConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Compare:
-    """Set two explained models side by side, with intervals, in comparison.json."""
+    """Compare two explained models, with confidence intervals, in comparison.json."""
 
     experiment: ExperimentFolder
     """Folder that holds cnn/ and vit/."""
-    debug: bool = False
-    """Show where in the code an error comes from."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """Write report.html, one file that needs no network, from a compared experiment."""
+    """Write report.html, a single file that works offline, for a compared experiment."""
 
     experiment: ExperimentFolder
     """Folder that holds cnn/, vit/ and comparison.json."""
-    debug: bool = False
-    """Show where in the code an error comes from."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Predict:
-    """Say what trained models see in images of your own.
+    """Classify images of your own with the trained models.
 
-    Each image is cut to its middle square and scaled to 32 x 32 pixels.
+    Each image is cropped to its central square and scaled to 32 x 32 pixels.
     """
 
     experiment: ExperimentFolder
     """Folder that holds cnn/ or vit/ or both."""
-    images: Annotated[Positional[tuple[Path, ...]], arg(metavar="IMAGE…")]
+    images: Annotated[Positional[tuple[Path, ...]], arg(metavar="IMAGE…", help_behavior_hint="")]
     """Image files."""
     out: Path | None = None
-    """Folder for each image with its heatmap laid over it; none are drawn unless given."""
-    json: bool = False
+    """Folder for heatmap overlays of the images. Without it, none are drawn."""
+    json: FlagCreatePairsOff[bool] = False
     """Print JSON instead of a table."""
-    debug: bool = False
-    """Show where in the code an error comes from."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Serve:
-    """Open a web page to ask both models about any image, and to explore the test images.
+    """Serve a web page to try both models on any image and to explore the test images.
 
-    It runs until Ctrl-C. Images stay in memory and go into no file and no log.
+    Runs until Ctrl-C. Uploaded images stay in memory and are never written to a file or log.
     """
 
     experiment: ExperimentFolder
     """Folder that holds cnn/ or vit/ or both."""
     host: str = "127.0.0.1"
-    """Address to listen on. Only this machine can reach the default; with any other the page opens
-    only by the address that is printed, which holds a token. The connection is not encrypted."""
+    """Address to listen on. The default can be reached from this machine only. With any other, the
+    page opens only at the printed URL, which holds a token. The connection is not encrypted."""
     port: int = 8000
-    """Port to listen on, 1 to 65535; the next free one if it is taken."""
-    open: bool = False
+    """Port to listen on, 1 to 65535; if it is taken, the next free one."""
+    open: FlagCreatePairsOff[bool] = False
     """Open the page in a browser."""
-    debug: bool = False
-    """Show where in the code an error comes from."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Data:
-    """Look at the images, or fetch them."""
+class Info:
+    """Show the data set: classes, counts and channel statistics."""
 
-    debug: bool = False
-    """Show where in the code an error comes from."""
     data: DataConfig = field(default_factory=DataConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fetch:
-    """Bring CIFAR-10 into the cache, from mirrors first; goes on with an interrupted download."""
+    """Download CIFAR-10 into the cache, or resume an interrupted download."""
 
-    debug: bool = False
-    """Show where in the code an error comes from."""
+
+@dataclass(frozen=True, kw_only=True)
+class Verify:
+    """Look for duplicate, blank and unevenly distributed images."""
+
+    data: DataConfig = field(default_factory=DataConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Doctor:
-    """Check that this machine has what visavis needs, and say what to do where it has not."""
+    """Check that this machine has what visavis needs, and how to get what is missing."""
 
-    json: bool = False
+    json: FlagCreatePairsOff[bool] = False
     """Print JSON instead of a table."""
-    debug: bool = False
-    """Show where in the code an error comes from."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The flags that decide the defaults of other flags."""
+
+    preset: Preset = "standard"
+    source: Annotated[Source, arg(name="data.source")] = "auto"
+
+
+def parse(arguments: Sequence[str], experiment: Experiment | None = None) -> Any:
+    """Read a command line into the class of its command.
+
+    Args:
+        experiment: values of the flags that are not given. Default: those of the preset.
+
+    Raises:
+        SystemExit: after --help, or with code 2 after reporting what is wrong on stderr.
+    """
+    chosen, _ = tyro.cli(Chosen, args=arguments, return_unknown_args=True, add_help=False)
+    if experiment is None:
+        source = "cifar10" if chosen.source == "auto" else chosen.source
+        experiment = presets.preset(chosen.preset, source)
+    parsed = tyro.cli(
+        _tree(chosen.preset, experiment),
+        prog="visavis",
+        args=arguments,
+        config=(
+            tyro.conf.CascadeSubcommandArgs,
+            tyro.conf.OmitSubcommandPrefixes,
+            tyro.conf.DisallowNone,
+        ),
+        registry=_registry(),
+    )
+    return parsed.command
+
+
+def _tree(preset: Preset, experiment: Experiment) -> Any:
+    """The type that tyro parses; the defaults come from `experiment`."""
+    data, explain, missing = experiment.data, experiment.explain, tyro.MISSING
+    training = Training(
+        out=missing,
+        preset=preset,
+        seed=experiment.seed,
+        data=data,
+        train=experiment.train,
+        tracking=experiment.tracking,
+    )
+    train = {
+        "cnn": TrainCNN(training=training, cnn=experiment.cnn),
+        "vit": TrainViT(training=training, vit=experiment.vit),
+    }
+    about_data = {"info": Info(data=data), "fetch": Fetch(), "verify": Verify(data=data)}
+    commands = {
+        "run": Run(preset=preset, experiment=experiment),
+        "evaluate": Evaluate(folder=missing, data=data),
+        "explain": Explain(folder=missing, data=data, explain=explain),
+        "cross-model": CrossModel(experiment=missing, data=data, explain=explain),
+        "compare": Compare(experiment=missing),
+        "report": Report(experiment=missing),
+        "predict": Predict(experiment=missing, images=missing),
+        "serve": Serve(experiment=missing),
+        "doctor": Doctor(),
+    }
+    groups = (
+        Annotated[_union(about_data), subcommand("data", description="Show or fetch the images.")],
+        Annotated[_union(train), subcommand("train", description="Train one model.")],
+    )
+    return dataclasses.make_dataclass(
+        "Arguments",
+        [
+            ("command", Annotated[_union(commands, *groups), arg(name="")]),
+            ("debug", Annotated[bool, arg(help=DEBUG), FlagCreatePairsOff], False),
+        ],
+    )
+
+
+def _union(commands: dict[str, Any], *more: Any) -> Any:
+    leaves = [
+        Annotated[type(default), subcommand(name, default=default)]
+        for name, default in commands.items()
+    ]
+    return typing.Union[(*leaves, *more)]  # noqa: UP007 - the members are only known here
+
+
+def _registry() -> tyro.constructors.ConstructorRegistry:
+    """Help texts as paragraphs: tyro itself keeps the line breaks of indented docstrings."""
+    registry = tyro.constructors.ConstructorRegistry()
+
+    @registry.struct_rule
+    def _(
+        info: tyro.constructors.StructTypeInfo,
+    ) -> tyro.constructors.StructConstructorSpec | None:
+        ours = getattr(info.type, "__module__", "").startswith("visavis.")
+        if not ours or type(info.default) is not info.type:
+            return None
+        hints = typing.get_type_hints(info.type, include_extras=True)
+        docs = {
+            each.arg_name: " ".join((each.description or "").split())
+            for each in docstring_parser.parse_from_object(info.type).params
+        }
+        fields = tuple(
+            tyro.constructors.StructFieldSpec(
+                name=each.name,
+                type=hints[each.name],
+                default=getattr(info.default, each.name),
+                helptext=docs.get(each.name),
+            )
+            for each in dataclasses.fields(info.type)
+        )
+        return tyro.constructors.StructConstructorSpec(instantiate=info.type, fields=fields)
+
+    return registry

@@ -1,4 +1,4 @@
-"""The commands: each reads its flags, calls its stage, and yields what is to be printed.
+"""The commands: each calls its stage and yields the text to print.
 
 Stages, and with them torch, are imported where they are called: `--help` does without.
 """
@@ -12,194 +12,145 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from visavis import config, presets, run_folder
-from visavis.cli import faults
-from visavis.cli.arguments import (
-    Compare,
-    CrossModel,
-    Data,
-    Doctor,
-    Evaluate,
-    Explain,
-    Fetch,
-    Predict,
-    Report,
-    Run,
-    Serve,
-    TrainCNN,
-    TrainViT,
-)
-from visavis.cli.parsing import parse, peek
-from visavis.config import DataConfig, Experiment, ExplainConfig, Preset, TrainConfig
+from visavis.cli import arguments as flags
+from visavis.cli.exit_codes import ENVIRONMENT, Stopped
+from visavis.config import DataConfig, Experiment, ExplainConfig, TrainConfig
 from visavis.errors import CheckpointError, ConfigError, DataError
+from visavis.training import memory
 
 if TYPE_CHECKING:
     from visavis.data import Dataset
 
 log = logging.getLogger(__name__)
 
-Arguments = Sequence[str]
-Source = Literal["cifar10", "shapes", "folder"]
 T = TypeVar("T")
+Again = Callable[[Experiment], Any]
+"""Parses the command line again, with defaults that are known only after the first time."""
 
 
-def run(arguments: Arguments) -> Iterator[str]:
+def execute(arguments: Sequence[str]) -> Iterator[str]:
+    """Parse a command line, run its command, and yield the text to print."""
+    command = flags.parse(arguments)
+    return COMMANDS[type(command)](command, lambda defaults: flags.parse(arguments, defaults))
+
+
+def run(command: flags.Run, again: Again) -> Iterator[str]:
     """`visavis run`."""
-
-    def parsed(source: Source) -> Run:
-        name = _preset(arguments)
-        default = Run(preset=name, experiment=presets.preset(name, source))
-        return parse(Run, arguments, prog="visavis run", default=default)
-
-    command, dataset = _with_images(arguments, parsed, lambda given: given.experiment.data)
+    dataset = _dataset(command.experiment.data)
+    command = again(presets.preset(command.preset, dataset.source))
     out = command.out or Path("runs") / f"{command.preset}-{dataset.source}"
     from visavis.cli import tables
     from visavis.stages.run import run as run_stages
 
+    memory.keep_freed_memory()
     path = run_stages(out, command.experiment, command.preset, dataset)
     yield tables.compared(out)
     yield str(path)
-    yield f"next: {_program()} serve {out} --open    to try images, and look through the tests"
+    yield f"next: {_program()} serve {out} --open    to try images and explore the test images"
 
 
-def train(name: Literal["cnn", "vit"], arguments: Arguments) -> Iterator[str]:
+def train(command: flags.TrainCNN | flags.TrainViT, again: Again) -> Iterator[str]:
     """`visavis train cnn` and `visavis train vit`."""
-    kind: type[TrainCNN | TrainViT] = TrainCNN if name == "cnn" else TrainViT
-    shared = [f.name for f in dataclasses.fields(kind) if f.name in Experiment.__annotations__]
-
-    def parsed(source: Source) -> Any:
-        preset = _preset(arguments)
-        settings = presets.preset(preset, source)
-        chosen = {key: getattr(settings, key) for key in shared}
-        default = kind(out=Path(), preset=preset, **chosen)
-        prog = f"visavis train {name}"
-        return parse(kind, arguments, prog=prog, default=default, required=["out"])
-
-    command, dataset = _with_images(arguments, parsed, lambda given: given.data)
-    experiment = dataclasses.replace(
-        presets.preset(command.preset, dataset.source),
-        **{key: getattr(command, key) for key in shared},
-    )
+    preset, out = command.training.preset, command.training.out
+    dataset = _dataset(command.training.data)
+    experiment = presets.preset(preset, dataset.source)
+    command = again(experiment)
+    name = "cnn" if isinstance(command, flags.TrainCNN) else "vit"
+    chosen = {
+        name: getattr(command, name),
+        **{key: getattr(command.training, key) for key in ("seed", "data", "train", "tracking")},
+    }
     from visavis.cli import tables
     from visavis.stages.train import train as train_stage
 
-    _tell(dataset)
-    train_stage(command.out, experiment, name, dataset)
-    yield tables.trained(command.out)
-    yield f"next: visavis evaluate {command.out}"
+    memory.keep_freed_memory()
+    _log_notice(dataset)
+    train_stage(out, dataclasses.replace(experiment, **chosen), name, dataset)
+    yield tables.trained(out)
+    yield f"next: visavis evaluate {out}"
 
 
-def evaluate(arguments: Arguments) -> Iterator[str]:
+def evaluate(command: flags.Evaluate, again: Again) -> Iterator[str]:
     """`visavis evaluate`."""
-    folder = parse(Evaluate, arguments, prog="visavis evaluate").folder
-    default = Evaluate(folder=folder, data=_data_of(folder))
-    command = parse(Evaluate, arguments, prog="visavis evaluate", default=default)
-    from visavis import data
+    command = again(Experiment(data=_stored_data(command.folder)))
     from visavis.cli import tables
     from visavis.stages.evaluate import evaluate as evaluate_stage
     from visavis.training import hardware
 
     device = hardware.select_device(command.device)
-    dataset = data.resolve(command.data)
-    _tell(dataset)
-    evaluate_stage(folder, dataset, device=device)
-    yield tables.evaluated(folder)
-    yield f"next: visavis explain {folder}"
+    dataset = _dataset(command.data)
+    _log_notice(dataset)
+    evaluate_stage(command.folder, dataset, device=device)
+    yield tables.evaluated(command.folder)
+    yield f"next: visavis explain {command.folder}"
 
 
-def explain(arguments: Arguments) -> Iterator[str]:
+def explain(command: flags.Explain, again: Again) -> Iterator[str]:
     """`visavis explain`."""
-    folder = parse(Explain, arguments, prog="visavis explain").folder
-    default = Explain(folder=folder, data=_data_of(folder), explain=_explain_of(folder))
-    command = parse(Explain, arguments, prog="visavis explain", default=default)
-    from visavis import data
+    folder = command.folder
+    command = again(Experiment(data=_stored_data(folder), explain=_stored_explain(folder)))
     from visavis.cli import tables
     from visavis.stages.explain import explain as explain_stage
-    from visavis.training import hardware
 
-    device = hardware.select_device(command.device)
-    dataset = data.resolve(command.data)
-    _tell(dataset)
-    arithmetic = _stored(TrainConfig, folder / run_folder.CONFIG, "train")
-    explain_stage(
-        folder,
-        dataset,
-        command.explain,
-        device=device,
-        autocast=hardware.precision(arithmetic, device) == "bf16",
-    )
+    memory.keep_freed_memory()
+    explain_stage(folder, **_attribution_arguments(command, folder))
     yield tables.explained(folder)
     yield f"next, when both models are explained: visavis cross-model {folder.parent}"
 
 
-def cross_evaluate(arguments: Arguments) -> Iterator[str]:
+def cross_evaluate(command: flags.CrossModel, again: Again) -> Iterator[str]:
     """`visavis cross-model`."""
-    folder = parse(CrossModel, arguments, prog="visavis cross-model").experiment
-    with _held(folder):
+    folder = command.experiment
+    with _locked(folder):
         cnn = folder / "cnn"
-        default = CrossModel(experiment=folder, data=_data_of(cnn), explain=_explain_of(cnn))
-        command = parse(CrossModel, arguments, prog="visavis cross-model", default=default)
-        from visavis import data
+        command = again(Experiment(data=_stored_data(cnn), explain=_stored_explain(cnn)))
         from visavis.cli import tables
         from visavis.stages.cross_model import cross_evaluate as cross_evaluate_stage
-        from visavis.training import hardware
 
-        device = hardware.select_device(command.device)
-        dataset = data.resolve(command.data)
-        _tell(dataset)
-        arithmetic = _stored(TrainConfig, cnn / run_folder.CONFIG, "train")
-        cross_evaluate_stage(
-            folder,
-            dataset,
-            command.explain,
-            device=device,
-            autocast=hardware.precision(arithmetic, device) == "bf16",
-        )
+        memory.keep_freed_memory()
+        cross_evaluate_stage(folder, **_attribution_arguments(command, cnn))
     yield tables.cross_evaluated(folder)
     yield f"next: visavis compare {folder}"
 
 
-def compare(arguments: Arguments) -> Iterator[str]:
+def compare(command: flags.Compare, again: Again) -> Iterator[str]:
     """`visavis compare`."""
-    folder = parse(Compare, arguments, prog="visavis compare").experiment
     from visavis.cli import tables
     from visavis.stages.compare import compare as compare_stage
 
-    with _held(folder):
-        compare_stage(folder)
-    yield tables.compared(folder)
-    yield f"next: visavis report {folder}"
+    with _locked(command.experiment):
+        compare_stage(command.experiment)
+    yield tables.compared(command.experiment)
+    yield f"next: visavis report {command.experiment}"
 
 
-def report(arguments: Arguments) -> Iterator[str]:
+def report(command: flags.Report, again: Again) -> Iterator[str]:
     """`visavis report`."""
-    folder = parse(Report, arguments, prog="visavis report").experiment
     from visavis.report.page import report as report_stage
 
-    with _held(folder):
-        path = report_stage(folder)
+    with _locked(command.experiment):
+        path = report_stage(command.experiment)
     yield str(path)
 
 
-def predict(arguments: Arguments) -> Iterator[str]:
+def predict(command: flags.Predict, again: Again) -> Iterator[str]:
     """`visavis predict`."""
-    command = parse(Predict, arguments, prog="visavis predict")
     if not command.images:
         raise ConfigError("name at least one image: visavis predict EXPERIMENT IMAGE…")
     from visavis.cli import tables
     from visavis.stages.predict import predict as predict_stage
 
-    answers = predict_stage(command.experiment, command.images, out=command.out)
-    yield json.dumps(answers, indent=2) if command.json else tables.predicted(answers)
-    if bad := [answer["error"] for answer in answers if "error" in answer]:
-        raise DataError("; ".join(bad))
+    predictions = predict_stage(command.experiment, command.images, out=command.out)
+    yield json.dumps(predictions, indent=2) if command.json else tables.predicted(predictions)
+    if errors := [each["error"] for each in predictions if "error" in each]:
+        raise DataError("; ".join(errors))
 
 
-def serve(arguments: Arguments) -> Iterator[str]:
+def serve(command: flags.Serve, again: Again) -> Iterator[str]:
     """`visavis serve`."""
-    command = parse(Serve, arguments, prog="visavis serve")
     if not 1 <= command.port <= 65_535:
         raise ConfigError(f"--port {command.port}: use 1 to 65535")
     from visavis.serve import Site
@@ -208,122 +159,122 @@ def serve(arguments: Arguments) -> Iterator[str]:
     yield site.url
     try:
         site.run(open_browser=command.open)
-    except faults.Stopped as stopped:
+    except Stopped as stopped:
         log.info("stopped")
         sys.stderr.flush()
         os._exit(stopped.exit_code)  # a thread may still be reading images; none writes
 
 
-def doctor(arguments: Arguments) -> Iterator[str]:
+def doctor(command: flags.Doctor, again: Again) -> Iterator[str]:
     """`visavis doctor`."""
-    command = parse(Doctor, arguments, prog="visavis doctor")
     from visavis.cli import tables
     from visavis.cli.doctor import doctor as examine
 
     checks = [dataclasses.asdict(check) for check in examine()]
     yield json.dumps(checks, indent=2) if command.json else tables.checked(checks)
     if any(check["status"] == "fail" for check in checks):
-        raise SystemExit(faults.ENVIRONMENT)
+        raise SystemExit(ENVIRONMENT)
 
 
-def data_info(arguments: Arguments) -> Iterator[str]:
+def data_info(command: flags.Info, again: Again) -> Iterator[str]:
     """`visavis data info`."""
-    command = parse(Data, arguments, prog="visavis data info")
     from visavis import data
     from visavis.cli import tables
 
     yield tables.images(data.info(data.resolve(command.data)))
 
 
-def data_fetch(arguments: Arguments) -> Iterator[str]:
+def data_fetch(command: flags.Fetch, again: Again) -> Iterator[str]:
     """`visavis data fetch`."""
-    parse(Fetch, arguments, prog="visavis data fetch")
     from visavis.data import download
 
     yield str(download.fetch())
 
 
-def data_verify(arguments: Arguments) -> Iterator[str]:
+def data_verify(command: flags.Verify, again: Again) -> Iterator[str]:
     """`visavis data verify`."""
-    command = parse(Data, arguments, prog="visavis data verify")
     from visavis import data
     from visavis.data.verify import verify
 
     dataset = data.resolve(command.data)
-    _tell(dataset)
-    yield f"{dataset.description}: read without fault"
-    yield "\n".join(verify(dataset)) or "nothing repeated, plain, or unevenly distributed"
+    _log_notice(dataset)
+    yield f"{dataset.description}: all files are readable"
+    yield "\n".join(verify(dataset)) or "no duplicate, blank or unevenly distributed images"
 
 
-COMMANDS: dict[str, Callable[[Arguments], Iterator[str]]] = {
-    "run": run,
-    "data info": data_info,
-    "data fetch": data_fetch,
-    "data verify": data_verify,
-    "train cnn": lambda arguments: train("cnn", arguments),
-    "train vit": lambda arguments: train("vit", arguments),
-    "evaluate": evaluate,
-    "explain": explain,
-    "cross-model": cross_evaluate,
-    "compare": compare,
-    "report": report,
-    "predict": predict,
-    "serve": serve,
-    "doctor": doctor,
+COMMANDS: dict[type, Callable[[Any, Again], Iterator[str]]] = {
+    flags.Run: run,
+    flags.Info: data_info,
+    flags.Fetch: data_fetch,
+    flags.Verify: data_verify,
+    flags.TrainCNN: train,
+    flags.TrainViT: train,
+    flags.Evaluate: evaluate,
+    flags.Explain: explain,
+    flags.CrossModel: cross_evaluate,
+    flags.Compare: compare,
+    flags.Report: report,
+    flags.Predict: predict,
+    flags.Serve: serve,
+    flags.Doctor: doctor,
 }
 
 
 def _program() -> str:
-    """What the user has to type for `visavis`: it need not be on the path."""
+    """How to call visavis, which need not be on the path."""
     if shutil.which("visavis"):
         return "visavis"
     return os.path.relpath(Path(sys.executable).parent / "visavis")
 
 
-def _preset(arguments: Arguments) -> Preset:
-    """The preset asked for; a wrong name is told later, when everything is parsed."""
-    name = peek(arguments, "--preset")
-    return next((known for known in get_args(Preset) if known == name), "standard")
-
-
-def _with_images(
-    arguments: Arguments, parsed: Callable[[Source], T], data_of: Callable[[T], DataConfig]
-) -> tuple[T, "Dataset"]:
-    """The settings and the images. A preset depends on the images, known once they are there.
-
-    So the command line is read for CIFAR-10 first unless it names others, and again if it comes to
-    shapes.
-    """
-    named = peek(arguments, "--data.source")
-    wanted: Source = next((known for known in get_args(Source) if known == named), "cifar10")
-    command = parsed(wanted)
+def _dataset(wanted: DataConfig) -> "Dataset":
     from visavis import data
 
-    dataset = data.resolve(data_of(command))
-    return command if dataset.source == wanted else parsed(dataset.source), dataset
+    return data.resolve(wanted)
 
 
-def _tell(dataset: "Dataset") -> None:
+def _log_notice(dataset: "Dataset") -> None:
     if dataset.notice:
         log.info("NOTE: %s", dataset.notice)
 
 
-def _data_of(folder: Path) -> DataConfig:
-    """Where the images of a model's run folder came from."""
+def _attribution_arguments(
+    command: flags.Explain | flags.CrossModel, folder: Path
+) -> dict[str, Any]:
+    """What the two stages that compute attribution maps take besides their folder.
+
+    Args:
+        folder: of the model whose training precision they use.
+    """
+    from visavis.training import hardware
+
+    device = hardware.select_device(command.device)
+    dataset = _dataset(command.data)
+    _log_notice(dataset)
+    precision = _stored(TrainConfig, folder / run_folder.CONFIG, "train")
+    return {
+        "dataset": dataset,
+        "config": command.explain,
+        "device": device,
+        "autocast": hardware.precision(precision, device) == "bf16",
+    }
+
+
+def _stored_data(folder: Path) -> DataConfig:
+    """The data settings of a model's run folder, with `auto` resolved."""
     if (folder / "cnn").is_dir() or (folder / "vit").is_dir():
         raise ConfigError(f"{folder} holds an experiment; name a model in it: {folder}/cnn")
     if not folder.is_dir():
         raise CheckpointError(f"there is no run folder {folder}")
-    written = _stored(DataConfig, folder / run_folder.CONFIG, "data")
-    if written.source != "auto":
-        return written
-    return dataclasses.replace(
-        written, source=run_folder.read_json(folder / run_folder.DATA)["source"]
-    )
+    stored = _stored(DataConfig, folder / run_folder.CONFIG, "data")
+    if stored.source != "auto":
+        return stored
+    source = run_folder.read_json(folder / run_folder.DATA)["source"]
+    return dataclasses.replace(stored, source=source)
 
 
-def _explain_of(folder: Path) -> ExplainConfig:
-    """What the experiment around a run folder says, or the standard."""
+def _stored_explain(folder: Path) -> ExplainConfig:
+    """The explanation settings of the experiment around a run folder, or the defaults."""
     path = folder.absolute().parent / run_folder.EXPERIMENT
     if not path.exists():
         return ExplainConfig()
@@ -338,8 +289,8 @@ def _stored(cls: type[T], path: Path, key: str) -> T:
         raise CheckpointError(f"{path} does not hold what visavis wrote there: {error}") from error
 
 
-def _held(experiment: Path) -> contextlib.AbstractContextManager[None]:
-    """The lock of an experiment folder that is there."""
+def _locked(experiment: Path) -> contextlib.AbstractContextManager[None]:
+    """The lock of an existing experiment folder."""
     if not experiment.is_dir():
         raise CheckpointError(f"there is no experiment folder {experiment}")
     return run_folder.lock(experiment)

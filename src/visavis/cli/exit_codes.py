@@ -1,4 +1,4 @@
-"""What is told, and which exit code is given, when something goes wrong or the run is stopped."""
+"""Maps exceptions to a message and an exit code, and stops cleanly on Ctrl-C and SIGTERM."""
 
 import contextlib
 import errno
@@ -19,7 +19,7 @@ NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class Stopped(BaseException):
-    """A signal asked for an end. Not an Exception, so that nothing on the way takes it for one."""
+    """A signal asked to stop. Not an Exception, so that no `except Exception` swallows it."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -28,9 +28,9 @@ class Stopped(BaseException):
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
-    """End in good order on Ctrl-C or SIGTERM: what is being written is finished or undone.
+    """Stop cleanly on Ctrl-C or SIGTERM: a file being written is finished or removed.
 
-    A second signal ends at once.
+    A second signal exits at once.
     """
     received: list[int] = []
 
@@ -48,14 +48,14 @@ def stoppable() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def told(error: BaseException) -> tuple[str, int]:
-    """One sentence about `error`, and the exit code."""
+def message_and_exit_code(error: BaseException) -> tuple[str, int]:
+    """One sentence about `error`, and the exit code of the process."""
     if isinstance(error, VisavisError):
         return str(error), error.exit_code
     if isinstance(error, Stopped):
-        return "stopped; the same command goes on from the last finished epoch", error.exit_code
+        return "stopped; repeat the command to resume from the last finished epoch", error.exit_code
     if isinstance(error, KeyboardInterrupt):
-        return told(Stopped(signal.SIGINT))
+        return message_and_exit_code(Stopped(signal.SIGINT))
     if _out_of_memory(error):
         return (
             "not enough memory; use smaller batches with --cnn.optim.batch-size and "
@@ -66,13 +66,13 @@ def told(error: BaseException) -> tuple[str, int]:
         return _disk(error), ENVIRONMENT
     if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("visavis"):
         return (
-            f"the package {error.name} is missing; run make setup, or pip install . in the folder "
-            "of the project",
+            f"the package {error.name} is missing; run make setup, or pip install . in the project "
+            "folder",
             ENVIRONMENT,
         )
     if "torchvision::nms" in str(error):
         return (
-            "torch and torchvision are of different releases; `visavis doctor` says what to do",
+            "torch and torchvision are of different releases; run `visavis doctor` for how to fix this",
             ENVIRONMENT,
         )
     what = " ".join(f"{type(error).__name__}: {error}".split())
@@ -80,7 +80,7 @@ def told(error: BaseException) -> tuple[str, int]:
 
 
 def _out_of_memory(error: BaseException) -> bool:
-    """Python, CUDA and torch's CPU allocator each say it in their own way."""
+    """Python, CUDA and torch's CPU allocator each raise an error of their own."""
     names = {cls.__name__ for cls in type(error).__mro__}
     return bool(names & {"MemoryError", "OutOfMemoryError"}) or (
         isinstance(error, RuntimeError) and "allocate memory" in str(error)
