@@ -24,17 +24,11 @@ def test_every_preset_survives_json(name, source):
 
 @pytest.mark.parametrize("model", ["cnn", "vit"])
 def test_presets_get_longer(model):
-    efforts = [
-        preset(name, "cifar10").model(model).optim.effort()
+    costs = [
+        preset(name, "cifar10").model(model).optim.cost()
         for name in ("smoke", "quick", "standard", "best")
     ]
-    assert efforts == sorted(set(efforts))
-
-
-@pytest.mark.parametrize("name", ["standard", "best"])
-def test_of_ones_own_images_none_is_left_out(name):
-    assert preset(name, "cifar10").cnn.optim.skip > 0
-    assert preset(name, "folder").cnn.optim.skip == 0
+    assert costs == sorted(set(costs))
 
 
 @pytest.mark.parametrize(
@@ -43,7 +37,7 @@ def test_of_ones_own_images_none_is_left_out(name):
         ({"extra": 1}, "extra"),
         ({"seed": "0"}, "seed"),
         ({"seed": True}, "seed"),
-        ({"train": {"device": "tpu", "precision": "auto", "compile": "auto"}}, "device"),
+        ({"train": {"device": "tpu", "precision": "auto", "compile": False}}, "device"),
         ({"cnn": {**to_json(CNNConfig()), "widths": [64, 256]}}, "widths"),
         ({"cnn": 3}, "CNNConfig"),
     ],
@@ -65,16 +59,13 @@ def test_a_missing_key_is_named():
     [
         (lambda: ViTConfig(patch_size=5), "--vit.patch-size 5 does not divide"),
         (lambda: ViTConfig(width=100, heads=3), "not a multiple"),
-        (lambda: ViTConfig(width=60, heads=4), "multiple of 8"),
-        (lambda: ViTConfig(width=72, heads=3), "--vit.heads 3: use an even number"),
+        (lambda: ViTConfig(width=63, heads=3), "multiple of 4"),
         (lambda: ViTConfig(mlp_ratio=float("-inf")), "--vit.mlp-ratio -inf: use at least"),
         (lambda: ViTConfig(optim=OptimConfig(crop=18)), "--vit.optim.crop 18 does not hold whole"),
         (lambda: OptimConfig(learning_rate=-1.0), "learning-rate is -1"),
         (lambda: OptimConfig(learning_rate=float("nan")), "learning-rate is nan"),
         (lambda: OptimConfig(epochs=0), "epochs is 0"),
-        (lambda: OptimConfig(skip=0.5), "skip is 0.5"),
         (lambda: CNNConfig(widths=(64, 0, 64)), "--cnn.widths 64 0 64"),
-        (lambda: CNNConfig(widths=(64, 65, 64)), "--cnn.widths 64 65 64: use even numbers"),
         (lambda: Experiment(seed=-1), "--seed -1"),
         (lambda: DataConfig(validation_fraction=0.0), "validation-fraction"),
     ],

@@ -32,6 +32,11 @@ ModelFolder = Annotated[Positional[Path], arg(metavar="DIR")]
 ExperimentFolder = Annotated[Positional[Path], arg(metavar="EXPERIMENT")]
 DeviceFlag = Annotated[Device, arg(help="auto: a GPU if there is one.")]
 
+REQUIRED = Path()
+"""Stands for a path that has no default."""
+
+ABOUT_DATA = "Show, download or check the images."
+ABOUT_TRAIN = "Train one model."
 DEBUG = "Show tracebacks of errors and warnings of libraries."
 
 
@@ -225,14 +230,14 @@ def parse(arguments: Sequence[str], experiment: Experiment | None = None) -> Any
         ),
         registry=_registry(),
     )
-    return parsed.command
+    return getattr(parsed.command, "command", parsed.command)  # of a group, such as `train`
 
 
 def _tree(preset: Preset, experiment: Experiment) -> Any:
     """The type that tyro parses; the defaults come from `experiment`."""
-    data, explain, missing = experiment.data, experiment.explain, tyro.MISSING
+    data, explain = experiment.data, experiment.explain
     training = Training(
-        out=missing,
+        out=REQUIRED,
         preset=preset,
         seed=experiment.seed,
         data=data,
@@ -246,25 +251,27 @@ def _tree(preset: Preset, experiment: Experiment) -> Any:
     about_data = {"info": Info(data=data), "fetch": Fetch(), "verify": Verify(data=data)}
     commands = {
         "run": Run(preset=preset, experiment=experiment),
-        "evaluate": Evaluate(folder=missing, data=data),
-        "explain": Explain(folder=missing, data=data, explain=explain),
-        "cross-model": CrossModel(experiment=missing, data=data, explain=explain),
-        "compare": Compare(experiment=missing),
-        "report": Report(experiment=missing),
-        "predict": Predict(experiment=missing, images=missing),
-        "serve": Serve(experiment=missing),
+        "evaluate": Evaluate(folder=REQUIRED, data=data),
+        "explain": Explain(folder=REQUIRED, data=data, explain=explain),
+        "cross-model": CrossModel(experiment=REQUIRED, data=data, explain=explain),
+        "compare": Compare(experiment=REQUIRED),
+        "report": Report(experiment=REQUIRED),
+        "predict": Predict(experiment=REQUIRED, images=()),
+        "serve": Serve(experiment=REQUIRED),
         "doctor": Doctor(),
     }
     groups = (
-        Annotated[_union(about_data), subcommand("data", description="Show or fetch the images.")],
-        Annotated[_union(train), subcommand("train", description="Train one model.")],
+        Annotated[_group(_union(about_data)), subcommand("data", description=ABOUT_DATA)],
+        Annotated[_group(_union(train)), subcommand("train", description=ABOUT_TRAIN)],
     )
+    debug = ("debug", Annotated[bool, arg(help=DEBUG), FlagCreatePairsOff], False)
+    return _group(_union(commands, *groups), debug)
+
+
+def _group(commands: Any, *options: Any) -> type:
+    """A class whose field `command` is one of `commands`."""
     return dataclasses.make_dataclass(
-        "Arguments",
-        [
-            ("command", Annotated[_union(commands, *groups), arg(name="")]),
-            ("debug", Annotated[bool, arg(help=DEBUG), FlagCreatePairsOff], False),
-        ],
+        "Group", [("command", Annotated[commands, arg(name="")]), *options]
     )
 
 
@@ -273,11 +280,11 @@ def _union(commands: dict[str, Any], *more: Any) -> Any:
         Annotated[type(default), subcommand(name, default=default)]
         for name, default in commands.items()
     ]
-    return typing.Union[(*leaves, *more)]  # noqa: UP007 - the members are only known here
+    return typing.Union[(*leaves, *more)]
 
 
 def _registry() -> tyro.constructors.ConstructorRegistry:
-    """Help texts as paragraphs: tyro itself keeps the line breaks of indented docstrings."""
+    """Help texts as paragraphs (tyro keeps the line breaks of docstrings), and REQUIRED."""
     registry = tyro.constructors.ConstructorRegistry()
 
     @registry.struct_rule
@@ -294,12 +301,12 @@ def _registry() -> tyro.constructors.ConstructorRegistry:
         }
         fields = tuple(
             tyro.constructors.StructFieldSpec(
-                name=each.name,
-                type=hints[each.name],
-                default=getattr(info.default, each.name),
-                helptext=docs.get(each.name),
+                name=name,
+                type=hints[name],
+                default=tyro.MISSING if default is REQUIRED else default,
+                helptext=docs.get(name),
             )
-            for each in dataclasses.fields(info.type)
+            for name, default in vars(info.default).items()
         )
         return tyro.constructors.StructConstructorSpec(instantiate=info.type, fields=fields)
 

@@ -72,7 +72,7 @@ def message_and_exit_code(error: BaseException) -> tuple[str, int]:
         )
     if "torchvision::nms" in str(error):
         return (
-            "torch and torchvision are of different releases; run `visavis doctor` for how to fix this",
+            "torch and torchvision are of different releases; run `visavis doctor` for a fix",
             ENVIRONMENT,
         )
     what = " ".join(f"{type(error).__name__}: {error}".split())

@@ -1,4 +1,4 @@
-"""The entry point: dispatches a command, prints its results to stdout and everything else to stderr.
+"""The entry point: prints the results of a command to stdout, everything else to stderr.
 
 Stages, and with them torch, are imported inside the commands, so that help appears at once.
 """
