@@ -346,7 +346,7 @@ def test_data_info_tells_the_counts(few_images, visavis_command):
     code, out, _ = visavis_command("data", "info", "--data.source", "shapes")
     assert code == 0
     assert small.dataset().fingerprint in out
-    assert "together" in out and "200" in out
+    assert "total" in out and "200" in out
     code, out, _ = visavis_command("data", "verify", "--data.source", "shapes")
     assert code == 0
 

@@ -1,4 +1,4 @@
-"""visavis: a CNN and a Vision Transformer, trained, explained, and set face to face.
+"""visavis: a CNN and a Vision Transformer, trained from scratch, explained and compared.
 
 import visavis
 
@@ -27,7 +27,7 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for when it is asked for: `visavis --help` waits for no torch."""
+    """Import a public name on first use, so that `visavis --help` does not import torch."""
     if name not in _HOME:
         raise AttributeError(f"module 'visavis' has no attribute {name!r}")
     import importlib

@@ -41,20 +41,21 @@ def _flag(name: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Which images."""
+    """The data set."""
 
     source: Source = "auto"
-    """cifar10 fails if CIFAR-10 cannot be had; shapes is drawn by visavis itself, needs no file
-    and no network; folder is images of your own; auto takes cifar10 if it can and shapes
-    otherwise, and says which."""
+    """cifar10: CIFAR-10, an error if it is not available. shapes: built-in, drawn images, without
+    files or network. folder: images of your own. auto: cifar10 if it is available, otherwise
+    shapes, with a notice."""
     dir: Path | None = None
     """Folder that holds CIFAR-10: the Python or binary archive, packed or unpacked, or the
-    two-file Parquet layout of the public mirrors. Without it: cache, mirrors, official host. With
-    folder: one folder of images for each of 2 to 100 classes, or the same in train and test."""
+    two-file Parquet layout of the public mirrors. Without it, the cache, the mirrors and the
+    official host are tried. For folder: one subfolder of images for each of 2 to 100 classes,
+    or train and test folders with such subfolders."""
     validation_fraction: float = 0.1
-    """Share of the training images held out for validation, the same in every class."""
+    """Fraction of the training images held out for validation, stratified by class."""
     split_seed: int = 0
-    """Seed of the split; kept apart from --seed so that several seeds share one split."""
+    """Seed of the validation split; separate from --seed, so that all seeds share one split."""
 
     def __post_init__(self) -> None:
         _require(
@@ -77,7 +78,7 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """How a model is trained. Muon updates the hidden weight matrices, AdamW all the rest."""
+    """Optimisation and augmentation. Muon updates the hidden weight matrices, AdamW the rest."""
 
     epochs: int = 8
     """Passes over the training images."""
@@ -104,10 +105,9 @@ class OptimConfig:
     full_image_epochs: int = 1
     """The last epochs, which train on full images, without CutMix."""
     shift: int = 2
-    """Move each full training image by up to this many pixels in each direction (reflected
-    edge)."""
+    """Shift full training images by up to this many pixels in each direction (reflected edge)."""
     cutout: int = 0
-    """Side of the square replaced by the mean colour in each training image, pixels; 0: none."""
+    """Side of the cutout square, filled with the mean colour, pixels; 0: none."""
     cutmix: float = 0.0
     """Fraction of the training images, in all but the last --full-image-epochs, in which a
     rectangle is taken from another image; the target is mixed by area."""
@@ -239,18 +239,18 @@ class TrainConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ExplainConfig:
-    """How much is measured about the explanations."""
+    """How many images the explanations are measured on."""
 
     images: int = 500
-    """Test images that the scores are measured on, drawn at random."""
+    """Test images for the scores, drawn at random."""
     sweep_images: int = 100
-    """Validation images that the layer of each model's Grad-CAM is chosen on."""
+    """Validation images for choosing the Grad-CAM layer of each model."""
     random_orders: int = 5
-    """Random removal orders per image: the zero point of the deletion and insertion scores."""
+    """Random removal orders per image; they define zero of the deletion and insertion scores."""
 
     @property
     def composites(self) -> int:
-        """How many images made of two are wanted, of each kind: fewer, as each asks more."""
+        """Number of composites of each kind."""
         return max(self.images // 4, 50)
 
     def __post_init__(self) -> None:
@@ -281,8 +281,8 @@ class Experiment:
     seed: int = 0
     """Seed of initialisation, order and augmentation of both models."""
     seeds: int = 1
-    """How often each model is trained, with this seed and the following ones. The report is of the
-    first; the others show how well two trainings of one model agree, and take as long each."""
+    """Number of trainings of each model, with consecutive seeds from --seed. The report covers the
+    first; the others, each as long, measure how well two trainings of one model agree."""
     data: DataConfig = field(default_factory=DataConfig)
     cnn: CNNConfig = field(default_factory=CNNConfig)
     vit: ViTConfig = field(default_factory=ViTConfig)

@@ -1,8 +1,8 @@
-"""What can go wrong for a user, one class for each exit code of the command line."""
+"""Errors for users, one class for each exit code of the command line."""
 
 
 class VisavisError(Exception):
-    """A fault to be told in one sentence: what is wrong, where, and what to do."""
+    """An error whose message is one sentence: what is wrong, where, and what to do."""
 
     exit_code = 1
 
@@ -14,7 +14,7 @@ class ConfigError(VisavisError, ValueError):
 
 
 class DataError(VisavisError):
-    """Data that is missing, damaged, or not what it claims to be."""
+    """Data that is missing, damaged, or not in the expected format."""
 
     exit_code = 3
 

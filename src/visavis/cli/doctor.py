@@ -1,6 +1,6 @@
-"""Stage: is this machine ready? Each check says what it found and, if need be, what to do.
+"""Checks whether this machine is ready. Each check reports what it found and, if needed, a fix.
 
-Reads and writes nothing, except that it tries whether the current folder can be written.
+Reads and writes no files.
 """
 
 import contextlib
@@ -29,24 +29,24 @@ REINSTALL = "pip install --force-reinstall torch torchvision"
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     name: str
     status: Status
     found: str
     advice: str = ""
-    """What to do, where something is not as it should be."""
+    """How to fix what is wrong; empty if nothing is."""
 
 
 def doctor() -> list[Check]:
-    """All checks. A check that itself breaks down is a failed one, and the others still run."""
+    """Run all checks. One that raises counts as failed, and the others still run."""
     checks = []
     for name, check in CHECKS.items():
         try:
             checks.append(check(name))
         except Exception as error:
             found = " ".join(f"{type(error).__name__}: {error}".split())
-            checks.append(Check(name, "fail", found, "this check could not be made"))
+            checks.append(Check(name, "fail", found, "the check itself failed"))
     return checks
 
 
@@ -55,7 +55,7 @@ def _python(name: str) -> Check:
 
 
 def _torch(name: str) -> Check:
-    """The plain torch and torchvision of one release belong together."""
+    """torch and torchvision must be of matching releases."""
     try:
         torch, torchvision = (importlib.metadata.version(p) for p in ("torch", "torchvision"))
     except importlib.metadata.PackageNotFoundError as error:
@@ -65,7 +65,7 @@ def _torch(name: str) -> Check:
         importlib.import_module("torchvision")
     except Exception as error:  # "operator torchvision::nms does not exist", for one
         reason = str(error).splitlines()[0]
-        return Check(name, "fail", f"{found}: {reason}", f"they do not fit; {REINSTALL}")
+        return Check(name, "fail", f"{found}: {reason}", f"their releases do not match; {REINSTALL}")
     return Check(name, "ok", found)
 
 
@@ -129,7 +129,7 @@ def _memory(name: str) -> Check:
 
 
 def _available_memory() -> float | None:
-    """In GB; what a container's limit leaves, if that is less."""
+    """In GB; at most what a container's limit leaves."""
     amounts = []
     with contextlib.suppress(OSError, ValueError, StopIteration):
         lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
@@ -147,7 +147,7 @@ def _disk(name: str) -> Check:
     free = shutil.disk_usage(here).free / 1e9
     found = f"{free:.1f} GB free in {here}"
     if not os.access(here, os.W_OK):
-        return Check(name, "fail", f"{here} cannot be written", "go to a folder of your own")
+        return Check(name, "fail", f"no permission to write to {here}", "change to a folder of your own")
     if free < DISK_GB:
         return Check(name, "warn", found, f"make room: {DISK_GB:.0f} GB is enough")
     return Check(name, "ok", found)
@@ -159,8 +159,8 @@ def _data(name: str) -> Check:
     if folder := download.cached():
         return Check(name, "ok", f"CIFAR-10 is in {folder}")
     advice = (
-        "visavis data fetch brings it, --data.dir takes a copy of yours, and --data.source shapes "
-        "does without"
+        "download it with visavis data fetch, give your copy with --data.dir, or use the built-in "
+        "images with --data.source shapes"
     )
     return Check(name, "warn", f"CIFAR-10 is not in {download.cache_folder()}", advice)
 

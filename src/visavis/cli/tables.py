@@ -1,4 +1,4 @@
-"""What a finished stage says in the terminal: short tables, from the stage's own files."""
+"""Short tables for the terminal, built from the files that a stage wrote."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -40,7 +40,7 @@ def trained(folder: Path) -> str:
             ["parameters", count(facts["parameters"])],
             ["epochs", count(facts["epochs"])],
             ["best epoch", count(facts["best_epoch"])],
-            ["validation accuracy there", percent(facts["best_val_accuracy"])],
+            ["its validation accuracy", percent(facts["best_val_accuracy"])],
             ["training time", duration(facts["train_seconds"])],
         ]
     )
@@ -52,7 +52,7 @@ def evaluated(folder: Path) -> str:
     rows = [
         ["test images", count(facts["n"])],
         ["accuracy", percent(facts["accuracy"], 2)],
-        ["F1, mean of classes", percent(facts["f1_macro"], 2)],
+        ["macro F1", percent(facts["f1_macro"], 2)],
     ]
     for name, f1 in zip(facts["class_names"], facts["f1_per_class"], strict=True):
         rows.append([f"F1 {name}", percent(f1)])
@@ -60,14 +60,14 @@ def evaluated(folder: Path) -> str:
 
 
 def explained(folder: Path) -> str:
-    """An explained model: how far each method's maps beat a random order."""
+    """An explained model: how far each method's attribution maps beat random removal orders."""
     facts = run_folder.read_json(folder / run_folder.EXPLANATIONS)
     rows = [[f"on {count(facts['n'])} test images", "deletion", "insertion", "in the centre"]]
     for entry in (*facts["methods"].values(), *facts["baselines"].values()):
         scores: Mapping[str, Any] = entry["scores"]
         cells = (score(scores.get("deletion")), score(scores.get("insertion")))
         rows.append([entry["label"], *cells, share(scores.get("central_mass"))])
-    chosen = f"\nGrad-CAM looks at {facts['layer']}" if facts.get("layer") else ""
+    chosen = f"\nGrad-CAM layer: {facts['layer']}" if facts.get("layer") else ""
     return (
         table(rows)
         + "\n(with 95 % intervals; 0: no better than random orders, 1: as good as the oracle)"
@@ -76,7 +76,7 @@ def explained(folder: Path) -> str:
 
 
 def cross_evaluated(experiment: Path) -> str:
-    """How well each map guides the removal of cells on each model."""
+    """Cross-model deletion scores: each model's attribution maps tested on both models."""
     facts = run_folder.read_json(experiment / run_folder.CROSS_MODEL)
     rows = [[f"deletion on {count(facts['n'])} test images", *(f"the {n}" for n in NAMES.values())]]
     rows += [
@@ -104,7 +104,7 @@ def compared(experiment: Path) -> str:
         [
             ["", *NAMES.values()],
             row("test accuracy (95 %)", "accuracy", share),
-            row("test F1, mean of classes (95 %)", "f1_macro", share),
+            row("test macro F1 (95 %)", "f1_macro", share),
             row("parameters", "parameters", count),
             row("training time", "train_seconds", duration),
             row("epochs", "epochs", count),
@@ -118,14 +118,14 @@ def compared(experiment: Path) -> str:
 
 
 def images(facts: Mapping[str, Any]) -> str:
-    """What `data.info` says."""
+    """Class counts and channel statistics of a data set."""
     counts: Mapping[str, list[int]] = facts["counts"]
     rows = [["", *counts]]
     rows += [
         [name, *(count(numbers[i]) for numbers in counts.values())]
         for i, name in enumerate(facts["class_names"])
     ]
-    rows.append(["together", *(count(sum(numbers)) for numbers in counts.values())])
+    rows.append(["total", *(count(sum(numbers)) for numbers in counts.values())])
     mean, std = (" ".join(map(str, facts[f"channel_{key}"])) for key in ("mean", "std"))
     lines = [
         facts["description"],
@@ -137,55 +137,25 @@ def images(facts: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def predicted(answers: Sequence[Mapping[str, Any]]) -> str:
-    """What models see in images."""
+def predicted(predictions: Sequence[Mapping[str, Any]]) -> str:
+    """The predictions of each model for each image."""
     blocks = []
-    for answer in answers:
-        if "error" in answer:
-            blocks.append(f"{answer['image']}\n  {answer['error']}")
+    for prediction in predictions:
+        if "error" in prediction:
+            blocks.append(f"{prediction['image']}\n  {prediction['error']}")
             continue
         rows = [
             [f"  {NAMES[name]}"]
             + [f"{guess['class']} {percent(guess['confidence'])}" for guess in found["top"]]
-            for name, found in answer["models"].items()
+            for name, found in prediction["models"].items()
         ]
-        overlays = [f"  {m['overlay']}" for m in answer["models"].values() if "overlay" in m]
-        blocks.append("\n".join([answer["image"], table(rows), *overlays]))
+        overlays = [f"  {m['overlay']}" for m in prediction["models"].values() if "overlay" in m]
+        blocks.append("\n".join([prediction["image"], table(rows), *overlays]))
     return "\n".join(blocks)
 
 
-def benched(measured: Mapping[str, Any]) -> str:
-    """What `bench` measured."""
-    machine, models = measured["machine"], measured["models"]
-
-    def row(label: str, key: str, text: Any) -> list[str]:
-        return [label, *(text(models[name][key]) for name in NAMES)]
-
-    def rate(value: float) -> str:
-        return f"{value:,.0f}"
-
-    rates = ", ".join(f"{rate(v)} in {kind}" for kind, v in machine["matrix_gflops"].items())
-    lines = table(
-        [
-            ["", *NAMES.values()],
-            row("training, images per second", "training_images_per_second", rate),
-            row("GFLOP per image", "training_gflop_per_image", lambda v: f"{v:.2f}"),
-            row("share of the matrix rate", "share_of_matrix_rate", percent),
-            row("loader's share of a step", "loader_share", percent),
-            row("answers per second", "inference_images_per_second", rate),
-            row("explanations per second", "explanations_per_second", rate),
-            row("compiled", "compiled", lambda v: "yes" if v else "no"),
-        ]
-    )
-    return (
-        f"{machine['device_name']}, {machine['cores']} cores, {machine['threads']} threads, "
-        f"torch {machine['torch']}, {machine['precision']}\n"
-        f"matrix product, GFLOP/s: {rates}\n{lines}"
-    ).replace(THIN, " ")
-
-
 def checked(checks: Sequence[Mapping[str, Any]]) -> str:
-    """What `doctor` found; what is not in order comes with what to do."""
+    """What `doctor` found, with advice where something is wrong."""
     width = max(len(check["name"]) for check in checks)
     lines = []
     for check in checks:
