@@ -55,7 +55,7 @@ def _python(name: str) -> Check:
 
 
 def _torch(name: str) -> Check:
-    """torch and torchvision must be of matching releases."""
+    """Torch and torchvision must be of matching releases."""
     try:
         torch, torchvision = (importlib.metadata.version(p) for p in ("torch", "torchvision"))
     except importlib.metadata.PackageNotFoundError as error:
@@ -65,7 +65,7 @@ def _torch(name: str) -> Check:
         importlib.import_module("torchvision")
     except Exception as error:  # "operator torchvision::nms does not exist", for one
         reason = str(error).splitlines()[0]
-        return Check(name, "fail", f"{found}: {reason}", f"their releases do not match; {REINSTALL}")
+        return Check(name, "fail", f"{found}: {reason}", f"releases do not match; {REINSTALL}")
     return Check(name, "ok", found)
 
 
@@ -147,7 +147,7 @@ def _disk(name: str) -> Check:
     free = shutil.disk_usage(here).free / 1e9
     found = f"{free:.1f} GB free in {here}"
     if not os.access(here, os.W_OK):
-        return Check(name, "fail", f"no permission to write to {here}", "change to a folder of your own")
+        return Check(name, "fail", f"no permission to write to {here}", "use a folder of your own")
     if free < DISK_GB:
         return Check(name, "warn", found, f"make room: {DISK_GB:.0f} GB is enough")
     return Check(name, "ok", found)
