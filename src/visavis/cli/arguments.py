@@ -4,6 +4,7 @@ A field's docstring is its help text.
 """
 
 import dataclasses
+import functools
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -295,10 +296,7 @@ def _registry() -> tyro.constructors.ConstructorRegistry:
         if not ours or type(info.default) is not info.type:
             return None
         hints = typing.get_type_hints(info.type, include_extras=True)
-        docs = {
-            each.arg_name: " ".join((each.description or "").split())
-            for each in docstring_parser.parse_from_object(info.type).params
-        }
+        docs = _field_docs(info.type)
         fields = tuple(
             tyro.constructors.StructFieldSpec(
                 name=name,
@@ -311,3 +309,9 @@ def _registry() -> tyro.constructors.ConstructorRegistry:
         return tyro.constructors.StructConstructorSpec(instantiate=info.type, fields=fields)
 
     return registry
+
+
+@functools.cache
+def _field_docs(cls: type) -> dict[str, str]:
+    params = docstring_parser.parse_from_object(cls).params
+    return {each.arg_name: " ".join((each.description or "").split()) for each in params}

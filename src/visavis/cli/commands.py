@@ -10,7 +10,7 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -29,12 +29,6 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 Again = Callable[[Experiment], Any]
 """Parses the command line again, with defaults that are known only after the first time."""
-
-
-def execute(arguments: Sequence[str]) -> Iterator[str]:
-    """Parse a command line, run its command, and yield the text to print."""
-    command = flags.parse(arguments)
-    return COMMANDS[type(command)](command, lambda defaults: flags.parse(arguments, defaults))
 
 
 def run(command: flags.Run, again: Again) -> Iterator[str]:

@@ -91,9 +91,13 @@ def _dispatch(arguments: list[str]) -> None:
     elif arguments[0] == "--version":
         print(importlib.metadata.version("visavis"))
     else:
-        from visavis.cli import commands
+        from visavis.cli.arguments import parse
 
-        for text in commands.execute(arguments):
+        command = parse(arguments)  # ends here after --help, before the heavier imports
+        from visavis.cli.commands import COMMANDS
+
+        stage = COMMANDS[type(command)]
+        for text in stage(command, lambda defaults: parse(arguments, defaults)):
             print(text, flush=True)
 
 
