@@ -241,7 +241,8 @@ def _blocks(
 def _reason(error: Exception) -> str:
     if isinstance(error, urllib.error.HTTPError):
         return f"HTTP {error.code} {error.reason}"
-    return str(getattr(error, "reason", error))  # a URLError wraps the error itself
+    cause = getattr(error, "reason", error)  # a URLError wraps the error itself
+    return str(getattr(cause, "strerror", None) or cause)
 
 
 def _size(path: Path) -> int:
