@@ -27,7 +27,7 @@ VIT_METHODS = {
 }
 METHODS = {"cnn": CNN_METHODS, "vit": VIT_METHODS}
 PARTS = {
-    "cnn": ("head", "stages.2", "stages.1", "stages.0", "whitening"),
+    "cnn": ("head", "stages.2", "stages.1", "stages.0", "stem"),
     "vit": ("head", "norm", "blocks.1", "blocks.0", "class_token", "positions", "patch_embedding"),
 }
 BASELINES = ("random", "centre", "edges", "mean")
@@ -284,7 +284,7 @@ def _explanations(
             "sample_rule": f"{sample} test images drawn at random with seed 0",
             "grid": [8, 8],
             "default_method": "grad_cam" if name == "cnn" else "gradient_attention",
-            "layer": "stages.2.activation2" if name == "cnn" else "blocks.1.norm1",
+            "layer": "stages.2" if name == "cnn" else "blocks.1.norm1",
             "layer_sweep": _sweep(name),
             "methods": {
                 method: {
@@ -401,7 +401,7 @@ def write_cross_model(folder: Path) -> None:
 
 
 def _sweep(name: str) -> dict[str, Any]:
-    layers = [("stages.0", 16, 0.21), ("stages.1", 8, 0.33), ("stages.2.activation2", 8, 0.41)]
+    layers = [("stages.0", 16, 0.21), ("stages.1", 8, 0.33), ("stages.2", 8, 0.41)]
     if name == "vit":
         layers = [
             ("blocks.0.norm1", 8, 0.1),

@@ -141,18 +141,18 @@ def test_image_figure_of_a_model_that_is_never_wrong(image: np.ndarray) -> None:
         "confidence": np.array([0.875]),
         "indices": np.array([17]),
         "map_grad_cam": hot(0, 0)[None],
-        "refused_grad_cam": np.array([False]),
+        "degenerate_grad_cam": np.array([False]),
     }
     groups = figures.grad_cam_gallery(heatmaps, {"correct": [0], "incorrect": []}, NAMES)
     cell, laid = groups[0].rows[0]
     assert "true: dog" in cell.caption
-    assert cell.caption[1].startswith("said: dog, 88")
+    assert cell.caption[1].startswith("predicted: dog, 88")
     assert laid.alt == "Grad-CAM for dog: highest in the upper left"
     assert figures.image_figure(groups).axes
 
-    heatmaps["refused_grad_cam"] = np.array([True])
+    heatmaps["degenerate_grad_cam"] = np.array([True])
     refused = figures.grad_cam_gallery(heatmaps, {"correct": [0], "incorrect": []}, NAMES)
-    assert refused[0].rows[0][1].caption == ("no evidence",)
+    assert refused[0].rows[0][1].caption == ("degenerate",)
 
 
 def test_a_score_that_no_layer_has_is_named_so() -> None:

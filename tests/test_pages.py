@@ -223,7 +223,7 @@ def test_a_cell_of_a_confusion_matrix_shows_its_images(page, site):
     assert page.inner_text("#explorer-count").split()[0] == str(counted)
     labels = page.locator(".tile").evaluate_all("tiles => tiles.map((tile) => tile.ariaLabel)")
     answer = page.input_value("[name=vit]")
-    assert answer and all(f"ViT says {answer}," in label for label in labels)
+    assert answer and all(f"ViT predicts {answer}," in label for label in labels)
 
 
 def test_a_link_to_a_image_far_down_shows_it(page, site):
@@ -248,7 +248,7 @@ def test_a_cell_of_the_difference_shows_the_images_that_either_took_so(page, sit
     labels = page.locator(".tile").evaluate_all("tiles => tiles.map((tile) => tile.ariaLabel)")
     assert labels
     for label in labels:
-        assert f", {true};" in label and f"says {said}," in label
+        assert f", {true};" in label and f"predicts {said}," in label
 
 
 def test_only_images_in_view_are_in_the_page(page, site):

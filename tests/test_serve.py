@@ -27,7 +27,7 @@ from PIL.PngImagePlugin import PngInfo
 import small
 from sites import ask, serving
 from visavis import attribution, run_folder, serve
-from visavis.compare.gallery import BUCKETS
+from visavis.report.labels import BUCKETS
 from visavis.data.batches import to_images
 from visavis.data.images import png, read_image
 from visavis.metrics import masking

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from visavis.report.text import explanations, models, numbers
+from visavis.report.text import agreement, explanations, models, numbers
 
 NAMES = ("cat", "dog", "ship")
 
@@ -178,9 +178,9 @@ def test_an_interval_that_touches_the_reference_shows_nothing() -> None:
 @pytest.mark.parametrize(
     ("difference", "said"),
     [
-        (0.1, "The CNN names more images correctly"),
-        (-0.1, "The ViT names more images correctly"),
-        (0.005, "No difference in accuracy was shown"),
+        (0.1, "The CNN is more accurate"),
+        (-0.1, "The ViT is more accurate"),
+        (0.005, "The models do not differ significantly"),
     ],
 )
 def test_accuracy_follows_the_interval(
@@ -192,39 +192,39 @@ def test_accuracy_follows_the_interval(
 
 def test_a_most_frequent_mistake_is_named_of_which_there_may_be_several() -> None:
     text = models.test_result("cnn", 10_000, facts(0.9), NAMES)
-    assert "no mistake is more frequent than cat taken for dog, in 20 of the images." in text
+    assert "no error is more frequent than cat predicted as dog, in 20 of the images." in text
     assert "best at ship (F1 0.930) and weakest at cat (F1 0.710)" in text
     perfect = facts(1.0) | {"confusion_matrix": [[100, 0, 0], [0, 100, 0], [0, 0, 100]]}
-    assert "mistake" not in models.test_result("cnn", 300, perfect, NAMES)
+    assert "error" not in models.test_result("cnn", 300, perfect, NAMES)
 
 
 def test_the_mistake_that_differs_most_comes_with_both_counts(comparison: dict[str, Any]) -> None:
     comparison["models"]["vit"]["confusion_matrix"][0][1] = 27
     text = models.confusions(comparison, NAMES)
-    assert "cat taken for dog: 20 times by the CNN, 27 times by the ViT" in text
+    assert "cat is predicted as dog: 20 times by the CNN, 27 times by the ViT" in text
 
 
 def test_convergence_names_the_faster_and_what_one_alone_reaches(
     comparison: dict[str, Any],
 ) -> None:
     text = models.convergence(comparison["convergence"]).replace(numbers.THIN, " ")
-    assert "To 70 % validation accuracy" in text
-    assert "the CNN takes 1 epoch and 1 min 1 s of training, the ViT 6 epochs" in text
-    assert "the CNN is there sooner" in text
-    assert "85 % is reached by the CNN alone" in text
+    assert "a validation accuracy of 70 %" in text
+    assert "the CNN after 1 epoch and 1 min 1 s of training, the ViT after 6 epochs" in text
+    assert "the CNN is faster" in text
+    assert "Only the CNN reaches 85 %" in text
     alone = models.convergence(comparison["convergence"][1:]).replace(numbers.THIN, " ")
-    assert alone == "Of the accuracies looked at, only the CNN reaches any, up to 85 %."
+    assert alone == "Only the CNN reaches any of the accuracy thresholds, up to 85 %."
     assert "Neither" in models.convergence([])
 
 
 @pytest.mark.parametrize(
     ("deletion", "said"),
     [
-        (0.4, "highlighted regions are meaningful"),
-        (0.205, "better guide than the image's centre was not shown"),
-        (0.11, "better guide than the image's centre or edges was not shown"),
-        (0.005, "was not shown"),
-        (-0.2, "less than on random places"),
+        (0.4, "they are meaningful"),
+        (0.205, "not significantly more than the image's centre"),
+        (0.11, "not significantly more than the image's centre or edges"),
+        (0.005, "than random ones"),
+        (-0.2, "than random ones"),
     ],
 )
 def test_the_verdict_on_the_maps_needs_random_centre_and_edges(deletion: float, said: str) -> None:
@@ -237,7 +237,7 @@ def test_a_faithful_map_beside_the_known_truth_is_not_called_meaningful() -> Non
     values = facts_of("cnn", 0.4, relevance_mass=interval(0.16))
     values["mask_chance"] = interval(0.16)
     verdict = explanations.meaningful(values, "grad_cam")[0]
-    assert verdict.endswith("that these are the pixels that decide the class was not shown.")
+    assert verdict.endswith("match the ground-truth mask significantly better than chance.")
     assert "meaningful" not in verdict
     values["methods"]["grad_cam"]["scores"]["relevance_mass"] = interval(0.4)
     assert "meaningful" in explanations.meaningful(values, "grad_cam")[0]
@@ -247,7 +247,7 @@ def test_without_a_deletion_score_there_is_no_verdict() -> None:
     values = facts_of("cnn", 0.4, insertion=None, class_sensitivity=None)
     values["methods"]["grad_cam"]["scores"]["deletion"] = None
     sentences = explanations.meaningful(values, "grad_cam")
-    assert "nothing was shown" in sentences[0]
+    assert "faithfulness is unknown" in sentences[0]
     assert not any(s.startswith(("Deletion", "Insertion", "Class")) for s in sentences)
 
 
@@ -256,43 +256,47 @@ def test_shares_are_told_against_chance() -> None:
     values["mask_chance"] = interval(0.16)
     text = " ".join(explanations.meaningful(values, "grad_cam"))
     assert "more than chance" in text
-    assert "leans away from the centre" in text
+    assert "biased away from the centre" in text
     values["methods"]["grad_cam"]["scores"] |= {
         "relevance_mass": interval(0.17),
         "central_mass": interval(0.255),
     }
     text = " ".join(explanations.meaningful(values, "grad_cam"))
-    assert "no difference from chance was shown" in text
-    assert "no leaning was shown" in text
+    assert "not significantly different from chance" in text
+    assert "no significant bias" in text
 
 
 def test_refused_maps_are_counted() -> None:
     values = facts_of("cnn", 0.4)
     values["methods"]["grad_cam"]["degenerate"] = 12
-    assert "12 of the 500 maps held no evidence" in explanations.meaningful(values, "grad_cam")[-1]
+    assert "12 of the 500 maps were degenerate" in explanations.meaningful(values, "grad_cam")[-1]
 
 
 def test_class_agnostic_methods_are_named_as_such() -> None:
     text = explanations.agnostic(facts_of("vit", 0.4))
     assert text.startswith("Attention rollout is class-agnostic")
-    assert "Gradient-weighted attention is made for the predicted class" in text
+    assert "Gradient-weighted attention is computed for the predicted class" in text
 
 
 def test_the_best_of_the_vits_maps_beats_only_what_it_was_shown_to_beat() -> None:
     values = facts_of("vit", 0.4)
     assert "has the highest deletion score, 0.40" in explanations.attention_methods(values)
-    assert "That is above attention rollout, 0.10" in explanations.attention_methods(values)
+    assert "It is significantly above attention rollout, 0.10" in explanations.attention_methods(
+        values
+    )
     best = values["methods"]["gradient_attention"]
     best["deletion_ahead_of"]["rollout"] = interval(0.005)
-    assert "No difference was shown to attention rollout" in explanations.attention_methods(values)
-    assert "above" not in explanations.attention_methods(values)
+    assert "It is not significantly above attention rollout" in explanations.attention_methods(
+        values
+    )
+    assert "is significantly above" not in explanations.attention_methods(values)
 
 
 def test_maps_that_the_centre_alone_beats_are_named() -> None:
     values = facts_of("vit", 0.4)
     text = explanations.attention_methods(values)
     assert text.endswith(
-        "Attention rollout is a worse guide than the image's centre, 0.20 (0.19 to 0.21)."
+        "Attention rollout is significantly below the centre map, 0.20 (0.19 to 0.21)."
     )
 
 
@@ -301,34 +305,34 @@ def test_maps_that_the_centre_alone_beats_are_named() -> None:
     [
         (0.2, "CNN's map is more faithful"),
         (0.6, "ViT's map is more faithful"),
-        (0.41, "on both scales was not shown"),
+        (0.41, "neither is significantly more faithful"),
     ],
 )
 def test_between_models_has_no_favourite(comparison: dict[str, Any], vit: float, said: str) -> None:
     sentences = explanations.between_models(facts_of("cnn", 0.4), facts_of("vit", vit), comparison)
     assert said in sentences[0]
-    assert "no difference was shown" in sentences[2]
+    assert "no significant difference" in sentences[2]
 
 
 def test_a_lead_that_only_the_models_own_scale_makes_is_none(comparison: dict[str, Any]) -> None:
     same_drop = {"deletion_drop": interval(0.2), "insertion_gain": interval(0.2)}
     cnn, vit = facts_of("cnn", 0.4, **same_drop), facts_of("vit", 0.9, **same_drop)
-    assert "was not shown" in explanations.between_models(cnn, vit, comparison)[0]
+    assert "neither is significantly" in explanations.between_models(cnn, vit, comparison)[0]
 
 
 @pytest.mark.parametrize(
     ("above_chance", "said"),
     [
-        (0.3, "partly the same places"),
-        (0.005, "beyond the layout that a class shares was not shown"),
-        (-0.3, "less than the class's layout"),
+        (0.3, "partly the same regions"),
+        (0.005, "not significantly above zero"),
+        (-0.3, "less than the layout of the class"),
     ],
 )
-def test_looking_alike_needs_an_excess(
-    comparison: dict[str, Any], excess: float, said: str
+def test_agreement_must_be_above_chance(
+    comparison: dict[str, Any], above_chance: float, said: str
 ) -> None:
-    comparison["similarity"]["pairs"][0]["above_chance"] = interval(excess)
-    assert said in explanations.look_alike(comparison)
+    comparison["similarity"]["pairs"][0]["above_chance"] = interval(above_chance)
+    assert said in agreement.default_maps(comparison)
 
 
 def test_too_few_common_images_give_no_similarity(comparison: dict[str, Any]) -> None:
@@ -337,7 +341,7 @@ def test_too_few_common_images_give_no_similarity(comparison: dict[str, Any]) ->
         "permutation_baseline": None,
         "above_chance": None,
     }
-    assert explanations.look_alike(comparison).startswith("Too few")
+    assert agreement.default_maps(comparison).startswith("Too few")
 
 
 def test_mistakes_follow_the_intervals() -> None:
@@ -352,22 +356,26 @@ def test_mistakes_follow_the_intervals() -> None:
         },
     }
     text = explanations.mistakes("vit", values)
-    assert text.startswith("The ViT is less sure when it is wrong")
-    assert "partly the same places" in text
+    assert text.startswith("The ViT is less confident when it is wrong")
+    assert "partly the same regions" in text
     values["same_place"]["above_chance"] = interval(0.005)
-    assert "no relation beyond a shared layout was shown" in explanations.mistakes("vit", values)
+    assert "not significantly above a shared layout" in explanations.mistakes("vit", values)
     values |= {
         "incorrect_confidence": interval(0.905),
         "same_place": {"n": 3, "above_chance": None},
     }
     text = explanations.mistakes("vit", values)
-    assert text.startswith("That the ViT is less sure when it is wrong was not shown")
+    assert text.startswith("The ViT is not significantly less confident")
     assert "rank correlation" not in text
 
 
 @pytest.mark.parametrize(
     ("kappa", "said"),
-    [(0.3, "more often than chance"), (0.005, "was not shown"), (-0.2, "less often than chance")],
+    [
+        (0.3, "more often than chance"),
+        (0.005, "not significantly"),
+        (-0.2, "less often than chance"),
+    ],
 )
 def test_consistency_follows_the_interval(
     comparison: dict[str, Any], kappa: float, said: str
@@ -375,21 +383,21 @@ def test_consistency_follows_the_interval(
     comparison["error_consistency"]["kappa"] = interval(kappa)
     text = models.consistency(comparison)
     assert said in text
-    assert "less often than if each chose by itself" in text
+    assert "less often than independent errors" in text
 
 
 def test_models_that_make_no_mistakes_have_no_consistency(comparison: dict[str, Any]) -> None:
     comparison["error_consistency"] = {"kappa": None, "highest": None}
     comparison["same_wrong_class"] = {"n": 0, "share": None, "expected": None}
-    assert models.consistency(comparison).startswith("The models make too few mistakes")
+    assert models.consistency(comparison).startswith("The models make too few errors")
 
 
 @pytest.mark.parametrize(
     ("confidence", "said"),
     [
-        (0.95, "too sure"),
-        (0.905, "about as sure as it is right"),
-        (0.8, "less sure than it is right"),
+        (0.95, "overconfident"),
+        (0.905, "well calibrated"),
+        (0.8, "underconfident"),
     ],
 )
 def test_calibration_follows_the_interval_of_accuracy(
@@ -401,8 +409,8 @@ def test_calibration_follows_the_interval_of_accuracy(
 
 def test_buckets_are_held_against_what_both_get_right(comparison: dict[str, Any]) -> None:
     text = models.buckets(comparison)
-    assert "Only the CNN right: 0.10 (0.09 to 0.11), less than that." in text
-    assert "Only the ViT right: 0.30 (0.29 to 0.31), no difference was shown." in text
+    assert "Only the CNN correct: 0.10 (0.09 to 0.11), less than that." in text
+    assert "Only the ViT correct: 0.30 (0.29 to 0.31), no significant difference." in text
     assert "Both wrong" not in text
     comparison["buckets"]["both_correct"]["similarity"]["above_chance"] = None
     assert models.buckets(comparison).startswith("Too few")
@@ -420,6 +428,6 @@ def test_swapping_the_models_swaps_the_findings(comparison: dict[str, Any]) -> N
     assert (
         swapped(models.accuracy(other)).split(":")[0] == models.accuracy(comparison).split(":")[0]
     )
-    sooner = "the CNN is there sooner"
+    sooner = "the CNN is faster"
     assert sooner in models.convergence(comparison["convergence"])
     assert sooner in swapped(models.convergence(other["convergence"]))

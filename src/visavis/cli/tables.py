@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from visavis import run_folder
+from visavis.report.labels import METHODS, MODELS
 from visavis.report.text.numbers import (
-    MAPS,
-    NAMES,
     THIN,
     count,
     duration,
@@ -78,11 +77,13 @@ def explained(folder: Path) -> str:
 def cross_evaluated(experiment: Path) -> str:
     """Cross-model deletion scores: each model's attribution maps tested on both models."""
     facts = run_folder.read_json(experiment / run_folder.CROSS_MODEL)
-    rows = [[f"deletion on {count(facts['n'])} test images", *(f"the {n}" for n in NAMES.values())]]
+    rows = [
+        [f"deletion on {count(facts['n'])} test images", *(f"the {n}" for n in MODELS.values())]
+    ]
     rows += [
         [
-            f"{NAMES[row['model']]}, {MAPS[row['method']]}",
-            *(score(row["deletion"][n]) for n in NAMES),
+            f"{MODELS[row['model']]}, {METHODS[row['method']]}",
+            *(score(row["deletion"][n]) for n in MODELS),
         ]
         for row in facts["rankings"]
     ]
@@ -98,11 +99,11 @@ def compared(experiment: Path) -> str:
     models: Mapping[str, Any] = facts["models"]
 
     def row(label: str, key: str, text: Any) -> list[str]:
-        return [label, *(text(models[name][key]) for name in NAMES)]
+        return [label, *(text(models[name][key]) for name in MODELS)]
 
     lines = table(
         [
-            ["", *NAMES.values()],
+            ["", *MODELS.values()],
             row("test accuracy (95 %)", "accuracy", share),
             row("test macro F1 (95 %)", "f1_macro", share),
             row("parameters", "parameters", count),
@@ -145,7 +146,7 @@ def predicted(predictions: Sequence[Mapping[str, Any]]) -> str:
             blocks.append(f"{prediction['image']}\n  {prediction['error']}")
             continue
         rows = [
-            [f"  {NAMES[name]}"]
+            [f"  {MODELS[name]}"]
             + [f"{guess['class']} {percent(guess['confidence'])}" for guess in found["top"]]
             for name, found in prediction["models"].items()
         ]

@@ -10,15 +10,6 @@ from visavis.config import MODEL_NAMES
 from visavis.metrics.agreement import rank_agreement
 from visavis.metrics.classification import buckets
 
-BUCKETS = {
-    "both_correct": "both right",
-    "only_cnn": "only the CNN right",
-    "only_vit": "only the ViT right",
-    "both_wrong_same": "both wrong, the same way",
-    "both_wrong_different": "both wrong, differently",
-}
-"""Every test image is in one of them."""
-
 
 def rows(
     indices: Int[np.ndarray, " n"],

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from visavis.report import figures
+from visavis.report import figures, labels
 from visavis.report.figures import Group, Score
 from visavis.report.material import Material, Model
 from visavis.report.text import numbers
@@ -17,7 +17,7 @@ SCORES = {
     "insertion": "Normalised insertion",
     "central_mass": "Share of the map in the central quarter",
     "class_sensitivity": "Class sensitivity",
-    "relevance_mass": "Share of the map on the deciding pixels",
+    "relevance_mass": "Relevance mass accuracy",
 }
 
 
@@ -48,8 +48,8 @@ def charts(material: Material) -> dict[str, Figure]:
     drawn["cross_model"] = figures.cross_model(material.cross_model["rankings"])
     pairs = comparison["similarity"]["pairs"]
     methods = material.vit.explanations["methods"]
-    labels = [_row_label(pair["vit_method"], methods[pair["vit_method"]]) for pair in pairs]
-    drawn["similarity"] = figures.similarity(pairs, labels)
+    names_of_rows = [_row_label(pair["vit_method"], methods[pair["vit_method"]]) for pair in pairs]
+    drawn["similarity"] = figures.similarity(pairs, names_of_rows)
     return drawn
 
 
@@ -78,11 +78,11 @@ def galleries(material: Material) -> dict[str, list[Group]]:
 
 def _row_label(name: str, method: Mapping[str, Any]) -> str:
     """A method's name in a chart, with a star if it is class-agnostic."""
-    return numbers.capital(figures.short_label(name)) + ("" if method["class_specific"] else " *")
+    return numbers.capital(labels.short(name)) + ("" if method["class_specific"] else " *")
 
 
 def _trust_charts(model: Model, accuracy: float) -> dict[str, Figure]:
-    """A model's layers, what shuffled weights leave of its maps, and accuracy with few cells."""
+    """A model's layers, its maps with randomised parameters, and keep-top-k accuracy."""
     explanations, colour = model.explanations, figures.MODEL_COLOURS[model.name]
     baselines = explanations["baselines"]
     lines = {model.main["label"]: (model.main["scores"], colour)} | {
@@ -127,6 +127,6 @@ def _score_charts(model: Model) -> dict[str, Figure]:
         ]
         if len([row for row in rows if row.interval]) > 1:
             drawn[f"{model.name}_{key}"] = figures.scores(
-                rows, title, chance=chance.get(key), share=key.endswith("_share")
+                rows, title, chance=chance.get(key), share=key in ("central_mass", "relevance_mass")
             )
     return drawn

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from visavis.compare import gallery
 from visavis.compare.pairing import sampled_rows
 from visavis.config import MODEL_NAMES
-from visavis.report import figures
+from visavis.report import figures, labels
 from visavis.report.material import Material
 from visavis.report.text.numbers import count
 
@@ -45,7 +45,7 @@ def look_through(material: Material) -> dict[str, Any]:
     held = {
         "class_names": material.class_names,
         "colours": figures.heat_colours(SHADES),
-        "buckets": gallery.BUCKETS,
+        "buckets": labels.BUCKETS,
         "images": images,
         "labels": {n: model.main["label"] for n, model in material.models.items()},
         "maps": {
@@ -66,10 +66,10 @@ def look_through(material: Material) -> dict[str, Any]:
     kinds = f"{count(wrong)} on which at least one model is wrong, "
     if len(images) < len(right):
         rule = f"{count(len(images))} of the {count(len(right))} explained test images: {kinds}"
-        rule += f"and {count(len(images) - wrong)} on which both are right, the first of each"
+        rule += f"and {count(len(images) - wrong)} on which both are correct, the first of each"
     else:
         rule = f"All {count(len(right))} explained test images: {kinds}"
-        rule += f"and {count(len(images) - wrong)} on which both are right"
+        rule += f"and {count(len(images) - wrong)} on which both are correct"
     return {
         "groups": {
             label: [
@@ -77,7 +77,7 @@ def look_through(material: Material) -> dict[str, Any]:
                 for i, row in enumerate(images)
                 if row["bucket"] == key
             ]
-            for key, label in gallery.BUCKETS.items()
+            for key, label in labels.BUCKETS.items()
         },
         "rule": rule,
         # Nothing in it can end the element that it stands in.

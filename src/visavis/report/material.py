@@ -27,7 +27,7 @@ class Model:
     heatmaps: dict[str, np.ndarray]
     examples: UInt8[np.ndarray, "classes 32 32 3"]
     snapshots: dict[str, np.ndarray] | None
-    """None for a training that was begun before there were films."""
+    """None for a training that was that has no snapshots."""
 
     @classmethod
     def read(cls, folder: Path) -> "Model":
@@ -75,7 +75,7 @@ class Material:
         """Read an experiment folder whose comparison is done.
 
         Raises:
-            CheckpointError: a file is missing, or a model was explained anew since the comparison.
+            CheckpointError: a file is missing, or a model was explained again since the comparison.
         """
         path = experiment / run_folder.EXPERIMENT
         comparison = run_folder.read_json(experiment / run_folder.COMPARISON)

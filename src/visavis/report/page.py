@@ -1,4 +1,4 @@
-"""One self-contained HTML page that answers every question of the assignment.
+"""One self-contained HTML page that shows every result.
 
 Reads all that `train`, `evaluate`, `explain` and `compare` wrote; writes report.html. It holds no
 numbers of its own: what it prints stands in the JSON files, formatted.
@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from visavis import run_folder
 from visavis.data.images import data_address
-from visavis.report import text
+from visavis.report import labels, text
 from visavis.report.drawings import SCORES, charts, galleries
 from visavis.report.explorer import look_through
 from visavis.report.figures import heat_gradient, image_figure, svg
@@ -95,6 +95,7 @@ def render(material: Material) -> str:
             for name, model in material.models.items()
         },
         face_names=_face_names(material),
+        buckets=labels.BUCKETS,
         command=command(material.experiment) if material.experiment else None,
         settings=settings(model.config["model"] for model in material.models.values()),
         scores=SCORES,

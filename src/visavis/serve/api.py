@@ -16,10 +16,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from visavis.compare.gallery import BUCKETS
 from visavis.config import IMAGE_SIDE
 from visavis.data.images import png
 from visavis.errors import VisavisError
+from visavis.report.labels import BUCKETS
 from visavis.serve import requests
 
 if TYPE_CHECKING:  # torch is loaded in the models' thread, so that the page opens at once

@@ -17,7 +17,6 @@ from visavis.report.figures.galleries import (
     class_examples,
     grad_cam_detail,
     grad_cam_gallery,
-    short_label,
     side_by_side,
     snapshots,
 )
@@ -65,7 +64,6 @@ __all__ = [
     "overlay",
     "reliability",
     "scores",
-    "short_label",
     "side_by_side",
     "similarity",
     "snapshots",

@@ -71,7 +71,7 @@ def f1_per_class(f1: Mapping[str, Sequence[float]], class_names: Sequence[str]) 
 
 @matplotlib.rc_context(STYLE)
 def overlap(counts: Mapping[str, int]) -> Figure:
-    """How many test images both models, one of them, or neither gets right.
+    """How many test images both models, one of them, or neither classifies correctly.
 
     Args:
         counts: `both_correct`, `only_cnn`, `only_vit`, `both_wrong`, `both_wrong_same_class`.
@@ -79,9 +79,9 @@ def overlap(counts: Mapping[str, int]) -> Figure:
     figure, axes = new_figure(WIDTH, 1.7)
     apart = counts["both_wrong"] - counts["both_wrong_same_class"]
     bars = [
-        ("Both right", counts["both_correct"], MUTED, 0.35),
-        ("Only CNN right", counts["only_cnn"], MODEL_COLOURS["cnn"], 1.0),
-        ("Only ViT right", counts["only_vit"], MODEL_COLOURS["vit"], 1.0),
+        ("Both correct", counts["both_correct"], MUTED, 0.35),
+        ("Only CNN correct", counts["only_cnn"], MODEL_COLOURS["cnn"], 1.0),
+        ("Only ViT correct", counts["only_vit"], MODEL_COLOURS["vit"], 1.0),
         ("Both wrong, same class", counts["both_wrong_same_class"], INK, 0.9),
         ("Both wrong, different classes", apart, INK, 0.55),
     ]
@@ -153,7 +153,7 @@ def layer_sweep(rows: Sequence[Mapping[str, Any]], colour: str = MODEL_COLOURS["
         axes.plot([], [], marker, color=colour, markerfacecolor=PAPER, label=label)
     axes.plot([], [], "D", color=colour, label="chosen layer: filled")
     axes.axvline(0, color=MUTED, linewidth=1, linestyle=(0, (3, 3)), zorder=1)
-    axes.set_xlabel("Normalised: 0 random order, 1 best single cells")
+    axes.set_xlabel("Normalised: 0 random order, 1 single-cell effects")
     axes.grid(visible=True, axis="x")
     axes.grid(visible=False, axis="y")
     axes.margins(x=0.08)
@@ -165,7 +165,7 @@ def layer_sweep(rows: Sequence[Mapping[str, Any]], colour: str = MODEL_COLOURS["
 
 @matplotlib.rc_context(STYLE)
 def similarity(pairs: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> Figure:
-    """Agreement of the CNN's map with each ViT map, above its floor from shuffled images."""
+    """Agreement of the CNN's map with each ViT map, above the within-class permutation baseline."""
     figure, axes = new_figure(WIDTH, 1.05 + 0.36 * len(pairs))
     for place, pair in enumerate(pairs):
         if pair["agreement"] is None:
@@ -175,7 +175,7 @@ def similarity(pairs: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> Fig
         _dot(axes, pair["permutation_baseline"], place, MUTED, face=PAPER)
         _dot(axes, pair["agreement"], place, MODEL_COLOURS["vit"])
     axes.plot([], [], "o", color=MODEL_COLOURS["vit"], label="same image")
-    axes.plot([], [], "o", color=MUTED, markerfacecolor=PAPER, label="floor: another of its class")
+    axes.plot([], [], "o", color=MUTED, markerfacecolor=PAPER, label="permutation baseline")
     axes.axvline(0, color=MUTED, linewidth=1, linestyle=(0, (3, 3)), zorder=1)
     axes.set_xlabel("Mean rank correlation with the CNN's Grad-CAM")
     axes.grid(visible=True, axis="x")
@@ -183,7 +183,9 @@ def similarity(pairs: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> Fig
     axes.margins(x=0.08)
     _name_rows(axes, labels)
     figure.legend(loc="outside upper left", ncols=2)
-    figure.set_label("Dot chart: agreement of the CNN's map with each of the ViT's, and its floor")
+    figure.set_label(
+        "Dot chart: agreement of the CNN's map with each of the ViT's, and its baseline"
+    )
     return figure
 
 

@@ -62,7 +62,7 @@ def wall_clock(histories: Mapping[str, History]) -> Figure:
 
 @matplotlib.rc_context(STYLE)
 def reliability(calibration: Mapping[str, Mapping[str, Any]]) -> Figure:
-    """How often each model is right, by how sure it is; on the diagonal as often as it says.
+    """Accuracy of each model by confidence; on the diagonal they are equal.
 
     Args:
         calibration: of each model the `bins` as it is, and `scaled` by its temperature.
@@ -91,7 +91,7 @@ def reliability(calibration: Mapping[str, Mapping[str, Any]]) -> Figure:
                 alpha=alpha,
                 label=label,
             )
-    axes.set(xlabel="Confidence", ylabel="Share of right answers", title="Is it as sure as right?")
+    axes.set(xlabel="Confidence", ylabel="Accuracy", title="Reliability diagram")
     axes.set(xlim=(0, 1.02), ylim=(0, 1.02), aspect="equal")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PercentFormatter(1, decimals=0))
@@ -100,7 +100,7 @@ def reliability(calibration: Mapping[str, Mapping[str, Any]]) -> Figure:
         f"{MODEL_LABELS[model]} mean confidence {facts['uncalibrated']['confidence']:.2f}"
         for model, facts in calibration.items()
     )
-    figure.set_label(f"Dot chart: share of right answers by confidence; {said}")
+    figure.set_label(f"Dot chart: accuracy by confidence; {said}")
     return figure
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from visavis.report import labels
 from visavis.report.figures.heatmaps import Cell, Group, heat_image, overlay, where
 
 Arrays = Mapping[str, np.ndarray]
@@ -31,7 +32,7 @@ def class_examples(
 def grad_cam_gallery(
     heatmaps: Arrays, gallery: Mapping[str, Any], class_names: Sequence[str]
 ) -> list[Group]:
-    """Figure 1 of the assignment: original and Grad-CAM, for right and for wrong answers."""
+    """Original and Grad-CAM, for correct and incorrect predictions."""
     headings = (("original", ""), ("Grad-CAM", ""))
 
     def row(index: int) -> tuple[Cell, ...]:
@@ -73,7 +74,7 @@ def attention_gallery(
     """
     methods = {m: methods[m] for m in ATTENTION_GALLERY}
     remarks = {m: _remark(method) for m, method in methods.items()}
-    headings = (("original", ""), *((short_label(m), remarks[m]) for m in methods))
+    headings = (("original", ""), *((labels.short(m), remarks[m]) for m in methods))
 
     def row(index: int) -> tuple[Cell, ...]:
         laid = [_overlay(heatmaps, index, m, methods[m]["label"]) for m in methods]
@@ -101,10 +102,10 @@ def snapshots(
             heatmap = maps[index]
             says = np.isfinite(heatmap).all() and np.ptp(heatmap) > 0
             heatmap = heatmap if says else np.zeros_like(heatmap)
-            where_to = f"highest {where(heatmap)}" if says else "no evidence"
+            where_to = f"highest {where(heatmap)}" if says else "degenerate"
             laid = overlay(strip["images"][index], heatmap, scale=4)
-            alt = f"{short_label(method)} for {name}, {_when(epoch)}: {where_to}"
-            frames.append(Cell(laid, alt, () if says else ("no evidence",), smooth=True))
+            alt = f"{labels.short(method)} for {name}, {_when(epoch)}: {where_to}"
+            frames.append(Cell(laid, alt, () if says else ("degenerate",), smooth=True))
         return (image, *frames)
 
     shown = range(min(rows, len(strip["labels"])))
@@ -158,12 +159,15 @@ def side_by_side(
     ours, theirs, other = pair["cnn_method"], pair["vit_method"], "attention"
     headings = (
         ("original", ""),
-        (f"CNN: {short_label(ours)}", ""),
-        (f"ViT: {short_label(theirs)}", ""),
-        (f"ViT: {short_label(other)}", _remark(vit_methods[other])),
+        (f"CNN: {labels.short(ours)}", ""),
+        (f"ViT: {labels.short(theirs)}", ""),
+        (f"ViT: {labels.short(other)}", _remark(vit_methods[other])),
     )
     groups = []
-    for kind, title in (("highest_agreement", "Most alike"), ("lowest_agreement", "Least alike")):
+    for kind, title in (
+        ("highest_agreement", "Highest agreement"),
+        ("lowest_agreement", "Lowest agreement"),
+    ):
         if (found := pair[kind]) is None:
             continue
         c, v = found["row_cnn"], found["row_vit"]
@@ -173,9 +177,9 @@ def side_by_side(
             f"ViT {percent(vit['confidence'][v])}",
         )
         shown = (
-            (cnn, c, ours, f"CNN, {short_label(ours)} for {name}"),
-            (vit, v, theirs, f"ViT, {short_label(theirs)} for {name}"),
-            (vit, v, other, f"ViT, {short_label(other)}"),
+            (cnn, c, ours, f"CNN, {labels.short(ours)} for {name}"),
+            (vit, v, theirs, f"ViT, {labels.short(theirs)} for {name}"),
+            (vit, v, other, f"ViT, {labels.short(other)}"),
         )
         image = Cell(cnn["images"][c], f"test image of {name}")
         named = replace(image, caption=(name, *sure))
@@ -186,17 +190,6 @@ def side_by_side(
         agreement = f"{found['agreement']:.2f}".replace("-", "−")
         groups.append(Group(f"{title}: rank correlation {agreement}", headings, rows))
     return groups
-
-
-def short_label(method: str) -> str:
-    """What a method is called where there is little room."""
-    return {
-        "grad_cam": "Grad-CAM",
-        "attention": "attention, last block",
-        "rollout": "rollout",
-        "gradient_attention": "gradient attention",
-        "integrated_gradients": "integrated gradients",
-    }.get(method, method.replace("_", " "))
 
 
 def percent(fraction: float | np.floating) -> str:
@@ -223,14 +216,14 @@ def _original(heatmaps: Arrays, index: int, class_names: Sequence[str]) -> Cell:
     return Cell(
         heatmaps["images"][index],
         f"test image {heatmaps['indices'][index]}: {true}, predicted {said} ({sure})",
-        (f"true: {true}", f"said: {said}, {sure}"),
+        (f"true: {true}", f"predicted: {said}, {sure}"),
     )
 
 
 def _heat(heatmaps: Arrays, index: int, method: str, label: str) -> Cell:
     heatmap = heatmaps[f"map_{method}"][index]
     if heatmaps[f"degenerate_{method}"][index]:
-        return Cell(heat_image(np.zeros_like(heatmap)), f"{label}: no evidence", ("no evidence",))
+        return Cell(heat_image(np.zeros_like(heatmap)), f"{label}: degenerate", ("degenerate",))
     return Cell(heat_image(heatmap), f"{label}: highest {where(heatmap)}")
 
 
@@ -238,7 +231,7 @@ def _overlay(heatmaps: Arrays, index: int, method: str, label: str, caption: str
     heatmap = heatmaps[f"map_{method}"][index]
     if heatmaps[f"degenerate_{method}"][index]:
         blank = overlay(heatmaps["images"][index], np.zeros_like(heatmap), scale=4)
-        return Cell(blank, f"{label}: no evidence", ("no evidence",), smooth=True)
+        return Cell(blank, f"{label}: degenerate", ("degenerate",), smooth=True)
     laid = overlay(heatmaps["images"][index], heatmap, scale=4)
     caption_lines = (caption,) if caption else ()
     return Cell(laid, f"{label}: highest {where(heatmap)}", caption_lines, smooth=True)

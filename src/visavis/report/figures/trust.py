@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import PercentFormatter
 
-from visavis.report.figures.galleries import short_label
+from visavis.report import labels
 from visavis.report.figures.style import (
     INK,
     MODEL_COLOURS,
@@ -27,7 +27,7 @@ MARKERS = ("o", "s", "D", "^", "v", "P")
 
 @matplotlib.rc_context(STYLE)
 def cascade(methods: Mapping[str, Mapping[str, Any]], model: str) -> Figure:
-    """What is left of each method's maps as the weights are shuffled from the head down."""
+    """Agreement with the original maps as parameters are randomised from the head down."""
     figure, axes = new_figure(WIDTH, 3.3)
     parts = [step["part"] for step in next(iter(methods.values()))["cascading"]]
     for (name, method), marker in zip(methods.items(), MARKERS, strict=False):
@@ -43,14 +43,14 @@ def cascade(methods: Mapping[str, Mapping[str, Any]], model: str) -> Figure:
             linewidth=1.3,
             color=MODEL_COLOURS[model],
             markerfacecolor=MODEL_COLOURS[model] if method["class_specific"] else PAPER,
-            label=short_label(name),
+            label=labels.short(name),
         )
     axes.axhline(0, color=MUTED, linewidth=1, linestyle=(0, (3, 3)), zorder=1)
     names = ["none", *(part.replace("_", " ") for part in parts)]
     axes.set_xticks(range(len(names)), names, rotation=35, ha="right", rotation_mode="anchor")
     axes.set(ylim=(min(-0.25, axes.get_ylim()[0]), 1.05), ylabel="Rank correlation")
     figure.suptitle(
-        f"{MODEL_LABELS[model]}: maps after shuffling the weights down to …",
+        f"{MODEL_LABELS[model]}: parameters randomised down to …",
         x=0.01,
         ha="left",
         fontsize=10,
@@ -58,19 +58,21 @@ def cascade(methods: Mapping[str, Mapping[str, Any]], model: str) -> Figure:
     )
     figure.legend(loc="outside lower left", ncols=3, fontsize=8)
     figure.set_label(
-        f"Line chart: rank correlation of the {MODEL_LABELS[model]}'s maps with the true ones as "
-        "its weights are shuffled part by part"
+        f"Line chart: rank correlation of the {MODEL_LABELS[model]}'s maps with the originals as "
+        "its parameters are randomised part by part"
     )
     return figure
 
 
 @matplotlib.rc_context(STYLE)
-def keep_top_k(rows: Mapping[str, Mapping[str, Any]], model: str, whole: float) -> Figure:
-    """Accuracy when only the highest cells of a map are left.
+def keep_top_k(
+    rows: Mapping[str, Mapping[str, Any]], model: str, full_image_accuracy: float
+) -> Figure:
+    """Accuracy by share of cells kept.
 
     Args:
         rows: for each line's name its `kept` (share of the cells: interval) and its colour.
-        whole: accuracy on whole images.
+        full_image_accuracy: accuracy on full images.
     """
     figure, axes = new_figure(WIDTH, 3.1)
     for (name, row), marker in zip(rows.items(), MARKERS, strict=False):
@@ -88,10 +90,10 @@ def keep_top_k(rows: Mapping[str, Mapping[str, Any]], model: str, whole: float) 
         )
         low, high = ([known[share][end] for share in shares] for end in ("low", "high"))
         axes.vlines(shares, low, high, color=row["colour"], linewidth=1.2)
-    axes.axhline(whole, color=INK, linewidth=1, linestyle=(0, (1, 2)), zorder=1)
+    axes.axhline(full_image_accuracy, color=INK, linewidth=1, linestyle=(0, (1, 2)), zorder=1)
     axes.annotate(
-        "whole images",
-        (0, whole),  # on the left, where no line comes near it
+        "full images",
+        (0, full_image_accuracy),  # on the left, where no line comes near it
         xycoords=axes.get_yaxis_transform(),
         xytext=(2, -10),
         textcoords="offset points",
@@ -99,26 +101,24 @@ def keep_top_k(rows: Mapping[str, Mapping[str, Any]], model: str, whole: float) 
         fontsize=8,
         color=MUTED,
     )
-    axes.set(xlabel="Share of the cells that is left", ylim=(0, 1), xlim=(0, 0.56))
+    axes.set(xlabel="Share of the cells kept", ylim=(0, 1), xlim=(0, 0.56))
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     figure.suptitle(
-        f"{MODEL_LABELS[model]}: accuracy with few cells",
+        f"{MODEL_LABELS[model]}: keep-top-k accuracy",
         x=0.01,
         ha="left",
         fontsize=10,
         fontweight="bold",
     )
     figure.legend(loc="outside lower left", ncols=2, fontsize=8)
-    figure.set_label(
-        f"Line chart: accuracy of the {MODEL_LABELS[model]} when only the highest cells are left"
-    )
+    figure.set_label(f"Line chart: accuracy of the {MODEL_LABELS[model]} by share of cells kept")
     return figure
 
 
 @matplotlib.rc_context(STYLE)
 def agreement(grid: Mapping[str, Any]) -> Figure:
-    """How much each pair of maps of the first seed agrees about the image itself, as a matrix.
+    """How much each pair of maps of the first seed agrees above chance, as a matrix.
 
     Cells between two maps of one model have its colour; those between the models are grey.
     """
@@ -148,17 +148,17 @@ def agreement(grid: Mapping[str, Any]) -> Figure:
                 "–" if value is None else f"{value:.2f}".replace("-", "−").replace("−0.00", "0.00")
             )
             axes.text(column, row, text, color=INK, fontsize=7.5, ha="center", va="center")
-    names = [f"{MODEL_LABELS[m['model']]}: {short_label(m['method'])}" for m in maps]
+    names = [f"{MODEL_LABELS[m['model']]}: {labels.short(m['method'])}" for m in maps]
     colours = [MODEL_COLOURS[m["model"]] for m in maps]
     axes.set_xticks(range(count), names, rotation=40, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(count), names)
-    for labels in (axes.get_xticklabels(), axes.get_yticklabels()):
-        for label, colour in zip(labels, colours, strict=True):
+    for ticks in (axes.get_xticklabels(), axes.get_yticklabels()):
+        for label, colour in zip(ticks, colours, strict=True):
             label.set_color(colour)
     axes.set(xlim=(-0.5, count - 0.5), ylim=(count - 0.5, -0.5))
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
-    figure.set_label("Matrix: excess agreement of each pair of maps of the two models")
+    figure.set_label("Matrix: agreement above chance of each pair of maps of the two models")
     return figure
 
 
@@ -185,10 +185,10 @@ def cross_model(rankings: Sequence[Mapping[str, Any]]) -> Figure:
         axes.plot([], [], "o", color=colour, label=f"tested on the {MODEL_LABELS[model]}")
     axes.plot([], [], "o", color=MUTED, markerfacecolor=PAPER, label="open: the other's map")
     axes.axvline(0, color=MUTED, linewidth=1, linestyle=(0, (3, 3)), zorder=1)
-    axes.set_xlabel("Normalised deletion: 0 random order, 1 best single cells")
+    axes.set_xlabel("Normalised deletion: 0 random order, 1 single-cell effects")
     axes.grid(visible=True, axis="x")
     axes.grid(visible=False, axis="y")
-    names = [f"{MODEL_LABELS[r['model']]}: {short_label(r['method'])}" for r in rankings]
+    names = [f"{MODEL_LABELS[r['model']]}: {labels.short(r['method'])}" for r in rankings]
     axes.set_yticks(range(len(names)), names, color=INK)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.spines["left"].set_visible(False)

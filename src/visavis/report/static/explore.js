@@ -136,7 +136,7 @@ function paint() {
 }
 
 function told(p) {
-  const of = (name) => `${NAMES[name]} says ${p[name]}, ${percent(p[`${name}_confidence`])}, ${p[name] === p.true ? "right" : "wrong"}`;
+  const of = (name) => `${NAMES[name]} predicts ${p[name]}, ${percent(p[`${name}_confidence`])}, ${p[name] === p.true ? "correct" : "wrong"}`;
   return `Test image ${p.index}, ${p.true}; ${of("cnn")}; ${of("vit")}`;
 }
 
@@ -179,7 +179,7 @@ async function detail(p) {
   const plain = element("canvas", { width: 32, height: 32, role: "img" });
   plain.setAttribute("aria-label", `${p.true}, 32 by 32 pixels`);
   const maps = Object.fromEntries(["cnn", "vit"].map((name) => [name, element("canvas", { width: 128, height: 128, className: "smooth", role: "img" })]));
-  const says = (name) => element("span", {}, element("b", {}, p[name]), ` ${percent(p[`${name}_confidence`])}, ${p[name] === p.true ? "right" : "wrong"}`);
+  const says = (name) => element("span", {}, element("b", {}, p[name]), ` ${percent(p[`${name}_confidence`])}, ${p[name] === p.true ? "correct" : "wrong"}`);
   at("trio").replaceChildren(
     frame(element("b", {}, "Image"), p.true, plain),
     ...["cnn", "vit"].map((name) => frame(element("b", { className: name }, NAMES[name]), says(name), maps[name])));
@@ -218,12 +218,12 @@ function matrices() {
   const largest = Math.max(1, ...difference.flat().map(Math.abs));
   const tint = (kind, share) => `rgba(var(--${kind}), calc(var(--strength) * ${share}))`;
   for (const name of ["cnn", "vit"]) {
-    at("matrices").append(matrix(element("span", {}, element("span", { className: name }, NAMES[name]), ": true class by rows, answer by columns"), both[name],
-      (v, row) => tint("share", v / Math.max(1, row.reduce((a, b) => a + b))), (i, j) => ({ true: names[i], [name]: names[j] }), (v, i, j) => `${NAMES[name]}: ${v} images of ${names[i]} called ${names[j]}`));
+    at("matrices").append(matrix(element("span", {}, element("span", { className: name }, NAMES[name]), ": true class by rows, prediction by columns"), both[name],
+      (v, row) => tint("share", v / Math.max(1, row.reduce((a, b) => a + b))), (i, j) => ({ true: names[i], [name]: names[j] }), (v, i, j) => `${NAMES[name]}: ${v} images of ${names[i]} predicted as ${names[j]}`));
   }
   at("matrices").append(matrix(element("span", {}, "CNN minus ViT: ", element("span", { className: "cnn" }, "more by the CNN"), ", ", element("span", { className: "vit" }, "more by the ViT")), difference,
     (v) => tint(v > 0 ? "more" : "less", Math.abs(v) / largest),
-    (i, j) => ({ true: names[i], either: names[j] }), (v, i, j) => `${v > 0 ? "+" : ""}${v}: ${names[i]} called ${names[j]}, CNN minus ViT`));
+    (i, j) => ({ true: names[i], either: names[j] }), (v, i, j) => `${v > 0 ? "+" : ""}${v}: ${names[i]} predicted as ${names[j]}, CNN minus ViT`));
 }
 
 function matrix(title, rows, colour, choice, said) {

@@ -5,7 +5,7 @@ const place = new Map(held.images.map((p, i) => [p.index, i]));
 
 function mapOf(name, p) {
   const found = held.maps[name][place.get(p.index)];
-  const said = { label: held.labels[name], class: p[name], map: null, degenerate_because: "not a map that says anything" };
+  const said = { label: held.labels[name], class: p[name], map: null, degenerate_because: "flat or not finite" };
   if (!found) return said;
   const levels = Array.from(atob(found[0]), (c) => c.charCodeAt(0));
   return { ...said, map: Array.from({ length: 8 }, (_, i) => levels.slice(8 * i, 8 * i + 8)), highest: found[1] };

@@ -1,8 +1,7 @@
-"""Sentences from numbers. What they say follows the intervals, never an expectation.
+"""Sentences from numbers: they follow the intervals, never an expectation.
 
-A difference is stated only where its 95 % interval leaves out zero or, where it was not taken as a
-difference, where the two intervals do not touch, which is stricter than a test of their difference.
-Otherwise the sentence says that none was shown.
+A difference is called significant only where its 95 % interval excludes zero or, if only the two
+values have intervals, where these do not overlap, which is stricter than a test of the difference.
 """
 
 from visavis.report.text import agreement, explanations, models, numbers, trust
@@ -20,9 +19,9 @@ def findings(
         models.convergence(comparison["convergence"], same_machine=same_machine),
         " ".join(worth),
         " ".join(trust.trusted(values, cross_model) for values in (cnn, vit)),
-        explanations.look_alike(comparison),
+        agreement.default_maps(comparison),
         agreement.gap(comparison),
     ]
 
 
-__all__ = ["alike", "findings", "maps", "models", "numbers", "trust"]
+__all__ = ["agreement", "explanations", "findings", "models", "numbers", "trust"]

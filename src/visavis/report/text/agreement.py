@@ -1,6 +1,26 @@
 """Do the two models look at the same thing, and what makes two maps differ?"""
 
-from visavis.report.text.numbers import MAPS, NAMES, Values, count, percent, score, side
+from visavis.report.labels import METHODS, MODELS
+from visavis.report.text.numbers import Values, count, percent, score, side
+
+
+def default_maps(comparison: Values) -> str:
+    """Whether the default maps of the two models agree beyond what images of a class share."""
+    method = comparison["side_by_side"]["vit_method"]
+    pairs = {pair["vit_method"]: pair for pair in comparison["similarity"]["pairs"]}
+    pair = pairs.get(method)
+    if pair is None or pair["above_chance"] is None:
+        return "Too few images have both models' maps to measure their agreement."
+    verdict = {
+        1: "so the models look at partly the same regions",
+        -1: "so they agree less than the layout of the class alone implies",
+    }.get(side(pair["above_chance"]), "which is not significantly above zero")
+    return (
+        f"On {count(pair['n'])} images that both models assign to the same class, their default "
+        f"maps have a rank correlation of {score(pair['agreement'])}, against "
+        f"{score(pair['permutation_baseline'])} with the ViT's map of another image of the class. "
+        f"The agreement above chance is {score(pair['above_chance'])}, {verdict}."
+    )
 
 
 def gap(comparison: Values) -> str:
@@ -10,66 +30,66 @@ def gap(comparison: Values) -> str:
     if not (
         same_model and same_method and same_model["above_chance"] and same_method["above_chance"]
     ):
-        return "Too few images have the maps that this comparison needs."
+        return "Too few images have the maps to compare methods with models."
     verdict = {
-        1: "Here the choice of the method changes a map more than the choice of the model",
-        -1: "Here the choice of the model changes a map more than the choice of the method",
+        1: "Maps differ more between methods than between models",
+        -1: "Maps differ more between models than between methods",
     }.get(
         side(comparison["grid"]["gap"]),
-        "That the choice of the model or that of the method changes a map more was not shown",
+        "Maps do not differ significantly more between methods than between models",
     )
     return (
-        f"{verdict}: beyond what images of a class share, two methods on one model agree by "
-        f"{score(same_model['excess'])} (mean of {count(same_model['pairs'])} pairs), two models "
-        f"under one method by {score(same_method['excess'])} ({count(same_method['pairs'])} "
-        "pairs), over the methods that both models have."
+        f"{verdict}: the agreement above chance of two methods on one model is "
+        f"{score(same_model['above_chance'])} (mean of {count(same_model['pairs'])} pairs), that "
+        "of two models "
+        f"under one method {score(same_method['above_chance'])} ({count(same_method['pairs'])} "
+        "pairs), over the methods that both models share."
     )
 
 
-def ceiling(comparison: Values) -> str:
-    """How well two trainings of one model would agree."""
+def noise_ceiling(comparison: Values) -> str:
+    """How well two trainings of the same model agree."""
     ceiling = comparison["grid"]["noise_ceiling"]
     if ceiling is None:
         return (
-            "How well two trainings of the same model agree, the ceiling for any such number, was "
-            "not measured: it takes a second seed (--seeds 2)."
+            "The noise ceiling, how well two trainings of the same model agree, was not measured: "
+            "it needs a second seed (--seeds 2)."
         )
     text = (
-        f"Beyond what images of a class share, the main maps of the two models agree by "
-        f"{score(ceiling['models'])}; those of two trainings of the CNN by "
-        f"{score(ceiling['cnn'])}, of the ViT by {score(ceiling['vit'])}: more cannot "
-        "be expected of two models."
+        f"The agreement above chance of the two models' default maps is "
+        f"{score(ceiling['models'])}. Between two trainings of the CNN it is "
+        f"{score(ceiling['cnn'])}, of the ViT {score(ceiling['vit'])}: this is the noise ceiling."
     )
-    whole = ceiling["normalised"]
-    if whole is None:
-        return f"{text} What share of this ceiling the two models reach could not be told."
+    relative = ceiling["normalised"]
+    if relative is None:
+        return f"{text} The agreement relative to the ceiling could not be computed."
     verdict = {
-        -1: "they differ by more than another training does",
-        1: "more than two trainings of one model",
-    }.get(side(whole, 1.0), "that they differ more than two trainings do was not shown")
-    return f"{text} Of this ceiling the two models reach {score(whole)}: {verdict}."
+        -1: "they differ more than two trainings of one model",
+        1: "they agree more than two trainings of one model",
+    }.get(side(relative, 1.0), "not significantly less than two trainings of one model")
+    return f"{text} Relative to it, the models agree by {score(relative)}: {verdict}."
 
 
 def other_seeds(comparison: Values) -> str | None:
     """Test accuracy of the further trainings; None with one seed."""
-    told = []
-    for name, label in NAMES.items():
+    parts = []
+    for name, label in MODELS.items():
         of = [row for row in comparison["seeds"] if row["model"] == name]
         if len(of) < 2:
             return None
         values = ", ".join(f"{percent(row['accuracy'])} (seed {row['seed']})" for row in of)
-        told.append(f"the {label} {values}")
+        parts.append(f"the {label} {values}")
     return (
-        f"Each model was trained {len(comparison['seeds']) // 2} times. Right on the test images "
-        f"were {'; '.join(told)}. All else in this report but "
-        "the ceiling of agreement is of the first."
+        f"Each model was trained {len(comparison['seeds']) // 2} times. The test accuracies "
+        f"are {'; '.join(parts)}. Everything else in this "
+        "report except the noise ceiling is from the first training."
     )
 
 
 def transfer(cross_model: Values) -> list[str]:
-    """How much of its own gain a model keeps with the other's map."""
+    """How much of its own deletion gain a model keeps with the other's map."""
     if not cross_model["transfer"]:
-        return ["The models agree on too few images for each to be tested with the other's map."]
+        return ["The models agree on too few images to test each with the other's map."]
     main = cross_model["transfer"][0]
     sentences = []
     for tested, other, key, own, foreign in (
@@ -79,21 +99,23 @@ def transfer(cross_model: Values) -> list[str]:
         kept = main[key]
         if kept is None:
             sentences.append(
-                f"How much the {tested} keeps with the {other}'s map could not be told: its own "
-                f"map, {MAPS[main[own]]}, gains too little over a random order."
+                f"How much the {tested} keeps with the {other}'s map could not be computed: its "
+                "own "
+                f"map, {METHODS[main[own]]}, gains too little over a random order."
             )
             continue
         verdict = {
-            (1, -1): "part of it: the other's map helps, and less than its own",
-            (1, 0): "it was not shown to lose any of it",
-            (1, 1): "even more than with its own",
+            (1, -1): "the other's map helps, but less than its own",
+            (1, 0): "not significantly less than with its own",
+            (1, 1): "more than with its own",
         }.get(
             (side(kept), side(kept, 1.0)),
-            "no gain over a random order was shown",
+            "no significant gain over a random order",
         )
         sentences.append(
-            f"Removing cells by the {other}'s {MAPS[main[foreign]]} in place of its own "
-            f"{MAPS[main[own]]}, the {tested} keeps {score(kept)} of its gain over random orders, "
+            f"When cells are removed in the order of the {other}'s {METHODS[main[foreign]]} "
+            "instead of "
+            f"its own {METHODS[main[own]]}, the {tested} keeps {score(kept)} of its deletion gain, "
             f"where 1 is all of it: {verdict}."
         )
     return sentences

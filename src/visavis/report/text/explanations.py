@@ -1,10 +1,10 @@
-"""What the explanations are worth (1.3, 2.2), and whether those of the two models agree."""
+"""How faithful the explanations are, and how those of the two models differ."""
 
 from collections.abc import Mapping, Sequence
 
+from visavis.report.labels import METHODS, MODELS
+from visavis.report.text.agreement import default_maps
 from visavis.report.text.numbers import (
-    MAPS,
-    NAMES,
     NONE_SHOWN,
     Values,
     capital,
@@ -22,93 +22,100 @@ from visavis.report.text.numbers import (
 def meaningful(explanations: Values, method: str) -> list[str]:
     """Are the highlighted regions meaningful? The verdict, then each number behind it."""
     values, baselines = explanations["methods"][method], explanations["baselines"]
-    label, scores = MAPS[method], values["scores"]
-    model = NAMES[explanations["model"]]
+    label, scores = METHODS[method], values["scores"]
+    model = MODELS[explanations["model"]]
     deletion = scores["deletion"]
     unbeaten = [key for key in ("centre", "edges") if side(values["deletion_ahead_of"][key]) < 1]
     mask = scores["relevance_mass"]
     if deletion is None:
-        verdict = f"For {label} no deletion score could be taken, so nothing was shown."
+        verdict = (
+            f"No deletion score could be computed for {label}, so its faithfulness is unknown."
+        )
     elif side(deletion) < 0:
-        verdict = f"The {model} depends on what {label} highlights less than on random places."
+        verdict = (
+            f"The regions that {label} highlights matter less to the {model} than random ones."
+        )
     elif side(deletion) == 0:
         verdict = (
-            f"That the {model} depends on what {label} highlights more than on random places was "
-            "not shown."
+            f"The regions that {label} highlights do not matter significantly more to the {model} "
+            "than random ones."
         )
     elif unbeaten:
         verdict = (
-            f"The {model} depends on what {label} highlights more than on random places, but that "
-            f"it is a better guide than the image's {' or '.join(unbeaten)} was not shown."
+            f"The regions that {label} highlights matter more to the {model} than random ones, but "
+            f"not significantly more than the image's {' or '.join(unbeaten)}."
         )
     else:
         verdict = (
-            f"The {model} depends on what {label} highlights more than on random places, on the "
-            "image's centre or on its edges"
+            f"The regions that {label} highlights matter more to the {model} than random ones, the "
+            "image's centre or its edges"
         )
         if mask is not None and compared(mask, explanations["mask_chance"]) < 1:
-            verdict += ", but that these are the pixels that decide the class was not shown."
+            verdict += (
+                ", but they do not match the ground-truth mask significantly better than chance."
+            )
         else:
-            verdict += ": by this measure the highlighted regions are meaningful."
-    sentences = [verdict, *_faithfulness(scores, baselines), *_places(scores, explanations)]
+            verdict += ": by this measure, they are meaningful."
+    sentences = [verdict, *_faithfulness(scores, baselines), *_localization(scores, explanations)]
     if values["degenerate"]:
         sentences.append(
-            f"{count(values['degenerate'])} of the {count(explanations['n'])} maps held no evidence"
-            " "
-            "(flat or not finite); they are in no score."
+            f"{count(values['degenerate'])} of the {count(explanations['n'])} maps were "
+            "degenerate (flat or not finite) and are excluded from every score."
         )
     return sentences
 
 
 def _faithfulness(scores: Values, baselines: Values) -> list[str]:
     acts = {
-        "deletion": "Deletion: blanking the highest cells first changes the answer",
-        "insertion": "Insertion: showing only the highest cells first restores the answer",
+        "deletion": "Deletion: masking the highest-ranked cells first lowers the confidence",
+        "insertion": "Insertion: revealing the highest-ranked cells first restores it",
     }
     sentences = []
     for key, act in acts.items():
         if (value := scores[key]) is None:
             continue
-        effect = {1: "sooner than a random order", -1: "later than a random order"}
+        effect = {1: "faster than a random order", -1: "more slowly than a random order"}
         rest = " and ".join(
-            f"{MAPS[name]} {score(baselines[name]['scores'][key])}" for name in ("centre", "edges")
+            f"{METHODS[name]} {score(baselines[name]['scores'][key])}"
+            for name in ("centre", "edges")
         )
         sentences.append(
-            f"{act} {effect.get(side(value), 'no sooner than a random order, as far as was shown')}"
-            f", with a score of {score(value)}, where 0 is random and 1 the model's own best "
-            f"single cells; {rest}."
+            f"{act} {effect.get(side(value), 'not significantly faster than a random order')}"
+            f", with a score of {score(value)}, where 0 is a random order and 1 the order of the "
+            f"model's own single-cell effects; {rest}."
         )
     return sentences
 
 
-def _places(scores: Values, explanations: Values) -> list[str]:
+def _localization(scores: Values, explanations: Values) -> list[str]:
     """Where the map lies, and whether it depends on the class."""
     sentences = []
     mask, chance = scores["relevance_mass"], explanations["mask_chance"]
     if mask is not None and chance is not None:
         hit = {1: "more than chance", -1: "less than chance"}
         sentences.append(
-            f"Place: {share(mask)} of the map lies on the pixels that decide the class, which "
-            f"cover {share(chance)} of the image: "
-            f"{hit.get(compared(mask, chance), 'no difference from chance was shown')}."
+            f"Localization: {share(mask)} of the map lies on the ground-truth mask, which "
+            f"covers {share(chance)} of the image: "
+            f"{hit.get(compared(mask, chance), 'not significantly different from chance')}."
         )
     centre, even = scores["central_mass"], explanations["centre_chance"]
     if centre is not None:
-        lean = {1: "it leans to the centre", -1: "it leans away from the centre"}
+        lean = {1: "it is biased towards the centre", -1: "it is biased away from the centre"}
         sentences.append(
-            f"Centre: {share(centre)} of the map lies in the image's central quarter, where an "
-            f"even map has {percent(even)}: {lean.get(side(centre, even), 'no leaning was shown')}."
+            f"Centre: {share(centre)} of the map lies in the image's central quarter, where a "
+            f"uniform map has {percent(even)}: "
+            f"{lean.get(side(centre, even), 'no significant bias')}."
         )
     if (sensitivity := scores["class_sensitivity"]) is not None:
         sentences.append(
             f"Class sensitivity: {score(sensitivity)}, where 0 is the same map for every class and "
-            "1 an unrelated one."
+            "1 an unrelated map."
         )
     return sentences
 
 
 def mistakes(model: str, facts: Values) -> str:
-    """How sure a model is of its mistakes, and whether it then looks elsewhere.
+    """How confident a model is when it is wrong, and whether it then looks elsewhere.
 
     `facts` is the model's part of comparison.json's `mistakes`.
     """
@@ -117,40 +124,43 @@ def mistakes(model: str, facts: Values) -> str:
         facts["incorrect_confidence"],
         facts["same_place"],
     )
-    sure = {1: "is less sure when it is wrong", -1: "is more sure when it is wrong"}
+    effect = {1: "is less confident when it is wrong", -1: "is more confident when it is wrong"}
     text = (
-        f"The {NAMES[model]} {sure[compared(right, wrong)]}"
+        f"The {MODELS[model]} {effect[compared(right, wrong)]}"
         if compared(right, wrong)
-        else f"That the {NAMES[model]} is less sure when it is wrong was not shown"
+        else f"The {MODELS[model]} is not significantly less confident when it is wrong"
     )
-    text += f": its mean confidence is {share(right)} when right and {share(wrong)} when wrong."
+    text += (
+        f": its mean confidence is {share(right)} on correct predictions and {share(wrong)} on "
+        "incorrect ones."
+    )
     if place["above_chance"] is None:
         return (
-            f"{text} Too few of the sampled images that it gets wrong have both maps to say "
-            "where it then looks."
+            f"{text} Too few of the sampled images that it misclassifies have both maps "
+            "to compare where it looks."
         )
     found = {
-        1: "it reads the wrong class from partly the same places of the image",
-        -1: "it reads the wrong class from other places than those of the true one",
+        1: "it finds evidence for the wrong class in partly the same regions",
+        -1: "it finds evidence for the wrong class in other regions than for the true class",
     }
     return (
-        f"{text} On {count(place['n'])} sampled images that it gets wrong, its maps for the "
-        "class that it named and for the true class have a rank correlation of "
-        f"{score(place['agreement'])}, against {score(place['floor'])} with the map of another "
-        "image that it took for the same class: "
-        f"{found.get(side(place['excess']), 'no relation beyond a shared layout was shown')}."
+        f"{text} On {count(place['n'])} sampled images that it misclassifies, its maps for "
+        "the predicted and for the true class have a rank correlation of "
+        f"{score(place['agreement'])}, against {score(place['permutation_baseline'])} with the "
+        "map of another image predicted as the same class: "
+        f"{found.get(side(place['above_chance']), 'not significantly above a shared layout')}."
     )
 
 
 def agnostic(explanations: Values) -> str:
-    """Which maps know no class."""
+    """Which methods are class-agnostic."""
     methods = explanations["methods"]
-    unaware = [MAPS[key] for key, method in methods.items() if not method["class_specific"]]
-    aware = [MAPS[key] for key, method in methods.items() if method["class_specific"]]
+    unaware = [METHODS[key] for key, method in methods.items() if not method["class_specific"]]
+    aware = [METHODS[key] for key, method in methods.items() if method["class_specific"]]
     return (
-        f"{_with_verb(unaware)} class-agnostic: one map per image, whichever class is asked "
-        "about, so it shows what the model reads, not why it chose this class. "
-        f"{_with_verb(aware)} made for the predicted class."
+        f"{_with_verb(unaware)} class-agnostic: one map per image, whatever the target "
+        "class, so it shows what the model reads but not why it predicts this class. "
+        f"{_with_verb(aware)} computed for the predicted class."
     )
 
 
@@ -162,34 +172,35 @@ def attention_methods(explanations: Values) -> str:
         if method["scores"]["deletion"] is not None and key != "occlusion"  # the oracle, nearly
     }
     if not known:
-        return "For none of the ViT's maps could a deletion score be taken."
+        return "No deletion score could be computed for any of the ViT's methods."
     best = max(known, key=lambda key: known[key]["value"])
     leads = {
         key: explanations["methods"][best]["deletion_ahead_of"][key] for key in known if key != best
     }
-    told = {key: f"{MAPS[key]}, {score(known[key])}" for key in known}
+    told = {key: f"{METHODS[key]}, {score(known[key])}" for key in known}
     shown = [told[key] for key, lead in leads.items() if side(lead) == 1]
     rest = [told[key] for key, lead in leads.items() if side(lead) != 1]
     centre = explanations["baselines"]["centre"]["scores"]["deletion"]
     below = [
-        MAPS[key]
+        METHODS[key]
         for key in known
         if side(explanations["methods"][key]["deletion_ahead_of"]["centre"]) == -1
     ]
     text = (
-        f"Among the ViT's maps {MAPS[best]} has the highest deletion score, {score(known[best])}."
+        f"Among the ViT's methods, {METHODS[best]} has the highest deletion score, "
+        f"{score(known[best])}."
     )
     if shown:
-        text += f" That is above {'; '.join(shown)}."
+        text += f" It is significantly above {'; '.join(shown)}."
     if rest:
-        text += f" No difference was shown to {'; '.join(rest)}."
+        text += f" It is not significantly above {'; '.join(rest)}."
     if below:
-        text += f" {_with_verb(below)} a worse guide than the image's centre, {score(centre)}."
+        text += f" {_with_verb(below)} significantly below the centre map, {score(centre)}."
     return text
 
 
 def between_models(cnn: Values, vit: Values, comparison: Values) -> list[str]:
-    """How the CNN's map and the ViT's class-specific map differ, in worth and in place."""
+    """How the CNN's map and the ViT's class-specific map differ, in faithfulness and location."""
     pair = comparison["side_by_side"]
     a = cnn["methods"][pair["cnn_method"]]
     b = vit["methods"][pair["vit_method"]]
@@ -202,19 +213,20 @@ def between_models(cnn: Values, vit: Values, comparison: Values) -> list[str]:
         # Each oracle belongs to one model, so a lead that only its scale makes is none.
         lead = compared(x, y) if compared(x, y) == compared(u, w) else 0
         better = {1: "the CNN's map is more faithful", -1: "the ViT's map is more faithful"}
-        neither = "that one is more faithful on both scales was not shown"
+        neither = "neither is significantly more faithful on both scales"
         sentences.append(
-            f"Normalised {key} of the CNN's {MAPS[pair['cnn_method']]} is {score(x)}, of the ViT's "
-            f"{MAPS[pair['vit_method']]} {score(y)}; not normalised, {score(u)} and {score(w)} of "
-            f"probability: {better.get(lead, neither)}."
+            f"Normalised {key} of the CNN's {METHODS[pair['cnn_method']]} is {score(x)}, of the "
+            "ViT's "
+            f"{METHODS[pair['vit_method']]} {score(y)}; unnormalised, the probability changes by "
+            f"{score(u)} and {score(w)}: {better.get(lead, neither)}."
         )
     x, y = a["scores"]["central_mass"], b["scores"]["central_mass"]
-    lies = {1: "the CNN's lies more in the centre", -1: "the ViT's lies more in the centre"}
+    lies = {1: "the CNN's is more central", -1: "the ViT's is more central"}
     sentences.append(
-        f"In the central quarter lie {share(x)} of the CNN's map and {share(y)} of the ViT's: "
+        f"The central quarter holds {share(x)} of the CNN's map and {share(y)} of the ViT's: "
         f"{lies.get(compared(x, y), NONE_SHOWN)}."
     )
-    return [*sentences, look_alike(comparison)]
+    return [*sentences, default_maps(comparison)]
 
 
 def side_by_side(pair: Values, names: Mapping[str, str]) -> list[str]:
@@ -227,32 +239,8 @@ def side_by_side(pair: Values, names: Mapping[str, str]) -> list[str]:
         if pair[kind]
     ]
     if not found:
-        return ["There is no sampled test image that both models get right and both explain."]
-    return [" ".join(found), f"They were chosen by rule: {pair['rule']}."]
-
-
-def look_alike(comparison: Values) -> str:
-    """Do the two models look at the same places of a image?"""
-    main = comparison["side_by_side"]
-    pair = next(
-        (p for p in comparison["similarity"]["pairs"] if p["vit_method"] == main["vit_method"]),
-        None,
-    )
-    if pair is None or pair["above_chance"] is None:
-        return "Too few images have both models' maps for their agreement to be measured."
-    verdict = {
-        1: "so they look at partly the same places of the image itself",
-        -1: "so they look at the same places less than the class's layout would make them",
-    }.get(
-        side(pair["above_chance"]),
-        "so agreement beyond the layout that a class shares was not shown",
-    )
-    return (
-        f"On {count(pair['n'])} images that both models put in the same class, the two maps have "
-        f"a rank correlation of {score(pair['agreement'])}; with the ViT's map taken from another "
-        f"image of the class it is {score(pair['floor'])}. The excess is "
-        f"{score(pair['excess'])}, {verdict}."
-    )
+        return ["No sampled test image is classified correctly and explained by both models."]
+    return [" ".join(found), f"The two images were chosen by a fixed rule: {pair['rule']}."]
 
 
 def _with_verb(names: Sequence[str]) -> str:

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from visavis.report.labels import BUCKETS, MODELS
 from visavis.report.text.numbers import (
-    NAMES,
     NONE_SHOWN,
     Values,
     compared,
@@ -19,15 +19,6 @@ from visavis.report.text.numbers import (
     share,
     side,
 )
-
-BUCKETS = {
-    "both_correct": "Both right",
-    "only_cnn": "Only the CNN right",
-    "only_vit": "Only the ViT right",
-    "both_wrong_same": "Both wrong, same class",
-    "both_wrong_different": "Both wrong, different classes",
-}
-"""The test images by who gets them right."""
 
 
 def class_balance(data: Values) -> str:
@@ -45,11 +36,11 @@ def class_balance(data: Values) -> str:
 def training(model: str, facts: Values) -> str:
     """How long a model was trained, and which epoch was kept."""
     return (
-        f"The {NAMES[model]} was trained for {epochs(facts['epochs'])}, which took "
+        f"The {MODELS[model]} was trained for {epochs(facts['epochs'])}, which took "
         f"{duration(facts['train_seconds'])} ({count(round(facts['images_per_second']))} "
-        f"images a second). Its validation loss was lowest after epoch {facts['best_epoch']}, at "
+        f"images/s). Its validation loss was lowest after epoch {facts['best_epoch']}, at "
         f"{decimal(facts['best_val_loss'], 3)} with a validation accuracy of "
-        f"{percent(facts['best_val_accuracy'])}: the weights of that epoch are the ones tested and "
+        f"{percent(facts['best_val_accuracy'])}: the weights of that epoch are tested and "
         "explained."
     )
 
@@ -59,7 +50,7 @@ def test_result(model: str, n: int, facts: Values, class_names: Sequence[str]) -
     f1 = np.array(facts["f1_per_class"])
     best, worst = int(f1.argmax()), int(f1.argmin())
     text = (
-        f"The {NAMES[model]} names {share(facts['accuracy'])} of the {count(n)} test images "
+        f"The {MODELS[model]} classifies {share(facts['accuracy'])} of the {count(n)} test images "
         f"correctly; its macro F1 is {score(facts['f1_macro'], 3)}. "
         f"It is best at {class_names[best]} (F1 {decimal(f1[best], 3)}) and weakest at "
         f"{class_names[worst]} (F1 {decimal(f1[worst], 3)})"
@@ -69,19 +60,19 @@ def test_result(model: str, n: int, facts: Values, class_names: Sequence[str]) -
     if mistakes.any():
         true, said = divmod(int(mistakes.argmax()), len(mistakes))
         text += (
-            f"; no mistake is more frequent than {class_names[true]} taken for "
+            f"; no error is more frequent than {class_names[true]} predicted as "
             f"{class_names[said]}, in {count(int(mistakes[true, said]))} of the images"
         )
     return text + "."
 
 
 def accuracy(comparison: Values) -> str:
-    """Which model names more images correctly."""
+    """Which model is more accurate."""
     difference, test = comparison["accuracy_difference"], comparison["mcnemar"]
     models = comparison["models"]
-    lead = {1: "The CNN names more images correctly", -1: "The ViT names more images correctly"}
+    lead = {1: "The CNN is more accurate", -1: "The ViT is more accurate"}
     return (
-        f"{lead.get(side(difference), 'No difference in accuracy was shown')}: CNN "
+        f"{lead.get(side(difference), 'The models do not differ significantly in accuracy')}: CNN "
         f"{share(models['cnn']['accuracy'])}, ViT {share(models['vit']['accuracy'])}, a difference "
         f"(CNN minus ViT) of {points(difference)}; McNemar's test gives "
         f"{p_value(test['p_value'])}. The difference in macro F1 is "
@@ -93,56 +84,59 @@ def overlap(comparison: Values) -> str:
     """Whether the models fail on the same images."""
     o = comparison["overlap"]
     text = (
-        f"Of {count(comparison['test_n'])} images both models get {count(o['both_correct'])} right "
-        f"and {count(o['both_wrong'])} wrong; {count(o['only_cnn'])} only the CNN gets right, "
-        f"{count(o['only_vit'])} only the ViT."
+        f"Of {count(comparison['test_n'])} test images, both models classify "
+        f"{count(o['both_correct'])} correctly and {count(o['both_wrong'])} incorrectly; only "
+        "the CNN is "
+        f"correct on {count(o['only_cnn'])}, only the ViT on {count(o['only_vit'])}."
     )
     if o["both_wrong"]:
         same = count(o["both_wrong_same_class"])
-        text += f" Where both fail they name the same class {same} times."
+        text += f" Where both are wrong, they predict the same class {same} times."
     return text
 
 
 def consistency(comparison: Values) -> str:
-    """Whether the models fail on the same images more than their accuracies make them."""
+    """Whether the models err on the same images more often than their accuracies imply."""
     facts, same = comparison["error_consistency"], comparison["same_wrong_class"]
     kappa, highest = facts["kappa"], facts["highest"]
     if kappa is None or highest is None:
-        text = "The models make too few mistakes for their consistency to be measured."
+        text = "The models make too few errors to measure their error consistency."
     else:
         verdict = {
-            1: "they fail on the same images more often than chance makes them",
-            -1: "they fail on the same images less often than chance makes them",
-        }.get(side(kappa), "that they share hard images was not shown")
+            1: "they err on the same images more often than chance",
+            -1: "they err on the same images less often than chance",
+        }.get(side(kappa), "not significantly different from chance")
         text = (
             f"Error consistency is {score(kappa)}, where 0 is chance and {decimal(highest)} the "
-            f"most that two models of these accuracies can reach: {verdict}."
+            f"maximum for two models of these accuracies: {verdict}."
         )
     if same["share"] is None:
         return text
     more = {1: "more often than", -1: "less often than"}.get(
-        side(same["share"], same["expected"]), "no more often, as far as was shown, than"
+        side(same["share"], same["expected"]), "not significantly more often than"
     )
     return (
-        f"{text} On {share(same['share'])} of the {count(same['n'])} images that both get wrong "
-        f"they name the same class, {more} if each chose by itself ({percent(same['expected'])})."
+        f"{text} On {share(same['share'])} of the {count(same['n'])} images that both "
+        f"misclassify, they predict the same class, {more} independent errors would "
+        f"({percent(same['expected'])})."
     )
 
 
 def calibration(comparison: Values) -> str:
-    """Whether each model is as often right as it says."""
+    """Whether each model's confidence matches its accuracy."""
     parts = []
     for name, facts in comparison["calibration"].items():
         own, scaled = facts["uncalibrated"], facts["temperature_scaled"]
         sure = comparison["models"][name]["accuracy"]
-        lean = {1: "less sure than it is right", -1: "too sure"}.get(
-            side(sure, own["confidence"]), "about as sure as it is right"
+        lean = {1: "underconfident", -1: "overconfident"}.get(
+            side(sure, own["confidence"]), "well calibrated"
         )
         parts.append(
-            f"The {NAMES[name]} is {lean} on the whole: its mean confidence is "
-            f"{percent(own['confidence'])} with {percent(sure['value'])} right answers. Its "
+            f"The {MODELS[name]} is {lean} on average: its mean confidence is "
+            f"{percent(own['confidence'])} and its accuracy {percent(sure['value'])}. Its expected "
             f"calibration error is {score(own['error'], 3)}, and {score(scaled['error'], 3)} after "
-            f"its logits were divided by {decimal(facts['temperature'])}, chosen on the validation "
+            f"temperature scaling with T = {decimal(facts['temperature'])}, fitted on the "
+            "validation "
             "images."
         )
     return " ".join(parts)
@@ -153,10 +147,12 @@ def buckets(comparison: Values) -> str:
     found = comparison["buckets"]
     level = found["both_correct"]["similarity"]["above_chance"]
     if level is None:
-        return "Too few sampled images are named rightly by both for their maps to be compared."
+        return (
+            "Too few sampled images are classified correctly by both models to compare their maps."
+        )
     parts = [
-        f"Where both are right, their maps for the true class agree by {score(level)} above the "
-        "floor."
+        f"Where both are correct, the agreement of their maps for the true class is {score(level)} "
+        "above chance."
     ]
     differs = {1: "more than that", -1: "less than that", 0: NONE_SHOWN}
     for key, label in BUCKETS.items():
@@ -164,20 +160,20 @@ def buckets(comparison: Values) -> str:
         if key != "both_correct" and excess is not None:
             parts.append(f"{label}: {score(excess)}, {differs[compared(excess, level)]}.")
     if len(parts) == 1:
-        parts.append("Of the other kinds too few images were sampled.")
+        parts.append("The other groups have too few sampled images.")
     return " ".join(parts)
 
 
 def confusions(comparison: Values, class_names: Sequence[str]) -> str:
-    """The kind of mistake in which the models differ most."""
+    """The confusion in which the models differ most."""
     difference = np.array(comparison["confusion_difference"])
     np.fill_diagonal(difference, 0)
     if not difference.any():
-        return "Both models make every kind of mistake equally often."
+        return "Both models make every confusion equally often."
     row, column = divmod(int(np.abs(difference).argmax()), len(difference))
     a, b = (comparison["models"][m]["confusion_matrix"][row][column] for m in ("cnn", "vit"))
     return (
-        f"The kind of mistake in which they differ most is {class_names[row]} taken for "
+        f"The models differ most in how often {class_names[row]} is predicted as "
         f"{class_names[column]}: {count(a)} times by the CNN, {count(b)} times by the ViT."
     )
 
@@ -188,43 +184,43 @@ def cost(comparison: Values) -> str:
     return (
         f"The CNN has {count(cnn['parameters'])} learnable parameters and trained for "
         f"{duration(cnn['train_seconds'])} ({epochs(cnn['epochs'])}, "
-        f"{count(round(cnn['images_per_second']))} images a second); the ViT has "
+        f"{count(round(cnn['images_per_second']))} images/s); the ViT has "
         f"{count(vit['parameters'])} and trained for {duration(vit['train_seconds'])} "
-        f"({epochs(vit['epochs'])}, {count(round(vit['images_per_second']))} images a second)."
+        f"({epochs(vit['epochs'])}, {count(round(vit['images_per_second']))} images/s)."
     )
 
 
 def convergence(rows: Sequence[Values], *, same_machine: bool = True) -> str:
-    """How soon the models reach the highest validation accuracy that both reach.
+    """How fast the models reach the highest threshold of validation accuracy that both reach.
 
     Args:
         same_machine: whether the seconds of both were taken on one machine, and so compare.
     """
     both = [row for row in rows if row["cnn"] and row["vit"]]
     if not rows:
-        return "Neither model reaches the lowest of the accuracies looked at."
+        return "Neither model reaches the lowest threshold of validation accuracy."
     if not both:
         highest = percent(rows[-1]["val_accuracy"], 0)
         name = "CNN" if rows[-1]["cnn"] else "ViT"
-        return f"Of the accuracies looked at, only the {name} reaches any, up to {highest}."
+        return f"Only the {name} reaches any of the accuracy thresholds, up to {highest}."
     row = both[-1]
     target = percent(row["val_accuracy"], 0)
     cnn, vit = row["cnn"], row["vit"]
     faster = "the CNN" if cnn["seconds"] < vit["seconds"] else "the ViT"
     sooner = (
-        f"{faster} is there sooner in this run"
+        f"{faster} is faster in this run"
         if same_machine
-        else "these times are of different machines and do not compare"
+        else "these times come from different machines and are not comparable"
     )
     text = (
-        f"To {target} validation accuracy, the highest looked at that both reach, the CNN takes "
-        f"{epochs(cnn['epochs'])} and {duration(cnn['seconds'])} of training, the ViT "
+        f"Both models reach a validation accuracy of {target}, the CNN after "
+        f"{epochs(cnn['epochs'])} and {duration(cnn['seconds'])} of training, the ViT after "
         f"{epochs(vit['epochs'])} and {duration(vit['seconds'])}: {sooner}."
     )
     beyond = rows[-1]
     if beyond is not row:
         name = "CNN" if beyond["cnn"] else "ViT"
-        text += f" {percent(beyond['val_accuracy'], 0)} is reached by the {name} alone."
+        text += f" Only the {name} reaches {percent(beyond['val_accuracy'], 0)}."
     return text
 
 

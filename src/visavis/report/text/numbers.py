@@ -7,26 +7,11 @@ Interval = Mapping[str, float]
 Values = Mapping[str, Any]
 """The content of one of the JSON files, or a part of it."""
 
-NAMES = {"cnn": "CNN", "vit": "ViT"}
 THIN = "\u202f"
 """Keeps a number and its unit on one line."""
 
-MAPS = {
-    "grad_cam": "Grad-CAM",
-    "gradient_attention": "gradient-weighted attention",
-    "attention": "the last block's attention",
-    "rollout": "attention rollout",
-    "integrated_gradients": "integrated gradients",
-    "occlusion": "occlusion",
-    "random": "a random map",
-    "centre": "the centre map",
-    "edges": "the edge map",
-    "mean": "the mean map",
-}
-"""Methods and baselines within a sentence."""
-
 NOT_AVAILABLE = "not available"
-NONE_SHOWN = "no difference was shown"
+NONE_SHOWN = "no significant difference"
 
 
 def count(value: int) -> str:

@@ -2,9 +2,8 @@
 
 from collections.abc import Mapping
 
+from visavis.report.labels import METHODS, MODELS
 from visavis.report.text.numbers import (
-    MAPS,
-    NAMES,
     NONE_SHOWN,
     Interval,
     Values,
@@ -19,21 +18,21 @@ from visavis.report.text.numbers import (
 )
 
 CHECKS = {
-    "random": "Guides deletion better than a random order",
-    "trivial_baselines": "and better than centre, edges and mean map",
-    "blurred": "Both also with blurred holes",
-    "weights": "Needs what was learnt",
-    "class": "Points at the class asked about",
-    "mask": "Lies on the deciding pixels",
+    "random": "More faithful than a random order",
+    "trivial_baselines": "More faithful than centre, edges and mean map",
+    "blurred": "Both also with blur masking",
+    "weights": "Depends on the trained parameters",
+    "class": "Localizes the target class",
+    "mask": "Lies on the ground-truth mask",
 }
-"""What is asked of a map. A check is passed where its interval says so."""
+"""The checks of a map; each is passed only if its 95 % interval shows it."""
 
-SHORTCUTS = ("centre", "edges", "mean")
+TRIVIAL_BASELINES = ("centre", "edges", "mean")
 LITTLE = 0.2
-"""Rank correlation beyond the floor that may be left after shuffling."""
+"""Agreement above chance that may remain once all parameters are randomised."""
 
 Check = tuple[int | None, str]
-"""1 shown, 0 not shown, -1 the contrary was shown, None not asked; and the number behind it."""
+"""1 passed, 0 not significant, -1 failed, None not applicable; and the number behind it."""
 
 
 def scorecard(explanations: Values, cross_model: Values) -> dict[str, dict[str, Check]]:
@@ -62,151 +61,160 @@ def scorecard(explanations: Values, cross_model: Values) -> dict[str, dict[str, 
 
 
 def trusted(explanations: Values, cross_model: Values) -> str:
-    """Which of a model's maps passed all checks, and where its main map fell short."""
+    """Which of a model's methods passed all checks, and which checks its default method did not."""
     card = scorecard(explanations, cross_model)
-    model, main = NAMES[explanations["model"]], explanations["default_method"]
+    model, main = MODELS[explanations["model"]], explanations["default_method"]
     methods = explanations["methods"]
     passed = [
         n for n, checks in card.items() if methods[n]["class_specific"] and not _short_of(checks)
     ]
-    asked = len([verdict for verdict, _ in card[main].values() if verdict is not None])
+    applicable = len([verdict for verdict, _ in card[main].values() if verdict is not None])
     text = (
-        f"Of the {model}'s {count(len(card))} kinds of map, "
-        f"{listed([MAPS[name] for name in passed]) or 'none'} passed every check asked of it"
+        f"Of the {model}'s {count(len(card))} methods, "
+        f"{listed([METHODS[name] for name in passed]) or 'none'} passed every applicable check"
     )
     short = _short_of(card[main])
     if not short:
-        return f"{text}; the main one, {MAPS[main]}, is among them." if passed[1:] else f"{text}."
+        return (
+            f"{text}; the default method, {METHODS[main]}, is among them."
+            if passed[1:]
+            else f"{text}."
+        )
     return (
-        f"{text}. The main one, {MAPS[main]}, passed {asked - len(short)} of {asked} and fell "
-        f"short of: {'; '.join(CHECKS[check].removeprefix('and ').lower() for check in short)}."
+        f"{text}. The default method, {METHODS[main]}, passed {applicable - len(short)} of "
+        f"{applicable} "
+        f"and did not pass: {'; '.join(CHECKS[check].lower() for check in short)}."
     )
 
 
 def keep_top_k(explanations: Values) -> str:
-    """How little of a image is enough when a model's main map chooses it."""
+    """How small a part of the image suffices if a model's default map chooses it."""
     main = explanations["default_method"]
     own = explanations["methods"][main]["scores"]
     chance = explanations["baselines"]["random"]["scores"]
-    model = NAMES[explanations["model"]]
+    model = MODELS[explanations["model"]]
     area, by_chance = own["minimal_subset"], chance["minimal_subset"]
     if area is None or by_chance is None:
-        return f"How little of a image is enough for the {model} could not be measured."
+        return f"The minimal sufficient subset of the {model} could not be measured."
     verdict = {
-        -1: "less than a random choice needs",
-        1: "more than a random choice needs",
-    }.get(compared(area, by_chance), "no less than a random choice, as far as was shown")
+        -1: "less than a random ranking needs",
+        1: "more than a random ranking needs",
+    }.get(compared(area, by_chance), "not significantly less than a random ranking needs")
     return (
-        f"By {MAPS[main]}, {share(area)} of a image is enough for the {model} to give the same "
-        f"answer, {verdict} ({share(by_chance)}). With a fifth of the cells it is right on "
-        f"{share(own['keep_top_20'])} of the images, with a random fifth on "
+        f"Ranked by {METHODS[main]}, {share(area)} of the image suffices for the {model} to keep "
+        "its "
+        f"prediction, {verdict} ({share(by_chance)}). With only the top fifth of the cells, its "
+        f"accuracy is {share(own['keep_top_20'])}; with a random fifth, "
         f"{share(chance['keep_top_20'])}."
     )
 
 
 def idsds(cnn: Values, vit: Values) -> str:
-    """Whose main map fits better what the model loses without each cell."""
+    """Whose default map has the higher in-domain single deletion score."""
     methods = [values["default_method"] for values in (cnn, vit)]
     a, b = (
         values["methods"][method]["scores"]["idsds"]
         for values, method in zip((cnn, vit), methods, strict=True)
     )
     if a is None or b is None:
-        return "Too few maps hold evidence for their single-deletion scores to be compared."
-    better = {1: "the CNN's map fits better", -1: "the ViT's map fits better"}
+        return "Too few maps are valid to compare their in-domain single deletion scores."
+    better = {1: "the CNN's map is more faithful", -1: "the ViT's map is more faithful"}
     return (
-        f"The single-deletion score of the CNN's {MAPS[methods[0]]} is {score(a)}, of the ViT's "
-        f"{MAPS[methods[1]]} {score(b)}: {better.get(compared(a, b), NONE_SHOWN)}."
+        f"The IDSDS of the CNN's {METHODS[methods[0]]} is {score(a)}, of the ViT's "
+        f"{METHODS[methods[1]]} {score(b)}: {better.get(compared(a, b), NONE_SHOWN)}."
     )
 
 
 def composites(cross_model: Values) -> list[str]:
-    """Do the maps point at their class where two classes are in one image?"""
+    """Do the maps localize their class in composites of two images?"""
     halves = cross_model["composites"]["halves"]
     if halves["n"] < 20:
         return [
-            "On too few images made of two did both models recognise both classes for their maps "
-            "to be tried there."
+            "Both models recognise both classes in too few composites to evaluate their maps there."
         ]
     known = " and ".join(
-        f"the {NAMES[name]} recognises both classes in {percent(of, 0)}"
+        f"the {MODELS[name]} recognises both classes in {percent(of, 0)}"
         for name, of in halves["recognised"].items()
     )
     sentences = [
-        f"Of {count(halves['candidates'])} images made of the halves of two, {known}; maps were "
-        f"tried on {count(halves['n'])} where both models do."
+        f"Of {count(halves['candidates'])} composites of two image halves, {known}; maps are "
+        f"evaluated on the {count(halves['n'])} where both models do."
     ]
     for name, main in cross_model["default_methods"].items():
         energy = halves["methods"][name][main]["energy"]
-        verdict = {1: "more than chance", -1: "less than chance"}
+        verdict = {
+            1: "more than chance",
+            -1: "less than chance",
+        }.get(side(energy, halves["chance"]), "not significantly different from chance")
         sentences.append(
-            f"Of the {NAMES[name]}'s {MAPS[main]}, {share(energy)} lies on the half of the class "
-            f"asked about, where chance is {percent(halves['chance'], 0)}: "
-            f"{verdict.get(side(energy, halves['chance']), 'no difference from chance was shown')}."
+            f"Of the {MODELS[name]}'s {METHODS[main]}, {share(energy)} lies on the half of the "
+            f"target class, where chance is {percent(halves['chance'], 0)}: "
+            f"{verdict}."
         )
     sentences.append(
-        "A map that knows no class is the same for both classes, so its two shares sum to exactly "
-        "100 % and it can only score chance: attention and rollout are no explanation of a "
-        "class, whatever they show."
+        "A class-agnostic map is the same for both classes, so its two shares sum to exactly 100 % "
+        "and it can only score chance: attention and rollout do not explain a class."
     )
     return sentences
 
 
-def shuffled(explanations: Values) -> str:
-    """What is left of a model's maps when it forgets all that it has learnt."""
+def randomised(explanations: Values) -> str:
+    """Which maps still agree with the original ones once all parameters are randomised."""
     methods = explanations["methods"]
     kept = [
-        f"{MAPS[name]} ({score(method['shuffled']['agreement'])}, floor "
-        f"{score(method['shuffled']['floor'])})"
+        f"{METHODS[name]} ({score(method['randomised']['agreement'])}, baseline "
+        f"{score(method['randomised']['permutation_baseline'])})"
         for name, method in methods.items()
         if side(method["randomised"]["above_chance"]) == 1
     ]
-    model = NAMES[explanations["model"]]
+    model = MODELS[explanations["model"]]
     if not kept:
         return (
-            f"With all weights of the {model} shuffled, none of its maps was shown to resemble the "
-            "true one more than the shuffled model's map of another image of the class does."
+            f"With all parameters of the {model} randomised, no method agrees with its original "
+            "maps "
+            "significantly above chance."
         )
     return (
-        f"With all weights of the {model} shuffled, something of the image is left in "
-        f"{'; '.join(kept)}: more than in the shuffled model's map of another image of the "
-        "class, so a part of these maps shows the image and not what the model has learnt."
+        f"With all parameters of the {model} randomised, these methods still agree with their "
+        f"original maps above chance: {'; '.join(kept)}. This part of a map reflects the image, "
+        "not "
+        "what the model has learned."
     )
 
 
 def _leads(ahead_of: Mapping[str, Interval | None]) -> Check:
-    """The worst lead over the shortcuts."""
-    leads = {name: ahead_of[name] for name in SHORTCUTS}
+    """The smallest lead over the trivial baselines."""
+    leads = {name: ahead_of[name] for name in TRIVIAL_BASELINES}
     known = {name: lead for name, lead in leads.items() if lead is not None}
     if not known:
         return 0, "–"
     name = min(known, key=lambda key: (side(known[key]), known[key]["value"]))
     worst = side(known[name]) if len(known) == len(leads) else min(0, side(known[name]))
-    return worst, f"{_signed(known[name]['value'])} over {MAPS[name].removeprefix('the ')}"
+    return worst, f"{_signed(known[name]['value'])} over {METHODS[name].removeprefix('the ')}"
 
 
-def _weights(excess: Interval | None) -> Check:
-    """Passed if hardly anything of the map is left beyond the floor."""
-    if excess is None:
+def _weights(above_chance: Interval | None) -> Check:
+    """Passed if hardly any agreement above chance is left."""
+    if above_chance is None:
         return None, "no map left"
-    left = f"{_signed(excess['value'])} left"
+    left = f"{_signed(above_chance['value'])} left"
     return side(
-        {"value": 0.0, "low": LITTLE - excess["high"], "high": LITTLE - excess["low"]}
+        {"value": 0.0, "low": LITTLE - above_chance["high"], "high": LITTLE - above_chance["low"]}
     ), left
 
 
 def _class(model: str, name: str, method: Values, cross_model: Values) -> Check:
     """Passed if on both kinds of composites the map lies on its class's part more than chance."""
     if not method["class_specific"]:
-        return None, "knows no class"
+        return None, "class-agnostic"
     outcomes = []
     for kind, part in (("halves", "its half"), ("box", "its part")):
         of = cross_model["composites"][kind]
         energy = of["methods"][model][name]["energy"]
         if energy is None:
             return None, "too few images"
-        told = f"{percent(energy['value'], 0)} on {part}"
-        outcomes.append((side(energy, of["chance"]), told))
+        number = f"{percent(energy['value'], 0)} on {part}"
+        outcomes.append((side(energy, of["chance"]), number))
     return min(outcomes, key=lambda outcome: outcome[0])
 
 
