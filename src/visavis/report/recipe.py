@@ -10,8 +10,8 @@ from visavis.errors import ConfigError
 def command(experiment: Mapping[str, Any]) -> str:
     """The command that makes this experiment again.
 
-    A data folder is called DIR: where it lay is nobody's business. What the tracker was told
-    changes no number and is left out.
+    A data folder is called DIR: its path is private. The settings of the tracker
+    change no number and are omitted.
     """
     source = experiment["data"]["source"]
     words = ["visavis run", f"--preset {experiment['preset']}", f"--data.source {source}"]

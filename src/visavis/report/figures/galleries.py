@@ -20,7 +20,7 @@ ATTENTION_GALLERY = ("gradient_attention", "grad_cam", "attention", "rollout")
 def class_examples(
     images: UInt8[np.ndarray, "classes h w 3"], class_names: Sequence[str], *, columns: int = 5
 ) -> list[Group]:
-    """A image of each class."""
+    """An image of each class."""
     cells = [
         Cell(image, f"an example of {name}", (name,))
         for image, name in zip(images, class_names, strict=True)
@@ -36,8 +36,10 @@ def grad_cam_gallery(
     headings = (("original", ""), ("Grad-CAM", ""))
 
     def row(index: int) -> tuple[Cell, ...]:
-        said = class_names[heatmaps["predicted"][index]]
-        laid = _overlay(heatmaps, index, "grad_cam", f"Grad-CAM for {said}", f"for {said}")
+        predicted = class_names[heatmaps["predicted"][index]]
+        laid = _overlay(
+            heatmaps, index, "grad_cam", f"Grad-CAM for {predicted}", f"for {predicted}"
+        )
         return _original(heatmaps, index, class_names), laid
 
     return _by_answer(gallery, headings, row)
@@ -50,11 +52,11 @@ def grad_cam_detail(
     headings = (("original", ""), ("heatmap", "8 × 8 cells"), ("overlay", ""))
 
     def row(index: int) -> tuple[Cell, ...]:
-        said = class_names[heatmaps["predicted"][index]]
+        predicted = class_names[heatmaps["predicted"][index]]
         return (
             _original(heatmaps, index, class_names),
-            _heat(heatmaps, index, "grad_cam", f"Grad-CAM for {said}"),
-            _overlay(heatmaps, index, "grad_cam", f"Grad-CAM for {said}"),
+            _heat(heatmaps, index, "grad_cam", f"Grad-CAM for {predicted}"),
+            _overlay(heatmaps, index, "grad_cam", f"Grad-CAM for {predicted}"),
         )
 
     first = {kind: gallery[kind][:rows] for kind in ("correct", "incorrect")}
@@ -100,12 +102,12 @@ def snapshots(
         frames = []
         for epoch, maps in zip(epochs, strip[f"map_{method}"], strict=True):
             heatmap = maps[index]
-            says = np.isfinite(heatmap).all() and np.ptp(heatmap) > 0
-            heatmap = heatmap if says else np.zeros_like(heatmap)
-            where_to = f"highest {where(heatmap)}" if says else "degenerate"
+            valid = np.isfinite(heatmap).all() and np.ptp(heatmap) > 0
+            heatmap = heatmap if valid else np.zeros_like(heatmap)
+            where_to = f"highest {where(heatmap)}" if valid else "degenerate"
             laid = overlay(strip["images"][index], heatmap, scale=4)
             alt = f"{labels.short(method)} for {name}, {_when(epoch)}: {where_to}"
-            frames.append(Cell(laid, alt, () if says else ("degenerate",), smooth=True))
+            frames.append(Cell(laid, alt, () if valid else ("degenerate",), smooth=True))
         return (image, *frames)
 
     shown = range(min(rows, len(strip["labels"])))
@@ -154,7 +156,7 @@ def side_by_side(
 ) -> list[Group]:
     """The images whose maps agree most and least: the CNN's map and the ViT's, side by side.
 
-    `pair` is comparison.json's `side_by_side`; a image that was not found is left out.
+    `pair` is comparison.json's `side_by_side`; an image that was not found is left out.
     """
     ours, theirs, other = pair["cnn_method"], pair["vit_method"], "attention"
     headings = (
@@ -211,12 +213,12 @@ def _by_answer(
 
 def _original(heatmaps: Arrays, index: int, class_names: Sequence[str]) -> Cell:
     true = class_names[heatmaps["labels"][index]]
-    said = class_names[heatmaps["predicted"][index]]
+    predicted = class_names[heatmaps["predicted"][index]]
     sure = percent(heatmaps["confidence"][index])
     return Cell(
         heatmaps["images"][index],
-        f"test image {heatmaps['indices'][index]}: {true}, predicted {said} ({sure})",
-        (f"true: {true}", f"predicted: {said}, {sure}"),
+        f"test image {heatmaps['indices'][index]}: {true}, predicted {predicted} ({sure})",
+        (f"true: {true}", f"predicted: {predicted}, {sure}"),
     )
 
 

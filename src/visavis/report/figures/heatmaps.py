@@ -43,7 +43,7 @@ def heat_image(heatmap: Num[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
     """The map in colours, a pixel for each cell: darkest for its lowest, lightest for its highest.
 
     Evidence against the class (below 0) counts as none. Each map has its own scale, so colours
-    compare places within a image, never two images.
+    compare places within an image, never two images.
     """
     return _colours(stretched(heatmap))
 

@@ -75,13 +75,13 @@ def svg(figure: Figure) -> str:
     """The figure as an `<svg>` element for inlining in HTML.
 
     Its colours become the page's custom properties (--ink, --cnn, …), so that it follows the page
-    from light to dark, and its text takes the page's font. The figure's own label says what it
+    from light to dark, and its text takes the page's font. The figure's own label describes what it
     shows, for those who cannot see it.
     """
     buffer = io.StringIO()
-    said = str(figure.get_label())
+    label = str(figure.get_label())
     # Ids grow from the salt: one per figure keeps them apart in a page that holds several.
-    with matplotlib.rc_context({**STYLE, "svg.hashsalt": said}):
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": label}):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
@@ -93,5 +93,5 @@ def svg(figure: Figure) -> str:
         text = text.replace(colour, name)
     width = re.search(r'viewBox="0 0 ([\d.]+)', text)
     assert width is not None
-    opening = f'<svg role="img" aria-label="{html.escape(said)}" viewBox="0 0 {width[1]}'
+    opening = f'<svg role="img" aria-label="{html.escape(label)}" viewBox="0 0 {width[1]}'
     return re.sub(r'<svg [^>]*viewBox="0 0 [\d.]+', lambda _: opening, text, count=1)

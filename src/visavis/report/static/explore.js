@@ -87,7 +87,7 @@ function choose(first = false) {
   const place = shown.findIndex((p) => p.index === selected);
   tiles.forEach((tile) => tile.remove());
   tiles.clear();
-  // A link to a image that is not there shows none, rather than another.
+  // A link to an image that is not there shows none, rather than another.
   if (place < 0) selected = first && selected !== null ? null : shown[0]?.index ?? null;
   at("wall").scrollTop = 0;
   select(selected, place > 0);

@@ -177,9 +177,9 @@ def attention_methods(explanations: Values) -> str:
     leads = {
         key: explanations["methods"][best]["deletion_ahead_of"][key] for key in known if key != best
     }
-    told = {key: f"{METHODS[key]}, {score(known[key])}" for key in known}
-    shown = [told[key] for key, lead in leads.items() if side(lead) == 1]
-    rest = [told[key] for key, lead in leads.items() if side(lead) != 1]
+    scored = {key: f"{METHODS[key]}, {score(known[key])}" for key in known}
+    shown = [scored[key] for key, lead in leads.items() if side(lead) == 1]
+    rest = [scored[key] for key, lead in leads.items() if side(lead) != 1]
     centre = explanations["baselines"]["centre"]["scores"]["deletion"]
     below = [
         METHODS[key]
@@ -233,9 +233,9 @@ def side_by_side(pair: Values, names: Mapping[str, str]) -> list[str]:
     """The two images of 2.2 c, `names` giving the class of each; `pair` is `side_by_side`."""
     kinds = {"highest_agreement": "agree most", "lowest_agreement": "agree least"}
     found = [
-        f"The maps {said} on test image {pair[kind]['index']}, {names[kind]}: rank correlation "
+        f"The maps {extreme} on test image {pair[kind]['index']}, {names[kind]}: rank correlation "
         f"{decimal(pair[kind]['agreement'])}."
-        for kind, said in kinds.items()
+        for kind, extreme in kinds.items()
         if pair[kind]
     ]
     if not found:

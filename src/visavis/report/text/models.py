@@ -58,10 +58,10 @@ def test_result(model: str, n: int, facts: Values, class_names: Sequence[str]) -
     mistakes = np.array(facts["confusion_matrix"])
     np.fill_diagonal(mistakes, 0)
     if mistakes.any():
-        true, said = divmod(int(mistakes.argmax()), len(mistakes))
+        true, predicted = divmod(int(mistakes.argmax()), len(mistakes))
         text += (
             f"; no error is more frequent than {class_names[true]} predicted as "
-            f"{class_names[said]}, in {count(int(mistakes[true, said]))} of the images"
+            f"{class_names[predicted]}, in {count(int(mistakes[true, predicted]))} of the images"
         )
     return text + "."
 
@@ -156,9 +156,11 @@ def buckets(comparison: Values) -> str:
     ]
     differs = {1: "more than that", -1: "less than that", 0: NONE_SHOWN}
     for key, label in BUCKETS.items():
-        excess = found[key]["similarity"]["above_chance"]
-        if key != "both_correct" and excess is not None:
-            parts.append(f"{label}: {score(excess)}, {differs[compared(excess, level)]}.")
+        above_chance = found[key]["similarity"]["above_chance"]
+        if key != "both_correct" and above_chance is not None:
+            parts.append(
+                f"{label}: {score(above_chance)}, {differs[compared(above_chance, level)]}."
+            )
     if len(parts) == 1:
         parts.append("The other groups have too few sampled images.")
     return " ".join(parts)
