@@ -27,10 +27,10 @@ from PIL.PngImagePlugin import PngInfo
 import small
 from sites import ask, serving
 from visavis import attribution, run_folder, serve
-from visavis.report.labels import BUCKETS
 from visavis.data.batches import to_images
 from visavis.data.images import png, read_image
 from visavis.metrics import masking
+from visavis.report.labels import BUCKETS
 from visavis.serve import api, requests, test_images
 from visavis.stages.predict import predict
 from visavis.stages.trained import load
