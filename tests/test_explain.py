@@ -15,6 +15,7 @@ from visavis.errors import CheckpointError
 from visavis.metrics import localization, sanity
 from visavis.stages.explain import explain, layers
 from visavis.stages.explain.selection import choose_images
+from visavis.stages.trained import load_trained
 
 CONFIG = ExplainConfig(images=40, sweep_images=20, random_orders=2)
 SCORES = {
@@ -92,7 +93,7 @@ def explained(request, tmp_path_factory, dataset):
     folder = trained_folder(tmp_path_factory.mktemp(request.param), model, dataset)
     explain(folder, dataset, CONFIG)
     return (
-        model,
+        load_trained(folder),  # with the memory format that the stage explained it in
         run_folder.read_json(folder / run_folder.EXPLANATIONS),
         run_folder.read_arrays(folder / run_folder.HEATMAPS),
     )
