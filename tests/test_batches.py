@@ -3,11 +3,9 @@ import pytest
 import torch
 
 from visavis.config import OptimConfig
-from visavis.data.batches import EvaluationBatches, TrainingBatches, augment, cutmix, to_images
+from visavis.data.batches import EvaluationBatches, TrainingBatches, cutmix, to_images
 
 PLAIN = OptimConfig(batch_size=7, flip=False, shift=0)
-NONE = torch.zeros(300, dtype=torch.bool)
-"""No image is mirrored."""
 
 
 def numbered(n):
@@ -30,7 +28,6 @@ def test_an_epoch_sees_each_image_at_most_once_and_leaves_out_less_than_a_batch(
     pixels, labels = numbered(50)
     batches = list(TrainingBatches(pixels, labels, PLAIN, seed=0, epoch=0))
     seen = torch.cat([batch_labels for _, batch_labels, _ in batches])
-    assert torch.equal(seen, torch.cat([chosen for *_, chosen in batches]))
     assert len(batches) == 7
     assert len(seen) == len(seen.unique()) == 49
     images = torch.cat([images for images, *_ in batches])
@@ -75,38 +72,45 @@ def test_one_half_is_mirrored_in_even_epochs_and_the_other_in_odd_ones():
 
 
 def test_shift_moves_every_way_and_reflects_at_the_edge():
+    config = OptimConfig(batch_size=300, flip=False, shift=2, epochs=1)
     pixels = torch.zeros(300, 3, 32, 32, dtype=torch.uint8)
     pixels[:, :, 16, 16] = 255
-    moved = augment(
-        pixels, NONE, OptimConfig(flip=False, shift=2), torch.Generator().manual_seed(0)
-    )
+    moved = only_batch(pixels, config)
     places = {tuple(place) for place in moved[:, 0].nonzero()[:, 1:].tolist()}
     assert places == {(row, column) for row in range(14, 19) for column in range(14, 19)}
-    edge = torch.arange(32, dtype=torch.uint8).expand(300, 3, 32, 32)
-    moved = augment(edge, NONE, OptimConfig(flip=False, shift=2), torch.Generator().manual_seed(0))
+    edge = torch.arange(32, dtype=torch.uint8).expand(300, 3, 32, 32).contiguous()
+    moved = (only_batch(edge, config) * 255).round().int()
     assert {tuple(row[:3]) for row in moved[:, 0, 0].tolist()} == {
         (2, 1, 0), (1, 0, 1), (0, 1, 2), (1, 2, 3), (2, 3, 4)
     }  # fmt: skip
 
 
 @pytest.mark.parametrize("side", [7, 8])
-def test_cutout_removes_one_square(side):
+def test_cutout_masks_one_square(side):
     pixels = torch.zeros(50, 3, 32, 32, dtype=torch.uint8)
     pixels[:, :, ::2] = 255
-    config = OptimConfig(flip=False, shift=0, cutout=side)
-    cut = augment(pixels, NONE[:50], config, torch.Generator().manual_seed(0)) != pixels
-    for hole in cut[:, 0]:
-        rows, columns = hole.nonzero().T
-        assert hole.sum() == len(rows.unique()) * len(columns.unique())
+    config = OptimConfig(batch_size=50, flip=False, shift=0, cutout=side, epochs=1)
+    cut = only_batch(pixels, config) != pixels.float() / 255
+    for masked in cut[:, 0]:
+        rows, columns = masked.nonzero().T
+        assert masked.sum() == len(rows.unique()) * len(columns.unique())
         assert 1 <= len(columns.unique()) <= side
     assert cut[:, 0].any(dim=1).sum(dim=1).max() == side  # the edge of the image cuts off some
     assert cut[:, 0].any(dim=2).sum(dim=1).max() == side
 
 
+def only_batch(pixels, config):
+    labels = torch.arange(len(pixels))
+    ((images, _, _),) = TrainingBatches(pixels, labels, config, seed=0, epoch=0)
+    return images
+
+
 @pytest.mark.parametrize("side", [24, 25])
-def test_the_first_epochs_see_squares_from_anywhere_inside_their_image(side):
+def test_the_first_epochs_see_random_crops_from_anywhere_inside_their_image(side):
     pixels, labels = numbered(400)
-    config = OptimConfig(batch_size=400, flip=False, shift=2, crop=side, epochs=3, whole_epochs=1)
+    config = OptimConfig(
+        batch_size=400, flip=False, shift=2, crop=side, epochs=3, full_image_epochs=1
+    )
 
     def epoch(number):
         return next(iter(TrainingBatches(pixels, labels, config, seed=0, epoch=number)))
@@ -115,52 +119,37 @@ def test_the_first_epochs_see_squares_from_anywhere_inside_their_image(side):
     images, seen, _ = epoch(1)
     corners = []
     for image, original in zip(images, pixels[seen].float() / 255, strict=True):
-        squares = original.unfold(1, side, 1).unfold(2, side, 1)
-        same = (squares == image[:, None, None]).all(dim=(3, 4)).all(dim=0)
+        crops = original.unfold(1, side, 1).unfold(2, side, 1)
+        same = (crops == image[:, None, None]).all(dim=(3, 4)).all(dim=0)
         assert same.sum() == 1
         corners.append(tuple(same.nonzero()[0].tolist()))
     assert {row for row, _ in corners} == set(range(33 - side))
     assert {column for _, column in corners} == set(range(33 - side))
 
 
-def test_half_of_the_easiest_are_left_out_but_in_the_first_and_the_last_epochs():
-    pixels, labels = numbered(200)
-    losses = torch.randperm(200, generator=torch.Generator().manual_seed(1)).float()
-    config = OptimConfig(batch_size=10, epochs=5, whole_epochs=2, skip=0.3)
-
-    def seen(epoch):
-        batches = TrainingBatches(pixels, labels, config, seed=0, epoch=epoch, losses=losses)
-        chosen = torch.cat([which for *_, which in batches])
-        assert len(batches) == len(chosen) / 10 == len(chosen.unique()) / 10
-        return set(chosen.tolist())
-
-    assert [len(seen(epoch)) for epoch in range(5)] == [200, 140, 140, 200, 200]
-    easier = set((losses < 120).nonzero().flatten().tolist())
-    for epoch in (1, 2):
-        assert set(range(200)) - seen(epoch) < easier
-    assert seen(1) != seen(2)
-
-
-def test_where_less_than_a_batch_is_left_it_is_one_smaller_batch():
-    pixels, labels = numbered(20)
-    config = OptimConfig(batch_size=15, epochs=3, skip=0.4)
-    batches = TrainingBatches(pixels, labels, config, seed=0, epoch=1, losses=torch.rand(20))
-    assert [len(seen) for _, seen, _ in batches] == [12]
-
-
-def test_the_effort_of_epochs_is_their_share_of_the_area_and_of_the_images():
-    skipping = OptimConfig(epochs=4, crop=16, whole_epochs=1, skip=0.25)
-    assert skipping.effort() == 1 / 4 + 3 / 16 + 3 / 16 + 1
-    config = OptimConfig(epochs=4, crop=16, whole_epochs=1, cutmix=0.5)
+def test_the_cost_of_epochs_is_their_fraction_of_the_area():
+    config = OptimConfig(epochs=4, crop=16, full_image_epochs=1)
     assert [config.side(epoch) for epoch in range(4)] == [16, 16, 16, 32]
-    assert [config.mixed_fraction(epoch) for epoch in range(4)] == [0.5, 0.5, 0.5, 0]
-    assert config.effort() == 3 / 4 + 1
-    assert config.effort(2) == 1 / 4 + 1
+    assert config.cost() == 3 / 4 + 1
+    assert config.cost(2) == 1 / 4 + 1
 
 
-def test_cutmix_puts_a_rectangle_of_the_image_before_and_tells_its_share():
+def test_cutmix_is_off_in_the_full_image_epochs():
+    pixels, labels = numbered(40)
+    config = OptimConfig(batch_size=40, epochs=2, full_image_epochs=1, cutmix=1.0)
+
+    def mixed(epoch):
+        ((_, _, fraction),) = TrainingBatches(pixels, labels, config, seed=0, epoch=epoch)
+        return fraction
+
+    assert (mixed(0) > 0).sum() > 30
+    assert not mixed(1).any()
+
+
+def test_cutmix_takes_a_rectangle_of_the_image_before_and_returns_its_fraction():
     images = torch.arange(2000).float()[:, None, None, None].expand(2000, 3, 24, 24)
-    mixed, share = cutmix(images, 0.5, torch.Generator().manual_seed(0))
+    draws = torch.rand(4, 2000, generator=torch.Generator().manual_seed(0))
+    mixed, share = cutmix(images, 0.5, draws)
     foreign = (mixed != images)[:, 0]
     assert torch.equal(mixed[:, 0][foreign], images.roll(1, 0)[:, 0][foreign])
     assert torch.equal((mixed != images).all(dim=1), foreign)
@@ -169,6 +158,6 @@ def test_cutmix_puts_a_rectangle_of_the_image_before_and_tells_its_share():
     # s^2 is even from 0 to 1, s (1 - s / 4) of a side is left: (s - s^2 / 4)^2 is 0.32 in the mean.
     assert share[share > 0].mean() == pytest.approx(0.32, abs=0.03)
     assert foreign.any(dim=0).all()
-    for hole in foreign[share > 0]:
-        rows, columns = hole.nonzero().T
-        assert hole.sum() == len(rows.unique()) * len(columns.unique())
+    for rectangle in foreign[share > 0]:
+        rows, columns = rectangle.nonzero().T
+        assert rectangle.sum() == len(rows.unique()) * len(columns.unique())

@@ -1,41 +1,30 @@
-import shutil
-
 import pytest
 import torch
 
 from visavis.config import TrainConfig
+from visavis.errors import EnvironmentFault
 from visavis.training import hardware
 
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize(
-    ("name", "capability", "images", "compiler", "expected"),
-    [
-        ("vit", "AVX512", 400_000, "/usr/bin/g++", True),
-        ("vit", "AVX2", 400_000, "/usr/bin/g++", True),
-        ("vit", "DEFAULT", 400_000, "/usr/bin/g++", False),  # not known there
-        ("vit", "AVX512", 1_000, "/usr/bin/g++", False),  # would not repay the compilation
-        ("vit", "AVX512", 400_000, None, False),
-        ("cnn", "AVX512", 400_000, "/usr/bin/g++", True),
-        ("cnn", "AVX2", 400_000, "/usr/bin/g++", True),
-    ],
-)
-def test_compiling_on_a_cpu_needs_a_compiler_and_a_long_training(
-    monkeypatch, name, capability, images, compiler, expected
-):
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
-    monkeypatch.setattr(shutil, "which", lambda name: compiler)
-    assert hardware.use_compile(TrainConfig(), CPU, name, images=images) is expected
+@pytest.mark.parametrize(("native", "expected"), [(True, "bf16"), (False, "fp16")])
+def test_a_cuda_card_without_bf16_such_as_a_t4_trains_in_fp16(monkeypatch, native, expected):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: native)
+    assert hardware.precision(TrainConfig(), torch.device("cuda")) == expected
 
 
-def test_what_the_user_says_of_compiling_and_precision_is_done():
-    on, off = TrainConfig(compile="on"), TrainConfig(compile="off")
-    assert hardware.use_compile(on, CPU, "vit", images=1)
-    assert not hardware.use_compile(off, CPU, "vit", images=10**6)
-    assert not hardware.use_compile(on, torch.device("cuda"), "cnn", images=10**6)
-    assert hardware.use_bf16(TrainConfig(precision="bf16"), CPU)
-    assert not hardware.use_bf16(TrainConfig(precision="float32"), CPU)
+@pytest.mark.parametrize(("speedup", "expected"), [(1.6, "bf16"), (1.0, "float32")])
+def test_a_cpu_trains_in_bf16_where_that_is_faster(monkeypatch, speedup, expected):
+    monkeypatch.setattr(hardware, "bf16_speedup", lambda: speedup)
+    assert hardware.precision(TrainConfig(), CPU) == expected
+
+
+def test_a_precision_that_is_named_is_used_or_refused():
+    assert hardware.precision(TrainConfig(precision="bf16"), CPU) == "bf16"
+    assert hardware.precision(TrainConfig(precision="float32"), torch.device("cuda")) == "float32"
+    with pytest.raises(EnvironmentFault, match="fp16 needs a CUDA GPU"):
+        hardware.precision(TrainConfig(precision="fp16"), CPU)
 
 
 @pytest.mark.parametrize(("slowdown", "asked"), [(100.0, [128]), (0.4, [128, 768])])
