@@ -1,4 +1,4 @@
-"""Whether the two models fail on the same images, and what they then look at."""
+"""Error consistency of the two models, and the agreement of their maps for the true class."""
 
 from typing import Any
 
@@ -15,14 +15,14 @@ Answers = Int[np.ndarray, " n"]
 def consistency(
     correct_a: Bool[np.ndarray, " n"], correct_b: Bool[np.ndarray, " n"]
 ) -> dict[str, Any]:
-    """Error consistency: do two models get the same images right, beyond what chance gives?
+    """Error consistency: do two models err on the same images more often than by chance?
 
     kappa = (observed - expected) / (1 - expected); observed is the share of images that both get
     right or both get wrong, expected the same share for independent errors, p q + (1 - p) (1 - q)
     with accuracies p and q.
 
     Returns:
-        `kappa`: 1 if they fail on the same images, 0 if independently, negative if by turns; None
+        `kappa`: 1 if they fail on the same images, 0 if independently, negative if on others; None
         where both are always right or always wrong in a draw, or of too few images. `highest`:
         what kappa can reach with these accuracies, since the worse model must fail where the better
         one does not, (1 - |p - q| - expected) / (1 - expected); None where expected is 1.

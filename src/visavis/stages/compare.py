@@ -3,24 +3,24 @@
 Reads, in cnn/ and in vit/: data.json, history.jsonl, training.json, predictions.npz,
 evaluation.json, heatmaps.npz, explanations.json. Writes comparison.json.
 
-Whatever the two models' answers decide is taken anew from their logits, image by image, so that
+Everything that follows from the predictions is computed from the logits, image by image, so that
 differences are paired.
 """
 
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
-from scipy.special import softmax
+from jaxtyping import Bool, Int
 
 from visavis import run_folder
 from visavis.compare import behaviour, heatmaps, seeds
 from visavis.compare.pairing import checksums, common_rows
+from visavis.config import MODEL_NAMES
 from visavis.errors import CheckpointError
 from visavis.metrics import bootstrap, calibration, classification
+from visavis.run_folder import ModelFolder
 
 log = logging.getLogger(__name__)
 
@@ -28,74 +28,17 @@ VALIDATION_ACCURACIES = (0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
 """How fast a model learns is read off where it first reaches these."""
 
 Buckets = dict[str, Bool[np.ndarray, " n"]]
-"""The test images by who gets them right."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """What a trained, tested and explained model left in its folder."""
-
-    data: dict[str, Any]
-    history: list[dict[str, Any]]
-    training: dict[str, Any]
-    evaluation: dict[str, Any]
-    explanations: dict[str, Any]
-    heatmaps: dict[str, np.ndarray]
-    labels: Int[np.ndarray, " n"]
-    indices: Int[np.ndarray, " n"]
-    logits: Float[np.ndarray, "n classes"]
-    validation_logits: Float[np.ndarray, "m classes"]
-    validation_labels: Int[np.ndarray, " m"]
-
-    @property
-    def predicted(self) -> Int[np.ndarray, " n"]:
-        """The class with the highest logit."""
-        return self.logits.argmax(axis=1)
-
-    @property
-    def confidence(self) -> Float[np.ndarray, " n"]:
-        """The probability of that class."""
-        return softmax(self.logits.astype(np.float64), axis=1).max(axis=1)
-
-    @property
-    def right(self) -> Bool[np.ndarray, " n"]:
-        """Which test images the model names correctly."""
-        return self.predicted == self.labels
-
-    @classmethod
-    def read(cls, folder: Path) -> "Run":
-        """Read a model's run folder.
-
-        Raises:
-            CheckpointError: a file is missing, damaged, or of an earlier version.
-        """
-        path = folder / run_folder.PREDICTIONS
-        predictions = run_folder.read_arrays(path)
-        wanted = ("logits", "labels", "indices", "validation_logits", "validation_labels")
-        if missing := [name for name in wanted if name not in predictions]:
-            raise CheckpointError(
-                f"{path} lacks {', '.join(missing)}; test the model again, on the data that it was "
-                f"trained on: visavis evaluate {folder}"
-            )
-        return cls(
-            data=run_folder.read_json(folder / run_folder.DATA),
-            history=run_folder.read_history(folder),
-            training=run_folder.read_json(folder / run_folder.TRAINING),
-            evaluation=run_folder.read_json(folder / run_folder.EVALUATION),
-            explanations=run_folder.read_json(folder / run_folder.EXPLANATIONS),
-            heatmaps=run_folder.read_arrays(folder / run_folder.HEATMAPS),
-            **{name: predictions[name] for name in wanted},
-        )
+"""The test images by which model predicts them correctly."""
 
 
 def compare(experiment: Path) -> None:
     """Write comparison.json.
 
     Raises:
-        CheckpointError: a stage before this one is missing, or the two models did not learn from
-            and answer for the same images.
+        CheckpointError: a stage before this one is missing, or the two models were not trained
+            and tested on the same images.
     """
-    cnn, vit = Run.read(experiment / "cnn"), Run.read(experiment / "vit")
+    cnn, vit = (ModelFolder(experiment / name) for name in MODEL_NAMES)
     _require_same_protocol(experiment, cnn, vit)
     classes = len(cnn.data["class_names"])
     confusions = [
@@ -107,7 +50,7 @@ def compare(experiment: Path) -> None:
     buckets = classification.buckets(cnn.labels, cnn.predicted, vit.predicted)
     rows_cnn, rows_vit = common_rows(cnn.heatmaps, vit.heatmaps)
     trainings = seeds.trainings(experiment)
-    mcnemar = classification.mcnemar(cnn.right, vit.right)
+    mcnemar = classification.mcnemar(cnn.correct, vit.correct)
     run_folder.write_json(
         experiment / run_folder.COMPARISON,
         {
@@ -118,7 +61,7 @@ def compare(experiment: Path) -> None:
                 "cnn": _facts(cnn, confusions[0], f1_cnn),
                 "vit": _facts(vit, confusions[1], f1_vit),
             },
-            "accuracy_difference": bootstrap.paired_difference(cnn.right, vit.right),
+            "accuracy_difference": bootstrap.paired_difference(cnn.correct, vit.correct),
             "f1_macro_difference": f1_difference,
             "mcnemar": {
                 "only_cnn": mcnemar["only_a"],
@@ -126,14 +69,17 @@ def compare(experiment: Path) -> None:
                 "p_value": mcnemar["p_value"],
             },
             "overlap": _overlap(buckets),
-            "error_consistency": behaviour.consistency(cnn.right, vit.right),
+            "error_consistency": behaviour.consistency(cnn.correct, vit.correct),
             "same_wrong_class": behaviour.same_wrong_class(
                 cnn.labels, cnn.predicted, vit.predicted, classes
             ),
             "buckets": _buckets(cnn, vit, buckets),
             "calibration": {
                 name: calibration.calibration(
-                    run.logits, run.labels, run.validation_logits, run.validation_labels
+                    *(
+                        run.predictions[key]
+                        for key in ("logits", "labels", "validation_logits", "validation_labels")
+                    )
                 )
                 for name, run in (("cnn", cnn), ("vit", vit))
             },
@@ -180,8 +126,8 @@ def convergence(histories: dict[str, list[dict[str, Any]]]) -> list[dict[str, An
     return rows
 
 
-def _require_same_protocol(experiment: Path, cnn: Run, vit: Run) -> None:
-    """Refuse two runs that cannot be compared fairly, naming the difference."""
+def _require_same_protocol(experiment: Path, cnn: ModelFolder, vit: ModelFolder) -> None:
+    """Raise a CheckpointError that names the difference if the data or the split differ."""
 
     def differ(what: str) -> CheckpointError:
         return CheckpointError(
@@ -208,19 +154,19 @@ def _require_same_protocol(experiment: Path, cnn: Run, vit: Run) -> None:
                 vit.data["validation_fraction"],
             )
         )
-    if not np.array_equal(cnn.indices, vit.indices):
-        raise differ(f"different test images ({len(cnn.indices)} and {len(vit.indices)})")
+    if not np.array_equal(cnn.predictions["indices"], vit.predictions["indices"]):
+        raise differ(f"different test images ({len(cnn.labels)} and {len(vit.labels)})")
     if not np.array_equal(cnn.labels, vit.labels):
         raise differ("different labels for the same test images")
 
 
 def _facts(
-    run: Run, confusion: Int[np.ndarray, "classes classes"], f1: bootstrap.Interval
+    run: ModelFolder, confusion: Int[np.ndarray, "classes classes"], f1: bootstrap.Interval
 ) -> dict[str, Any]:
     """One model's column of the comparison."""
     return {
         "parameters": run.training["parameters"],
-        "accuracy": bootstrap.interval(run.right),
+        "accuracy": bootstrap.interval(run.correct),
         "f1_macro": f1,
         "f1_per_class": classification.f1_per_class(confusion).tolist(),
         "confusion_matrix": confusion.tolist(),
@@ -234,7 +180,7 @@ def _facts(
 
 
 def _overlap(buckets: Buckets) -> dict[str, int]:
-    """Which images the models get right together, alone, or not at all."""
+    """How many images both models, one of them, or neither predict correctly."""
     n = {name: int(inside.sum()) for name, inside in buckets.items()}
     return {
         "both_correct": n["both_correct"],
@@ -245,8 +191,8 @@ def _overlap(buckets: Buckets) -> dict[str, int]:
     }
 
 
-def _buckets(cnn: Run, vit: Run, buckets: Buckets) -> dict[str, Any]:
-    """Each bucket of test images: how sure both models are there, and what they look at."""
+def _buckets(cnn: ModelFolder, vit: ModelFolder, buckets: Buckets) -> dict[str, Any]:
+    """For each bucket: the confidence of both models, and the agreement of their maps."""
     return {
         name: {
             "n": int(inside.sum()),
@@ -255,18 +201,18 @@ def _buckets(cnn: Run, vit: Run, buckets: Buckets) -> dict[str, Any]:
                 for model, run in (("cnn", cnn), ("vit", vit))
             },
             "similarity": behaviour.evidence_for_truth(
-                cnn.heatmaps, vit.heatmaps, cnn.indices[inside]
+                cnn.heatmaps, vit.heatmaps, cnn.predictions["indices"][inside]
             ),
         }
         for name, inside in buckets.items()
     }
 
 
-def _mistakes(run: Run, method: str) -> dict[str, Any]:
-    """How sure a model is when it is right and when it is wrong, and where it then looks."""
+def _mistakes(run: ModelFolder, method: str) -> dict[str, Any]:
+    """Confidence of correct and of incorrect predictions, and where the model looks in error."""
     return {
         "method": method,
-        "correct_confidence": bootstrap.interval(run.confidence[run.right]),
-        "incorrect_confidence": bootstrap.interval(run.confidence[~run.right]),
+        "correct_confidence": bootstrap.interval(run.confidence[run.correct]),
+        "incorrect_confidence": bootstrap.interval(run.confidence[~run.correct]),
         "same_place": heatmaps.same_place(run.heatmaps, method),
     }
