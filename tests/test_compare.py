@@ -155,7 +155,7 @@ def test_maps_that_share_only_a_centre_have_no_excess(tmp_path: Path) -> None:
     assert abs(pair["above_chance"]["value"]) < 0.03
 
 
-def test_face_to_face_finds_the_planted_pair_and_skips_refused_maps(tmp_path: Path) -> None:
+def test_side_by_side_finds_the_planted_pair_and_skips_degenerate_maps(tmp_path: Path) -> None:
     write_experiment(tmp_path, sample=120, gallery=0)
     n = len(run_folder.read_arrays(tmp_path / "cnn" / run_folder.HEATMAPS)["indices"])
     rng = np.random.default_rng(0)
@@ -164,13 +164,13 @@ def test_face_to_face_finds_the_planted_pair_and_skips_refused_maps(tmp_path: Pa
         run_folder.read_arrays(tmp_path / model / run_folder.HEATMAPS) for model in ("cnn", "vit")
     ]
     right = [maps["predicted"] == maps["labels"] for maps in found]
-    refused_row, alike, unlike = np.flatnonzero(right[0] & right[1])[:3]
-    vit[refused_row], vit[alike], vit[unlike] = cnn[refused_row], cnn[alike], -cnn[unlike]
+    degenerate_row, alike, unlike = np.flatnonzero(right[0] & right[1])[:3]
+    vit[degenerate_row], vit[alike], vit[unlike] = cnn[degenerate_row], cnn[alike], -cnn[unlike]
     wrong = np.flatnonzero(~right[0])[0]
     vit[wrong] = cnn[wrong]
-    refused = np.arange(n) == refused_row
+    degenerate = np.arange(n) == degenerate_row
     change_maps(tmp_path / "cnn", map_grad_cam=cnn)
-    change_maps(tmp_path / "vit", map_gradient_attention=vit, refused_gradient_attention=refused)
+    change_maps(tmp_path / "vit", map_gradient_attention=vit, degenerate_gradient_attention=degenerate)
     compare(tmp_path)
     pair = run_folder.read_json(tmp_path / run_folder.COMPARISON)["side_by_side"]
     assert pair["highest_agreement"]["row_cnn"] == pair["highest_agreement"]["row_vit"] == alike

@@ -177,6 +177,7 @@ def _fit(
             *checkpoints(folder),
         ],
         logger=logger or False,
+        log_every_n_steps=1,  # only epochs are logged; this keeps Lightning from warning
         reload_dataloaders_every_n_epochs=1,
         num_sanity_val_steps=0,
         enable_progress_bar=False,
