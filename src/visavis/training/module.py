@@ -106,6 +106,8 @@ class Classifier(lightning.LightningModule):
         Raises:
             VisavisError: the loss is not finite.
         """
+        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        self.log("learning_rate", rate)
         for name, sums in self._sums.items():
             loss, hits, n = sums.tolist()
             self.log_dict({f"{name}/loss": loss / n, f"{name}/accuracy": hits / n})
