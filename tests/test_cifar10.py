@@ -15,7 +15,7 @@ from pyarrow import parquet
 
 from visavis.data import cifar10
 from visavis.errors import DataError
-from visavis.run_folder import file_sha256
+from visavis.files import file_sha256
 
 
 @pytest.fixture(autouse=True)

@@ -163,19 +163,22 @@ def test_side_by_side_finds_the_planted_pair_and_skips_degenerate_maps(tmp_path:
     found = [
         run_folder.read_arrays(tmp_path / model / run_folder.HEATMAPS) for model in ("cnn", "vit")
     ]
-    right = [maps["predicted"] == maps["labels"] for maps in found]
-    degenerate_row, alike, unlike = np.flatnonzero(right[0] & right[1])[:3]
-    vit[degenerate_row], vit[alike], vit[unlike] = cnn[degenerate_row], cnn[alike], -cnn[unlike]
-    wrong = np.flatnonzero(~right[0])[0]
+    correct = [maps["predicted"] == maps["labels"] for maps in found]
+    excluded, same, opposite = np.flatnonzero(correct[0] & correct[1])[:3]
+    vit[excluded], vit[same], vit[opposite] = cnn[excluded], cnn[same], -cnn[opposite]
+    wrong = np.flatnonzero(~correct[0])[0]
     vit[wrong] = cnn[wrong]
-    degenerate = np.arange(n) == degenerate_row
     change_maps(tmp_path / "cnn", map_grad_cam=cnn)
-    change_maps(tmp_path / "vit", map_gradient_attention=vit, degenerate_gradient_attention=degenerate)
+    change_maps(
+        tmp_path / "vit",
+        map_gradient_attention=vit,
+        degenerate_gradient_attention=np.arange(n) == excluded,
+    )
     compare(tmp_path)
     pair = run_folder.read_json(tmp_path / run_folder.COMPARISON)["side_by_side"]
-    assert pair["highest_agreement"]["row_cnn"] == pair["highest_agreement"]["row_vit"] == alike
+    assert pair["highest_agreement"]["row_cnn"] == pair["highest_agreement"]["row_vit"] == same
     assert pair["highest_agreement"]["agreement"] == pytest.approx(1)
-    assert pair["lowest_agreement"]["row_cnn"] == unlike
+    assert pair["lowest_agreement"]["row_cnn"] == opposite
 
 
 def test_images_are_matched_by_index_not_by_row(tmp_path: Path) -> None:
@@ -305,7 +308,7 @@ def test_a_ceiling_that_was_not_shown_normalises_nothing() -> None:
         for model, method in (("cnn", "grad_cam"), ("vit", "gradient_attention"))
         for seed in (0, 1)
     ]
-    found = seeds._ceiling(maps, np.arange(100) % 10)
+    found = seeds.noise_ceiling(maps, np.arange(100) % 10)
     assert found is not None
     assert found["normalised"] is None
-    assert seeds._ceiling(maps[::2], np.arange(100) % 10) is None  # one seed
+    assert seeds.noise_ceiling(maps[::2], np.arange(100) % 10) is None  # one seed

@@ -12,6 +12,7 @@ from visavis.config import ExplainConfig
 from visavis.data import Dataset
 from visavis.data.batches import to_images
 from visavis.errors import CheckpointError
+from visavis.files import file_sha256
 from visavis.metrics import localization, sanity
 from visavis.stages.explain import explain, layers
 from visavis.stages.explain.selection import choose_images
@@ -64,7 +65,7 @@ def trained_folder(folder, model, dataset, *, accuracy=0.5):
         "class_names": list(dataset.class_names),
     }
     run_folder.write_json(folder / run_folder.DATA, described)
-    checksum = run_folder.file_sha256(folder / run_folder.WEIGHTS)
+    checksum = file_sha256(folder / run_folder.WEIGHTS)
     run_folder.write_json(folder / run_folder.TRAINING, {"weights_sha256": checksum})
     run_folder.write_arrays(
         folder / run_folder.SPLIT,

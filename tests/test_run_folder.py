@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from visavis import run_folder
+from visavis import files, run_folder
 from visavis.errors import CheckpointError, EnvironmentFault
 
 
@@ -16,7 +16,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
     run_folder.write_json(path, {"value": 1})
 
     def interrupted():
-        with run_folder.replacing(path) as temporary:
+        with files.replacing(path) as temporary:
             temporary.write_text("half of i")
             raise RuntimeError("killed")
 
@@ -61,10 +61,10 @@ def test_damaged_and_hostile_arrays_are_refused(tmp_path):
 
 def test_a_folder_is_written_by_one_process_at_a_time(tmp_path):
     script = (
-        "import sys; from pathlib import Path; from visavis import run_folder\n"
+        "import sys; from pathlib import Path; from visavis import files\n"
         "from visavis.errors import EnvironmentFault\n"
         "try:\n"
-        "    with run_folder.lock(Path(sys.argv[1])): pass\n"
+        "    with files.lock(Path(sys.argv[1])): pass\n"
         "except EnvironmentFault as error: print(error)\n"
     )
 
@@ -72,7 +72,7 @@ def test_a_folder_is_written_by_one_process_at_a_time(tmp_path):
         command = [sys.executable, "-c", script, str(tmp_path)]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
-    with run_folder.lock(tmp_path):
+    with files.lock(tmp_path):
         assert f"pid {os.getpid()}" in other_process()
     assert other_process() == ""
 
@@ -80,7 +80,7 @@ def test_a_folder_is_written_by_one_process_at_a_time(tmp_path):
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_that_cannot_be_written_is_reported(tmp_path):
     tmp_path.chmod(0o500)
-    with pytest.raises(EnvironmentFault, match="cannot write"), run_folder.lock(tmp_path):
+    with pytest.raises(EnvironmentFault, match="cannot write"), files.lock(tmp_path):
         pass
 
 
@@ -88,7 +88,7 @@ def test_a_path_below_a_file_is_reported(tmp_path):
     (tmp_path / "file").write_text("")
     with (
         pytest.raises(EnvironmentFault, match="cannot write"),
-        run_folder.lock(tmp_path / "file" / "x"),
+        files.lock(tmp_path / "file" / "x"),
     ):
         pass
 

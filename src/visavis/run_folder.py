@@ -1,18 +1,11 @@
-"""The run folder: the names of its files, their atomic reading and writing, a reader for a model.
+"""The run folder: the names of its files, reading and writing them, and a reader for one model.
 
 Nothing here imports torch: a report is made from files alone.
 """
 
-import contextlib
 import dataclasses
-import hashlib
 import io
 import json
-import logging
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,9 +13,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from visavis.errors import CheckpointError, EnvironmentFault
-
-log = logging.getLogger(__name__)
+from visavis.errors import CheckpointError
+from visavis.files import write_bytes
 
 SCHEMA = 10
 
@@ -51,46 +43,6 @@ EVALUATION = "evaluation.json"
 HEATMAPS = "heatmaps.npz"
 REMOVAL = "removal.npz"
 EXPLANATIONS = "explanations.json"
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write `content` atomically: `path` holds either its earlier content or all of the new."""
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path in `path`'s folder; on success, sync it and rename it to `path`.
-
-    Raises:
-        EnvironmentFault: the folder cannot be written, or the disk is full.
-    """
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        os.close(handle)
-        temporary = Path(name)
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)  # mkstemp makes it private
-        temporary.replace(path)
-    except OSError as error:
-        raise EnvironmentFault(
-            f"cannot write {path}: {error.strerror or error}{_free(path.parent)}"
-        ) from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-
-
-def _free(folder: Path) -> str:
-    try:
-        return f" ({shutil.disk_usage(folder).free / 1e6:,.0f} MB free)"
-    except OSError:
-        return ""
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
@@ -212,9 +164,10 @@ class ModelFolder:
         return read_history(self.path)
 
     @cached_property
-    def snapshots(self) -> dict[str, np.ndarray]:
-        """Attribution maps over training."""
-        return read_arrays(self.path / SNAPSHOTS)
+    def snapshots(self) -> dict[str, np.ndarray] | None:
+        """Attribution maps over training; None if there are none."""
+        path = self.path / SNAPSHOTS
+        return read_arrays(path) if path.exists() else None
 
     @cached_property
     def training(self) -> dict[str, Any]:
@@ -240,6 +193,16 @@ class ModelFolder:
     def explanations(self) -> dict[str, Any]:
         """The scores of the attribution methods."""
         return read_json(self.path / EXPLANATIONS)
+
+    @property
+    def default_method(self) -> dict[str, Any]:
+        """The scores of the default attribution method."""
+        return self.explanations["methods"][self.explanations["default_method"]]
+
+    @property
+    def gallery(self) -> dict[str, Any]:
+        """Rows of `heatmaps` that the report shows."""
+        return self.explanations["gallery"]
 
     @cached_property
     def predictions(self) -> dict[str, np.ndarray]:
@@ -274,50 +237,3 @@ class ModelFolder:
     def correct(self) -> Bool[np.ndarray, " n"]:
         """Whether the prediction for each test image is correct."""
         return self.predicted == self.labels
-
-
-def bytes_sha256(content: bytes) -> str:
-    """SHA-256, hexadecimal."""
-    return hashlib.sha256(content).hexdigest()
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextlib.contextmanager
-def lock(folder: Path, *, wait: bool = False) -> Iterator[None]:
-    """Lock `folder` for this process. The system releases the lock when the process dies.
-
-    Args:
-        wait: for a process that holds the lock, instead of raising.
-
-    Raises:
-        EnvironmentFault: another process holds the lock, or the folder cannot be written.
-    """
-    import fcntl
-
-    path = folder / ".lock"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+")
-    except OSError as error:
-        raise EnvironmentFault(f"cannot write to {folder}: {error.strerror}") from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.seek(0)
-            holder = f"{folder} is being written by another process (pid {file.read().strip()})"
-            if not wait:
-                raise EnvironmentFault(f"{holder}; wait for it to end") from None
-            log.info("%s; waiting for it to end", holder)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        for leftover in folder.glob(".*.tmp"):  # of a process that was killed
-            leftover.unlink(missing_ok=True)
-        yield

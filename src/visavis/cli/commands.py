@@ -19,6 +19,7 @@ from visavis.cli import arguments as flags
 from visavis.cli.exit_codes import ENVIRONMENT, Stopped
 from visavis.config import DataConfig, Experiment, ExplainConfig, TrainConfig
 from visavis.errors import CheckpointError, ConfigError, DataError
+from visavis.files import lock
 from visavis.training import memory
 
 if TYPE_CHECKING:
@@ -287,4 +288,4 @@ def _locked(experiment: Path) -> contextlib.AbstractContextManager[None]:
     """The lock of an existing experiment folder."""
     if not experiment.is_dir():
         raise CheckpointError(f"there is no experiment folder {experiment}")
-    return run_folder.lock(experiment)
+    return lock(experiment)

@@ -7,6 +7,7 @@ from jaxtyping import Int
 
 from visavis import run_folder
 from visavis.config import MODEL_NAMES
+from visavis.files import file_sha256
 
 Arrays = dict[str, np.ndarray]
 """The content of heatmaps.npz."""
@@ -37,7 +38,4 @@ def common_rows(*heatmaps: Arrays) -> tuple[Rows, ...]:
 
 def checksums(experiment: Path) -> dict[str, str]:
     """SHA-256 of both models' heatmaps.npz: what is derived from them tells by it that it is."""
-    return {
-        name: run_folder.file_sha256(experiment / name / run_folder.HEATMAPS)
-        for name in MODEL_NAMES
-    }
+    return {name: file_sha256(experiment / name / run_folder.HEATMAPS) for name in MODEL_NAMES}

@@ -1,6 +1,5 @@
-"""Other trainings of both models, with other seeds: how well does a model agree with itself?"""
+"""Both models trained with other seeds: how well do the maps of one model agree across seeds?"""
 
-from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -10,113 +9,98 @@ from jaxtyping import Float, Int
 
 from visavis import run_folder
 from visavis.compare.heatmaps import CNN_METHOD, VIT_METHOD
-from visavis.compare.pairing import Arrays, common_rows
+from visavis.compare.pairing import common_rows
 from visavis.compare.similarity import Kind, grid, maps_of
 from visavis.config import MODEL_NAMES
 from visavis.errors import CheckpointError
 from visavis.metrics import agreement, bootstrap
+from visavis.run_folder import ModelFolder
 
-MAIN = {"cnn": CNN_METHOD, "vit": VIT_METHOD}
-
-
-@dataclass(frozen=True)
-class Training:
-    """One trained and explained model."""
-
-    model: str
-    seed: int
-    folder: Path
-    heatmaps: Arrays
+DEFAULT_METHODS = {"cnn": CNN_METHOD, "vit": VIT_METHOD}
 
 
-def trainings(experiment: Path) -> list[Training]:
-    """The two models of an experiment and then, seed by seed, those that were trained again.
+def trainings(experiment: Path) -> list[ModelFolder]:
+    """The two models of an experiment, then those of its other seeds, seed by seed.
 
     A seed of which one model is not explained yet is left out.
 
     Raises:
         CheckpointError: one was trained on other images or with other settings than the first.
     """
-    again = sorted(experiment.glob(run_folder.SEED.format("*")))
-    folders = [
-        experiment,
-        *(f for f in again if all((f / n / run_folder.HEATMAPS).exists() for n in MODEL_NAMES)),
-    ]
-    first = run_folder.read_json(experiment / "cnn" / run_folder.DATA)
-    settings = {
-        n: run_folder.read_json(experiment / n / run_folder.CONFIG)["model"] for n in MODEL_NAMES
-    }
-    found = []
-    for folder in folders:
-        for name in MODEL_NAMES:
-            data = run_folder.read_json(folder / name / run_folder.DATA)
-            for key in ("fingerprint", "split_fingerprint"):
-                if data[key] != first[key]:
-                    raise CheckpointError(
-                        f"{folder / name} was trained on other images than {experiment}/cnn "
-                        f"(their {key} differs); move it away, or train it from the same data"
-                    )
-            config = run_folder.read_json(folder / name / run_folder.CONFIG)
-            if config["model"] != settings[name]:
+    first = {name: ModelFolder(experiment / name) for name in MODEL_NAMES}
+    found = list(first.values())
+    for folder in sorted(experiment.glob(run_folder.SEED.format("*"))):
+        models = [ModelFolder(folder / name) for name in MODEL_NAMES]
+        if all((model.path / run_folder.HEATMAPS).exists() for model in models):
+            found += models
+    for model in found:
+        for key in ("fingerprint", "split_fingerprint"):
+            if model.data[key] != first["cnn"].data[key]:
                 raise CheckpointError(
-                    f"{folder / name} was trained with other settings than {experiment / name}: it "
-                    "is not another seed of it; move it away"
+                    f"{model.path} was trained on other images than {experiment}/cnn (their {key} "
+                    "differs); move it away, or train it on the same data"
                 )
-            heatmaps = run_folder.read_arrays(folder / name / run_folder.HEATMAPS)
-            found.append(Training(name, config["seed"], folder / name, heatmaps))
+        if model.config["model"] != first[model.name].config["model"]:
+            raise CheckpointError(
+                f"{model.path} was trained with other settings than {first[model.name].path}, so "
+                "it is not another seed of it; move it away"
+            )
     return found
 
 
-def accuracies(found: list[Training]) -> list[dict[str, Any]]:
+def accuracies(trained: list[ModelFolder]) -> list[dict[str, Any]]:
     """Test accuracy and macro F1 of each training."""
-    rows = []
-    for training in found:
-        evaluation = run_folder.read_json(training.folder / run_folder.EVALUATION)
-        scores = {key: evaluation[key] for key in ("accuracy", "f1_macro")}
-        rows.append({"model": training.model, "seed": training.seed, **scores})
-    return rows
+    return [
+        {
+            "model": model.name,
+            "seed": model.config["seed"],
+            "accuracy": model.evaluation["accuracy"],
+            "f1_macro": model.evaluation["f1_macro"],
+        }
+        for model in trained
+    ]
 
 
-def grid_of_all(found: list[Training], methods: dict[str, list[str]]) -> dict[str, Any]:
-    """The grid of all maps of all trainings, and the two main maps' agreement under its ceiling.
+def grid_of_all(trained: list[ModelFolder], methods: dict[str, list[str]]) -> dict[str, Any]:
+    """The grid of all maps of all trainings, with the noise ceiling of the default methods.
 
     Args:
         methods: of each model.
 
     Returns:
-        What `grid` returns, on the images that all trainings put in the same class, and
-        `ceiling`: None with one seed; otherwise of the main maps the excess agreement between the
-        models (`models`), of each model with its other trainings (`cnn`, `vit`), and `normalised`,
-        models / sqrt(cnn vit): how much of the agreement that two trainings of a model reach two
-        different models reach. Above 1 is possible by chance; None where a ceiling was not shown to
-        be above 0.
+        What `grid` returns, on the images for which all trainings predict the same class, and
+        `noise_ceiling`: None with one seed; otherwise the agreement above chance of the default
+        methods' maps between the models (`models`) and between the seeds of each model (`cnn`,
+        `vit`), and `normalised`, models / sqrt(cnn vit): the agreement of the two models relative
+        to that of two trainings of one model. It may exceed 1 by chance; None unless both
+        ceilings are significantly above 0.
     """
-    rows = common_rows(*(training.heatmaps for training in found))
+    rows = common_rows(*(model.heatmaps for model in trained))
     maps = [
         of
-        for training, places in zip(found, rows, strict=True)
+        for model, places in zip(trained, rows, strict=True)
         for of in maps_of(
-            training.model, training.seed, training.heatmaps, places, methods[training.model]
+            model.name, model.config["seed"], model.heatmaps, places, methods[model.name]
         )
     ]
-    classes = found[0].heatmaps["predicted"][rows[0]]
-    return grid(maps, classes) | {"noise_ceiling": _ceiling(maps, classes)}
+    classes = trained[0].heatmaps["predicted"][rows[0]]
+    return grid(maps, classes) | {"noise_ceiling": noise_ceiling(maps, classes)}
 
 
-def _ceiling(maps: list[Kind], classes: Int[np.ndarray, " n"]) -> dict[str, Any] | None:
-    main = [of for of in maps if of.method == MAIN[of.model]]
+def noise_ceiling(maps: list[Kind], classes: Int[np.ndarray, " n"]) -> dict[str, Any] | None:
+    """The `noise_ceiling` of `grid_of_all`."""
+    default = [of for of in maps if of.method == DEFAULT_METHODS[of.model]]
     by_kind: dict[str, list[Float[np.ndarray, " n"]]] = {"models": [], "cnn": [], "vit": []}
-    for a, b in combinations(main, 2):
-        excess = agreement.agreement_above_chance(a.values, b.values, classes)
-        by_kind["models" if a.model != b.model else a.model].append(excess)
+    for a, b in combinations(default, 2):
+        above = agreement.agreement_above_chance(a.values, b.values, classes)
+        by_kind["models" if a.model != b.model else a.model].append(above)
     if not all(by_kind.values()):
         return None
     means = {kind: np.mean(pairs, axis=0) for kind, pairs in by_kind.items()}
     intervals = {kind: bootstrap.interval(of, clusters=classes) for kind, of in means.items()}
     known = np.isfinite(np.stack(list(means.values()))).all(axis=0)
-    shown = all((of := intervals[name]) and of["low"] > 0 for name in MODEL_NAMES)
     normalised = None
-    if shown:
+    if all((of := intervals[name]) and of["low"] > 0 for name in MODEL_NAMES):
         normalised = bootstrap.drawn_interval(
             np.stack([of[known] for of in means.values()], axis=1),
             lambda m: m[:, 0] / np.sqrt(np.clip(m[:, 1] * m[:, 2], 1e-9, None)),

@@ -20,7 +20,7 @@ from PIL import Image
 from visavis.config import IMAGE_SIDE, NUM_CLASSES
 from visavis.data.dataset import Dataset, Labels, Pixels
 from visavis.errors import DataError
-from visavis.run_folder import file_sha256
+from visavis.files import file_sha256
 
 CLASS_NAMES = (
     *("airplane", "automobile", "bird", "cat", "deer"),

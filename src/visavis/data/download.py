@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from visavis.data import cifar10
 from visavis.errors import DataError, EnvironmentFault
-from visavis.run_folder import file_sha256, lock
+from visavis.files import file_sha256, lock
 
 log = logging.getLogger(__name__)
 

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from visavis.config import NUM_CLASSES, CNNConfig, ModelConfig, ViTConfig, from_json, to_json
 from visavis.errors import CheckpointError, ConfigError
+from visavis.files import write_bytes
 from visavis.models.cnn import CNN
 from visavis.models.vit import ViT
 from visavis.models.whitening import whiten
-from visavis.run_folder import write_bytes
 
 Model = CNN | ViT
 

@@ -8,8 +8,9 @@ from matplotlib.figure import Figure
 
 from visavis.report import figures, labels
 from visavis.report.figures import Group, Score
-from visavis.report.material import Material, Model
+from visavis.report.material import Material
 from visavis.report.text import numbers
+from visavis.run_folder import ModelFolder
 
 SPLITS = {"train": "Training", "validation": "Validation", "test": "Test"}
 SCORES = {
@@ -67,7 +68,7 @@ def galleries(material: Material) -> dict[str, list[Group]]:
         if model.snapshots is not None
     }
     return films | {
-        "class_examples": figures.class_examples(cnn.examples, names),
+        "class_examples": figures.class_examples(cnn.split["examples"], names),
         "grad_cam_gallery": figures.grad_cam_gallery(cnn.heatmaps, cnn.gallery, names),
         "grad_cam_detail": figures.grad_cam_detail(cnn.heatmaps, cnn.gallery, names),
         "attention_gallery": figures.attention_gallery(vit.heatmaps, vit.gallery, names, methods),
@@ -81,11 +82,11 @@ def _row_label(name: str, method: Mapping[str, Any]) -> str:
     return numbers.capital(labels.short(name)) + ("" if method["class_specific"] else " *")
 
 
-def _trust_charts(model: Model, accuracy: float) -> dict[str, Figure]:
+def _trust_charts(model: ModelFolder, accuracy: float) -> dict[str, Figure]:
     """A model's layers, its maps with randomised parameters, and keep-top-k accuracy."""
     explanations, colour = model.explanations, figures.MODEL_COLOURS[model.name]
     baselines = explanations["baselines"]
-    lines = {model.main["label"]: (model.main["scores"], colour)} | {
+    lines = {model.default_method["label"]: (model.default_method["scores"], colour)} | {
         baselines[name]["label"]: (baselines[name]["scores"], figures.BASELINE_COLOUR)
         for name in ("centre", "random")
     }
@@ -103,7 +104,7 @@ def _trust_charts(model: Model, accuracy: float) -> dict[str, Figure]:
     }
 
 
-def _score_charts(model: Model) -> dict[str, Figure]:
+def _score_charts(model: ModelFolder) -> dict[str, Figure]:
     """Each score of a model's maps beside the maps that need no model."""
     explanations = model.explanations
     chance = {"deletion": 0.0, "insertion": 0.0, "central_mass": explanations["centre_chance"]}

@@ -47,7 +47,7 @@ def look_through(material: Material) -> dict[str, Any]:
         "colours": figures.heat_colours(SHADES),
         "buckets": labels.BUCKETS,
         "images": images,
-        "labels": {n: model.main["label"] for n, model in material.models.items()},
+        "labels": {n: model.default_method["label"] for n, model in material.models.items()},
         "maps": {
             n: [
                 _held(heatmap, refused=bool(refused))

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from visavis import run_folder
 from visavis.data.images import data_address
+from visavis.files import write_bytes
 from visavis.report import labels, text
 from visavis.report.drawings import SCORES, charts, galleries
 from visavis.report.explorer import look_through
@@ -31,7 +32,7 @@ def report(experiment: Path) -> Path:
         CheckpointError: a stage before this one has not finished.
     """
     path = experiment / run_folder.REPORT
-    run_folder.write_bytes(path, render(Material.read(experiment)).encode())
+    write_bytes(path, render(Material.read(experiment)).encode())
     log.info("wrote %s", path)
     return path
 

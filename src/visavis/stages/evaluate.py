@@ -1,7 +1,7 @@
-"""Stage: test one trained model, each test image seen exactly once.
+"""Stage: test one trained model on every test image exactly once.
 
 Reads config.json, data.json, split.npz and weights.safetensors; writes predictions.npz and
-evaluation.json. The validation images are answered too, for the calibration of confidence.
+evaluation.json. It also predicts the validation images, on which the confidence is calibrated.
 """
 
 import logging
@@ -13,17 +13,20 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
-from tqdm import tqdm
 
 from visavis import run_folder
-from visavis.data import Dataset, Labels, Pixels
-from visavis.data.batches import EvaluationBatches, to_tensor
+from visavis.data import Dataset, Pixels
+from visavis.data.batches import in_batches, to_images
+from visavis.data.progress import progress_bar
+from visavis.files import lock
 from visavis.metrics import classification
 from visavis.models import Model
-from visavis.stages.trained import check_data, load_trained, validation_rows
+from visavis.stages.trained import check_data, load_trained, split_rows
 from visavis.training import hardware
 
 log = logging.getLogger(__name__)
+
+Logits = Float[Tensor, "n classes"]
 
 
 def evaluate(folder: Path, dataset: Dataset, *, device: torch.device | str = "cpu") -> None:
@@ -34,21 +37,20 @@ def evaluate(folder: Path, dataset: Dataset, *, device: torch.device | str = "cp
             trained on other data.
     """
     check_data(folder, dataset)
-    with run_folder.lock(folder):
+    with lock(folder):
         model = hardware.place(load_trained(folder), torch.device(device))
         start = time.perf_counter()
-        logits = _answers(model, dataset.test_pixels, dataset.test_labels, device, "test")
+        logits = _logits(model, dataset.test_pixels, device, "test")
         seconds = time.perf_counter() - start
-        rows = validation_rows(folder, dataset)
-        labels = dataset.train_labels[rows]
-        validation = _answers(model, dataset.train_pixels[rows], labels, device, "validation")
+        rows = split_rows(folder, dataset, "validation")
+        validation = _logits(model, dataset.train_pixels[rows], device, "validation")
         run_folder.write_arrays(
             folder / run_folder.PREDICTIONS,
             logits=logits.numpy(),
             labels=dataset.test_labels,
             indices=np.arange(len(logits), dtype=np.int32),
             validation_logits=validation.numpy(),
-            validation_labels=labels,
+            validation_labels=dataset.train_labels[rows],
         )
         confusion = classification.confusion_matrix(
             dataset.test_labels, logits.argmax(dim=1).numpy(), len(dataset.class_names)
@@ -67,17 +69,13 @@ def evaluate(folder: Path, dataset: Dataset, *, device: torch.device | str = "cp
                 "inference_images_per_second": len(logits) / seconds,
             },
         )
-        log.info("%s: %.2f %% of %d test images right", folder.name, 100 * accuracy, len(logits))
+        log.info("%s: %.2f %% of %d test images correct", folder.name, 100 * accuracy, len(logits))
 
 
-def _answers(
-    model: Model, pixels: Pixels, labels: Labels, device: torch.device | str, what: str
-) -> Float[Tensor, "n classes"]:
-    """The logits of all images, in their order."""
-    batches = EvaluationBatches(to_tensor(pixels), torch.from_numpy(labels))
-    outputs = []
-    with torch.inference_mode():
-        for images, _ in tqdm(batches, desc=what, leave=False, disable=None):
-            images = images.to(device, memory_format=torch.channels_last)
-            outputs.append(model(images).float().cpu())
-    return torch.cat(outputs)
+def _logits(model: Model, pixels: Pixels, device: torch.device | str, what: str) -> Logits:
+    def logits(batch: np.ndarray) -> Logits:
+        images = to_images(batch).to(device, memory_format=torch.channels_last)
+        return model(images).float().cpu()
+
+    with torch.inference_mode(), progress_bar(len(pixels), what) as bar:
+        return in_batches(logits, pixels, size=500, progress=bar.update)

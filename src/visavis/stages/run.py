@@ -1,7 +1,7 @@
 """The main job: train, test and explain both models, compare them, write the report.
 
-Reads and writes what the stages do, and experiment.json. A stage whose last file is there is not
-done again.
+Reads and writes what the stages do, and experiment.json. A stage whose last file exists is
+skipped.
 """
 
 import dataclasses
@@ -15,8 +15,10 @@ from visavis.compare.pairing import checksums
 from visavis.config import MODEL_NAMES, Experiment, to_json
 from visavis.data import Dataset
 from visavis.errors import CheckpointError
+from visavis.files import lock
 from visavis.report.figures import overlay
 from visavis.report.page import figures, report
+from visavis.run_folder import ModelFolder
 from visavis.stages.compare import compare
 from visavis.stages.cross_model import cross_evaluate
 from visavis.stages.evaluate import evaluate
@@ -29,41 +31,30 @@ log = logging.getLogger(__name__)
 
 
 def run(out: Path, experiment: Experiment, preset_name: str, dataset: Dataset) -> Path:
-    """Do every stage that is not done yet and return the report's path.
+    """Run every stage that has not finished yet, and return the report's path.
 
     Raises:
-        VisavisError: as the stages do; what was finished before stays.
+        VisavisError: a stage failed; the files of finished stages remain.
     """
     if dataset.notice:
         log.info("NOTE: %s", dataset.notice)
-    with run_folder.lock(out):
+    with lock(out):
         claim(out, experiment, preset_name, dataset)
         device = hardware.select_device(experiment.train.device)
+        autocast = hardware.precision(experiment.train, device) == "bf16"
         for name in MODEL_NAMES:
-            folder = out / name
-            train(folder, experiment, name, dataset, tracked_in=out)
-            if not (folder / run_folder.EVALUATION).exists():
-                evaluate(folder, dataset, device=device)
-            if not (folder / run_folder.EXPLANATIONS).exists():
+            model = ModelFolder(out / name)
+            train(model.path, experiment, name, dataset, tracked_in=out)
+            if not model.tested:
+                evaluate(model.path, dataset, device=device)
+            if not model.explained:
                 log.info("%s: explaining, and measuring the explanations", name)
-                explain(
-                    folder,
-                    dataset,
-                    experiment.explain,
-                    device=device,
-                    autocast=hardware.precision(experiment.train, device) == "bf16",
-                )
+                explain(model.path, dataset, experiment.explain, device=device, autocast=autocast)
         for seed in range(experiment.seed + 1, experiment.seed + experiment.seeds):
             _train_again(out, dataclasses.replace(experiment, seed=seed), dataset, device)
         if not _cross_evaluated(out):
             log.info("testing each model with the other's maps")
-            cross_evaluate(
-                out,
-                dataset,
-                experiment.explain,
-                device=device,
-                autocast=hardware.precision(experiment.train, device) == "bf16",
-            )
+            cross_evaluate(out, dataset, experiment.explain, device=device, autocast=autocast)
         compare(out)
         first_time = not (out / run_folder.REPORT).exists()
         path = report(out)
@@ -79,39 +70,37 @@ def run(out: Path, experiment: Experiment, preset_name: str, dataset: Dataset) -
 
 
 def _train_again(out: Path, experiment: Experiment, dataset: Dataset, device: torch.device) -> None:
-    """Both models with another seed, tested, and explained where the first ones were."""
+    """Train, test and explain both models with another seed, as the first two were."""
     for name in MODEL_NAMES:
-        folder = out / run_folder.SEED.format(experiment.seed) / name
+        model = ModelFolder(out / run_folder.SEED.format(experiment.seed) / name)
         log.info("%s: training again, with seed %d", name, experiment.seed)
-        train(folder, experiment, name, dataset, tracked_in=out)
-        if not (folder / run_folder.EVALUATION).exists():
-            evaluate(folder, dataset, device=device)
-        layer = run_folder.read_json(out / name / run_folder.EXPLANATIONS)["layer"]
-        if not _explained_at(layer, folder):
-            explain_again(folder, dataset, experiment.explain, layer=layer, device=device)
+        train(model.path, experiment, name, dataset, tracked_in=out)
+        if not model.tested:
+            evaluate(model.path, dataset, device=device)
+        layer = ModelFolder(out / name).explanations["layer"]
+        if not _explained_at(layer, model):
+            explain_again(model.path, dataset, experiment.explain, layer=layer, device=device)
 
 
-def _explained_at(layer: str, folder: Path) -> bool:
-    """Whether another training has maps of its present weights, Grad-CAM's from that layer."""
-    path = folder / run_folder.HEATMAPS
-    if not path.exists():
+def _explained_at(layer: str, model: ModelFolder) -> bool:
+    """Whether the model's maps are of its present weights, with Grad-CAM at that layer."""
+    if not (model.path / run_folder.HEATMAPS).exists():
         return False
-    stored = run_folder.read_arrays(path)
-    weights = run_folder.read_json(folder / run_folder.TRAINING)["weights_sha256"]
-    return (str(stored.get("layer")), str(stored.get("weights_sha256"))) == (layer, weights)
+    found = (str(model.heatmaps.get(key)) for key in ("layer", "weights_sha256"))
+    return tuple(found) == (layer, model.training["weights_sha256"])
 
 
 def _cross_evaluated(out: Path) -> bool:
-    """Whether the cross_model was made with the heatmaps that are there now."""
+    """Whether cross_model.json was made from the present heatmaps."""
     path = out / run_folder.CROSS_MODEL
     return path.exists() and run_folder.read_json(path).get("heatmaps_sha256") == checksums(out)
 
 
 def claim(out: Path, experiment: Experiment, preset_name: str, dataset: Dataset) -> None:
-    """Write experiment.json, or check that the folder is of the same experiment.
+    """Write experiment.json, or check that the folder holds the same experiment.
 
     Raises:
-        CheckpointError: it is of another one, with what differs.
+        CheckpointError: it holds another one; the message names what differs.
     """
     path = out / run_folder.EXPERIMENT
     wanted = {
@@ -123,7 +112,7 @@ def claim(out: Path, experiment: Experiment, preset_name: str, dataset: Dataset)
         run_folder.write_json(path, wanted)
         return
     found = run_folder.read_json(path)
-    decides = ("seed", "cnn", "vit", "explain")  # the rest says where and how, not what
+    decides = ("seed", "cnn", "vit", "explain")  # the other settings do not change results
     settings = found.get("experiment", {})
     lines = differences({key: settings.get(key) for key in decides}, to_json(experiment))
     lines += differences({"data": found.get("data")}, wanted)

@@ -21,6 +21,7 @@ from visavis.config import IMAGE_SIDE, Experiment
 from visavis.data import Dataset, split
 from visavis.data.batches import to_tensor
 from visavis.errors import CheckpointError, EnvironmentFault
+from visavis.files import file_sha256, lock
 from visavis.training import hardware, tracking
 from visavis.training.callbacks import AtomicCheckpointIO, History, checkpoints, read_checkpoint
 from visavis.training.module import Classifier, Split
@@ -57,7 +58,7 @@ def train(
         EnvironmentFault: the device is missing, or another process is writing the folder.
         VisavisError: the loss became NaN or infinite.
     """
-    with run_folder.lock(folder):
+    with lock(folder):
         train_indices, validation_indices = split(
             dataset.train_labels, experiment.data.validation_fraction, experiment.data.split_seed
         )
@@ -222,7 +223,7 @@ def _finish(folder: Path, module: Classifier, facts: dict[str, Any]) -> None:
             "train_seconds": seconds,
             "images": module.training_images,
             "images_per_second": module.images_seen / seconds,
-            "weights_sha256": run_folder.file_sha256(folder / run_folder.WEIGHTS),
+            "weights_sha256": file_sha256(folder / run_folder.WEIGHTS),
             "resumed": resumed,
         },
     )

@@ -1,7 +1,8 @@
-"""A trained model from its run folder: checked, loaded, and ready to predict and to explain."""
+"""A trained model from its run folder: checked, loaded, ready to predict and to explain."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -9,31 +10,28 @@ from jaxtyping import Float, Int, UInt8
 
 from visavis import attribution, models, run_folder
 from visavis.data import Dataset
-from visavis.data.batches import to_images
+from visavis.data.batches import in_batches, predict, to_images
 from visavis.errors import CheckpointError
+from visavis.files import file_sha256
 from visavis.models import Model
+from visavis.run_folder import ModelFolder
 from visavis.training import hardware
-
-BATCH = 100
-"""Images at a time: memory stays small however many are asked about."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained model with what its run folder says of it."""
+    """A trained model and what its run folder records about it."""
 
     name: str
     """ "cnn" or "vit"."""
     model: Model = field(repr=False)
     class_names: tuple[str, ...]
     layer: str | None
-    """Grad-CAM's layer: the one that the explain stage chose, or None before it has run."""
+    """Grad-CAM's layer as the explain stage selected it; None before that stage has run."""
 
     def predict(self, pixels: UInt8[np.ndarray, "n 32 32 3"]) -> Float[np.ndarray, "n classes"]:
         """Probability of each class for each image."""
-        with torch.inference_mode():
-            parts = [self.model(part).softmax(dim=1) for part in to_images(pixels).split(BATCH)]
-        return torch.cat(parts).numpy()
+        return predict(self.model, to_images(pixels)).softmax(dim=1).numpy()
 
     def explain(
         self,
@@ -45,20 +43,22 @@ class Trained:
         """Raw heatmaps: higher means more evidence; the scale differs between methods.
 
         Args:
-            classes: the class asked about for each image; the predicted one if None.
-            method: a key of `saliency.METHODS`; the model's class-specific default if None.
+            classes: the target class of each image; the predicted one if None.
+            method: a key of `attribution.METHODS`; the model's class-specific default if None.
 
         Raises:
-            ValueError: a method that does not fit the model, or a class out of range.
+            ValueError: the method does not fit the model, or a class is out of range.
         """
         method = method or attribution.DEFAULT_METHOD[self.name]
         classes = self.predict(pixels).argmax(axis=1) if classes is None else classes
         layer = self.layer if method == "grad_cam" else None
-        parts = zip(
-            to_images(pixels).split(BATCH), torch.as_tensor(classes).split(BATCH), strict=True
-        )
-        heatmaps = [attribution.explain(self.model, *part, method, layer=layer) for part in parts]
-        return torch.cat(heatmaps).numpy()
+        return in_batches(
+            lambda images, targets: attribution.explain(
+                self.model, images, targets, method, layer=layer
+            ),
+            to_images(pixels),
+            torch.as_tensor(classes),
+        ).numpy()
 
 
 def load(folder: Path | str) -> Trained:
@@ -67,16 +67,13 @@ def load(folder: Path | str) -> Trained:
     Raises:
         CheckpointError: the training has not finished, or its files are damaged or altered.
     """
-    folder = Path(folder)
-    model = load_trained(folder)
-    explained = (folder / run_folder.EXPLANATIONS).exists()
+    stored = ModelFolder(Path(folder))
+    model = load_trained(stored.path)
     return Trained(
         name=attribution.kind_of(model),
         model=model,
-        class_names=tuple(run_folder.read_json(folder / run_folder.DATA)["class_names"]),
-        layer=run_folder.read_json(folder / run_folder.EXPLANATIONS)["layer"]
-        if explained
-        else None,
+        class_names=tuple(stored.data["class_names"]),
+        layer=stored.explanations["layer"] if stored.explained else None,
     )
 
 
@@ -88,16 +85,16 @@ def load_trained(folder: Path) -> Model:
     """
     if not folder.is_dir():
         raise CheckpointError(f"there is no run folder {folder}; train a model with --out first")
-    config = run_folder.read_json(folder / run_folder.CONFIG)
-    training = run_folder.read_json(folder / run_folder.TRAINING)
+    stored = ModelFolder(folder)
+    config, training = stored.config, stored.training
     weights = folder / run_folder.WEIGHTS
-    classes = run_folder.read_json(folder / run_folder.DATA).get("class_names")
+    classes = stored.data.get("class_names")
     if not isinstance(classes, list):
         raise CheckpointError(
             f"{folder / run_folder.DATA} names no classes; restore it, or train again"
         )
     model = models.load(models.config_from_json(config.get("model", {})), weights, len(classes))
-    if run_folder.file_sha256(weights) != training.get("weights_sha256"):
+    if file_sha256(weights) != training.get("weights_sha256"):
         raise CheckpointError(
             f"{weights} is not the file that the training wrote (its SHA-256 is not the one in "
             f"{run_folder.TRAINING}); restore it, or train again into another folder"
@@ -106,12 +103,12 @@ def load_trained(folder: Path) -> Model:
 
 
 def check_data(folder: Path, dataset: Dataset) -> None:
-    """Refuse images other than those that the model in `folder` was trained on.
+    """Check that the model in `folder` was trained on the images of `dataset`.
 
     Raises:
         CheckpointError: the fingerprints differ.
     """
-    data = run_folder.read_json(folder / run_folder.DATA)
+    data = ModelFolder(folder).data
     if data.get("fingerprint") != dataset.fingerprint:
         raise CheckpointError(
             f"{folder} was trained on {data.get('description')}, and these images are "
@@ -119,31 +116,19 @@ def check_data(folder: Path, dataset: Dataset) -> None:
         )
 
 
-def validation_rows(folder: Path, dataset: Dataset) -> Int[np.ndarray, " m"]:
-    """Which training images of `dataset` the model in `folder` was validated on.
+def split_rows(
+    folder: Path, dataset: Dataset, part: Literal["train", "validation"]
+) -> Int[np.ndarray, " m"]:
+    """Which training images of `dataset` the model in `folder` was trained or validated on.
 
     Raises:
-        CheckpointError: the folder names none, or others than there are.
+        CheckpointError: the folder names none, or some that do not exist.
     """
-    return _rows(folder, dataset, "validation")
-
-
-def training_rows(folder: Path, dataset: Dataset) -> Int[np.ndarray, " m"]:
-    """Which training images of `dataset` the model in `folder` learnt from.
-
-    Raises:
-        CheckpointError: the folder names none, or others than there are.
-    """
-    return _rows(folder, dataset, "train")
-
-
-def _rows(folder: Path, dataset: Dataset, part: str) -> Int[np.ndarray, " m"]:
-    path = folder / run_folder.SPLIT
-    rows = run_folder.read_arrays(path).get(part, np.empty(0, dtype=np.int32))
+    rows = ModelFolder(folder).split.get(part, np.empty(0, dtype=np.int32))
     if not (len(rows) and 0 <= rows.min() <= rows.max() < len(dataset.train_pixels)):
         name = {"train": "training"}.get(part, part)
         raise CheckpointError(
-            f"{path} names no {name} images of {dataset.source}; use the data that this "
-            "model was trained on"
+            f"{folder / run_folder.SPLIT} names no {name} images of {dataset.source}; use the data "
+            "that this model was trained on"
         )
     return rows

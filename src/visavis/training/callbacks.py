@@ -16,6 +16,7 @@ from tqdm import tqdm
 from visavis import run_folder
 from visavis.config import OptimConfig
 from visavis.errors import CheckpointError, EnvironmentFault
+from visavis.files import write_bytes
 from visavis.training import hardware
 
 log = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     ) -> None:
         content = io.BytesIO()  # torch's own errors do not say that the disk is full
         torch.save(checkpoint, content)
-        run_folder.write_bytes(Path(path), content.getvalue())
+        write_bytes(Path(path), content.getvalue())
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from visavis import models, run_folder
 from visavis.config import Experiment, TrainConfig, to_json
 from visavis.data import Dataset, class_counts, describe
 from visavis.errors import CheckpointError
+from visavis.files import bytes_sha256
 from visavis.training import hardware
 
 
@@ -50,7 +51,7 @@ def claim(
         },
         "split_seed": experiment.data.split_seed,
         "validation_fraction": experiment.data.validation_fraction,
-        "split_fingerprint": run_folder.bytes_sha256(validation_indices.tobytes()),
+        "split_fingerprint": bytes_sha256(validation_indices.tobytes()),
     }
     if (folder / run_folder.CONFIG).exists() and (folder / run_folder.DATA).exists():
         found = run_folder.read_json(folder / run_folder.CONFIG)

@@ -24,13 +24,14 @@ from visavis.data import Dataset
 from visavis.data.batches import to_images
 from visavis.data.progress import progress_bar
 from visavis.errors import CheckpointError
+from visavis.files import file_sha256, lock
 from visavis.metrics import localization
 from visavis.metrics.faithfulness import Removal
 from visavis.models import Model
 from visavis.stages.explain import findings, layers, maps
 from visavis.stages.explain.in_domain import adapted, idsds_scores
 from visavis.stages.explain.selection import Chosen, Sample, choose_images
-from visavis.stages.trained import check_data, load_trained, training_rows, validation_rows
+from visavis.stages.trained import check_data, load_trained, split_rows
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ def explain(
         EnvironmentFault: another process is writing the folder.
     """
     check_data(folder, dataset)
-    with run_folder.lock(folder):
+    with lock(folder):
         started = time.perf_counter()
         model = load_trained(folder).to(device)
         chosen = choose_images(*_predictions(folder, dataset), sample=config.images)
@@ -89,7 +90,7 @@ def explain(
                 "layer_sweep": sweep,
                 **found,
                 "gallery": chosen.gallery,
-                "weights_sha256": run_folder.file_sha256(folder / run_folder.WEIGHTS),
+                "weights_sha256": file_sha256(folder / run_folder.WEIGHTS),
                 "precision": "bf16" if autocast else "float32",
                 "seconds": time.perf_counter() - started,
             },
@@ -113,7 +114,7 @@ def explain_again(
         CheckpointError: as `explain`.
     """
     check_data(folder, dataset)
-    with run_folder.lock(folder):
+    with lock(folder):
         model = load_trained(folder).to(device)
         chosen = choose_images(*_predictions(folder, dataset), sample=config.images, shown=0)
         pixels, images, explained = _maps(model, dataset, chosen, layer, predicted_only=True)
@@ -121,7 +122,7 @@ def explain_again(
             folder / run_folder.HEATMAPS,
             images=pixels,
             layer=np.array(layer),
-            weights_sha256=np.array(run_folder.file_sha256(folder / run_folder.WEIGHTS)),
+            weights_sha256=np.array(file_sha256(folder / run_folder.WEIGHTS)),
             **maps.arrays(model, images, chosen, explained),
         )
 
@@ -176,7 +177,7 @@ def _measure(
         model,
         trained_with.optim,
         dataset,
-        training_rows(folder, dataset),
+        split_rows(folder, dataset, "train"),
         sample=n,
         autocast=autocast,
     )
@@ -198,7 +199,7 @@ def _sweep(
     folder: Path, model: Model, dataset: Dataset, config: ExplainConfig, *, autocast: bool
 ) -> dict[str, Any]:
     """Which layer Grad-CAM uses, chosen on validation images."""
-    rows = np.random.default_rng(SEED).permutation(validation_rows(folder, dataset))
+    rows = np.random.default_rng(SEED).permutation(split_rows(folder, dataset, "validation"))
     images = to_images(dataset.train_pixels[rows[: config.sweep_images]])
     name = attribution.kind_of(model)
     logger.info("Choosing the layer that explains the %s on %d images.", name, len(images))

@@ -1,0 +1,101 @@
+"""Files that several processes may use: atomic writing, a lock on a folder, checksums."""
+
+import contextlib
+import hashlib
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from visavis.errors import EnvironmentFault
+
+log = logging.getLogger(__name__)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` atomically: `path` holds either its earlier content or all of the new."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path in `path`'s folder; on success, sync it and rename it to `path`.
+
+    Raises:
+        EnvironmentFault: the folder cannot be written, or the disk is full.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)  # mkstemp makes it private
+        temporary.replace(path)
+    except OSError as error:
+        raise EnvironmentFault(
+            f"cannot write {path}: {error.strerror or error}{_free(path.parent)}"
+        ) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _free(folder: Path) -> str:
+    try:
+        return f" ({shutil.disk_usage(folder).free / 1e6:,.0f} MB free)"
+    except OSError:
+        return ""
+
+
+def bytes_sha256(content: bytes) -> str:
+    """SHA-256, hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def lock(folder: Path, *, wait: bool = False) -> Iterator[None]:
+    """Lock `folder` for this process. The system releases the lock when the process dies.
+
+    Args:
+        wait: for a process that holds the lock, instead of raising.
+
+    Raises:
+        EnvironmentFault: another process holds the lock, or the folder cannot be written.
+    """
+    import fcntl
+
+    path = folder / ".lock"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+")
+    except OSError as error:
+        raise EnvironmentFault(f"cannot write to {folder}: {error.strerror}") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            holder = f"{folder} is being written by another process (pid {file.read().strip()})"
+            if not wait:
+                raise EnvironmentFault(f"{holder}; wait for it to end") from None
+            log.info("%s; waiting for it to end", holder)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        for leftover in folder.glob(".*.tmp"):  # of a process that was killed
+            leftover.unlink(missing_ok=True)
+        yield
