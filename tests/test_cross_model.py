@@ -8,11 +8,12 @@ import torch
 import tiny
 from test_explain import CONFIG, trained_folder
 from visavis import models, run_folder
+from visavis.compare.composites import energy
 from visavis.data import Dataset, shapes
 from visavis.data.batches import to_images
 from visavis.errors import CheckpointError
 from visavis.metrics import baselines, composites
-from visavis.stages.cross_model import _composites, _energy, cross_evaluate
+from visavis.stages.cross_model import _composites, cross_evaluate
 from visavis.stages.explain import explain
 
 
@@ -33,12 +34,12 @@ def dataset():
 
 @pytest.fixture(scope="module")
 def twins(tmp_path_factory, dataset):
-    """Twice the same CNN, sure of its answers, one of them in the ViT's place."""
+    """Twice the same CNN, confident in its predictions, one of them in place of the ViT."""
     model = tiny.model("cnn")
     images = to_images(dataset.test_pixels)
     with torch.no_grad():
         model.head.weight.mul_(300)
-        model.head.bias.sub_(model(images).mean(dim=0))  # else it says the same to everything
+        model.head.bias.sub_(model(images).mean(dim=0))  # else it predicts one class for everything
         logits = model(images)
     folder = tmp_path_factory.mktemp("twins")
     trained_folder(folder / "cnn", model, dataset)
@@ -63,20 +64,20 @@ def test_a_model_keeps_all_of_its_gain_with_its_own_twins_maps(twins):
     for pair in found["transfer"]:
         assert pair["cnn_method"] == pair["vit_method"]
         for key in ("cnn_transfer", "vit_transfer"):
-            whole = {"value": 1, "low": 1, "high": 1}
-            assert pair[key] is None or pair[key] == pytest.approx(whole, abs=0.02)
+            unchanged = {"value": 1, "low": 1, "high": 1}
+            assert pair[key] is None or pair[key] == pytest.approx(unchanged, abs=0.02)
     assert found["transfer"][-1]["cnn_transfer"] is not None
 
 
 def test_rankings_are_of_every_map_on_both_models(twins):
     rows = run_folder.read_json(twins / run_folder.CROSS_MODEL)["rankings"]
     assert len(rows) == 6
-    said = run_folder.read_json(twins / "cnn" / run_folder.EXPLANATIONS)["methods"]
+    explanations = run_folder.read_json(twins / "cnn" / run_folder.EXPLANATIONS)["methods"]
     for row in rows:
         apart = 0.3 if row["method"] == "grad_cam" else 0.02  # its zeros tie, in random order
         assert row["deletion"]["cnn"] == pytest.approx(row["deletion"]["vit"], abs=apart)
     by_occlusion = next(row for row in rows if row["method"] == "occlusion")
-    own = said["occlusion"]["scores"]["deletion"]
+    own = explanations["occlusion"]["scores"]["deletion"]
     assert by_occlusion["deletion"]["vit"]["value"] == pytest.approx(own["value"], rel=0.05)
 
 
@@ -91,16 +92,16 @@ def test_composites_are_those_that_both_recognise(twins):
 
 
 @pytest.mark.parametrize("kind", composites.KINDS)
-def test_the_truth_points_at_its_class_the_same_map_has_chance_and_a_fault_has_no_number(
+def test_the_true_region_scores_one_the_same_map_chance_and_an_invalid_one_nothing(
     dataset, monkeypatch, kind
 ):
     made = composites.composites(kind, dataset.test_pixels, dataset.test_labels, count=600)
     monkeypatch.setattr(
-        "visavis.stages.cross_model._recognised",
-        lambda model, images, classes: np.ones(len(images), bool),
+        "visavis.metrics.composites.recognised",
+        lambda logits, classes: np.ones(len(classes), bool),
     )
 
-    def maps(model, images, asked, method, **settings):
+    def maps(model, images, targets, method, **settings):
         region = made.region[: len(images)].astype(np.float32)
         if method == "grad_cam":
             return [region, 1 - region]
@@ -109,7 +110,7 @@ def test_the_truth_points_at_its_class_the_same_map_has_chance_and_a_fault_has_n
 
     monkeypatch.setattr("visavis.stages.cross_model.grid_maps", maps)
     methods = {"grad_cam": None, "occlusion": None, "integrated_gradients": "not the same"}
-    said = {
+    explanations = {
         name: {
             "methods": {m: {"invalid_because": f} for m, f in methods.items()},
             "layer": "stages.2.activation2",
@@ -117,7 +118,7 @@ def test_the_truth_points_at_its_class_the_same_map_has_chance_and_a_fault_has_n
         for name in ("cnn", "vit")
     }
     both = {"cnn": tiny.model("cnn"), "vit": tiny.model("vit")}
-    found = _composites(both, dataset, kind, said, count=30)
+    found = _composites(both, dataset, kind, explanations, count=30)
     assert found["n"] == 30
     for name in ("cnn", "vit"):
         of = found["methods"][name]
@@ -126,17 +127,17 @@ def test_the_truth_points_at_its_class_the_same_map_has_chance_and_a_fault_has_n
         assert of["integrated_gradients"]["energy"] is None
 
 
-def test_a_model_trained_anew_since_it_was_explained_is_refused(twins, dataset, tmp_path):
+def test_a_model_trained_again_since_it_was_explained_is_an_error(twins, dataset, tmp_path):
     copy = shutil.copytree(twins, tmp_path / "copy")
-    said = run_folder.read_json(copy / "vit" / run_folder.EXPLANATIONS)
+    explanations = run_folder.read_json(copy / "vit" / run_folder.EXPLANATIONS)
     run_folder.write_json(
-        copy / "vit" / run_folder.EXPLANATIONS, said | {"weights_sha256": "0" * 64}
+        copy / "vit" / run_folder.EXPLANATIONS, explanations | {"weights_sha256": "0" * 64}
     )
-    with pytest.raises(CheckpointError, match="trained anew since it was explained"):
+    with pytest.raises(CheckpointError, match="trained again since it was explained"):
         cross_evaluate(copy, dataset, CONFIG)
 
 
-def test_other_images_and_a_missing_stage_are_refused(twins, dataset, tmp_path):
+def test_other_images_and_a_missing_stage_are_errors(twins, dataset, tmp_path):
     copy = shutil.copytree(twins, tmp_path / "copy")
     (copy / run_folder.CROSS_MODEL).unlink()
     brighter = dataclasses.replace(dataset, test_pixels=dataset.test_pixels | 1)
@@ -156,7 +157,7 @@ def test_maps_that_know_no_class_get_exactly_chance(columns):
     region = np.zeros((30, 8, 8))
     region[:, :, :columns] = 1
     maps = baselines.random_maps(30, seed=0)
-    found = _energy(maps, maps, region, np.zeros(30, dtype=np.int64))
+    found = energy(maps, maps, region, np.zeros(30, dtype=np.int64))
     assert found["energy"] == pytest.approx({"value": 0.5, "low": 0.5, "high": 0.5})
-    nothing = _energy(-maps, -maps, region, np.zeros(30, dtype=np.int64))
+    nothing = energy(-maps, -maps, region, np.zeros(30, dtype=np.int64))
     assert nothing == {"energy": found["energy"], "degenerate_fraction": 1.0}

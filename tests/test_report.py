@@ -247,7 +247,7 @@ def test_a_comparison_older_than_the_heatmaps_is_refused(tmp_path: Path) -> None
     heatmaps = run_folder.read_arrays(tmp_path / "vit" / run_folder.HEATMAPS)
     heatmaps["map_rollout"] += 0.1
     run_folder.write_arrays(tmp_path / "vit" / run_folder.HEATMAPS, **heatmaps)
-    for verb, anew in (("cross_model", write_cross_model), ("compare", compare)):
+    for verb, anew in (("cross-model", write_cross_model), ("compare", compare)):
         match = rf"older than the heatmaps in vit/; first: visavis {verb}"
         with pytest.raises(CheckpointError, match=match):
             report(tmp_path)

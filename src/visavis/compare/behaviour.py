@@ -1,4 +1,4 @@
-"""Error consistency of the two models, and the agreement of their maps for the true class."""
+"""Error consistency of the two models, and agreement of their maps for the true class."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from visavis.compare import heatmaps
 from visavis.compare.pairing import Arrays, sampled_rows
 from visavis.metrics import bootstrap, classification
 
-Answers = Int[np.ndarray, " n"]
+Labels = Int[np.ndarray, " n"]
 
 
 def consistency(
@@ -17,15 +17,16 @@ def consistency(
 ) -> dict[str, Any]:
     """Error consistency: do two models err on the same images more often than by chance?
 
-    kappa = (observed - expected) / (1 - expected); observed is the share of images that both get
-    right or both get wrong, expected the same share for independent errors, p q + (1 - p) (1 - q)
-    with accuracies p and q.
+    kappa = (observed - expected) / (1 - expected); observed is the fraction of images on which
+    both models are correct or both are wrong, expected the same for independent errors,
+    p q + (1 - p) (1 - q) with accuracies p and q.
 
     Returns:
-        `kappa`: 1 if they fail on the same images, 0 if independently, negative if on others; None
-        where both are always right or always wrong in a draw, or of too few images. `highest`:
-        what kappa can reach with these accuracies, since the worse model must fail where the better
-        one does not, (1 - |p - q| - expected) / (1 - expected); None where expected is 1.
+        `kappa`: 1 if both err on the same images, 0 if independently, negative if on different
+        ones; None for too few images, or if both are always correct or always wrong in a bootstrap
+        sample. `highest`: the maximum of kappa for these accuracies,
+        (1 - |p - q| - expected) / (1 - expected), since the worse model must err where the better
+        one does not; None if expected is 1.
 
     Source: Geirhos, Meding & Wichmann 2020, arXiv 2006.16736, section 2.
     """
@@ -46,20 +47,20 @@ def consistency(
     }
 
 
-def same_wrong_class(labels: Answers, a: Answers, b: Answers, classes: int) -> dict[str, Any]:
-    """Of the images that both get wrong, how many do they take for the same class?
+def same_wrong_class(labels: Labels, a: Labels, b: Labels, classes: int) -> dict[str, Any]:
+    """Of the images that both misclassify, for how many do they predict the same class?
 
     Returns:
-        The `share` with its interval, and what is `expected` if each model, given the true class,
-        chose among the wrong ones by itself, as often as it does on all images that it gets
-        wrong. None where both get no image wrong.
+        The `share` with its interval, and the share `expected` if, given the true class, the two
+        models drew their wrong predictions independently, each from its own confusion matrix. None
+        if there are no such images.
     """
     both = (a != labels) & (b != labels)
     if not both.any():
         return {"n": 0, "share": None, "expected": None}
     chosen = []
-    for answers in (a, b):
-        wrong = classification.confusion_matrix(labels, answers, classes).astype(np.float64)
+    for predicted in (a, b):
+        wrong = classification.confusion_matrix(labels, predicted, classes).astype(np.float64)
         np.fill_diagonal(wrong, 0)
         chosen.append(wrong / np.maximum(wrong.sum(axis=1, keepdims=True), 1))
     by_class = (chosen[0] * chosen[1]).sum(axis=1)
@@ -70,13 +71,11 @@ def same_wrong_class(labels: Answers, a: Answers, b: Answers, classes: int) -> d
     }
 
 
-def evidence_for_truth(cnn: Arrays, vit: Arrays, indices: Answers) -> dict[str, Any]:
-    """Do both models see the evidence for the true class in the same places, on these images?
-
-    Both maps are for the true class, so that the question is one, whatever each model answered.
+def evidence_for_truth(cnn: Arrays, vit: Arrays, indices: Labels) -> dict[str, Any]:
+    """Agreement of both models' maps for the true class, whatever each model predicted.
 
     Args:
-        indices: of test images; those of them that both models explained are used.
+        indices: of test images, of which those that both models explained are used.
     """
     rows_cnn, rows_vit = sampled_rows(cnn, vit)
     kept = np.isin(cnn["indices"][rows_cnn], indices)

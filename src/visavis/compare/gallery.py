@@ -1,4 +1,4 @@
-"""Test images as rows for looking through: who said what, how sure, how alike the maps are."""
+"""Test images as rows for browsing: predictions, confidence and agreement of the maps."""
 
 from typing import Any
 
@@ -14,24 +14,24 @@ from visavis.metrics.classification import buckets
 def rows(
     indices: Int[np.ndarray, " n"],
     labels: Int[np.ndarray, " n"],
-    answers: dict[str, Int[np.ndarray, " n"]],
+    predicted: dict[str, Int[np.ndarray, " n"]],
     confidence: dict[str, Float[np.ndarray, " n"]],
     class_names: list[str],
     similarity: dict[int, float],
 ) -> list[dict[str, Any]]:
-    """One row for each image: `index`, `true`, both models' answers and confidence, and more.
+    """One row for each image: `index`, `true`, both models' predictions and confidence, and more.
 
     Args:
-        similarity: by index, of the images for which it is known.
+        similarity: agreement of both models' maps, by the index of the image, where known.
     """
     bucket_of = np.empty(len(labels), dtype=object)
-    for key, inside in buckets(labels, *(answers[name] for name in MODEL_NAMES)).items():
+    for key, inside in buckets(labels, *(predicted[name] for name in MODEL_NAMES)).items():
         bucket_of[inside] = key
     return [
         {
             "index": int(index),
             "true": class_names[labels[i]],
-            **{name: class_names[answers[name][i]] for name in MODEL_NAMES},
+            **{name: class_names[predicted[name][i]] for name in MODEL_NAMES},
             **{f"{n}_confidence": round(float(confidence[n][i]), 4) for n in MODEL_NAMES},
             "bucket": bucket_of[i],
             "similarity": similarity.get(int(index)),
@@ -41,15 +41,17 @@ def rows(
 
 
 def similarity(heatmaps: dict[str, Arrays], methods: dict[str, str]) -> dict[int, float]:
-    """Rank correlation of both models' maps, of sampled images that both put in the same class.
+    """Rank agreement of both models' maps, by the index of the image.
+
+    On the sampled images for which both predict the same class and neither map is degenerate.
 
     Args:
-        methods: whose maps, for each model.
+        methods: one for each model.
     """
     both = dict(zip(MODEL_NAMES, common_rows(*(heatmaps[n] for n in MODEL_NAMES)), strict=True))
     maps = {n: heatmaps[n][f"map_{methods[n]}"][both[n]] for n in MODEL_NAMES}
     found = rank_agreement(maps["cnn"], maps["vit"])
-    refused = [heatmaps[n][f"degenerate_{methods[n]}"][both[n]] for n in MODEL_NAMES]
-    known = np.isfinite(found) & ~np.any(refused, axis=0)
+    degenerate = [heatmaps[n][f"degenerate_{methods[n]}"][both[n]] for n in MODEL_NAMES]
+    known = np.isfinite(found) & ~np.any(degenerate, axis=0)
     indices = heatmaps["cnn"]["indices"][both["cnn"]]
     return {int(i): round(float(v), 3) for i, v in zip(indices[known], found[known], strict=True)}

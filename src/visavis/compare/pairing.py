@@ -1,4 +1,4 @@
-"""The heatmaps.npz of two models: which images they share, and which files they are."""
+"""Which images the heatmaps.npz of several models share, and the checksums of these files."""
 
 from pathlib import Path
 
@@ -16,26 +16,27 @@ Rows = Int[np.ndarray, " n"]
 
 
 def sampled_rows(cnn: Arrays, vit: Arrays) -> tuple[Rows, Rows]:
-    """Where in each file the images stand that both models were scored on."""
+    """The rows, in each file, of the images on which both models were scored."""
     _, rows_cnn, rows_vit = np.intersect1d(cnn["indices"], vit["indices"], return_indices=True)
     sampled = cnn["in_sample"][rows_cnn] & vit["in_sample"][rows_vit]
     return rows_cnn[sampled], rows_vit[sampled]
 
 
 def common_rows(*heatmaps: Arrays) -> tuple[Rows, ...]:
-    """Where in each file the sampled images stand that all models put in the same class."""
-    answers: list[dict[int, tuple[int, int]]] = []
-    for of in heatmaps:  # index of a sampled image: the answer and the row
-        columns = np.arange(len(of["indices"]))[of["in_sample"]]
-        answers.append({int(of["indices"][r]): (int(of["predicted"][r]), int(r)) for r in columns})
+    """The rows, in each file, of the sampled images for which all models predict the same class."""
+    found: list[dict[int, tuple[int, int]]] = []  # of each model: index to prediction and row
+    for arrays in heatmaps:
+        indices, predicted = arrays["indices"].tolist(), arrays["predicted"].tolist()
+        rows = np.flatnonzero(arrays["in_sample"]).tolist()
+        found.append({indices[row]: (predicted[row], row) for row in rows})
     shared = sorted(
         index
-        for index, (said, _) in answers[0].items()
-        if all(index in of and of[index][0] == said for of in answers)
+        for index, (label, _) in found[0].items()
+        if all(index in of and of[index][0] == label for of in found)
     )
-    return tuple(np.array([of[index][1] for index in shared], dtype=np.int64) for of in answers)
+    return tuple(np.array([of[index][1] for index in shared], dtype=np.int64) for of in found)
 
 
 def checksums(experiment: Path) -> dict[str, str]:
-    """SHA-256 of both models' heatmaps.npz: what is derived from them tells by it that it is."""
+    """SHA-256 of both models' heatmaps.npz: files derived from them record it."""
     return {name: file_sha256(experiment / name / run_folder.HEATMAPS) for name in MODEL_NAMES}

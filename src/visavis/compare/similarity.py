@@ -1,6 +1,6 @@
-"""Is the gap between two methods or the gap between two models the larger one?
+"""Do attribution maps differ more between two methods or between two models?
 
-Every map of every model against every other, on the same images and for the same class.
+Every map of every model is compared with every other, on the same images and for the same class.
 """
 
 from dataclasses import dataclass
@@ -14,46 +14,46 @@ from visavis.compare.pairing import Arrays, Rows
 from visavis.metrics import agreement, bootstrap
 
 GROUPS = ("same_model", "same_method", "neither", "other_seed")
-"""What two maps have in common: the model, the method, nothing, or all but the training's seed.
+"""What two maps have in common: the model, the method, neither, or all but the seed.
 
-The first three are of the first seed, and of methods that both models have: else the set of methods
-would differ between them.
+The first three are of the first seed, and of methods that both models have, so that the groups
+contain the same methods.
 """
 
 
 @dataclass(frozen=True)
 class Kind:
-    """The maps that one method makes of the images on one model."""
+    """One method's maps of the images, on one model."""
 
     model: str
     seed: int
     method: str
     values: Float[np.ndarray, "n 8 8"]
-    """NaN throughout where refused."""
+    """NaN throughout a degenerate map."""
 
 
 def maps_of(model: str, seed: int, heatmaps: Arrays, rows: Rows, methods: list[str]) -> list[Kind]:
-    """All maps of a model, at the given rows of its heatmaps.npz."""
+    """All maps of a model, at these rows of its heatmaps.npz."""
     found = []
     for method in methods:
-        refused = heatmaps[f"degenerate_{method}"][rows]
+        degenerate = heatmaps[f"degenerate_{method}"][rows]
         maps = heatmaps[f"map_{method}"][rows].astype(np.float64)
-        maps = np.where(refused[:, None, None], np.nan, maps)
+        maps = np.where(degenerate[:, None, None], np.nan, maps)
         found.append(Kind(model, seed, method, maps))
     return found
 
 
 def grid(maps: list[Kind], labels: Int[np.ndarray, " n"]) -> dict[str, Any]:
-    """The excess agreement of each pair of maps, and its mean by what the two have in common.
+    """The agreement above chance of each pair of maps, and its mean over each of GROUPS.
 
-    Excess: the rank agreement less that with the second map of another image of the class.
+    Above chance: the rank agreement minus that with the second map of another image of the class.
 
     Returns:
-        `maps`: their names, in the order of the rows and columns of `excess`, which is symmetric
-        (mean over images; None on the diagonal and where too few maps say anything). `groups`:
-        for each of GROUPS the number of pairs and the mean excess over them with its interval;
-        None for a group without pairs. `gap`: same_method less same_model, paired by image; above
-        0, another method changes a map more than another model does.
+        `maps`: their names, in the order of the rows and columns of `above_chance`, a symmetric
+        matrix of means over images (None on the diagonal, and for too few valid maps). `groups`:
+        for each of GROUPS the number of pairs and the mean over them with its interval; None for a
+        group without pairs. `gap`: same_method minus same_model, paired by image; if it is above 0,
+        maps differ more between methods than between models.
     """
     count = len(maps)
     methods = [{of.method for of in maps if of.model == model} for model in ("cnn", "vit")]
@@ -63,12 +63,12 @@ def grid(maps: list[Kind], labels: Int[np.ndarray, " n"]) -> dict[str, Any]:
     by_group: dict[str, list[Float[np.ndarray, " n"]]] = {group: [] for group in GROUPS}
     for i, j in combinations(range(count), 2):
         a, b = maps[i], maps[j]
-        excess = agreement.agreement_above_chance(a.values, b.values, labels)
-        known = np.isfinite(excess)
+        above = agreement.agreement_above_chance(a.values, b.values, labels)
+        known = np.isfinite(above)
         if known.sum() >= bootstrap.MINIMUM:
-            table[i][j] = table[j][i] = float(excess[known].mean())
+            table[i][j] = table[j][i] = float(above[known].mean())
         if (group := _group(a, b, first, shared)) is not None:
-            by_group[group].append(excess)
+            by_group[group].append(above)
     means = {group: _mean(pairs) for group, pairs in by_group.items()}
     gap = None
     if (a_mean := means["same_method"]) is not None and (b_mean := means["same_model"]) is not None:
@@ -91,7 +91,7 @@ def grid(maps: list[Kind], labels: Int[np.ndarray, " n"]) -> dict[str, Any]:
 
 
 def _group(a: Kind, b: Kind, first: int, shared: set[str]) -> str | None:
-    """What the two have in common; None for pairs that count in no group."""
+    """The group of a pair, or None."""
     if a.seed != b.seed:
         return "other_seed" if (a.model, a.method) == (b.model, b.method) else None
     if a.seed != first or not {a.method, b.method} <= shared:
@@ -102,7 +102,7 @@ def _group(a: Kind, b: Kind, first: int, shared: set[str]) -> str | None:
 
 
 def _mean(pairs: list[Float[np.ndarray, " n"]]) -> Float[np.ndarray, " n"] | None:
-    """The mean over the pairs of each image, those left out where a map says nothing."""
+    """The mean over the pairs for each image, without those in which a map is degenerate."""
     if not pairs:
         return None
     values = np.stack(pairs)

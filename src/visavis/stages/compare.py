@@ -1,10 +1,10 @@
-"""Both models side by side on the same test images.
+"""Stage: compare both models on the same test images.
 
 Reads, in cnn/ and in vit/: data.json, history.jsonl, training.json, predictions.npz,
 evaluation.json, heatmaps.npz, explanations.json. Writes comparison.json.
 
-Everything that follows from the predictions is computed from the logits, image by image, so that
-differences are paired.
+All scores of the predictions are computed from the logits, image by image, so that differences are
+paired.
 """
 
 import logging
@@ -25,7 +25,7 @@ from visavis.run_folder import ModelFolder
 log = logging.getLogger(__name__)
 
 VALIDATION_ACCURACIES = (0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
-"""How fast a model learns is read off where it first reaches these."""
+"""Learning speed is the time to first reach each of these."""
 
 Buckets = dict[str, Bool[np.ndarray, " n"]]
 """The test images by which model predicts them correctly."""
@@ -40,77 +40,94 @@ def compare(experiment: Path) -> None:
     """
     cnn, vit = (ModelFolder(experiment / name) for name in MODEL_NAMES)
     _require_same_protocol(experiment, cnn, vit)
-    classes = len(cnn.data["class_names"])
-    confusions = [
-        classification.confusion_matrix(r.labels, r.predicted, classes) for r in (cnn, vit)
-    ]
-    f1_cnn, f1_vit, f1_difference = classification.macro_f1_intervals(
-        cnn.labels, cnn.predicted, vit.predicted, classes
-    )
-    buckets = classification.buckets(cnn.labels, cnn.predicted, vit.predicted)
-    rows_cnn, rows_vit = common_rows(cnn.heatmaps, vit.heatmaps)
-    trainings = seeds.trainings(experiment)
-    mcnemar = classification.mcnemar(cnn.correct, vit.correct)
+    trained = seeds.trainings(experiment)
+    methods = {model.name: list(model.explanations["methods"]) for model in (cnn, vit)}
     run_folder.write_json(
         experiment / run_folder.COMPARISON,
         {
             "data": {key: value for key, value in cnn.data.items() if key != "notice"},
             "test_n": len(cnn.labels),
             "heatmaps_sha256": checksums(experiment),
-            "models": {
-                "cnn": _facts(cnn, confusions[0], f1_cnn),
-                "vit": _facts(vit, confusions[1], f1_vit),
-            },
-            "accuracy_difference": bootstrap.paired_difference(cnn.correct, vit.correct),
-            "f1_macro_difference": f1_difference,
-            "mcnemar": {
-                "only_cnn": mcnemar["only_a"],
-                "only_vit": mcnemar["only_b"],
-                "p_value": mcnemar["p_value"],
-            },
-            "overlap": _overlap(buckets),
-            "error_consistency": behaviour.consistency(cnn.correct, vit.correct),
-            "same_wrong_class": behaviour.same_wrong_class(
-                cnn.labels, cnn.predicted, vit.predicted, classes
-            ),
-            "buckets": _buckets(cnn, vit, buckets),
-            "calibration": {
-                name: calibration.calibration(
-                    *(
-                        run.predictions[key]
-                        for key in ("logits", "labels", "validation_logits", "validation_labels")
-                    )
-                )
-                for name, run in (("cnn", cnn), ("vit", vit))
-            },
-            "confusion_difference": (confusions[0] - confusions[1]).tolist(),
+            **_scores(cnn, vit),
+            **_errors(cnn, vit),
+            **_maps(cnn, vit),
+            "calibration": {model.name: _calibration(model) for model in (cnn, vit)},
             "convergence": convergence({"cnn": cnn.history, "vit": vit.history}),
-            "mistakes": {
-                "cnn": _mistakes(cnn, heatmaps.CNN_METHOD),
-                "vit": _mistakes(vit, heatmaps.VIT_METHOD),
-            },
-            "similarity": {
-                "n": len(rows_cnn),
-                "pairs": [
-                    heatmaps.similarity(cnn.heatmaps, vit.heatmaps, rows_cnn, rows_vit, method)
-                    for method in vit.explanations["methods"]
-                ],
-            },
-            "grid": seeds.grid_of_all(
-                trainings,
-                {n: list(r.explanations["methods"]) for n, r in (("cnn", cnn), ("vit", vit))},
-            ),
-            "seeds": seeds.accuracies(trainings),
-            "side_by_side": heatmaps.side_by_side(cnn.heatmaps, vit.heatmaps, rows_cnn, rows_vit),
+            "grid": seeds.grid_of_all(trained, methods),
+            "seeds": seeds.accuracies(trained),
         },
     )
     log.info("compared both models on %d test images", len(cnn.labels))
 
 
+def _scores(cnn: ModelFolder, vit: ModelFolder) -> dict[str, Any]:
+    """The scores of both models on the test images, and their differences."""
+    classes = len(cnn.data["class_names"])
+    confusions = [
+        classification.confusion_matrix(model.labels, model.predicted, classes)
+        for model in (cnn, vit)
+    ]
+    f1_cnn, f1_vit, f1_difference = classification.macro_f1_intervals(
+        cnn.labels, cnn.predicted, vit.predicted, classes
+    )
+    mcnemar = classification.mcnemar(cnn.correct, vit.correct)
+    return {
+        "models": {
+            "cnn": _facts(cnn, confusions[0], f1_cnn),
+            "vit": _facts(vit, confusions[1], f1_vit),
+        },
+        "accuracy_difference": bootstrap.paired_difference(cnn.correct, vit.correct),
+        "f1_macro_difference": f1_difference,
+        "mcnemar": {
+            "only_cnn": mcnemar["only_a"],
+            "only_vit": mcnemar["only_b"],
+            "p_value": mcnemar["p_value"],
+        },
+        "confusion_difference": (confusions[0] - confusions[1]).tolist(),
+    }
+
+
+def _errors(cnn: ModelFolder, vit: ModelFolder) -> dict[str, Any]:
+    """Which images each model classifies correctly, and whether both make the same errors."""
+    buckets = classification.buckets(cnn.labels, cnn.predicted, vit.predicted)
+    return {
+        "overlap": _overlap(buckets),
+        "error_consistency": behaviour.consistency(cnn.correct, vit.correct),
+        "same_wrong_class": behaviour.same_wrong_class(
+            cnn.labels, cnn.predicted, vit.predicted, len(cnn.data["class_names"])
+        ),
+        "buckets": _buckets(cnn, vit, buckets),
+        "mistakes": {
+            "cnn": _mistakes(cnn, heatmaps.CNN_METHOD),
+            "vit": _mistakes(vit, heatmaps.VIT_METHOD),
+        },
+    }
+
+
+def _maps(cnn: ModelFolder, vit: ModelFolder) -> dict[str, Any]:
+    """Agreement of both models' maps, on the images for which both predict the same class."""
+    rows = common_rows(cnn.heatmaps, vit.heatmaps)
+    return {
+        "similarity": {
+            "n": len(rows[0]),
+            "pairs": [
+                heatmaps.similarity(cnn.heatmaps, vit.heatmaps, rows, method)
+                for method in vit.explanations["methods"]
+            ],
+        },
+        "side_by_side": heatmaps.side_by_side(cnn.heatmaps, vit.heatmaps, rows),
+    }
+
+
+def _calibration(model: ModelFolder) -> dict[str, Any]:
+    keys = ("logits", "labels", "validation_logits", "validation_labels")
+    return calibration.calibration(*(model.predictions[key] for key in keys))
+
+
 def convergence(histories: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
     """Epochs and training seconds until each model first reaches a validation accuracy.
 
-    A model that never reaches it has None; an accuracy that no model reaches is left out.
+    A model that never reaches it has None; accuracies that no model reaches are omitted.
     """
     rows: list[dict[str, Any]] = []
     for accuracy in VALIDATION_ACCURACIES:
@@ -209,7 +226,7 @@ def _buckets(cnn: ModelFolder, vit: ModelFolder, buckets: Buckets) -> dict[str, 
 
 
 def _mistakes(run: ModelFolder, method: str) -> dict[str, Any]:
-    """Confidence of correct and of incorrect predictions, and where the model looks in error."""
+    """Confidence of correct and of wrong predictions, and where the model looks for the latter."""
     return {
         "method": method,
         "correct_confidence": bootstrap.interval(run.confidence[run.correct]),

@@ -1,6 +1,6 @@
-"""What a run folder says of its training: settings, data, machine, versions.
+"""The record of a training in its run folder: settings, data, machine and versions.
 
-Writes config.json, data.json and split.npz, or checks that they say the same.
+Writes config.json, data.json and split.npz, or checks that they hold the same.
 """
 
 import datetime
@@ -19,6 +19,7 @@ from visavis.config import Experiment, TrainConfig, to_json
 from visavis.data import Dataset, class_counts, describe
 from visavis.errors import CheckpointError
 from visavis.files import bytes_sha256
+from visavis.run_folder import ModelFolder
 from visavis.training import hardware
 
 
@@ -30,10 +31,10 @@ def claim(
     train_indices: np.ndarray,
     validation_indices: np.ndarray,
 ) -> None:
-    """Write what the training is, or check that the folder already says the same.
+    """Write the settings and the data of the training, or check that the folder holds the same.
 
     Raises:
-        CheckpointError: it says something else, with what differs.
+        CheckpointError: it holds others; the message names what differs.
     """
     config = {
         "model": models.config_to_json(experiment.model(name)),
@@ -54,12 +55,10 @@ def claim(
         "split_fingerprint": bytes_sha256(validation_indices.tobytes()),
     }
     if (folder / run_folder.CONFIG).exists() and (folder / run_folder.DATA).exists():
-        found = run_folder.read_json(folder / run_folder.CONFIG)
-        differing = differences({k: found.get(k) for k in ("model", "seed")}, config)
-        found_data = run_folder.read_json(folder / run_folder.DATA)
+        stored = ModelFolder(folder)
+        differing = differences({k: stored.config.get(k) for k in ("model", "seed")}, config)
         keys = ("fingerprint", "split_fingerprint")
-        differing += differences({k: found_data.get(k) for k in keys}, data)
-        if differing:
+        if differing := differing + differences({k: stored.data.get(k) for k in keys}, data):
             raise CheckpointError(
                 f"{folder} holds a run with other settings: {'; '.join(differing)}. "
                 "Use the same settings, or another --out"
@@ -77,7 +76,7 @@ def claim(
 
 
 def provenance(config: TrainConfig, device: torch.device) -> dict[str, Any]:
-    """Versions, machine and arithmetic, as they are now."""
+    """Present versions, machine and precision."""
     return {
         "version": importlib.metadata.version("visavis"),
         "commit": _commit(),
@@ -94,19 +93,19 @@ def provenance(config: TrainConfig, device: torch.device) -> dict[str, Any]:
 
 
 def _commit() -> str | None:
-    """The commit of visavis's own repository; None where it was installed without one."""
+    """The commit of visavis's repository; None if visavis was installed without it."""
     root = Path(__file__).resolve().parents[2]
     command = ["git", "-C", str(root), "rev-parse", "--show-toplevel", "HEAD"]
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, check=False)
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError:  # no git
         return None
-    lines = answer.stdout.split("\n")
-    return lines[1] if answer.returncode == 0 and Path(lines[0]) == root else None
+    lines = result.stdout.split("\n")
+    return lines[1] if result.returncode == 0 and Path(lines[0]) == root else None
 
 
 def differences(found: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> list[str]:
-    """What `wanted` asks for and `found` has otherwise, for the keys of `found`."""
+    """One line for each key of `found` whose value differs from that in `wanted`."""
     lines = []
     for key, value in found.items():
         other = wanted.get(key)
