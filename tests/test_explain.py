@@ -197,11 +197,11 @@ def test_the_layer_is_chosen_on_validation_images_alone(tmp_path, dataset, monke
 def test_sample_and_gallery_rows(explained):
     _, written, arrays = explained
     assert arrays["in_sample"].tolist() == [True] * 40 + [False] * (len(arrays["labels"]) - 40)
-    right = arrays["predicted"] == arrays["labels"]
+    correct = arrays["predicted"] == arrays["labels"]
     for kind, truth in (("correct", True), ("incorrect", False)):
         rows = written["gallery"][kind]
         assert len(set(rows)) == 8
-        assert (right[rows] == truth).all()
+        assert (correct[rows] == truth).all()
         assert len(set(arrays["labels"][rows])) == 8
     assert len(set(arrays["indices"])) == len(arrays["indices"])
     assert (arrays["runner_up"] != arrays["predicted"]).all()

@@ -53,7 +53,7 @@ def test_a_degenerate_map_is_nan():
     assert np.isnan(found).all()
 
 
-@pytest.mark.parametrize("left", ["image", "nothing"])
+@pytest.mark.parametrize("left", ["image", "layout"])
 def test_agreement_above_chance_is_of_the_image_and_not_of_the_layout(left, monkeypatch):
     """The true maps share a layout; the randomised model's maps show the image, or noise."""
     generator = np.random.default_rng(0)
@@ -67,7 +67,7 @@ def test_agreement_above_chance_is_of_the_image_and_not_of_the_layout(left, monk
     monkeypatch.setattr(sanity, "maps_of_randomised", randomised_maps)
     labels = np.arange(100) % 10
     sample = Sample(tiny.model("cnn"), tiny.images(100), labels, labels, None)
-    found = findings.randomised(sample, {"grad_cam": true}, "stages.2")["grad_cam"]
+    found = findings.randomised(sample, "grad_cam", true, "stages.2")["randomised"]
     above_chance = found["above_chance"]
     if left == "image":
         assert above_chance["low"] > 0.15

@@ -1,6 +1,7 @@
 """Every setting of an experiment, as frozen dataclasses; their field docs are the flags' help."""
 
 import dataclasses
+import json
 import types
 import typing
 from dataclasses import dataclass, field
@@ -33,10 +34,11 @@ def _require(condition: bool, message: str) -> None:
         raise ConfigError(message)
 
 
-def _flag(name: str) -> str:
-    """An optimiser setting's flags; it does not know which model it belongs to."""
-    flag = name.replace("_", "-")
-    return f"--cnn.optim.{flag} or --vit.optim.{flag}"
+def _require_ranges(config: Any, flags: str, **ranges: tuple[int, int]) -> None:
+    """Check that settings are from low to high; in `flags`, {0} stands for a setting's name."""
+    for name, (low, high) in ranges.items():
+        value, flag = getattr(config, name), flags.format(name.replace("_", "-"))
+        _require(low <= value <= high, f"{flag} {value}: use {low} to {high}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,10 +64,7 @@ class DataConfig:
             0 < self.validation_fraction <= 0.5,
             f"--data.validation-fraction {self.validation_fraction}: use more than 0, at most 0.5",
         )
-        _require(
-            0 <= self.split_seed < 2**32,
-            f"--data.split-seed {self.split_seed}: use 0 to {2**32 - 1}",
-        )
+        _require_ranges(self, "--data.{0}", split_seed=(0, 2**32 - 1))
         _require(
             self.dir is None or self.source != "shapes",
             "--data.dir and --data.source shapes contradict each other: shapes are drawn, not read",
@@ -113,27 +112,24 @@ class OptimConfig:
     rectangle is taken from another image; the target is mixed by area."""
 
     def __post_init__(self) -> None:
-        for name, low, high in (
-            ("epochs", 1, 10_000),
-            ("batch_size", 2, 50_000),
-            ("shift", 0, 16),
-            ("cutout", 0, 32),
-            ("crop", 8, 32),
-            ("full_image_epochs", 1, 10_000),
-        ):
-            value = getattr(self, name)
-            _require(low <= value <= high, f"{_flag(name)} is {value}; use {low} to {high}")
+        flags = "--cnn.optim.{0} or --vit.optim.{0}"  # this does not know which model it is for
+        _require_ranges(
+            self,
+            flags,
+            epochs=(1, 10_000),
+            batch_size=(2, 50_000),
+            shift=(0, 16),
+            cutout=(0, 32),
+            crop=(8, 32),
+            full_image_epochs=(1, 10_000),
+            cutmix=(0, 1),
+        )
         for name in ("muon_learning_rate", "learning_rate"):
-            _require(
-                0 < getattr(self, name) < 100,
-                f"{_flag(name)} is {getattr(self, name)}; use a number above 0 and below 100",
-            )
+            value, flag = getattr(self, name), flags.format(name.replace("_", "-"))
+            _require(0 < value < 100, f"{flag} {value}: use a number above 0 and below 100")
         for name in ("momentum", "weight_decay", "warmup_fraction", "label_smoothing"):
-            _require(
-                0 <= getattr(self, name) < 1,
-                f"{_flag(name)} is {getattr(self, name)}; use 0 or more, below 1",
-            )
-        _require(0 <= self.cutmix <= 1, f"{_flag('cutmix')} is {self.cutmix}; use 0 to 1")
+            value, flag = getattr(self, name), flags.format(name.replace("_", "-"))
+            _require(0 <= value < 1, f"{flag} {value}: use 0 or more, below 1")
 
     def sees_full_images(self, epoch: int) -> bool:
         """Whether `epoch`, counted from 0, is one of the last ones: full images, unmixed."""
@@ -192,9 +188,7 @@ class ViTConfig:
             f"--vit.patch-size {self.patch_size} does not divide the image side {IMAGE_SIDE} into "
             "a usable grid; use 2, 4, 8 or 16",
         )
-        for name, low, high in (("width", 8, 8192), ("depth", 1, 100), ("heads", 1, 256)):
-            value = getattr(self, name)
-            _require(low <= value <= high, f"--vit.{name} {value}: use {low} to {high}")
+        _require_ranges(self, "--vit.{0}", width=(8, 8192), depth=(1, 100), heads=(1, 256))
         _require(
             self.width % self.heads == 0,
             f"--vit.width {self.width} is not a multiple of --vit.heads {self.heads}",
@@ -254,14 +248,13 @@ class ExplainConfig:
         return max(self.images // 4, 50)
 
     def __post_init__(self) -> None:
-        for name, low, high in (
-            ("images", 20, 10_000),
-            ("sweep_images", 20, 5_000),
-            ("random_orders", 1, 100),
-        ):
-            value = getattr(self, name)
-            flag = name.replace("_", "-")
-            _require(low <= value <= high, f"--explain.{flag} {value}: use {low} to {high}")
+        _require_ranges(
+            self,
+            "--explain.{0}",
+            images=(20, 10_000),
+            sweep_images=(20, 5_000),
+            random_orders=(1, 100),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -291,7 +284,7 @@ class Experiment:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
     def __post_init__(self) -> None:
-        _require(0 <= self.seed < 2**32, f"--seed {self.seed}: use 0 to {2**32 - 1}")
+        _require_ranges(self, "--{0}", seed=(0, 2**32 - 1))
         _require(
             1 <= self.seeds <= 20 and self.seed + self.seeds <= 2**32,
             f"--seeds {self.seeds}: use 1 to 20, and no seed above {2**32 - 1}",
@@ -305,7 +298,8 @@ class Experiment:
 
 def to_json(config: Any) -> dict[str, Any]:
     """The config as JSON types; `from_json` reads it back."""
-    return {key: _plain(value) for key, value in dataclasses.asdict(config).items()}
+    values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config), default=str))
+    return values
 
 
 def from_json(cls: type[T], values: Any) -> T:
@@ -317,35 +311,24 @@ def from_json(cls: type[T], values: Any) -> T:
     if not isinstance(values, dict):
         raise ConfigError(f"{cls.__name__}: expected an object, found {type(values).__name__}")
     hints = typing.get_type_hints(cls)
-    names = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
-    if unknown := sorted(set(values) - set(names)):
-        raise ConfigError(f"{cls.__name__}: unknown key {', '.join(unknown)}")
-    if missing := sorted(set(names) - set(values)):
-        raise ConfigError(f"{cls.__name__}: missing key {', '.join(missing)}")
-    return cls(**{n: _typed(f"{cls.__name__}.{n}", hints[n], values[n]) for n in names})
+    if unknown := values.keys() - hints.keys():
+        raise ConfigError(f"{cls.__name__}: unknown key {', '.join(sorted(unknown))}")
+    if missing := hints.keys() - values.keys():
+        raise ConfigError(f"{cls.__name__}: missing key {', '.join(sorted(missing))}")
+    return cls(**{k: _read(f"{cls.__name__}.{k}", hint, values[k]) for k, hint in hints.items()})
 
 
-def _typed(name: str, hint: Any, value: Any) -> Any:
+def _read(name: str, hint: Any, value: Any) -> Any:
     """`value` from JSON as the type `hint`, one of the few kinds that the configs use."""
     if dataclasses.is_dataclass(hint):
         return from_json(hint, value)  # type: ignore[arg-type]
-    origin, options = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Literal and value in options:
+    kind, options = typing.get_origin(hint) or hint, typing.get_args(hint)
+    if kind is Literal and value in options:
         return value
-    if origin is tuple and isinstance(value, list) and len(value) == len(options):
-        return tuple(_typed(name, kind, item) for kind, item in zip(options, value, strict=True))
-    if origin in (typing.Union, types.UnionType):  # only Path | None
+    if kind is tuple and isinstance(value, list) and len(value) == len(options):
+        return tuple(_read(name, of, item) for of, item in zip(options, value, strict=True))
+    if kind is types.UnionType:  # Path | None
         return None if value is None else Path(value)
-    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(hint, type) and type(value) is hint:
-        return value
+    if type(value) is kind or (kind is float and type(value) is int):
+        return kind(value)
     raise ConfigError(f"{name}: {value!r} is not a valid value")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value

@@ -33,15 +33,16 @@ from torch import Tensor
 
 from visavis.config import GRID
 from visavis.data.batches import in_batches
+from visavis.data.progress import progress_bar
 from visavis.metrics.bootstrap import Clusters, Interval, interval, ratio_interval
 from visavis.metrics.localization import Maps, valid, without_degenerate
 from visavis.metrics.masking import CELLS, Fill, log_odds, probabilities
 from visavis.models import Model
 
-STEPS = 8
-FEW_STEPS = 4
-"""For a check beside the main score: half the cost, slightly less precise. Too imprecise to choose
-a layer: on shapes it could not distinguish the CNN's last layer from a better one."""
+STEPS: dict[Fill, int] = {"mean": 8, "blur": 4}
+"""Steps of a curve, divisors of 64. The blurred image is a check beside the main score: half the
+steps halve the cost and lose little precision. They are too few to choose a layer: on shapes they
+could not distinguish the CNN's last layer from a better one."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def removal_order(maps: Maps, *, seed: int) -> Int[np.ndarray, "n 64"]:
 
 
 def kept_cells(
-    orders: Int[np.ndarray, "n m 64"], *, steps: int = STEPS
+    orders: Int[np.ndarray, "n m 64"], *, steps: int = STEPS["mean"]
 ) -> Bool[np.ndarray, "n points 8 8"]:
     """Which cells are left at the inner points of each deletion curve: 56, 48, ... 8 of 64."""
     rank = np.argsort(orders, axis=-1)[:, :, None]
@@ -121,11 +122,9 @@ def measure(
     *,
     random_orders: int,
     fill: Fill = "mean",
-    steps: int = STEPS,
     clusters: Clusters = None,
     seed: int = 0,
     autocast: bool = False,
-    progress: Callable[[int], object] = lambda _: None,
 ) -> Removal:
     """Deletion and insertion by all of `maps`, by random orders and by the oracle.
 
@@ -133,9 +132,7 @@ def measure(
         maps: by method, one for each image. Degenerate ones get NaN.
         random_orders: how many per image.
         fill: what a masked cell takes.
-        steps: of a curve; a divisor of 64.
         clusters: the class of each image, for the intervals.
-        progress: called with the number of images done since the last call.
     """
     cells = np.broadcast_to(np.arange(CELLS), (len(images), random_orders, CELLS))
     random = np.random.default_rng(seed).permuted(cells, axis=-1)
@@ -148,16 +145,11 @@ def measure(
     left = in_batches(without_each_cell, images, targets, size=25).numpy()
     oracle = removal_order(-left.reshape(-1, GRID, GRID), seed=seed)
     ranked = np.concatenate([oracle[:, None], _orders(maps, seed + 1)], axis=1)
-    means = _curve_means(
-        model,
-        images,
-        targets,
-        np.concatenate([random, ranked, ranked[:, :, ::-1]], axis=1),
-        fill=fill,
-        steps=steps,
-        autocast=autocast,
-        progress=progress,
-    )
+    orders = np.concatenate([random, ranked, ranked[:, :, ::-1]], axis=1)
+    with progress_bar(len(images), "deletion and insertion") as bar:
+        means = _curve_means(
+            model, images, targets, orders, fill=fill, autocast=autocast, progress=bar.update
+        )
     chance, deletion, insertion = np.split(
         means, [random_orders, random_orders + 1 + len(maps)], axis=1
     )
@@ -200,16 +192,15 @@ def _curve_means(
     orders: Int[np.ndarray, "n m 64"],
     *,
     fill: Fill = "mean",
-    steps: int = STEPS,
     autocast: bool,
     progress: Callable[[int], object],
 ) -> Float[np.ndarray, "n m"]:
     """The mean probability along the deletion curve of each order."""
 
     def means(images: Tensor, targets: Tensor, orders: np.ndarray) -> Tensor:
-        kept = kept_cells(orders, steps=steps)
+        kept = kept_cells(orders, steps=STEPS[fill])
         curves = probabilities(model, images, targets, kept, fill=fill, autocast=autocast)
-        return torch.from_numpy(curves.reshape(*orders.shape[:2], steps - 1).mean(axis=2))
+        return torch.from_numpy(curves.reshape(*orders.shape[:2], -1).mean(axis=2))
 
     return in_batches(means, images, targets, orders, size=25, progress=progress).numpy()
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from visavis import attribution, models, run_folder
@@ -22,14 +22,12 @@ from visavis.config import EXPLANATION_SEED as SEED
 from visavis.config import GRID, ExplainConfig
 from visavis.data import Dataset
 from visavis.data.batches import to_images
-from visavis.data.progress import progress_bar
 from visavis.errors import CheckpointError
 from visavis.files import file_sha256, lock
 from visavis.metrics import localization
-from visavis.metrics.faithfulness import Removal
 from visavis.models import Model
 from visavis.stages.explain import findings, layers, maps
-from visavis.stages.explain.in_domain import adapted, idsds_scores
+from visavis.stages.explain.in_domain import adapted
 from visavis.stages.explain.selection import Chosen, Sample, choose_images
 from visavis.stages.trained import check_data, load_trained, split_rows
 
@@ -59,33 +57,36 @@ def explain(
     with lock(folder):
         started = time.perf_counter()
         model = load_trained(folder).to(device)
+        kind = attribution.kind_of(model)
         chosen = choose_images(*_predictions(folder, dataset), sample=config.images)
         sweep = _sweep(folder, model, dataset, config, autocast=autocast)
         layer = next(row["layer"] for row in sweep["rows"] if row["chosen"])
-        pixels, images, explained = _maps(model, dataset, chosen, layer)
-        sample = _sample(model, dataset, chosen, images)
-        found, removal = _measure(
-            folder, dataset, config, sample, explained, layer, autocast=autocast
+        images = to_images(dataset.test_pixels[chosen.indices]).to(device)
+        explained = maps.explain_all(model, images, chosen, layer)
+        found, removal = findings.measure(
+            _sample(model, dataset, chosen, images),
+            explained,
+            layer,
+            _adapted(folder, model, dataset, chosen.sample, autocast=autocast),
+            random_orders=config.random_orders,
+            autocast=autocast,
         )
         # It refers to rows of the old heatmaps.
         (folder / run_folder.EXPLANATIONS).unlink(missing_ok=True)
-        run_folder.write_arrays(
-            folder / run_folder.HEATMAPS,
-            images=pixels,
-            **maps.arrays(model, images, chosen, explained),
-        )
-        run_folder.write_arrays(
-            folder / run_folder.REMOVAL, indices=chosen.indices[: chosen.sample], **removal.arrays()
-        )
+        heatmaps = maps.arrays(model, images, chosen, explained)
+        pixels = dataset.test_pixels[chosen.indices]
+        run_folder.write_arrays(folder / run_folder.HEATMAPS, images=pixels, **heatmaps)
+        indices = chosen.indices[: chosen.sample]
+        run_folder.write_arrays(folder / run_folder.REMOVAL, indices=indices, **removal.arrays())
         run_folder.write_json(
             folder / run_folder.EXPLANATIONS,
             {
-                "model": attribution.kind_of(model),
+                "model": kind,
                 "n": chosen.sample,
                 "sample_rule": f"{chosen.sample} of the {len(dataset.test_labels)} test images, "
                 "drawn at random, the same for both models",
                 "grid": [GRID, GRID],
-                "default_method": attribution.DEFAULT_METHOD[attribution.kind_of(model)],
+                "default_method": attribution.DEFAULT_METHOD[kind],
                 "layer": layer,
                 "layer_sweep": sweep,
                 **found,
@@ -117,7 +118,9 @@ def explain_again(
     with lock(folder):
         model = load_trained(folder).to(device)
         chosen = choose_images(*_predictions(folder, dataset), sample=config.images, shown=0)
-        pixels, images, explained = _maps(model, dataset, chosen, layer, predicted_only=True)
+        pixels = dataset.test_pixels[chosen.indices]
+        images = to_images(pixels).to(device)
+        explained = maps.explain_all(model, images, chosen, layer, predicted_only=True)
         run_folder.write_arrays(
             folder / run_folder.HEATMAPS,
             images=pixels,
@@ -125,21 +128,6 @@ def explain_again(
             weights_sha256=np.array(file_sha256(folder / run_folder.WEIGHTS)),
             **maps.arrays(model, images, chosen, explained),
         )
-
-
-def _maps(
-    model: Model, dataset: Dataset, chosen: Chosen, layer: str, *, predicted_only: bool = False
-) -> tuple[UInt8[np.ndarray, "n 32 32 3"], Float[Tensor, "n 3 32 32"], dict[str, maps.Explained]]:
-    """The pixels of the chosen images, the images, and each method's maps of them."""
-    name = attribution.kind_of(model)
-    logger.info("Explaining the %s on %d test images.", name, len(chosen.indices))
-    pixels = dataset.test_pixels[chosen.indices]
-    images = to_images(pixels).to(next(model.parameters()).device)
-    explained = {
-        method: maps.explained(model, images, chosen, method, layer, predicted_only=predicted_only)
-        for method in attribution.methods_for(model)
-    }
-    return pixels, images, explained
 
 
 def _sample(
@@ -152,47 +140,11 @@ def _sample(
     return Sample(model, images[rows], chosen.predicted[rows], chosen.labels[rows], masks)
 
 
-def _measure(
-    folder: Path,
-    dataset: Dataset,
-    config: ExplainConfig,
-    sample: Sample,
-    explained: dict[str, maps.Explained],
-    layer: str,
-    *,
-    autocast: bool,
-) -> tuple[dict[str, Any], Removal]:
-    """The scores of explanations.json, and the deletion and insertion of each image."""
-    model, n = sample.model, len(sample.images)
-    own = {method: found.maps[:n] for method, found in explained.items()}
-    default = attribution.DEFAULT_METHOD[attribution.kind_of(model)]
-    every = findings.with_baselines(own, sample.images, default)
-    removal = findings.removals(
-        sample, every, random_orders=config.random_orders, autocast=autocast
-    )
-    trained_with = models.config_from_json(
-        run_folder.read_json(folder / run_folder.CONFIG)["model"]
-    )
-    copied = adapted(
-        model,
-        trained_with.optim,
-        dataset,
-        split_rows(folder, dataset, "train"),
-        sample=n,
-        autocast=autocast,
-    )
-    usable = [method for method, found in explained.items() if found.invalid_because is None]
-    idsds = idsds_scores(sample, every, usable, layer, copied)
-    found = findings.findings(
-        sample,
-        every,
-        explained,
-        removal,
-        findings.keep_top_k(sample, every),
-        findings.randomised(sample, own, layer),
-        idsds.pop("scores"),
-    )
-    return found | idsds, removal[0]
+def _adapted(folder: Path, model: Model, dataset: Dataset, n: int, *, autocast: bool) -> Model:
+    """A copy of the model that was trained further on masked images, for IDSDS on `n` images."""
+    config = models.config_from_json(run_folder.read_json(folder / run_folder.CONFIG)["model"])
+    rows = split_rows(folder, dataset, "train")
+    return adapted(model, config.optim, dataset, rows, sample=n, autocast=autocast)
 
 
 def _sweep(
@@ -203,15 +155,12 @@ def _sweep(
     images = to_images(dataset.train_pixels[rows[: config.sweep_images]])
     name = attribution.kind_of(model)
     logger.info("Choosing the layer that explains the %s on %d images.", name, len(images))
-    with progress_bar(len(images), "layers") as progress:
-        sweep = layers.sweep(
-            model,
-            images.to(next(model.parameters()).device),
-            random_orders=config.random_orders,
-            seed=SEED,
-            autocast=autocast,
-            progress=progress.update,
-        )
+    sweep = layers.sweep(
+        model,
+        images.to(next(model.parameters()).device),
+        random_orders=config.random_orders,
+        autocast=autocast,
+    )
     logger.info(sweep["reason"])
     return {"split": "validation", "n": len(images), **sweep}
 

@@ -1,22 +1,22 @@
 """What is measured about the maps of the sample: the numbers of explanations.json."""
 
+import functools
 import logging
 from collections import Counter
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
-from torch import Tensor
+from tqdm import tqdm
 
 from visavis import attribution
 from visavis.config import EXPLANATION_SEED as SEED
-from visavis.data.progress import progress_bar
-from visavis.metrics import baselines, localization, minimal_subset, sanity
+from visavis.metrics import baselines, faithfulness, localization, minimal_subset, sanity
 from visavis.metrics.agreement import permutation_baseline, rank_agreement
-from visavis.metrics.bootstrap import Interval, interval
-from visavis.metrics.faithfulness import FEW_STEPS, STEPS, Removal, measure
-from visavis.metrics.localization import Maps
-from visavis.metrics.masking import Fill
+from visavis.metrics.bootstrap import Interval
+from visavis.metrics.faithfulness import Removal
+from visavis.metrics.localization import Maps, without_degenerate
+from visavis.models import Model
+from visavis.stages.explain.in_domain import accuracies, idsds_scores
 from visavis.stages.explain.maps import Explained
 from visavis.stages.explain.selection import Sample
 
@@ -36,168 +36,140 @@ CASCADE_IMAGES = 25
 Scores = dict[str, Interval | None]
 
 
-def with_baselines(
-    maps: dict[str, Maps], images: Float[Tensor, "n 3 32 32"], default: str
-) -> dict[str, Maps]:
-    """The methods' maps followed by the baselines'; the mean map is of the `default` method."""
-    n = len(images)
-    return {
-        **maps,
-        "random": baselines.random_maps(n, seed=SEED),
-        "centre": baselines.centre_maps(n),
-        "edges": baselines.edge_maps(images.cpu().numpy()),
-        "mean": baselines.mean_maps(maps[default]),
-    }
-
-
-def removals(
-    sample: Sample, maps: dict[str, Maps], *, random_orders: int, autocast: bool
-) -> tuple[Removal, Removal]:
-    """Deletion and insertion with cells masked by the mean colour, and by the blurred image."""
-
-    def removal(fill: Fill, steps: int, what: str) -> Removal:
-        with progress_bar(len(sample.images), what) as progress:
-            return measure(
-                sample.model,
-                sample.images,
-                sample.targets,
-                maps,
-                random_orders=random_orders,
-                fill=fill,
-                steps=steps,
-                clusters=sample.labels,
-                seed=SEED,
-                autocast=autocast,
-                progress=progress.update,
-            )
-
-    return (
-        removal("mean", STEPS, "deletion and insertion"),
-        removal("blur", FEW_STEPS, "deletion and insertion, blurred"),
-    )
-
-
-def keep_top_k(sample: Sample, maps: dict[str, Maps]) -> dict[str, Scores]:
-    """For each method, the minimal sufficient subset and the keep-top-k accuracies."""
-    found = {}
-    with progress_bar(len(maps) * len(sample.images), "keep-top-k accuracy") as progress:
-        for name, of in maps.items():
-            predicted = minimal_subset.predictions(sample.model, sample.images, of, seed=SEED)
-            values = {
-                "minimal_subset": minimal_subset.minimal_subset(predicted, sample.predicted),
-                **minimal_subset.keep_top_k(predicted, sample.labels),
-            }
-            found[name] = {k: interval(v, clusters=sample.labels) for k, v in values.items()}
-            progress.update(len(sample.images))
-    return found
-
-
-def randomised(sample: Sample, maps: dict[str, Maps], layer: str) -> dict[str, dict[str, Any]]:
-    """For each method, how much its maps agree with those of a randomised model (MPRT).
-
-    `agreement` with all parameters randomised, its within-class `permutation_baseline`, and the
-    paired difference `above_chance`: what is left of the image itself. And the agreement after each
-    step of the `cascading` randomisation.
-    """
-    parts = sanity.parts(sample.model)
-    first = slice(CASCADE_IMAGES)
-    found = {}
-    total = len(sample.images) + (len(parts) - 1) * len(sample.images[first])
-    with progress_bar(len(maps) * total, "randomised parameters") as progress:
-        for method, of in maps.items():
-            original = localization.without_degenerate(of)
-
-            def after(count: int, rows: slice, method: str = method) -> Maps:
-                images, targets = sample.images[rows], sample.predicted[rows]
-                progress.update(len(images))
-                return sanity.maps_of_randomised(
-                    sample.model, images, targets, method, parts[:count], layer=layer
-                )
-
-            full = after(len(parts), slice(None))
-            steps = [*(after(i + 1, first) for i in range(len(parts) - 1)), full[first]]
-            agreement = rank_agreement(original, full)
-            baseline = permutation_baseline(original, full, sample.labels, seed=SEED)
-            found[method] = {
-                "agreement": interval(agreement, clusters=sample.labels),
-                "permutation_baseline": interval(baseline, clusters=sample.labels),
-                "above_chance": interval(agreement - baseline, clusters=sample.labels),
-                "cascading": [
-                    {
-                        "part": part,
-                        "agreement": interval(
-                            rank_agreement(original[first], step), clusters=sample.labels[first]
-                        ),
-                    }
-                    for part, step in zip(parts, steps, strict=True)
-                ],
-            }
-    return found
-
-
-def localized(sample: Sample, maps: Maps) -> Scores:
-    """Where the relevance of the valid maps lies: in the centre, and in the ground-truth masks."""
-    values: dict[str, Float[np.ndarray, " n"] | None] = {
-        "central_mass": localization.relevance_mass(maps, localization.centre(len(maps))),
-        **dict.fromkeys(("relevance_mass", "pointing_hit", "mask_auc")),
-    }
-    if sample.masks is not None:
-        values["relevance_mass"] = localization.relevance_mass(maps, sample.masks)
-        values["pointing_hit"] = localization.pointing_hit(maps, sample.masks)
-        values["mask_auc"] = localization.mask_auc(maps, sample.masks)
-    good = localization.valid(maps)
-    return {
-        key: None if of is None else interval(np.where(good, of, np.nan), clusters=sample.labels)
-        for key, of in values.items()
-    }
-
-
-def findings(
+def measure(
     sample: Sample,
-    maps: dict[str, Maps],
     explained: dict[str, Explained],
-    removal: tuple[Removal, Removal],
-    top_k: dict[str, Scores],
-    randomised: dict[str, dict[str, Any]],
-    idsds: Scores,
-) -> dict[str, Any]:
-    """The part of explanations.json with the scores, all measured on the sample."""
-    mean_colour, blurred = removal
+    layer: str,
+    copied: Model,
+    *,
+    random_orders: int,
+    autocast: bool,
+) -> tuple[dict[str, Any], Removal]:
+    """All scores of explanations.json, and the deletion and insertion of each image.
+
+    Args:
+        layer: where Grad-CAM looks.
+        copied: the model, trained further on masked images; IDSDS is measured on it.
+    """
+    maps = {name: found.maps[: len(sample.images)] for name, found in explained.items()}
+    maps |= baseline_maps(sample, maps[attribution.DEFAULT_METHOD[sample.kind]])
+    removal_by = functools.partial(
+        faithfulness.measure,
+        sample.model,
+        sample.images,
+        sample.targets,
+        maps,
+        random_orders=random_orders,
+        clusters=sample.labels,
+        seed=SEED,
+        autocast=autocast,
+    )
+    removal, blurred = removal_by(fill="mean"), removal_by(fill="blur")
+    idsds = idsds_scores(sample, maps, explained, layer, copied)
     scores: dict[str, Scores] = {}
-    for name, of in maps.items():
+    for name, of in tqdm(maps.items(), "keep-top-k accuracy", unit=" methods", disable=None):
         with_blur = blurred.scores(name)
         scores[name] = {
-            **mean_colour.scores(name),
+            **removal.scores(name),
             "deletion_blur": with_blur["deletion"],
             "insertion_blur": with_blur["insertion"],
-            **top_k[name],
+            **keep_top_k(sample, of),
             "idsds": idsds[name],
             **localized(sample, of),
         }
     methods = {}
-    for name, found in explained.items():
-        checks = dict(randomised[name])
-        cascading = checks.pop("cascading")
-        described = _method(sample, name, found, maps)
-        methods[name] = described | {
+    for name in tqdm(explained, "randomised parameters", unit=" methods", disable=None):
+        others = [other for other in maps if other != name]
+        described = _described(sample, name, explained[name], maps)
+        methods[name] = {
+            **described,
             "scores": scores[name] | described["scores"],
-            "randomised": checks,
-            "cascading": cascading,
-            "deletion_ahead_of": {o: mean_colour.ahead(name, o) for o in maps if o != name},
-            "deletion_blur_ahead_of": {o: blurred.ahead(name, o) for o in maps if o != name},
+            **randomised(sample, name, maps[name], layer),
+            "deletion_ahead_of": {other: removal.ahead(name, other) for other in others},
+            "deletion_blur_ahead_of": {other: blurred.ahead(name, other) for other in others},
         }
-    masks = sample.masks
-    return {
+    found = {
         "methods": methods,
         "baselines": {n: {"label": of, "scores": scores[n]} for n, of in BASELINES.items()},
         "mask_chance": None
-        if masks is None
-        else interval(masks.mean(axis=(1, 2)), clusters=sample.labels),
+        if sample.masks is None
+        else sample.interval(sample.masks.mean(axis=(1, 2))),
         "centre_chance": 0.25,
+        **accuracies(sample, copied),
+    }
+    return found, removal
+
+
+def baseline_maps(sample: Sample, default: Maps) -> dict[str, Maps]:
+    """The maps of BASELINES; the mean map is that of the `default` method's maps."""
+    n = len(sample.images)
+    return {
+        "random": baselines.random_maps(n, seed=SEED),
+        "centre": baselines.centre_maps(n),
+        "edges": baselines.edge_maps(sample.images.cpu().numpy()),
+        "mean": baselines.mean_maps(default),
     }
 
 
-def _method(
+def keep_top_k(sample: Sample, maps: Maps) -> Scores:
+    """The minimal sufficient subset and the keep-top-k accuracies of one method's maps."""
+    predicted = minimal_subset.predictions(sample.model, sample.images, maps, seed=SEED)
+    values = {
+        "minimal_subset": minimal_subset.minimal_subset(predicted, sample.predicted),
+        **minimal_subset.keep_top_k(predicted, sample.labels),
+    }
+    return {name: sample.interval(of) for name, of in values.items()}
+
+
+def localized(sample: Sample, maps: Maps) -> Scores:
+    """Where the relevance of the valid maps lies: in the centre, and in the ground-truth masks."""
+    values = {"central_mass": localization.relevance_mass(maps, localization.centre(len(maps)))}
+    if sample.masks is not None:
+        values["relevance_mass"] = localization.relevance_mass(maps, sample.masks)
+        values["pointing_hit"] = localization.pointing_hit(maps, sample.masks)
+        values["mask_auc"] = localization.mask_auc(maps, sample.masks)
+    valid = localization.valid(maps)
+    scores: Scores = dict.fromkeys(("central_mass", "relevance_mass", "pointing_hit", "mask_auc"))
+    return scores | {
+        name: sample.interval(np.where(valid, of, np.nan)) for name, of in values.items()
+    }
+
+
+def randomised(sample: Sample, method: str, maps: Maps, layer: str) -> dict[str, Any]:
+    """How much a method's maps agree with those of a randomised model (MPRT).
+
+    Under "randomised", all parameters are: the `agreement`, its within-class
+    `permutation_baseline`, and the paired difference `above_chance`, which is what is left of the
+    image itself. Under "cascading", the agreement after each part, from the head down.
+    """
+    parts = sanity.parts(sample.model)
+    original = without_degenerate(maps)
+    first = slice(CASCADE_IMAGES)
+
+    def after(count: int, rows: slice) -> Maps:
+        images, targets = sample.images[rows], sample.predicted[rows]
+        return sanity.maps_of_randomised(
+            sample.model, images, targets, method, parts[:count], layer=layer
+        )
+
+    full = after(len(parts), slice(None))
+    agreement = rank_agreement(original, full)
+    baseline = permutation_baseline(original, full, sample.labels, seed=SEED)
+    steps = [*(after(i + 1, first) for i in range(len(parts) - 1)), full[first]]
+    return {
+        "randomised": {
+            "agreement": sample.interval(agreement),
+            "permutation_baseline": sample.interval(baseline),
+            "above_chance": sample.interval(agreement - baseline),
+        },
+        "cascading": [
+            {"part": part, "agreement": sample.interval(rank_agreement(original[first], step))}
+            for part, step in zip(parts, steps, strict=True)
+        ],
+    }
+
+
+def _described(
     sample: Sample, name: str, explained: Explained, maps: dict[str, Maps]
 ) -> dict[str, Any]:
     """A method's properties, its degenerate maps, and what its maps alone show."""
@@ -210,8 +182,8 @@ def _method(
     sensitivity = None
     if explained.others is not None:
         values = localization.class_sensitivity(explained.maps[rows], explained.others)
-        sensitivity = interval(values, clusters=sample.labels)
-    known = localization.without_degenerate(maps[name])
+        sensitivity = sample.interval(values)
+    known = without_degenerate(maps[name])
     return {
         "label": method.label,
         "class_specific": method.class_specific,
@@ -221,7 +193,7 @@ def _method(
         "degenerate_because": dict(reasons),
         "scores": {"class_sensitivity": sensitivity},
         "trivial_baselines": {
-            other: interval(rank_agreement(known, maps[other]), clusters=sample.labels)
+            other: sample.interval(rank_agreement(known, maps[other]))
             for other in ("centre", "edges", "mean")
         },
     }

@@ -2,11 +2,11 @@
 
 import copy
 import dataclasses
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from tqdm import tqdm
 
 from visavis.attribution.batched import grid_maps
 from visavis.config import EXPLANATION_SEED as SEED
@@ -15,10 +15,11 @@ from visavis.data import Dataset
 from visavis.data.batches import TrainingBatches, predict, to_tensor
 from visavis.data.progress import progress_bar
 from visavis.metrics import idsds
-from visavis.metrics.bootstrap import interval
+from visavis.metrics.bootstrap import Interval
 from visavis.metrics.idsds import SIDE
 from visavis.metrics.localization import Maps, valid
 from visavis.models import Model
+from visavis.stages.explain.maps import Explained
 from visavis.stages.explain.selection import Sample
 from visavis.training.optim import learning_rate_factor, optimizer
 
@@ -33,51 +34,38 @@ MASK_SIDE = IMAGE_SIDE // SIDE
 def idsds_scores(
     sample: Sample,
     maps: dict[str, Maps],
-    methods: list[str],
+    explained: dict[str, Explained],
     layer: str,
     copied: Model,
-) -> dict[str, Any]:
-    """The score of each method and baseline, and the accuracies of the model and of its copy.
+) -> dict[str, Interval | None]:
+    """The score of each method, whose maps are made again for the copy, and of each baseline.
 
     Args:
-        methods: those of `maps` that explain the copy; the other maps are scored as they are.
         copied: the copy, trained on masked images.
     """
     drops = idsds.logit_drops(copied, sample.images, sample.targets)
     scores = {}
-    with progress_bar(len(sample.images) * len(methods), "IDSDS") as progress:
-        for name, original in maps.items():
-            of = original
-            if name in methods:
-                (of,) = grid_maps(
-                    copied,
-                    sample.images,
-                    [sample.predicted],
-                    name,
-                    layer=layer,
-                    progress=progress.update,
-                )
-            # A map that is degenerate on the model itself is excluded here too.
-            values = np.where(valid(original), idsds.score(of, drops), np.nan)
-            scores[name] = interval(values, clusters=sample.labels)
-    masked = with_masked_regions(
-        sample.model, sample.images, np.random.default_rng(SEED), fraction=1.0
-    )
+    for name, original in tqdm(maps.items(), "IDSDS", unit=" methods", disable=None):
+        of = original
+        if name in explained and explained[name].invalid_because is None:
+            (of,) = grid_maps(copied, sample.images, [sample.predicted], name, layer=layer)
+        # A map that is degenerate on the model itself is excluded here too.
+        scores[name] = sample.interval(np.where(valid(original), idsds.score(of, drops), np.nan))
+    return scores
 
-    def accuracies(images: torch.Tensor) -> dict[str, Any]:
-        correct = {
-            key: predict(model, images).argmax(dim=1).cpu().numpy() == sample.labels
-            for key, model in (("before", sample.model), ("after", copied))
-        }
-        return {
-            key: interval(of.astype(np.float64), clusters=sample.labels)
-            for key, of in correct.items()
-        }
+
+def accuracies(sample: Sample, copied: Model) -> dict[str, dict[str, Interval | None]]:
+    """Accuracy before and after the training on masked images, with and without a masked region."""
+    generator = np.random.default_rng(SEED)
+    masked = with_masked_regions(sample.model, sample.images, generator, fraction=1.0)
+
+    def accuracy(model: Model, images: torch.Tensor) -> Interval | None:
+        correct = predict(model, images).argmax(dim=1).cpu().numpy() == sample.labels
+        return sample.interval(correct.astype(np.float64))
 
     return {
-        "scores": scores,
-        "accuracy_masked": accuracies(masked),
-        "accuracy_unmasked": accuracies(sample.images),
+        key: {"before": accuracy(sample.model, images), "after": accuracy(copied, images)}
+        for key, images in (("accuracy_masked", masked), ("accuracy_unmasked", sample.images))
     }
 
 
@@ -123,9 +111,8 @@ def adapted(
             masked = with_masked_regions(other, images, generator)
             with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
                 logits = other(masked)
-            F.cross_entropy(
-                logits.float(), targets, label_smoothing=settings.label_smoothing
-            ).backward()
+            smoothing = settings.label_smoothing
+            F.cross_entropy(logits.float(), targets, label_smoothing=smoothing).backward()
             optimiser.step()
             other.zero_grad(set_to_none=True)
             progress.update(len(images))

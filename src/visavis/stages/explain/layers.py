@@ -10,6 +10,7 @@ from torch import Tensor
 
 from visavis.attribution.batched import to_cells
 from visavis.attribution.grad_cam import default_layer, grad_cam
+from visavis.config import EXPLANATION_SEED as SEED
 from visavis.config import GRID
 from visavis.data.batches import in_batches, predict
 from visavis.metrics.bootstrap import Interval
@@ -42,15 +43,12 @@ def sweep(
     images: Float[Tensor, "n 3 32 32"],
     *,
     random_orders: int,
-    seed: int = 0,
     autocast: bool = False,
-    progress: Callable[[int], object] = lambda _: None,
 ) -> dict[str, Any]:
     """Score Grad-CAM at each candidate layer and choose one.
 
     Args:
         images: images that are not in the test set; each is explained for its predicted class.
-        progress: called with the number of images done since the last call.
 
     Returns:
         {"rows": [{"layer", "grid", "degenerate", "deletion", "insertion", …, "chosen"}],
@@ -68,9 +66,8 @@ def sweep(
         {name: to_cells(maps).cpu().numpy() for name, maps in raw.items()},
         random_orders=random_orders,
         clusters=targets.cpu().numpy(),
-        seed=seed,
+        seed=SEED,
         autocast=autocast,
-        progress=progress,
     )
     rows: list[dict[str, Any]] = [
         {

@@ -1,5 +1,7 @@
 """The maps of the chosen images, by every method that fits the model."""
 
+import functools
+import logging
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +20,8 @@ from visavis.metrics.localization import Maps, degenerate_reasons, valid
 from visavis.models import Model
 from visavis.models.vit import ViT
 from visavis.stages.explain.selection import Chosen
+
+logger = logging.getLogger(__name__)
 
 GATE_IMAGES = 8
 """Images on which a method's repeatability is tested."""
@@ -43,20 +47,38 @@ class Explained:
         return degenerate_reasons(self.maps)
 
 
-def explained(
+def explain_all(
+    model: Model,
+    images: Float[Tensor, "n 3 32 32"],
+    chosen: Chosen,
+    layer: str,
+    *,
+    predicted_only: bool = False,
+) -> dict[str, Explained]:
+    """The maps of all methods that fit the model.
+
+    Args:
+        layer: where Grad-CAM looks.
+        predicted_only: leave out the maps for other classes.
+    """
+    kind = attribution.kind_of(model)
+    logger.info("Explaining the %s on %d test images.", kind, len(chosen.indices))
+    return {
+        method: _explained(model, images, chosen, method, layer, predicted_only=predicted_only)
+        for method in attribution.methods_for(model)
+    }
+
+
+def _explained(
     model: Model,
     images: Float[Tensor, "n 3 32 32"],
     chosen: Chosen,
     method: str,
     layer: str,
     *,
-    predicted_only: bool = False,
+    predicted_only: bool,
 ) -> Explained:
-    """The method's maps, after a test of the method on the first images.
-
-    Args:
-        predicted_only: leave out the maps for other classes.
-    """
+    """The method's maps, after a test of the method on the first images."""
     facts = attribution.METHODS[method]
     every_class = facts.class_specific and not predicted_only
     first = slice(GATE_IMAGES)
@@ -68,29 +90,24 @@ def explained(
         layer=layer if method == "grad_cam" else None,
     )
     if invalid:
-        nothing = np.full((len(images), GRID, GRID), np.nan, dtype=np.float32)
-        others = [nothing[: chosen.sample]] * 2
+        degenerate = np.full((len(images), GRID, GRID), np.nan, dtype=np.float32)
         if not every_class:
-            return Explained(nothing, invalid_because=invalid)
-        return Explained(nothing, nothing, others, invalid)
+            return Explained(degenerate, invalid_because=invalid)
+        return Explained(degenerate, degenerate, [degenerate[: chosen.sample]] * 2, invalid)
     wrong = np.flatnonzero(chosen.predicted != chosen.labels)
-    total = len(images) + (2 * chosen.sample + len(wrong) if every_class else 0)
+    total = (3 * len(images) + len(wrong)) if every_class else len(images)
     with progress_bar(total, facts.label) as progress:
-
-        def maps(rows: slice | np.ndarray, *targets: np.ndarray) -> list[Maps]:
-            of = [classes[rows] for classes in targets]
-            return grid_maps(model, images[rows], of, method, layer=layer, progress=progress.update)
-
-        if not every_class:
-            return Explained(maps(slice(None), chosen.predicted)[0])
-        in_sample = maps(
-            slice(chosen.sample), chosen.predicted, chosen.runner_up, chosen.one_more_class
+        maps = functools.partial(
+            grid_maps, model, method=method, layer=layer, progress=progress.update
         )
-        (shown,) = maps(slice(chosen.sample, None), chosen.predicted)
-        predicted = np.concatenate([in_sample[0], shown])
+        if not every_class:
+            (predicted,) = maps(images, [chosen.predicted])
+            return Explained(predicted)
+        classes = [chosen.predicted, chosen.runner_up, chosen.one_more_class]
+        predicted, *others = maps(images, classes)
         true = predicted.copy()
-        (true[wrong],) = maps(wrong, chosen.labels)
-        return Explained(predicted, true, in_sample[1:])
+        (true[wrong],) = maps(images[wrong], [chosen.labels[wrong]])
+        return Explained(predicted, true, [of[: chosen.sample] for of in others])
 
 
 def arrays(

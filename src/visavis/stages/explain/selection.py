@@ -8,7 +8,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from visavis import attribution
 from visavis.config import EXPLANATION_SEED as SEED
+from visavis.metrics.bootstrap import Interval, interval
 from visavis.models import Model
 
 SHOWN = 8
@@ -63,9 +65,18 @@ class Sample:
     """The fraction of each cell inside the ground-truth mask, if the data has masks."""
 
     @property
+    def kind(self) -> str:
+        """The model's architecture, "cnn" or "vit"."""
+        return attribution.kind_of(self.model)
+
+    @property
     def targets(self) -> Int[Tensor, " n"]:
         """`predicted` on the device of the images."""
         return torch.from_numpy(self.predicted).to(self.images.device)
+
+    def interval(self, values: Float[np.ndarray, " k"]) -> Interval | None:
+        """The mean over the first k images with its interval, clustered by class."""
+        return interval(values, clusters=self.labels[: len(values)])
 
 
 def choose_images(
@@ -98,10 +109,9 @@ def choose_images(
         if len(found) < shown:
             rule += f" There are only {len(found)} {kind} test images."
     indices = np.array(rows)
-    gallery: dict[str, Any] = {k: [row_of[i] for i in found] for k, found in gallery_of.items()}
-    return Chosen(
-        indices, labels[indices], logits[indices], min(sample, len(walk)), gallery | {"rule": rule}
-    )
+    gallery = {kind: [row_of[i] for i in found] for kind, found in gallery_of.items()}
+    n = min(sample, len(walk))
+    return Chosen(indices, labels[indices], logits[indices], n, {**gallery, "rule": rule})
 
 
 def _varied(walk: Int[np.ndarray, " m"], labels: Int[np.ndarray, " n"], count: int) -> list[int]:
