@@ -3,8 +3,8 @@ import re
 import numpy as np
 import pytest
 
-from visavis.report import figures
-from visavis.report.figures.heatmaps import where
+from visavis.report.figures import bars, curves, dots, galleries, heatmaps, matrices
+from visavis.report.figures.style import BASELINE_COLOUR, MODEL_COLOURS, svg
 
 NAMES = ("cat", "dog", "<script>")
 CELL = 32 // 8
@@ -26,7 +26,7 @@ def image() -> np.ndarray:
 
 
 def test_overlay_is_lightest_over_the_hottest_cell(image: np.ndarray) -> None:
-    laid = figures.overlay(image, hot(1, 6), scale=4)
+    laid = heatmaps.overlay(image, hot(1, 6), scale=4)
     assert laid.shape == (128, 128, 3)
     assert laid.dtype == np.uint8
     row, column = np.unravel_index(lightness(laid).argmax(), (128, 128))
@@ -34,75 +34,73 @@ def test_overlay_is_lightest_over_the_hottest_cell(image: np.ndarray) -> None:
 
 
 def test_overlay_does_not_mirror_or_transpose(image: np.ndarray) -> None:
-    laid = lightness(figures.overlay(image, hot(7, 0)))
+    laid = lightness(heatmaps.overlay(image, hot(7, 0)))
     assert laid[-32:, :32].mean() > 1.5 * laid[:32, -32:].mean()
 
 
 def test_overlay_leaves_only_the_maps_colour(image: np.ndarray) -> None:
     image[..., 0] = 255
-    without_heat = figures.overlay(image, hot(0, 0), opacity=0.0)
+    without_heat = heatmaps.overlay(image, hot(0, 0), opacity=0.0)
     assert np.ptp(without_heat, axis=2).max() == 0
 
 
 @pytest.mark.parametrize("value", [0.0, 5.0, -2.0, np.nan])
 def test_a_map_without_evidence_is_dark_everywhere(image: np.ndarray, value: float) -> None:
-    heat = figures.heat_image(np.full((8, 8), value))
+    heat = heatmaps.heat_image(np.full((8, 8), value))
     assert len(np.unique(heat.reshape(-1, 3), axis=0)) == 1
     assert heat.max() < 10
-    assert figures.overlay(image, np.full((8, 8), value)).max() < 100
+    assert heatmaps.overlay(image, np.full((8, 8), value)).max() < 100
 
 
 def test_evidence_against_a_class_counts_as_none() -> None:
     heatmap = hot(2, 2)
     heatmap[5, 5] = -9
-    assert np.array_equal(figures.heat_image(heatmap), figures.heat_image(hot(2, 2)))
+    assert np.array_equal(heatmaps.heat_image(heatmap), heatmaps.heat_image(hot(2, 2)))
 
 
 def test_svg_takes_its_colours_from_the_page_and_is_reproducible() -> None:
     matrix = np.array([[5, 1, 0], [0, 7, 0], [2, 0, 3]])
-    svg, again = (figures.svg(figures.confusion(matrix, NAMES, "cnn")) for _ in range(2))
-    assert svg == again
-    assert "var(--cnn)" in svg
-    assert "var(--ink)" in svg
-    assert not re.findall(r"#[0-9a-f]{6}", svg)
-    assert 'role="img"' in svg
-    assert "http://" not in re.sub(r'xmlns(:xlink)?="[^"]*"', "", svg)
+    drawn, again = (svg(matrices.confusion(matrix, NAMES, "cnn")) for _ in range(2))
+    assert drawn == again
+    assert "var(--cnn)" in drawn
+    assert "var(--ink)" in drawn
+    assert not re.findall(r"#[0-9a-f]{6}", drawn)
+    assert 'role="img"' in drawn
+    assert "http://" not in re.sub(r'xmlns(:xlink)?="[^"]*"', "", drawn)
 
 
 def test_class_names_are_escaped_and_stand_on_both_axes() -> None:
-    svg = figures.svg(figures.confusion(np.eye(3, dtype=int), NAMES, "vit"))
-    assert "<script>" not in svg
-    assert svg.count("&lt;script&gt;") == 2
+    drawn = svg(matrices.confusion(np.eye(3, dtype=int), NAMES, "vit"))
+    assert "<script>" not in drawn
+    assert drawn.count("&lt;script&gt;") == 2
 
 
 def test_a_class_called_like_a_formula_is_drawn() -> None:
-    svg = figures.svg(figures.class_counts([1, 2, 3], ("$a^b$", "$", "_{"), "Training"))
-    assert "$a^b$" in svg
+    drawn = svg(bars.class_counts([1, 2, 3], ("$a^b$", "$", "_{"), "Training"))
+    assert "$a^b$" in drawn
 
 
 def test_confusion_shows_counts_and_shares_of_the_row() -> None:
-    svg = figures.svg(figures.confusion(np.array([[30, 10], [0, 0]]), ("a", "b"), "cnn"))
+    drawn = svg(matrices.confusion(np.array([[30, 10], [0, 0]]), ("a", "b"), "cnn"))
     for text in ("30", "75.0", "10", "25.0"):
-        assert f">{text}</text>" in svg
+        assert f">{text}</text>" in drawn
 
 
-def test_confusion_difference_names_who_has_more() -> None:
-    figure = figures.confusion_difference(np.array([[4, -4], [0, 0]]), ("a", "b"))
-    svg = figures.svg(figure)
-    assert ">+4</text>" in svg
-    assert ">−4</text>" in svg
-    assert "var(--cnn)" in svg
-    assert "var(--vit)" in svg
+def test_confusion_difference_shows_which_model_has_more() -> None:
+    figure = matrices.confusion_difference(np.array([[4, -4], [0, 0]]), ("a", "b"))
+    drawn = svg(figure)
+    assert ">+4</text>" in drawn
+    assert ">−4</text>" in drawn
+    assert "var(--cnn)" in drawn
+    assert "var(--vit)" in drawn
 
 
-def test_a_score_that_is_missing_says_so() -> None:
+def test_a_missing_score_reads_not_available() -> None:
     rows = [
-        figures.Score(
-            "here", {"value": 0.1, "low": 0.0, "high": 0.2}, figures.MODEL_COLOURS["cnn"]
-        ),
-        figures.Score("gone", None, figures.BASELINE_COLOUR),
+        dots.Score("here", {"value": 0.1, "low": 0.0, "high": 0.2}, MODEL_COLOURS["cnn"]),
+        dots.Score("gone", None, BASELINE_COLOUR),
     ]
-    assert "not available" in figures.svg(figures.scores(rows, "A score"))
+    assert "not available" in svg(dots.scores(rows, "A score"))
 
 
 def test_curves_of_a_single_epoch() -> None:
@@ -115,11 +113,11 @@ def test_curves_of_a_single_epoch() -> None:
         "elapsed_train_seconds": 4.0,
     }
     for figure in (
-        figures.loss_curve([epoch], 1, "cnn"),
-        figures.accuracy_curve([epoch], 1, "vit"),
-        figures.wall_clock({"cnn": [epoch], "vit": [epoch]}),
+        curves.training_curve([epoch], 1, "cnn", "loss"),
+        curves.training_curve([epoch], 1, "vit", "accuracy"),
+        curves.wall_clock({"cnn": [epoch], "vit": [epoch]}),
     ):
-        assert "<svg" in figures.svg(figure)
+        assert "<svg" in svg(figure)
 
 
 def test_the_tested_epoch_is_marked_where_the_validation_loss_is() -> None:
@@ -127,14 +125,14 @@ def test_the_tested_epoch_is_marked_where_the_validation_loss_is() -> None:
         {"epoch": e, "train_loss": 1 / e, "val_loss": loss}
         for e, loss in enumerate((2.0, 0.5, 0.9), 1)
     ]
-    axes = figures.loss_curve(history, 2, "cnn").axes[0]
+    axes = curves.training_curve(history, 2, "cnn", "loss").axes[0]
     assert any(
         list(line.get_xdata()) == [2] and list(line.get_ydata()) == [0.5] for line in axes.lines
     )
 
 
 def test_image_figure_of_a_model_that_is_never_wrong(image: np.ndarray) -> None:
-    heatmaps = {
+    arrays = {
         "images": image[None],
         "labels": np.array([1]),
         "predicted": np.array([1]),
@@ -143,28 +141,28 @@ def test_image_figure_of_a_model_that_is_never_wrong(image: np.ndarray) -> None:
         "map_grad_cam": hot(0, 0)[None],
         "degenerate_grad_cam": np.array([False]),
     }
-    groups = figures.grad_cam_gallery(heatmaps, {"correct": [0], "incorrect": []}, NAMES)
+    groups = galleries.grad_cam_gallery(arrays, {"correct": [0], "incorrect": []}, NAMES)
     cell, laid = groups[0].rows[0]
     assert "true: dog" in cell.caption
     assert cell.caption[1].startswith("predicted: dog, 88")
     assert laid.alt == "Grad-CAM for dog: highest in the upper left"
-    assert figures.image_figure(groups).axes
+    assert heatmaps.image_figure(groups).axes
 
-    heatmaps["degenerate_grad_cam"] = np.array([True])
-    refused = figures.grad_cam_gallery(heatmaps, {"correct": [0], "incorrect": []}, NAMES)
-    assert refused[0].rows[0][1].caption == ("degenerate",)
+    arrays["degenerate_grad_cam"] = np.array([True])
+    degenerate = galleries.grad_cam_gallery(arrays, {"correct": [0], "incorrect": []}, NAMES)
+    assert degenerate[0].rows[0][1].caption == ("degenerate",)
 
 
 def test_a_score_that_no_layer_has_is_named_so() -> None:
     insertion = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 50}
     row = {"layer": "stage 3", "grid": [8, 8], "chosen": True, "deletion": None}
-    figure = figures.layer_sweep([{**row, "insertion": insertion}])
-    told = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert told == ["deletion: none", "insertion", "chosen layer: filled"]
+    figure = dots.layer_sweep([{**row, "insertion": insertion}])
+    entries = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert entries == ["deletion: none", "insertion", "chosen layer: filled"]
 
 
 def test_of_many_blocks_evenly_spaced_ones_are_shown_and_the_last() -> None:
-    heatmaps = {
+    arrays = {
         "images": np.zeros((1, 32, 32, 3), np.uint8),
         "labels": np.array([0]),
         "predicted": np.array([0]),
@@ -172,14 +170,14 @@ def test_of_many_blocks_evenly_spaced_ones_are_shown_and_the_last() -> None:
         "indices": np.array([0]),
         "attention_heads": np.random.default_rng(0).random((1, 30, 9, 8, 8)).astype(np.float16),
     }
-    _, maps = figures.attention_heads(heatmaps, 0, NAMES, max_blocks=5, max_heads=2)
+    _, maps = galleries.attention_heads(arrays, 0, NAMES, max_blocks=5, max_heads=2)
     assert [name for name, _ in maps.headings] == [f"block {b}" for b in (1, 8, 15, 23, 30)]
     assert maps.row_labels == ("mean", "head 1", "head 2")
     assert {len(row) for row in maps.rows} == {5}
 
 
 @pytest.mark.parametrize(
-    ("row", "column", "said"),
+    ("row", "column", "part"),
     [
         (0, 0, "upper left"),
         (2, 3, "upper part"),
@@ -189,5 +187,5 @@ def test_of_many_blocks_evenly_spaced_ones_are_shown_and_the_last() -> None:
         (7, 7, "lower right"),
     ],
 )
-def test_places_are_named_alike_on_either_side(row: int, column: int, said: str) -> None:
-    assert where(hot(row, column)) == f"in the {said}"
+def test_the_part_of_the_image_is_named_symmetrically(row: int, column: int, part: str) -> None:
+    assert heatmaps.where(hot(row, column)) == f"in the {part}"

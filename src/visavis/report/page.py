@@ -15,9 +15,10 @@ from visavis import run_folder
 from visavis.data.images import data_address
 from visavis.files import write_bytes
 from visavis.report import labels, text
-from visavis.report.drawings import SCORES, charts, galleries
+from visavis.report.drawings import SCORES, charts, image_grids
 from visavis.report.explorer import look_through
-from visavis.report.figures import heat_gradient, image_figure, svg
+from visavis.report.figures.heatmaps import heat_gradient, image_figure
+from visavis.report.figures.style import svg
 from visavis.report.material import Material
 from visavis.report.recipe import command, settings
 from visavis.report.text import numbers
@@ -40,7 +41,7 @@ def report(experiment: Path) -> Path:
 def figures(experiment: Path) -> dict[str, Figure]:
     """All figures of the report, by name: for a tracker or a notebook."""
     material = Material.read(experiment)
-    grids = {name: image_figure(groups) for name, groups in galleries(material).items()}
+    grids = {name: image_figure(groups) for name, groups in image_grids(material).items()}
     return {**charts(material), **grids}
 
 
@@ -76,7 +77,7 @@ def render(material: Material) -> str:
         models=material.models,
         class_names=material.class_names,
         charts={name: Markup(svg(figure)) for name, figure in charts(material).items()},
-        galleries=galleries(material),
+        galleries=image_grids(material),
         gradient=heat_gradient(),
         findings=text.findings(
             material.cnn.explanations,

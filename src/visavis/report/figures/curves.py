@@ -1,17 +1,20 @@
-"""How a training went: curves by epoch and by time."""
+"""Curves: a training by epoch and by time, accuracy by confidence, maps by what is changed."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 
+from visavis.report import labels
 from visavis.report.figures.style import (
+    INK,
     MODEL_COLOURS,
-    MODEL_LABELS,
     MUTED,
     PAPER,
+    REFERENCE_LINE,
     STYLE,
     WIDTH,
     new_figure,
@@ -20,38 +23,49 @@ from visavis.report.figures.style import (
 History = Sequence[Mapping[str, Any]]
 """The lines of history.jsonl."""
 
-
-@matplotlib.rc_context(STYLE)
-def loss_curve(history: History, best_epoch: int, model: str) -> Figure:
-    """Training and validation loss by epoch, the epoch of the lowest validation loss marked."""
-    return _training_curve(history, best_epoch, model, "loss", "Loss (cross-entropy)")
+MARKERS = ("o", "s", "D", "^", "v", "P")
 
 
 @matplotlib.rc_context(STYLE)
-def accuracy_curve(history: History, best_epoch: int, model: str) -> Figure:
-    """Training and validation accuracy by epoch, the epoch of the lowest validation loss marked."""
-    figure = _training_curve(history, best_epoch, model, "accuracy", "Accuracy")
-    figure.axes[0].yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+def training_curve(history: History, best_epoch: int, model: str, metric: str) -> Figure:
+    """Training and validation `loss` or `accuracy` by epoch; marks the lowest validation loss."""
+    figure, axes = new_figure(WIDTH, 3.1)
+    epochs = [row["epoch"] for row in history]
+    validation = [row[f"val_{metric}"] for row in history]
+    training = [row[f"train_{metric}"] for row in history]
+    colour, name = MODEL_COLOURS[model], labels.MODELS[model]
+    axes.plot(epochs, training, color=MUTED, linestyle=(0, (4, 2)), label="training")
+    axes.plot(epochs, validation, color=colour, label="validation")
+    best = validation[epochs.index(best_epoch)]
+    axes.axvline(best_epoch, color=colour, linewidth=1, linestyle=(0, (1, 2)), zorder=1)
+    axes.plot([best_epoch], [best], "o", color=colour, markersize=7, markeredgecolor=PAPER)
+    axes.plot([], [], "o", color=colour, label=f"tested: epoch {best_epoch}")
+    title = {"loss": "Loss (cross-entropy)", "accuracy": "Accuracy"}[metric]
+    axes.set(xlabel="Epoch", title=f"{title} of the {name}")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.yaxis.set_major_formatter(
+        PercentFormatter(1, decimals=0) if metric == "accuracy" else StrMethodFormatter("{x:g}")
+    )
+    axes.legend(loc="best")
+    figure.set_label(
+        f"Line chart: {metric} of the {name} by epoch, training from "
+        f"{training[0]:.3f} to {training[-1]:.3f}, validation from {validation[0]:.3f} to "
+        f"{validation[-1]:.3f}, {best:.3f} in the tested epoch {best_epoch}"
+    )
     return figure
 
 
 @matplotlib.rc_context(STYLE)
 def wall_clock(histories: Mapping[str, History]) -> Figure:
-    """Validation accuracy of all models against the seconds spent on training."""
+    """Validation accuracy of all models by seconds of training."""
     figure, axes = new_figure(WIDTH, 2.9)
     longest = max(history[-1]["elapsed_train_seconds"] for history in histories.values())
     unit, name = (60, "minutes") if longest > 180 else (1, "seconds")
     for model, history in histories.items():
         times = [epoch["elapsed_train_seconds"] / unit for epoch in history]
         values = [epoch["val_accuracy"] for epoch in history]
-        axes.plot(
-            times,
-            values,
-            "o-",
-            markersize=4,
-            color=MODEL_COLOURS[model],
-            label=MODEL_LABELS[model],
-        )
+        colour, label = MODEL_COLOURS[model], labels.MODELS[model]
+        axes.plot(times, values, "o-", markersize=4, color=colour, label=label)
     axes.set(xlabel=f"Training time, {name}", title="Validation accuracy by training time")
     axes.set_xlim(left=0)
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
@@ -65,66 +79,108 @@ def reliability(calibration: Mapping[str, Mapping[str, Any]]) -> Figure:
     """Accuracy of each model by confidence; on the diagonal they are equal.
 
     Args:
-        calibration: of each model the `bins` as it is, and `scaled` by its temperature.
+        calibration: for each model its `bins`, as it is and scaled by its temperature.
     """
     figure, axes = new_figure(3.6, 4.1)
-    axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (3, 3)), zorder=1)
+    axes.plot([0, 1], [0, 1], **REFERENCE_LINE)
     for model, facts in calibration.items():
-        colour = MODEL_COLOURS[model]
-        for key, face, label in (
-            ("uncalibrated", colour, MODEL_LABELS[model]),
-            ("temperature_scaled", PAPER, f"{MODEL_LABELS[model]}, scaled"),
+        colour, name = MODEL_COLOURS[model], labels.MODELS[model]
+        for key, face, alpha, label in (
+            ("uncalibrated", colour, 1.0, name),
+            ("temperature_scaled", PAPER, 0.7, f"{name}, scaled"),
         ):
-            bins = facts[key]["bins"]
-            sure = [row["confidence"] for row in bins]
-            right = [row["accuracy"]["value"] for row in bins]
-            low, high = ([row["accuracy"][end] for row in bins] for end in ("low", "high"))
-            alpha = 1.0 if key == "uncalibrated" else 0.7
-            axes.vlines(sure, low, high, color=colour, linewidth=1.2, alpha=alpha)
-            axes.plot(
-                sure,
-                right,
-                "o",
-                color=colour,
-                markerfacecolor=face,
-                markersize=5,
-                alpha=alpha,
-                label=label,
+            confidence = [row["confidence"] for row in facts[key]["bins"]]
+            accuracy, low, high = (
+                [row["accuracy"][part] for row in facts[key]["bins"]]
+                for part in ("value", "low", "high")
             )
+            axes.vlines(confidence, low, high, color=colour, linewidth=1.2, alpha=alpha)
+            style: dict[str, Any] = {
+                "color": colour,
+                "markerfacecolor": face,
+                "alpha": alpha,
+                "label": label,
+            }
+            axes.plot(confidence, accuracy, "o", markersize=5, **style)
     axes.set(xlabel="Confidence", ylabel="Accuracy", title="Reliability diagram")
     axes.set(xlim=(0, 1.02), ylim=(0, 1.02), aspect="equal")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PercentFormatter(1, decimals=0))
     figure.legend(loc="outside lower center", ncols=2, fontsize=8)
-    said = "; ".join(
-        f"{MODEL_LABELS[model]} mean confidence {facts['uncalibrated']['confidence']:.2f}"
+    means = "; ".join(
+        f"{labels.MODELS[model]} mean confidence {facts['uncalibrated']['confidence']:.2f}"
         for model, facts in calibration.items()
     )
-    figure.set_label(f"Dot chart: accuracy by confidence; {said}")
+    figure.set_label(f"Dot chart: accuracy by confidence; {means}")
     return figure
 
 
-def _training_curve(
-    history: History, best_epoch: int, model: str, metric: str, title: str
-) -> Figure:
-    figure, axes = new_figure(WIDTH, 3.1)
-    epochs = [row["epoch"] for row in history]
-    validation = [row[f"val_{metric}"] for row in history]
-    training = [row[f"train_{metric}"] for row in history]
-    colour = MODEL_COLOURS[model]
-    axes.plot(epochs, training, color=MUTED, linestyle=(0, (4, 2)), label="training")
-    axes.plot(epochs, validation, color=colour, label="validation")
-    best = validation[epochs.index(best_epoch)]
-    axes.axvline(best_epoch, color=colour, linewidth=1, linestyle=(0, (1, 2)), zorder=1)
-    axes.plot([best_epoch], [best], "o", color=colour, markersize=7, markeredgecolor=PAPER)
-    axes.plot([], [], "o", color=colour, label=f"tested: epoch {best_epoch}")
-    axes.set(xlabel="Epoch", title=f"{title} of the {MODEL_LABELS[model]}")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axes.legend(loc="best")
+@matplotlib.rc_context(STYLE)
+def cascade(methods: Mapping[str, Mapping[str, Any]], model: str) -> Figure:
+    """Agreement with the original maps as parameters are randomised from the head down."""
+    name, colour = labels.MODELS[model], MODEL_COLOURS[model]
+    figure, axes = new_figure(WIDTH, 3.3, title=f"{name}: parameters randomised down to …")
+    parts = [step["part"] for step in next(iter(methods.values()))["cascading"]]
+    for (method, facts), marker in zip(methods.items(), MARKERS, strict=False):
+        steps = [step["agreement"] for step in facts["cascading"]]
+        values = [1, *(step["value"] if step else np.nan for step in steps)]
+        style: dict[str, Any] = {
+            "color": colour,
+            "markerfacecolor": colour if facts["class_specific"] else PAPER,
+        }
+        label = labels.short(method)
+        axes.plot(values, f"{marker}-", markersize=4, linewidth=1.3, label=label, **style)
+    axes.axhline(0, **REFERENCE_LINE)
+    ticks = ["none", *(part.replace("_", " ") for part in parts)]
+    axes.set_xticks(range(len(ticks)), ticks, rotation=35, ha="right", rotation_mode="anchor")
+    axes.set(ylim=(min(-0.25, axes.get_ylim()[0]), 1.05), ylabel="Rank correlation")
+    figure.legend(loc="outside lower left", ncols=3, fontsize=8)
     figure.set_label(
-        f"Line chart: {metric} of the {MODEL_LABELS[model]} by epoch, training from "
-        f"{training[0]:.3f} to {training[-1]:.3f}, validation from {validation[0]:.3f} to "
-        f"{validation[-1]:.3f}, {best:.3f} in the tested epoch {best_epoch}"
+        f"Line chart: rank correlation of the {name}'s maps with the originals as its parameters "
+        "are randomised part by part"
     )
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def keep_top_k(
+    rows: Mapping[str, Mapping[str, Any]], model: str, full_image_accuracy: float
+) -> Figure:
+    """Accuracy by share of cells kept.
+
+    Args:
+        rows: for each line's name its `kept` (share of the cells: interval) and its colour.
+        full_image_accuracy: accuracy on full images.
+    """
+    name = labels.MODELS[model]
+    figure, axes = new_figure(WIDTH, 3.1, title=f"{name}: keep-top-k accuracy")
+    for (label, row), marker in zip(rows.items(), MARKERS, strict=False):
+        known = {share: value for share, value in row["kept"].items() if value}
+        value, low, high = (
+            [interval[part] for interval in known.values()] for part in ("value", "low", "high")
+        )
+        colour, line = row["colour"], (0, (3, 2)) if row["colour"] == MUTED else "-"
+        style: dict[str, Any] = {
+            "color": colour,
+            "linestyle": line,
+            "linewidth": 1.4,
+            "markersize": 5,
+        }
+        axes.plot(list(known), value, marker=marker, label=label, **style)
+        axes.vlines(list(known), low, high, color=colour, linewidth=1.2)
+    axes.axhline(full_image_accuracy, color=INK, linewidth=1, linestyle=(0, (1, 2)), zorder=1)
+    axes.annotate(
+        "full images",
+        (0, full_image_accuracy),  # on the left, where no line comes near it
+        xycoords=axes.get_yaxis_transform(),
+        xytext=(2, -10),
+        textcoords="offset points",
+        fontsize=8,
+        color=MUTED,
+    )
+    axes.set(xlabel="Share of the cells kept", ylim=(0, 1), xlim=(0, 0.56))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(PercentFormatter(1, decimals=0))
+    figure.legend(loc="outside lower left", ncols=2, fontsize=8)
+    figure.set_label(f"Line chart: accuracy of the {name} by share of cells kept")
     return figure

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Num, UInt8
 
 from visavis.report import labels
 from visavis.report.figures.heatmaps import Cell, Group, heat_image, overlay, where
@@ -13,7 +13,7 @@ from visavis.report.figures.heatmaps import Cell, Group, heat_image, overlay, wh
 Arrays = Mapping[str, np.ndarray]
 """The content of heatmaps.npz."""
 
-CLASS_AGNOSTIC = "class-agnostic"
+ORIGINAL = ("original", "")
 ATTENTION_GALLERY = ("gradient_attention", "grad_cam", "attention", "rollout")
 
 
@@ -33,34 +33,30 @@ def grad_cam_gallery(
     heatmaps: Arrays, gallery: Mapping[str, Any], class_names: Sequence[str]
 ) -> list[Group]:
     """Original and Grad-CAM, for correct and incorrect predictions."""
-    headings = (("original", ""), ("Grad-CAM", ""))
 
     def row(index: int) -> tuple[Cell, ...]:
-        predicted = class_names[heatmaps["predicted"][index]]
-        laid = _overlay(
-            heatmaps, index, "grad_cam", f"Grad-CAM for {predicted}", f"for {predicted}"
-        )
+        target = f"for {class_names[heatmaps['predicted'][index]]}"
+        laid = _map(heatmaps, index, "grad_cam", f"Grad-CAM {target}", caption=target)
         return _original(heatmaps, index, class_names), laid
 
-    return _by_answer(gallery, headings, row)
+    return _by_correctness(gallery, (ORIGINAL, ("Grad-CAM", "")), row)
 
 
 def grad_cam_detail(
     heatmaps: Arrays, gallery: Mapping[str, Any], class_names: Sequence[str], *, rows: int = 2
 ) -> list[Group]:
-    """Image, heatmap cell by cell, and overlay, apart, for the first of the gallery."""
-    headings = (("original", ""), ("heatmap", "8 × 8 cells"), ("overlay", ""))
+    """Image, heatmap cell by cell, and overlay, for the first rows of the gallery."""
 
     def row(index: int) -> tuple[Cell, ...]:
-        predicted = class_names[heatmaps["predicted"][index]]
+        label = f"Grad-CAM for {class_names[heatmaps['predicted'][index]]}"
         return (
             _original(heatmaps, index, class_names),
-            _heat(heatmaps, index, "grad_cam", f"Grad-CAM for {predicted}"),
-            _overlay(heatmaps, index, "grad_cam", f"Grad-CAM for {predicted}"),
+            _map(heatmaps, index, "grad_cam", label, laid=False),
+            _map(heatmaps, index, "grad_cam", label),
         )
 
     first = {kind: gallery[kind][:rows] for kind in ("correct", "incorrect")}
-    return _by_answer(first, headings, row)
+    return _by_correctness(first, (ORIGINAL, ("heatmap", "8 × 8 cells"), ("overlay", "")), row)
 
 
 def attention_gallery(
@@ -74,15 +70,13 @@ def attention_gallery(
     Args:
         methods: those of explanations.json.
     """
-    methods = {m: methods[m] for m in ATTENTION_GALLERY}
-    remarks = {m: _remark(method) for m, method in methods.items()}
-    headings = (("original", ""), *((labels.short(m), remarks[m]) for m in methods))
+    headings = (ORIGINAL, *((labels.short(m), _remark(methods[m])) for m in ATTENTION_GALLERY))
 
     def row(index: int) -> tuple[Cell, ...]:
-        laid = [_overlay(heatmaps, index, m, methods[m]["label"]) for m in methods]
+        laid = [_map(heatmaps, index, m, methods[m]["label"]) for m in ATTENTION_GALLERY]
         return (_original(heatmaps, index, class_names), *laid)
 
-    return _by_answer(gallery, headings, row)
+    return _by_correctness(gallery, headings, row)
 
 
 def snapshots(
@@ -93,29 +87,20 @@ def snapshots(
     Args:
         strip: the content of snapshots.npz.
     """
-    epochs = strip["epochs"].tolist()
-    headings = (("original", ""), *((_when(epoch), "") for epoch in epochs))
+    times = [f"epoch {epoch}" if epoch else "untrained" for epoch in strip["epochs"].tolist()]
 
     def row(index: int) -> tuple[Cell, ...]:
-        name = class_names[strip["labels"][index]]
-        image = Cell(strip["images"][index], f"a validation image of {name}", (name,))
-        frames = []
-        for epoch, maps in zip(epochs, strip[f"map_{method}"], strict=True):
-            heatmap = maps[index]
-            valid = np.isfinite(heatmap).all() and np.ptp(heatmap) > 0
-            heatmap = heatmap if valid else np.zeros_like(heatmap)
-            where_to = f"highest {where(heatmap)}" if valid else "degenerate"
-            laid = overlay(strip["images"][index], heatmap, scale=4)
-            alt = f"{labels.short(method)} for {name}, {_when(epoch)}: {where_to}"
-            frames.append(Cell(laid, alt, () if valid else ("degenerate",), smooth=True))
-        return (image, *frames)
+        image, name = strip["images"][index], class_names[strip["labels"][index]]
+        cells = [Cell(image, f"a validation image of {name}", (name,))]
+        for time, maps in zip(times, strip[f"map_{method}"], strict=True):
+            valid = np.isfinite(maps[index]).all() and np.ptp(maps[index]) > 0
+            label = f"{labels.short(method)} for {name}, {time}"
+            cells.append(_map_cell(maps[index], label, image=image, degenerate=not valid))
+        return tuple(cells)
 
     shown = range(min(rows, len(strip["labels"])))
+    headings = (ORIGINAL, *((time, "") for time in times))
     return [Group("", headings, tuple(row(index) for index in shown))]
-
-
-def _when(epoch: int) -> str:
-    return f"epoch {epoch}" if epoch else "untrained"
 
 
 def attention_heads(
@@ -134,17 +119,15 @@ def attention_heads(
     attention = heatmaps["attention_heads"][index].astype(np.float32)
     depth, heads = attention.shape[:2]
     blocks = np.unique(np.linspace(0, depth - 1, min(depth, max_blocks)).round().astype(int))
-    shown = range(min(heads, max_heads))
-    rows = [
-        tuple(_tile(attention[b].mean(axis=0), f"block {b + 1}, mean of all heads") for b in blocks)
-    ]
-    rows += [
-        tuple(_tile(attention[b, h], f"block {b + 1}, head {h + 1}") for b in blocks) for h in shown
-    ]
-    original = Group("", (("original", ""),), ((_original(heatmaps, index, class_names),),))
+    tables = {"mean": attention.mean(axis=1)}
+    tables |= {f"head {h + 1}": attention[:, h] for h in range(min(heads, max_heads))}
+    rows = tuple(
+        tuple(_map_cell(table[b], f"block {b + 1}, {name} attention") for b in blocks)
+        for name, table in tables.items()
+    )
+    original = Group("", (ORIGINAL,), ((_original(heatmaps, index, class_names),),))
     headings = tuple((f"block {b + 1}", "") for b in blocks)
-    labels = ("mean", *(f"head {h + 1}" for h in shown))
-    return [original, Group("", headings, tuple(rows), labels)]
+    return [original, Group("", headings, rows, tuple(tables))]
 
 
 def side_by_side(
@@ -156,39 +139,36 @@ def side_by_side(
 ) -> list[Group]:
     """The images whose maps agree most and least: the CNN's map and the ViT's, side by side.
 
-    `pair` is comparison.json's `side_by_side`; an image that was not found is left out.
+    `pair` is comparison.json's `side_by_side`; an image that was not found is omitted.
     """
     ours, theirs, other = pair["cnn_method"], pair["vit_method"], "attention"
     headings = (
-        ("original", ""),
+        ORIGINAL,
         (f"CNN: {labels.short(ours)}", ""),
         (f"ViT: {labels.short(theirs)}", ""),
         (f"ViT: {labels.short(other)}", _remark(vit_methods[other])),
     )
     groups = []
-    for kind, title in (
-        ("highest_agreement", "Highest agreement"),
-        ("lowest_agreement", "Lowest agreement"),
-    ):
+    for kind in ("highest_agreement", "lowest_agreement"):
         if (found := pair[kind]) is None:
             continue
         c, v = found["row_cnn"], found["row_vit"]
         name = class_names[cnn["labels"][c]]
-        sure = (
-            f"CNN {percent(cnn['confidence'][c])}",
-            f"ViT {percent(vit['confidence'][v])}",
-        )
-        shown = (
+        maps = (
             (cnn, c, ours, f"CNN, {labels.short(ours)} for {name}"),
             (vit, v, theirs, f"ViT, {labels.short(theirs)} for {name}"),
             (vit, v, other, f"ViT, {labels.short(other)}"),
         )
         image = Cell(cnn["images"][c], f"test image of {name}")
-        named = replace(image, caption=(name, *sure))
+        confidences = [
+            f"CNN {percent(cnn['confidence'][c])}",
+            f"ViT {percent(vit['confidence'][v])}",
+        ]
         rows = (
-            (named, *(_overlay(*which) for which in shown)),
-            (image, *(_heat(*which) for which in shown)),
+            (replace(image, caption=(name, *confidences)), *(_map(*which) for which in maps)),
+            (image, *(_map(*which, laid=False) for which in maps)),
         )
+        title = kind.capitalize().replace("_", " ")
         agreement = f"{found['agreement']:.2f}".replace("-", "−")
         groups.append(Group(f"{title}: rank correlation {agreement}", headings, rows))
     return groups
@@ -199,49 +179,58 @@ def percent(fraction: float | np.floating) -> str:
     return f"{100 * fraction:.0f}\N{NO-BREAK SPACE}%"
 
 
-def _by_answer(
+def _by_correctness(
     gallery: Mapping[str, Any],
     headings: tuple[tuple[str, str], ...],
     row: Callable[[int], tuple[Cell, ...]],
 ) -> list[Group]:
-    titles = (("correct", "Correctly classified"), ("incorrect", "Incorrectly classified"))
     return [
-        Group(title, headings, tuple(row(index) for index in gallery[kind]))
-        for kind, title in titles
+        Group(f"{kind.capitalize()}ly classified", headings, tuple(map(row, gallery[kind])))
+        for kind in ("correct", "incorrect")
     ]
 
 
 def _original(heatmaps: Arrays, index: int, class_names: Sequence[str]) -> Cell:
     true = class_names[heatmaps["labels"][index]]
     predicted = class_names[heatmaps["predicted"][index]]
-    sure = percent(heatmaps["confidence"][index])
+    confidence = percent(heatmaps["confidence"][index])
     return Cell(
         heatmaps["images"][index],
-        f"test image {heatmaps['indices'][index]}: {true}, predicted {predicted} ({sure})",
-        (f"true: {true}", f"predicted: {predicted}, {sure}"),
+        f"test image {heatmaps['indices'][index]}: {true}, predicted {predicted} ({confidence})",
+        (f"true: {true}", f"predicted: {predicted}, {confidence}"),
     )
 
 
-def _heat(heatmaps: Arrays, index: int, method: str, label: str) -> Cell:
-    heatmap = heatmaps[f"map_{method}"][index]
-    if heatmaps[f"degenerate_{method}"][index]:
-        return Cell(heat_image(np.zeros_like(heatmap)), f"{label}: degenerate", ("degenerate",))
-    return Cell(heat_image(heatmap), f"{label}: highest {where(heatmap)}")
+def _map(
+    heatmaps: Arrays, index: int, method: str, label: str, *, laid: bool = True, caption: str = ""
+) -> Cell:
+    """A stored map, laid over its image or cell by cell."""
+    return _map_cell(
+        heatmaps[f"map_{method}"][index],
+        label,
+        image=heatmaps["images"][index] if laid else None,
+        degenerate=bool(heatmaps[f"degenerate_{method}"][index]),
+        caption=caption,
+    )
 
 
-def _overlay(heatmaps: Arrays, index: int, method: str, label: str, caption: str = "") -> Cell:
-    heatmap = heatmaps[f"map_{method}"][index]
-    if heatmaps[f"degenerate_{method}"][index]:
-        blank = overlay(heatmaps["images"][index], np.zeros_like(heatmap), scale=4)
-        return Cell(blank, f"{label}: degenerate", ("degenerate",), smooth=True)
-    laid = overlay(heatmaps["images"][index], heatmap, scale=4)
-    caption_lines = (caption,) if caption else ()
-    return Cell(laid, f"{label}: highest {where(heatmap)}", caption_lines, smooth=True)
-
-
-def _tile(heatmap: Float[np.ndarray, "h w"], label: str) -> Cell:
-    return Cell(heat_image(heatmap), f"{label}: highest {where(heatmap)}")
+def _map_cell(
+    heatmap: Num[np.ndarray, "h w"],
+    label: str,
+    *,
+    image: UInt8[np.ndarray, "s s 3"] | None = None,
+    degenerate: bool = False,
+    caption: str = "",
+) -> Cell:
+    """A map laid over `image` or, without one, cell by cell; a degenerate one is dark."""
+    if degenerate:
+        heatmap, highest, caption = np.zeros_like(heatmap), "degenerate", "degenerate"
+    else:
+        highest = f"highest {where(heatmap)}"
+    pixels = heat_image(heatmap) if image is None else overlay(image, heatmap, scale=4)
+    captions = (caption,) if caption else ()
+    return Cell(pixels, f"{label}: {highest}", captions, smooth=image is not None)
 
 
 def _remark(method: Mapping[str, Any]) -> str:
-    return "" if method["class_specific"] else CLASS_AGNOSTIC
+    return "" if method["class_specific"] else "class-agnostic"

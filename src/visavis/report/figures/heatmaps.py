@@ -85,12 +85,11 @@ def heat_colours(shades: int) -> list[str]:
 @matplotlib.rc_context(STYLE)
 def image_figure(groups: Sequence[Group], title: str = "") -> Figure:
     """The groups as a figure: side by side if they have few columns, else one below the other."""
-    widths = [max(len(row) for row in group.rows) if group.rows else 0 for group in groups]
+    widths = [max((len(row) for row in group.rows), default=0) for group in groups]
+    heights = [len(group.rows) for group in groups]
     beside = sum(widths) <= 8
-    tall = [len(group.rows) for group in groups]
-    columns = sum(widths) if beside else max(widths, default=1)
-    lines = max(tall, default=1) if beside else sum(tall)
-    columns, lines = max(columns, 1), max(lines, 1)
+    columns = max(sum(widths) if beside else max(widths, default=0), 1)
+    lines = max(max(heights, default=0) if beside else sum(heights), 1)
     height = 1.62 * lines + 0.6
     figure = Figure(figsize=(1.25 * columns + 0.3, height), layout="constrained")
     if any(group.title for group in groups):  # room above for what is not in the layout
@@ -102,10 +101,8 @@ def image_figure(groups: Sequence[Group], title: str = "") -> Figure:
         for y, row in enumerate(group.rows):
             for x, cell in enumerate(row):
                 axes = figure.add_subplot(grid[top + y, left + x])
-                smooth = "bilinear" if cell.smooth else "nearest"
-                axes.imshow(cell.pixels, interpolation=smooth)
-                axes.set_xticks([])
-                axes.set_yticks([])
+                axes.imshow(cell.pixels, interpolation="bilinear" if cell.smooth else "nearest")
+                axes.set(xticks=[], yticks=[])
                 axes.spines[:].set_visible(False)
                 axes.set_xlabel("\n".join(cell.caption), fontsize=7.5)
                 if y == 0:

@@ -3,6 +3,7 @@
 import html
 import io
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
@@ -22,10 +23,12 @@ WIDTH = 4.8
 
 BASELINE_COLOUR = MUTED
 MODEL_COLOURS = {"cnn": CNN, "vit": VIT}
-MODEL_LABELS = {"cnn": "CNN", "vit": "ViT"}
+
+REFERENCE_LINE: Any = {"color": MUTED, "linewidth": 1, "linestyle": (0, (3, 3)), "zorder": 1}
+"""How chance, or equality, is drawn."""
 
 STYLE: Any = {  # matplotlib types its keys as literals
-    "font.family": "DejaVu Sans",  # comes with matplotlib, so that figures look alike everywhere
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so figures look the same everywhere
     "font.size": 9,
     "text.color": INK,
     "text.parse_math": False,  # a class may be called "$"
@@ -51,7 +54,7 @@ STYLE: Any = {  # matplotlib types its keys as literals
     "legend.frameon": False,
     "figure.dpi": 144,
     "savefig.dpi": 144,
-    "svg.fonttype": "none",  # text stays text: it can be read aloud, searched, and set in any font
+    "svg.fonttype": "none",  # text stays text: it can be searched and read aloud
     "svg.hashsalt": "visavis",  # the same figure gives the same bytes
 }
 
@@ -65,10 +68,23 @@ _PAGE_COLOURS = {
 }
 
 
-def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
-    """A figure of one chart, inches. Call within `rc_context(STYLE)`."""
+def new_figure(width: float, height: float, *, title: str = "") -> tuple[Figure, Axes]:
+    """A figure of one chart, inches. Call within `rc_context(STYLE)`.
+
+    A title given here starts at the left edge of the figure: the axes beside long row names have
+    no room for it.
+    """
     figure = Figure(figsize=(width, height), layout="constrained")
+    if title:
+        figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
     return figure, figure.add_subplot()
+
+
+def name_rows(axes: Axes, names: Sequence[str]) -> None:
+    """Name the rows of a chart, from the top down."""
+    axes.set_yticks(range(len(names)), names, color=INK)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.spines["left"].set_visible(False)
 
 
 def svg(figure: Figure) -> str:

@@ -1,0 +1,173 @@
+"""Dot charts: a row for each class, map or layer, with 95 % intervals."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from visavis.report import labels
+from visavis.report.figures.style import (
+    MODEL_COLOURS,
+    MUTED,
+    PAPER,
+    REFERENCE_LINE,
+    RULE,
+    STYLE,
+    WIDTH,
+    name_rows,
+    new_figure,
+)
+
+Interval = Mapping[str, float]
+
+
+class Score(NamedTuple):
+    """One row of a `scores` chart."""
+
+    label: str
+    interval: Interval | None
+    colour: str
+    """One of the colours of `style`; grey marks a baseline."""
+
+
+@matplotlib.rc_context(STYLE)
+def f1_per_class(f1: Mapping[str, Sequence[float]], class_names: Sequence[str]) -> Figure:
+    """F1 of each class, a dot for each model."""
+    figure, axes = _rows(class_names, 0.26, 0.9, title="F1 of each class")
+    places = np.arange(len(class_names))
+    values = np.array(list(f1.values()))
+    axes.hlines(places, values.min(axis=0), values.max(axis=0), color=RULE, linewidth=3)
+    for model, row in f1.items():
+        axes.plot(row, places, "o", color=MODEL_COLOURS[model], label=labels.MODELS[model])
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(f1), borderaxespad=0)
+    figure.set_label("Dot chart: F1 of each class for both models")
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def scores(
+    rows: Sequence[Score], title: str, *, chance: float | None = None, share: bool = False
+) -> Figure:
+    """A score of several maps; a dashed line at chance.
+
+    A row without a score reads "not available". A `share` is shown in percent, from 0.
+    """
+    figure, axes = _rows([row.label for row in rows], 0.29, 0.75, title=title)
+    for place, row in enumerate(rows):
+        if row.interval is not None:
+            _dot(axes, row.interval, place, row.colour)
+            continue
+        axes.annotate(
+            "not available",
+            (0, place),
+            xytext=(4, 0),
+            xycoords=axes.get_yaxis_transform(),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+            color=MUTED,
+        )
+    if chance is not None:
+        axes.axvline(chance, **REFERENCE_LINE)
+    axes.update_datalim([(0, 0)], updatey=False)
+    if share:
+        axes.set_xlim(left=0)
+        axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    known = [f"{row.label} {row.interval['value']:.2f}" for row in rows if row.interval]
+    figure.set_label(f"Dot chart with 95 % intervals, {title}: {'; '.join(known)}")
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def layer_sweep(rows: Sequence[Mapping[str, Any]], colour: str = MODEL_COLOURS["cnn"]) -> Figure:
+    """Deletion and insertion score of the maps from each layer; the chosen layer is filled."""
+    names = [f"{row['layer']}, {row['grid'][0]} × {row['grid'][1]}" for row in rows]
+    figure, axes = _rows(names, 0.36, 1.0)
+    for score, offset, marker in (("deletion", -0.14, "o"), ("insertion", 0.14, "s")):
+        known = [(place, row) for place, row in enumerate(rows) if row[score] is not None]
+        for place, row in known:
+            face = colour if row["chosen"] else PAPER
+            _dot(axes, row[score], place + offset, colour, face=face, marker=marker)
+        label = score if known else f"{score}: none"  # short, or a phone cuts the legend off
+        axes.plot([], [], marker, color=colour, markerfacecolor=PAPER, label=label)
+    axes.plot([], [], "D", color=colour, label="chosen layer: filled")
+    axes.axvline(0, **REFERENCE_LINE)
+    axes.set_xlabel("Normalised: 0 random order, 1 single-cell effects")
+    figure.legend(loc="outside upper left", ncols=3)
+    figure.set_label("Dot chart: deletion and insertion score of each layer, with 95 % intervals")
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def similarity(pairs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Figure:
+    """Agreement of the CNN's map with each ViT map, above the within-class permutation baseline."""
+    figure, axes = _rows(names, 0.36, 1.05)
+    for place, pair in enumerate(pairs):
+        if pair["agreement"] is None:
+            continue
+        ends = [pair["permutation_baseline"]["value"], pair["agreement"]["value"]]
+        axes.plot(ends, [place, place], color=RULE, linewidth=4, zorder=1)
+        _dot(axes, pair["permutation_baseline"], place, MUTED, face=PAPER)
+        _dot(axes, pair["agreement"], place, MODEL_COLOURS["vit"])
+    axes.plot([], [], "o", color=MODEL_COLOURS["vit"], label="same image")
+    axes.plot([], [], "o", color=MUTED, markerfacecolor=PAPER, label="permutation baseline")
+    axes.axvline(0, **REFERENCE_LINE)
+    axes.set_xlabel("Mean rank correlation with the CNN's Grad-CAM")
+    figure.legend(loc="outside upper left", ncols=2)
+    figure.set_label(
+        "Dot chart: agreement of the CNN's map with each of the ViT's, and its baseline"
+    )
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def cross_model(rankings: Sequence[Mapping[str, Any]]) -> Figure:
+    """Deletion scores on both models when the cells are masked in the order of each map."""
+    names = [f"{labels.MODELS[r['model']]}: {labels.short(r['method'])}" for r in rankings]
+    figure, axes = _rows(names, 0.34, 1.05)
+    for place, row in enumerate(rankings):
+        for offset, (model, score) in zip((-0.13, 0.13), row["deletion"].items(), strict=True):
+            if score is not None:
+                colour = MODEL_COLOURS[model]
+                face = colour if model == row["model"] else PAPER
+                _dot(axes, score, place + offset, colour, face=face)
+    for model, colour in MODEL_COLOURS.items():
+        axes.plot([], [], "o", color=colour, label=f"tested on the {labels.MODELS[model]}")
+    axes.plot([], [], "o", color=MUTED, markerfacecolor=PAPER, label="open: the other's map")
+    axes.axvline(0, **REFERENCE_LINE)
+    axes.set_xlabel("Normalised deletion: 0 random order, 1 single-cell effects")
+    figure.legend(loc="outside upper left", ncols=2, fontsize=8)
+    figure.set_label("Dot chart: deletion score on both models by the order of each map")
+    return figure
+
+
+def _rows(
+    names: Sequence[str], row_height: float, rest: float, *, title: str = ""
+) -> tuple[Figure, Axes]:
+    """A chart with a named row for each dot, inches high."""
+    figure, axes = new_figure(WIDTH, rest + row_height * len(names), title=title)
+    name_rows(axes, names)
+    axes.grid(visible=False)
+    axes.grid(visible=True, axis="x")
+    axes.margins(x=0.08)
+    return figure, axes
+
+
+def _dot(
+    axes: Axes,
+    interval: Interval,
+    place: int | float,
+    colour: str,
+    *,
+    face: str | None = None,
+    marker: str = "o",
+) -> None:
+    """A value with its interval, at the height `place`."""
+    axes.hlines(place, interval["low"], interval["high"], color=colour, linewidth=1.6)
+    (dot,) = axes.plot(interval["value"], place, marker, color=colour, markersize=6)
+    dot.set_markerfacecolor(face or colour)
