@@ -4,7 +4,6 @@ A field's docstring is its help text.
 """
 
 import dataclasses
-import functools
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -29,12 +28,10 @@ from visavis.config import (
     ViTConfig,
 )
 
-ModelFolder = Annotated[Positional[Path], arg(metavar="DIR")]
 ExperimentFolder = Annotated[Positional[Path], arg(metavar="EXPERIMENT")]
 DeviceFlag = Annotated[Device, arg(help="auto: a GPU if there is one.")]
 
-REQUIRED = Path()
-"""Stands for a path that has no default."""
+REQUIRED: Any = tyro.MISSING
 
 ABOUT_DATA = "Show, download or check the images."
 ABOUT_TRAIN = "Train one model."
@@ -74,18 +71,16 @@ class Training:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainCNN:
+class TrainCNN(Training):
     """Train the CNN, or resume an interrupted training."""
 
-    training: Annotated[Training, arg(name="")]
     cnn: CNNConfig = field(default_factory=CNNConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainViT:
+class TrainViT(Training):
     """Train the Vision Transformer, or resume an interrupted training."""
 
-    training: Annotated[Training, arg(name="")]
     vit: ViTConfig = field(default_factory=ViTConfig)
 
 
@@ -93,31 +88,16 @@ class TrainViT:
 class Evaluate:
     """Evaluate a trained model on the test images."""
 
-    folder: ModelFolder
+    folder: Annotated[Positional[Path], arg(metavar="DIR")]
     """Run folder of one trained model."""
     device: DeviceFlag = "auto"
     data: DataConfig = field(default_factory=DataConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Explain:
+class Explain(Evaluate):
     """Compute an evaluated model's attribution maps and measure how faithful they are."""
 
-    folder: ModelFolder
-    """Run folder of one evaluated model."""
-    device: DeviceFlag = "auto"
-    data: DataConfig = field(default_factory=DataConfig)
-    explain: ExplainConfig = field(default_factory=ExplainConfig)
-
-
-@dataclass(frozen=True, kw_only=True)
-class CrossModel:
-    """Test each model with the other's attribution maps, and both models on composites."""
-
-    experiment: ExperimentFolder
-    """Folder that holds cnn/ and vit/."""
-    device: DeviceFlag = "auto"
-    data: DataConfig = field(default_factory=DataConfig)
     explain: ExplainConfig = field(default_factory=ExplainConfig)
 
 
@@ -130,11 +110,17 @@ class Compare:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
-    """Write report.html, a single file that works offline, for a compared experiment."""
+class CrossModel(Compare):
+    """Test each model with the other's attribution maps, and both models on composites."""
 
-    experiment: ExperimentFolder
-    """Folder that holds cnn/, vit/ and comparison.json."""
+    device: DeviceFlag = "auto"
+    data: DataConfig = field(default_factory=DataConfig)
+    explain: ExplainConfig = field(default_factory=ExplainConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report(Compare):
+    """Write report.html, a single file that works offline, for a compared experiment."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,15 +166,13 @@ class Info:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fetch:
-    """Download CIFAR-10 into the cache, or resume an interrupted download."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Verify:
+class Verify(Info):
     """Look for duplicate, blank and unevenly distributed images."""
 
-    data: DataConfig = field(default_factory=DataConfig)
+
+@dataclass(frozen=True)
+class Fetch:
+    """Download CIFAR-10 into the cache, or resume an interrupted download."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,17 +221,17 @@ def parse(arguments: Sequence[str], experiment: Experiment | None = None) -> Any
 def _tree(preset: Preset, experiment: Experiment) -> Any:
     """The type that tyro parses; the defaults come from `experiment`."""
     data, explain = experiment.data, experiment.explain
-    training = Training(
-        out=REQUIRED,
-        preset=preset,
-        seed=experiment.seed,
-        data=data,
-        train=experiment.train,
-        tracking=experiment.tracking,
-    )
+    training = {
+        "out": REQUIRED,
+        "preset": preset,
+        "seed": experiment.seed,
+        "data": data,
+        "train": experiment.train,
+        "tracking": experiment.tracking,
+    }
     train = {
-        "cnn": TrainCNN(training=training, cnn=experiment.cnn),
-        "vit": TrainViT(training=training, vit=experiment.vit),
+        "cnn": TrainCNN(**training, cnn=experiment.cnn),
+        "vit": TrainViT(**training, vit=experiment.vit),
     }
     about_data = {"info": Info(data=data), "fetch": Fetch(), "verify": Verify(data=data)}
     commands = {
@@ -285,33 +269,26 @@ def _union(commands: dict[str, Any], *more: Any) -> Any:
 
 
 def _registry() -> tyro.constructors.ConstructorRegistry:
-    """Help texts as paragraphs (tyro keeps the line breaks of docstrings), and REQUIRED."""
+    """Help texts as paragraphs: tyro keeps the line breaks of field docstrings."""
     registry = tyro.constructors.ConstructorRegistry()
 
     @registry.struct_rule
     def _(
         info: tyro.constructors.StructTypeInfo,
     ) -> tyro.constructors.StructConstructorSpec | None:
-        ours = getattr(info.type, "__module__", "").startswith("visavis.")
-        if not ours or type(info.default) is not info.type:
+        cls = type(info.default)
+        if not dataclasses.is_dataclass(cls):
             return None
-        hints = typing.get_type_hints(info.type, include_extras=True)
-        docs = _field_docs(info.type)
+        hints = typing.get_type_hints(cls, include_extras=True)
+        docs = {
+            param.arg_name: " ".join((param.description or "").split())
+            for base in reversed(cls.__mro__[:-1])
+            for param in docstring_parser.parse_from_object(base).params
+        }
         fields = tuple(
-            tyro.constructors.StructFieldSpec(
-                name=name,
-                type=hints[name],
-                default=tyro.MISSING if default is REQUIRED else default,
-                helptext=docs.get(name),
-            )
+            tyro.constructors.StructFieldSpec(name, hints[name], default, helptext=docs.get(name))
             for name, default in vars(info.default).items()
         )
-        return tyro.constructors.StructConstructorSpec(instantiate=info.type, fields=fields)
+        return tyro.constructors.StructConstructorSpec(instantiate=cls, fields=fields)
 
     return registry
-
-
-@functools.cache
-def _field_docs(cls: type) -> dict[str, str]:
-    params = docstring_parser.parse_from_object(cls).params
-    return {each.arg_name: " ".join((each.description or "").split()) for each in params}

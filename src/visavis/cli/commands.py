@@ -49,15 +49,12 @@ def run(command: flags.Run, again: Again) -> Iterator[str]:
 
 def train(command: flags.TrainCNN | flags.TrainViT, again: Again) -> Iterator[str]:
     """`visavis train cnn` and `visavis train vit`."""
-    preset, out = command.training.preset, command.training.out
-    dataset = _dataset(command.training.data)
-    experiment = presets.preset(preset, dataset.source)
+    out = command.out
+    dataset = _dataset(command.data)
+    experiment = presets.preset(command.preset, dataset.source)
     command = again(experiment)
     name = "cnn" if isinstance(command, flags.TrainCNN) else "vit"
-    chosen = {
-        name: getattr(command, name),
-        **{key: getattr(command.training, key) for key in ("seed", "data", "train", "tracking")},
-    }
+    chosen = {key: getattr(command, key) for key in (name, "seed", "data", "train", "tracking")}
     from visavis.cli import tables
     from visavis.stages.train import train as train_stage
 
@@ -165,7 +162,7 @@ def doctor(command: flags.Doctor, again: Again) -> Iterator[str]:
     from visavis.cli import tables
     from visavis.cli.doctor import doctor as examine
 
-    checks = [dataclasses.asdict(check) for check in examine()]
+    checks = [{"name": name, **finding._asdict()} for name, finding in examine().items()]
     yield json.dumps(checks, indent=2) if command.json else tables.checked(checks)
     if any(check["status"] == "fail" for check in checks):
         raise SystemExit(ENVIRONMENT)

@@ -12,91 +12,65 @@ import re
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal
-
-from visavis.config import TrackingConfig
-
-Status = Literal["ok", "warn", "fail"]
+from typing import Literal, NamedTuple
 
 MEMORY_GB = 5.0
 """No command needs more than this."""
 DISK_GB = 1.0
 """For CIFAR-10, its archive, and a few experiments."""
-REINSTALL = "pip install --force-reinstall torch torchvision"
+REINSTALL = "--force-reinstall torch torchvision"
+"""Their releases must match."""
 
 
-@dataclass(frozen=True)
-class Check:
+class Finding(NamedTuple):
     """The result of one check."""
 
-    name: str
-    status: Status
+    status: Literal["ok", "warn", "fail"]
     found: str
     advice: str = ""
     """How to fix what is wrong; empty if nothing is."""
 
 
-def doctor() -> list[Check]:
+def doctor() -> dict[str, Finding]:
     """Run all checks. One that raises counts as failed, and the others still run."""
-    checks = []
+    findings = {}
     for name, check in CHECKS.items():
         try:
-            checks.append(check(name))
+            findings[name] = check()
         except Exception as error:
             found = " ".join(f"{type(error).__name__}: {error}".split())
-            checks.append(Check(name, "fail", found, "the check itself failed"))
-    return checks
+            findings[name] = Finding("fail", found, "the check itself failed")
+    return findings
 
 
-def _python(name: str) -> Check:
-    return Check(name, "ok", f"{platform.python_version()} in {sys.prefix}")
+def _python() -> Finding:
+    return Finding("ok", f"{platform.python_version()} in {sys.prefix}")
 
 
-def _torch(name: str) -> Check:
-    """Torch and torchvision must be of matching releases."""
+def _package(module: str, package: str, install: str) -> Finding:
     try:
-        torch, torchvision = (importlib.metadata.version(p) for p in ("torch", "torchvision"))
-    except importlib.metadata.PackageNotFoundError as error:
-        return Check(name, "fail", f"{error.name} is missing", "pip install torch torchvision")
-    found = f"{torch}, torchvision {torchvision}"
-    try:
-        importlib.import_module("torchvision")
+        importlib.import_module(module)
     except Exception as error:  # "operator torchvision::nms does not exist", for one
-        reason = str(error).splitlines()[0]
-        return Check(name, "fail", f"{found}: {reason}", f"releases do not match; {REINSTALL}")
-    return Check(name, "ok", found)
+        return Finding("fail", " ".join(str(error).split()), f"pip install {install}")
+    return Finding("ok", importlib.metadata.version(package))
 
 
-def _package(module: str, package: str) -> Callable[[str], Check]:
-    def check(name: str) -> Check:
-        try:
-            importlib.import_module(module)
-        except Exception as error:
-            found = " ".join(str(error).split()) or type(error).__name__
-            return Check(name, "fail", found, f"pip install '{package}'")
-        return Check(name, "ok", importlib.metadata.version(re.split("[<>=]", package)[0]))
-
-    return check
-
-
-def _cpu(name: str) -> Check:
+def _cpu() -> Finding:
     import torch
 
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     flags = ""
     with contextlib.suppress(OSError):
         flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     bf16 = [flag for flag in ("avx512_bf16", "amx_bf16") if flag in flags]
     features = ", ".join([torch.backends.cpu.get_cpu_capability(), *bf16])
-    return Check(name, "ok", f"{cores} core{'s' if cores > 1 else ''}, {features}")
+    return Finding("ok", f"{cores} core{'s' if cores > 1 else ''}, {features}")
 
 
-def _bf16(name: str) -> Check:
+def _bf16() -> Finding:
     import torch
 
     from visavis.config import TrainConfig
@@ -104,37 +78,35 @@ def _bf16(name: str) -> Check:
 
     ratio = bf16_speedup()
     used = "used" if precision(TrainConfig(), torch.device("cpu")) == "bf16" else "not used"
-    return Check(name, "ok", f"{ratio:.2g} times the speed of float32 on the CPU: {used}")
+    return Finding("ok", f"{ratio:.2g} times the speed of float32 on the CPU: {used}")
 
 
-def _gpu(name: str) -> Check:
+def _gpu() -> Finding:
     import torch
 
     if torch.cuda.is_available():
         memory = torch.cuda.get_device_properties(0).total_memory / 1e9
-        return Check(name, "ok", f"{torch.cuda.get_device_name(0)}, {memory:.0f} GB")
-    if torch.backends.mps.is_available():
-        return Check(name, "ok", "Apple GPU (mps)")
-    return Check(name, "ok", "none; everything runs on the CPU")
+        return Finding("ok", f"{torch.cuda.get_device_name(0)}, {memory:.0f} GB")
+    mps = torch.backends.mps.is_available()
+    return Finding("ok", "Apple GPU (mps)" if mps else "none; everything runs on the CPU")
 
 
-def _memory(name: str) -> Check:
+def _memory() -> Finding:
     available = _available_memory()
     if available is None:
-        return Check(name, "ok", "unknown on this system")
+        return Finding("ok", "unknown on this system")
     if available < MEMORY_GB:
         advice = f"close other programs: some commands need {MEMORY_GB:.0f} GB"
-        return Check(name, "warn", f"{available:.1f} GB available", advice)
-    return Check(name, "ok", f"{available:.1f} GB available")
+        return Finding("warn", f"{available:.1f} GB available", advice)
+    return Finding("ok", f"{available:.1f} GB available")
 
 
 def _available_memory() -> float | None:
     """In GB; at most what a container's limit leaves."""
     amounts = []
-    with contextlib.suppress(OSError, ValueError, StopIteration):
-        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
-        line = next(line for line in lines if line.startswith("MemAvailable:"))
-        amounts.append(int(line.split()[1]) * 1024 / 1e9)
+    with contextlib.suppress(OSError):
+        found = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
+        amounts += [int(found[1]) * 1024 / 1e9] if found else []
     with contextlib.suppress(OSError, ValueError):
         group = Path("/sys/fs/cgroup")
         limit, used = (int((group / f"memory.{k}").read_text()) for k in ("max", "current"))
@@ -142,50 +114,52 @@ def _available_memory() -> float | None:
     return min(amounts, default=None)
 
 
-def _disk(name: str) -> Check:
+def _disk() -> Finding:
     here = Path.cwd()
     free = shutil.disk_usage(here).free / 1e9
-    found = f"{free:.1f} GB free in {here}"
     if not os.access(here, os.W_OK):
-        return Check(name, "fail", f"no permission to write to {here}", "use a folder of your own")
+        return Finding("fail", f"no permission to write to {here}", "use a folder of your own")
     if free < DISK_GB:
-        return Check(name, "warn", found, f"make room: {DISK_GB:.0f} GB is enough")
-    return Check(name, "ok", found)
+        advice = f"make room: {DISK_GB:.0f} GB is enough"
+        return Finding("warn", f"{free:.1f} GB free in {here}", advice)
+    return Finding("ok", f"{free:.1f} GB free in {here}")
 
 
-def _data(name: str) -> Check:
+def _data() -> Finding:
     from visavis.data import download
 
     if folder := download.cached():
-        return Check(name, "ok", f"CIFAR-10 is in {folder}")
+        return Finding("ok", f"CIFAR-10 is in {folder}")
     advice = (
         "download it with visavis data fetch, give your copy with --data.dir, or use the built-in "
         "images with --data.source shapes"
     )
-    return Check(name, "warn", f"CIFAR-10 is not in {download.cache_folder()}", advice)
+    return Finding("warn", f"CIFAR-10 is not in {download.cache_folder()}", advice)
 
 
-def _wandb(name: str) -> Check:
+def _wandb() -> Finding:
+    from visavis.config import TrackingConfig
     from visavis.training.tracking import mode
 
     try:
         version = importlib.metadata.version("wandb")
     except importlib.metadata.PackageNotFoundError:
-        return Check(name, "warn", "missing; runs are not tracked", "pip install 'wandb<0.32'")
+        return Finding("warn", "missing; runs are not tracked", "pip install 'wandb<0.32'")
     means = {
         "online": "an API key is set, so runs are uploaded",
         "offline": "runs are kept in their folder",
         "off": "runs are not tracked",
     }
-    return Check(name, "ok", f"{version}, {means[mode(TrackingConfig())]}")
+    return Finding("ok", f"{version}, {means[mode(TrackingConfig())]}")
 
 
-CHECKS: dict[str, Callable[[str], Check]] = {
+CHECKS: dict[str, Callable[[], Finding]] = {
     "python": _python,
-    "torch": _torch,
-    "lightning": _package("lightning", "lightning>=2.6.6,<2.7"),
-    "grad-cam": _package("pytorch_grad_cam", "grad-cam"),
-    "captum": _package("captum", "captum"),
+    "torch": partial(_package, "torch", "torch", REINSTALL),
+    "torchvision": partial(_package, "torchvision", "torchvision", REINSTALL),
+    "lightning": partial(_package, "lightning", "lightning", "'lightning>=2.6.6,<2.7'"),
+    "grad-cam": partial(_package, "pytorch_grad_cam", "grad-cam", "grad-cam"),
+    "captum": partial(_package, "captum", "captum", "captum"),
     "processor": _cpu,
     "bf16": _bf16,
     "GPU": _gpu,

