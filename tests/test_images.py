@@ -117,7 +117,7 @@ def png_of_size(width, height):
 @pytest.mark.parametrize("size", [(50_000, 50_000), (100_000, 1), (1, 100_000), (10_000, 10_000)])
 def test_a_bomb_is_refused_before_it_is_decoded(size, monkeypatch):
     monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("it was decoded"))
-    with pytest.raises(DataError, match=r"bomb\.png has (more than|.* pixels)"):
+    with pytest.raises(DataError, match=r"bomb\.png has too many pixels"):
         read_image(png_of_size(*size), name="bomb.png")
 
 

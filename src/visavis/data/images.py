@@ -20,20 +20,14 @@ MAX_SIDE = 20_000
 
 
 def _content(path: Path) -> bytes:
+    if not path.is_file():
+        raise DataError(f"{path} is not a file" if path.exists() else f"no file {path}")
     try:
         if (size := path.stat().st_size) > 10 * MAX_PIXELS:  # more than any encoding needs
             raise DataError(f"{path.name} is too large: {size / 1e6:.0f} MB")
         return path.read_bytes()
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
-
-
-def _check_size(name: str, width: int, height: int) -> None:
-    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
-        raise DataError(
-            f"{name} has {width} x {height} pixels; at most {MAX_PIXELS // 10**6} million in all "
-            f"and {MAX_SIDE:,} on a side are read"
-        )
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
@@ -51,17 +45,13 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _square(image: Image.Image) -> Image.Image:
+def _scaled(image: Image.Image) -> Image.Image:
+    """The central square, resized by area averaging, or enlarged with a smooth filter."""
     side = min(image.size)
     left, top = ((length - side) // 2 for length in image.size)
-    return image.crop((left, top, left + side, top + side))
-
-
-def _scaled(image: Image.Image) -> Image.Image:
-    """Resized by area averaging; small images are enlarged with a smooth filter."""
-    larger = image.width >= IMAGE_SIDE
-    method = Image.Resampling.BOX if larger else Image.Resampling.LANCZOS
-    return image.resize((IMAGE_SIDE, IMAGE_SIDE), method)
+    method = Image.Resampling.BOX if side >= IMAGE_SIDE else Image.Resampling.LANCZOS
+    square = image.crop((left, top, left + side, top + side))
+    return square.resize((IMAGE_SIDE, IMAGE_SIDE), method)
 
 
 def read_image(source: Path | str | bytes, name: str | None = None) -> UInt8[np.ndarray, "32 32 3"]:
@@ -77,28 +67,25 @@ def read_image(source: Path | str | bytes, name: str | None = None) -> UInt8[np.
     Raises:
         DataError: not an image, of another format, too large, or damaged.
     """
-    if isinstance(source, str):
-        source = Path(source)
-    if isinstance(source, Path):
-        name = name or source.name
-        if not source.is_file():
-            raise DataError(f"{source} is not a file" if source.exists() else f"no file {source}")
-        source = _content(source)
+    if not isinstance(source, bytes):
+        name = name or Path(source).name
+        source = _content(Path(source))
     name = name or "the image"
     try:
-        with warnings.catch_warnings():  # Pillow warns of large sizes and odd metadata
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):  # of large sizes and odd metadata
             with Image.open(io.BytesIO(source), formats=FORMATS) as image:
-                _check_size(name, *image.size)
-                return np.array(_scaled(_square(_eight_bits(ImageOps.exif_transpose(image)))))
-    except DataError:
-        raise
+                if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
+                    raise Image.DecompressionBombError
+                return np.array(_scaled(_eight_bits(ImageOps.exif_transpose(image))))
     except UnidentifiedImageError:
         raise DataError(
             f"{name} is not an image in a supported format: {', '.join(FORMATS)}"
         ) from None
-    except Image.DecompressionBombError:
-        raise DataError(f"{name} has more than {MAX_PIXELS // 10**6} million pixels") from None
+    except Image.DecompressionBombError:  # from Pillow for the largest
+        raise DataError(
+            f"{name} has too many pixels; at most {MAX_PIXELS // 10**6} million in all and "
+            f"{MAX_SIDE:,} on a side are read"
+        ) from None
     except Exception as error:  # a damaged file can raise almost anything, by format
         raise DataError(f"{name} is damaged or truncated: {error}") from error
 

@@ -30,11 +30,11 @@ Masks = Bool[np.ndarray, "n 32 32"]
 
 
 def _disc(x: Plane, y: Plane) -> Plane:
-    return _length(x, y) - np.float32(0.9)
+    return _length(x, y) - 0.9
 
 
 def _ring(x: Plane, y: Plane) -> Plane:
-    return np.abs(_length(x, y) - np.float32(0.76)) - np.float32(0.2)
+    return np.abs(_length(x, y) - 0.76) - 0.2
 
 
 def _square(x: Plane, y: Plane) -> Plane:
@@ -50,12 +50,12 @@ def _star(x: Plane, y: Plane) -> Plane:
     cos, sin = math.cos(math.pi / 5), math.sin(math.pi / 5)
     x, y = np.abs(x), -y
     for side in (1, -1):
-        over = np.maximum(np.float32(side * cos) * x - np.float32(sin) * y, 0)
-        x, y = x - np.float32(2 * side * cos) * over, y + np.float32(2 * sin) * over
+        over = np.maximum(side * cos * x - sin * y, 0)
+        x, y = x - 2 * side * cos * over, y + 2 * sin * over
     x, y = np.abs(x), y - 1
     edge_x, edge_y = 0.46 * sin, 0.46 * cos - 1
     norm = math.hypot(edge_x, edge_y)
-    return (x * np.float32(-edge_y) + y * np.float32(edge_x)) * np.float32(1 / norm)
+    return (x * -edge_y + y * edge_x) * (1 / norm)
 
 
 def _plus(x: Plane, y: Plane) -> Plane:
@@ -63,16 +63,16 @@ def _plus(x: Plane, y: Plane) -> Plane:
 
 
 def _moon(x: Plane, y: Plane) -> Plane:
-    x = x - np.float32(0.25)  # centres it like the others
-    bite = np.float32(0.69) - _length(x - np.float32(0.5), y)
-    return np.maximum(_length(x, y) - np.float32(0.86), bite)
+    x = x - 0.25  # centres it like the others
+    bite = 0.69 - _length(x - 0.5, y)
+    return np.maximum(_length(x, y) - 0.86, bite)
 
 
 def _heart(x: Plane, y: Plane) -> Plane:
     # Two half discs on the upper edges of a square rotated by 45 degrees (Quilez).
-    scale = np.float32(1.65)
-    x, y = np.abs(x) / scale, (np.float32(0.9) - y) / scale
-    lobe = _length(x - np.float32(0.25), y - np.float32(0.75)) - np.float32(math.sqrt(2) / 4)
+    scale = 1.65
+    x, y = np.abs(x) / scale, (0.9 - y) / scale
+    lobe = _length(x - 0.25, y - 0.75) - math.sqrt(2) / 4
     fold = np.maximum(x + y, 0) / 2
     flank = np.minimum(_length(x, y - 1), _length(x - fold, y - fold)) * np.sign(x - y)
     return np.where(x + y > 1, lobe, flank) * scale
@@ -80,11 +80,11 @@ def _heart(x: Plane, y: Plane) -> Plane:
 
 def _arrow(x: Plane, y: Plane) -> Plane:
     head = _wedge(x, y, top=-1.0, bottom=0.1, half_width=0.9)
-    return np.minimum(head, _box(x, y - np.float32(0.45), 0.3, 0.5))
+    return np.minimum(head, _box(x, y - 0.45, 0.3, 0.5))
 
 
 def _bars(x: Plane, y: Plane) -> Plane:
-    return np.maximum(np.abs(np.abs(y) - np.float32(0.48)) - np.float32(0.24), np.abs(x) - 0.85)
+    return np.maximum(np.abs(np.abs(y) - 0.48) - 0.24, np.abs(x) - 0.85)
 
 
 def _length(x: Plane, y: Plane) -> Plane:
@@ -92,33 +92,22 @@ def _length(x: Plane, y: Plane) -> Plane:
 
 
 def _box(x: Plane, y: Plane, half_width: float, half_height: float) -> Plane:
-    return np.maximum(np.abs(x) - np.float32(half_width), np.abs(y) - np.float32(half_height))
+    return np.maximum(np.abs(x) - half_width, np.abs(y) - half_height)
 
 
 def _wedge(x: Plane, y: Plane, *, top: float, bottom: float, half_width: float) -> Plane:
     """An upright isosceles triangle."""
     height = bottom - top
     norm = math.hypot(height, half_width)
-    flank = np.abs(x) * np.float32(height / norm) + (np.float32(top) - y) * np.float32(
-        half_width / norm
-    )
-    return np.maximum(flank, y - np.float32(bottom))
+    flank = np.abs(x) * (height / norm) + (top - y) * (half_width / norm)
+    return np.maximum(flank, y - bottom)
 
 
-_OUTLINES: dict[str, Callable[[Plane, Plane], Plane]] = {
-    "disc": _disc,
-    "ring": _ring,
-    "square": _square,
-    "triangle": _triangle,
-    "star": _star,
-    "plus": _plus,
-    "moon": _moon,
-    "heart": _heart,
-    "arrow": _arrow,
-    "bars": _bars,
-}
-
-CLASS_NAMES = tuple(_OUTLINES)
+_OUTLINES: tuple[Callable[[Plane, Plane], Plane], ...] = (
+    *(_disc, _ring, _square, _triangle, _star),
+    *(_plus, _moon, _heart, _arrow, _bars),
+)
+CLASS_NAMES = tuple(outline.__name__.removeprefix("_") for outline in _OUTLINES)
 
 TILT_DEGREES = 20.0
 """Largest rotation either way: no square becomes a diamond."""
@@ -129,25 +118,25 @@ FAINT_FRACTION = 0.03
 SIZE = (6.5, 10.5)
 """Smallest and largest radius of a shape, pixels."""
 
-_row, _column = np.mgrid[:IMAGE_SIDE, :IMAGE_SIDE].astype(np.float32) + np.float32(0.5)
+_row, _column = np.mgrid[:IMAGE_SIDE, :IMAGE_SIDE].astype(np.float32) + 0.5
 
 
 def _uniform(
     generator: Generator, shape: tuple[int, ...], low: float, high: float
 ) -> Float32[np.ndarray, "..."]:
-    return generator.random(shape, np.float32) * np.float32(high - low) + np.float32(low)
+    return generator.random(shape, np.float32) * (high - low) + low
 
 
 def _colours(generator: Generator, n: int, *, vivid: float) -> Float32[np.ndarray, "n 3"]:
     """Random colours of full range; the less `vivid`, the closer to grey."""
     colours = generator.random((n, 3), np.float32)
     low, high = colours.min(1, keepdims=True), colours.max(1, keepdims=True)
-    colours = (colours - low) / np.maximum(high - low, np.float32(1e-3))
+    colours = (colours - low) / np.maximum(high - low, 1e-3)
     darkest = _uniform(generator, (n, 1), 0.0, 0.45)
     brightest = _uniform(generator, (n, 1), 0.5, 1.0)
     colours = darkest + (brightest - darkest) * colours
     grey = (darkest + brightest) / 2
-    return grey + (colours - grey) * np.float32(vivid)
+    return grey + (colours - grey) * vivid
 
 
 def _luma(colours: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n"]:
@@ -202,23 +191,23 @@ def _stroke(generator: Generator, n: int) -> Plane:
     along = np.abs((_column - x) * cos + (_row - y) * sin)
     across = np.abs((_row - y) * cos - (_column - x) * sin)
     distance = np.maximum(along - half_length, across - half_width)
-    return np.clip(np.float32(0.5) - distance, 0, 1) * _uniform(generator, (n, 1, 1), 0.4, 0.9)
+    return np.clip(0.5 - distance, 0, 1) * _uniform(generator, (n, 1, 1), 0.4, 0.9)
 
 
 def _shape(generator: Generator, labels: Labels) -> Plane:
     """Fraction of each pixel that the shape covers; the shape lies within the image."""
     n = len(labels)
     size = _uniform(generator, (n, 1, 1), *SIZE)
-    margin = size + np.float32(0.5)
+    margin = size + 0.5
     x, y = (margin + generator.random((n, 1, 1), np.float32) * (32 - 2 * margin) for _ in range(2))
     cos, sin = _directions(_uniform(generator, (n,), -TILT_DEGREES, TILT_DEGREES))
     u = ((_column - x) * cos + (_row - y) * sin) / size
     v = ((_row - y) * cos - (_column - x) * sin) / size
     coverage = np.empty_like(u)
-    for label, name in enumerate(CLASS_NAMES):
+    for label, outline in enumerate(_OUTLINES):
         own = np.flatnonzero(labels == label)
-        distance = _OUTLINES[name](u[own], v[own]) * size[own]
-        coverage[own] = np.clip(np.float32(0.5) - distance, 0, 1)
+        distance = outline(u[own], v[own]) * size[own]
+        coverage[own] = np.clip(0.5 - distance, 0, 1)
     return coverage
 
 
@@ -249,7 +238,7 @@ def _draw_chunk(labels: Labels, generator: Generator) -> tuple[Pixels, Masks]:
     _paint(canvas, coverage * opacity, _contrasting(generator, canvas))
     canvas += _uniform(generator, (*canvas.shape[:3], 1), -0.04, 0.04)  # grain
     canvas += _uniform(generator, canvas.shape, -0.025, 0.025)
-    pixels = (np.clip(canvas, 0, 1) * 255 + np.float32(0.5)).astype(np.uint8)
+    pixels = (np.clip(canvas, 0, 1) * 255 + 0.5).astype(np.uint8)
     return pixels, coverage >= 0.5
 
 
