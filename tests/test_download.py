@@ -190,7 +190,7 @@ def test_a_damaged_part_does_not_spoil_a_good_host(host, fetch, cache, left):
         (another_file, "another file .the SHA-256 differs"),
         (error_page, "announced 30 bytes, not 400000"),
         (nothing, "ended at 0 of 400000 bytes"),
-        (forbidden, "HTTP 403 Forbidden"),
+        (forbidden, "HTTP Error 403: Forbidden"),
     ],
 )
 def test_a_bad_host_leaves_nothing_and_the_next_is_tried(host, fetch, cache, behave, why):

@@ -12,18 +12,19 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
-from visavis import config, presets, run_folder
+from visavis import config, data, presets, run_folder
 from visavis.cli import arguments as flags
+from visavis.cli import tables
+from visavis.cli.doctor import doctor as examine
 from visavis.cli.exit_codes import ENVIRONMENT, Stopped
 from visavis.config import DataConfig, Experiment, ExplainConfig, TrainConfig
+from visavis.data import Dataset, download
+from visavis.data.verify import verify
 from visavis.errors import CheckpointError, ConfigError, DataError
 from visavis.files import lock
 from visavis.training import memory
-
-if TYPE_CHECKING:
-    from visavis.data import Dataset
 
 log = logging.getLogger(__name__)
 
@@ -34,10 +35,9 @@ Again = Callable[[Experiment], Any]
 
 def run(command: flags.Run, again: Again) -> Iterator[str]:
     """`visavis run`."""
-    dataset = _dataset(command.experiment.data)
+    dataset = data.resolve(command.experiment.data)
     command = again(presets.preset(command.preset, dataset.source))
     out = command.out or Path("runs") / f"{command.preset}-{dataset.source}"
-    from visavis.cli import tables
     from visavis.stages.run import run as run_stages
 
     memory.keep_freed_memory()
@@ -55,11 +55,9 @@ def train(command: flags.TrainCNN | flags.TrainViT, again: Again) -> Iterator[st
     command = again(experiment)
     name = "cnn" if isinstance(command, flags.TrainCNN) else "vit"
     chosen = {key: getattr(command, key) for key in (name, "seed", "data", "train", "tracking")}
-    from visavis.cli import tables
     from visavis.stages.train import train as train_stage
 
     memory.keep_freed_memory()
-    _log_notice(dataset)
     train_stage(out, dataclasses.replace(experiment, **chosen), name, dataset)
     yield tables.trained(out)
     yield f"next: visavis evaluate {out}"
@@ -68,13 +66,11 @@ def train(command: flags.TrainCNN | flags.TrainViT, again: Again) -> Iterator[st
 def evaluate(command: flags.Evaluate, again: Again) -> Iterator[str]:
     """`visavis evaluate`."""
     command = again(Experiment(data=_stored_data(command.folder)))
-    from visavis.cli import tables
     from visavis.stages.evaluate import evaluate as evaluate_stage
     from visavis.training import hardware
 
     device = hardware.select_device(command.device)
     dataset = _dataset(command.data)
-    _log_notice(dataset)
     evaluate_stage(command.folder, dataset, device=device)
     yield tables.evaluated(command.folder)
     yield f"next: visavis explain {command.folder}"
@@ -84,7 +80,6 @@ def explain(command: flags.Explain, again: Again) -> Iterator[str]:
     """`visavis explain`."""
     folder = command.folder
     command = again(Experiment(data=_stored_data(folder), explain=_stored_explain(folder)))
-    from visavis.cli import tables
     from visavis.stages.explain import explain as explain_stage
 
     memory.keep_freed_memory()
@@ -99,7 +94,6 @@ def cross_evaluate(command: flags.CrossModel, again: Again) -> Iterator[str]:
     with _locked(folder):
         cnn = folder / "cnn"
         command = again(Experiment(data=_stored_data(cnn), explain=_stored_explain(cnn)))
-        from visavis.cli import tables
         from visavis.stages.cross_model import cross_evaluate as cross_evaluate_stage
 
         memory.keep_freed_memory()
@@ -110,7 +104,6 @@ def cross_evaluate(command: flags.CrossModel, again: Again) -> Iterator[str]:
 
 def compare(command: flags.Compare, again: Again) -> Iterator[str]:
     """`visavis compare`."""
-    from visavis.cli import tables
     from visavis.stages.compare import compare as compare_stage
 
     with _locked(command.experiment):
@@ -132,7 +125,6 @@ def predict(command: flags.Predict, again: Again) -> Iterator[str]:
     """`visavis predict`."""
     if not command.images:
         raise ConfigError("name at least one image: visavis predict EXPERIMENT IMAGE…")
-    from visavis.cli import tables
     from visavis.stages.predict import predict as predict_stage
 
     predictions = predict_stage(command.experiment, command.images, out=command.out)
@@ -159,9 +151,6 @@ def serve(command: flags.Serve, again: Again) -> Iterator[str]:
 
 def doctor(command: flags.Doctor, again: Again) -> Iterator[str]:
     """`visavis doctor`."""
-    from visavis.cli import tables
-    from visavis.cli.doctor import doctor as examine
-
     checks = [{"name": name, **finding._asdict()} for name, finding in examine().items()]
     yield json.dumps(checks, indent=2) if command.json else tables.checked(checks)
     if any(check["status"] == "fail" for check in checks):
@@ -170,26 +159,17 @@ def doctor(command: flags.Doctor, again: Again) -> Iterator[str]:
 
 def data_info(command: flags.Info, again: Again) -> Iterator[str]:
     """`visavis data info`."""
-    from visavis import data
-    from visavis.cli import tables
-
     yield tables.images(data.info(data.resolve(command.data)))
 
 
 def data_fetch(command: flags.Fetch, again: Again) -> Iterator[str]:
     """`visavis data fetch`."""
-    from visavis.data import download
-
     yield str(download.fetch())
 
 
 def data_verify(command: flags.Verify, again: Again) -> Iterator[str]:
     """`visavis data verify`."""
-    from visavis import data
-    from visavis.data.verify import verify
-
-    dataset = data.resolve(command.data)
-    _log_notice(dataset)
+    dataset = _dataset(command.data)
     yield f"{dataset.description}: all files are readable"
     yield "\n".join(verify(dataset)) or "no duplicate, blank or unevenly distributed images"
 
@@ -219,15 +199,12 @@ def _program() -> str:
     return os.path.relpath(Path(sys.executable).parent / "visavis")
 
 
-def _dataset(wanted: DataConfig) -> "Dataset":
-    from visavis import data
-
-    return data.resolve(wanted)
-
-
-def _log_notice(dataset: "Dataset") -> None:
+def _dataset(wanted: DataConfig) -> Dataset:
+    """The images, after logging what a reader of any result must know about them."""
+    dataset = data.resolve(wanted)
     if dataset.notice:
         log.info("NOTE: %s", dataset.notice)
+    return dataset
 
 
 def _attribution_arguments(
@@ -242,7 +219,6 @@ def _attribution_arguments(
 
     device = hardware.select_device(command.device)
     dataset = _dataset(command.data)
-    _log_notice(dataset)
     precision = _stored(TrainConfig, folder / run_folder.CONFIG, "train")
     return {
         "dataset": dataset,

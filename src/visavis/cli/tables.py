@@ -17,6 +17,8 @@ from visavis.report.text.numbers import (
     share,
 )
 
+SCALE = "\n(with 95 % intervals; 0: no better than random orders, 1: as good as the oracle)"
+
 
 def table(rows: Sequence[Sequence[str]]) -> str:
     """Columns aligned, the first to the left and the others to the right."""
@@ -67,11 +69,7 @@ def explained(folder: Path) -> str:
         cells = (score(scores.get("deletion")), score(scores.get("insertion")))
         rows.append([entry["label"], *cells, share(scores.get("central_mass"))])
     chosen = f"\nGrad-CAM layer: {facts['layer']}" if facts.get("layer") else ""
-    return (
-        table(rows)
-        + "\n(with 95 % intervals; 0: no better than random orders, 1: as good as the oracle)"
-        + chosen
-    )
+    return table(rows) + SCALE + chosen
 
 
 def cross_evaluated(experiment: Path) -> str:
@@ -87,10 +85,7 @@ def cross_evaluated(experiment: Path) -> str:
         ]
         for row in facts["rankings"]
     ]
-    return (
-        table(rows)
-        + "\n(with 95 % intervals; 0: no better than random orders, 1: as good as the oracle)"
-    )
+    return table(rows) + SCALE
 
 
 def compared(experiment: Path) -> str:

@@ -10,7 +10,6 @@ import logging
 import os
 import shutil
 import time
-import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import NamedTuple
@@ -161,7 +160,7 @@ def _receive(url: str, part: Path, file: File, min_speed: int) -> None:
     try:
         response = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
     except NETWORK_ERRORS as error:
-        raise _AttemptError(_reason(error)) from error
+        raise _AttemptError(error) from error
     if response.status != http.HTTPStatus.PARTIAL_CONTENT:
         received = 0  # the host sends the file from its beginning
     if response.length not in (None, file.size - received):  # such as a web page with an error
@@ -183,7 +182,7 @@ def _receive(url: str, part: Path, file: File, min_speed: int) -> None:
             try:
                 block = response.read1(min(1 << 16, file.size - received))
             except NETWORK_ERRORS as error:
-                log.info("the connection broke: %s", _reason(error))
+                log.info("the connection broke: %s", error)
                 return
             if not block:
                 return
@@ -194,13 +193,6 @@ def _receive(url: str, part: Path, file: File, min_speed: int) -> None:
                 if (speed := (received - mark) / elapsed) < min_speed:
                     raise _TooSlowError(f"too slow ({speed / 1e3:.0f} kB/s)")
                 mark, marked_at = received, time.monotonic()
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, urllib.error.HTTPError):
-        return f"HTTP {error.code} {error.reason}"
-    cause = getattr(error, "reason", error)  # a URLError wraps the error itself
-    return str(getattr(cause, "strerror", None) or cause)
 
 
 def _size(path: Path) -> int:

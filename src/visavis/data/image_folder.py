@@ -73,9 +73,7 @@ def read(folder: Path) -> Dataset:
     labels = np.array([label for _, label in train + test], dtype=np.int64)
     is_train = np.arange(len(labels)) < len(train)
     in_train, in_test = good & is_train, good & ~is_train
-    train_counts = class_counts(labels[in_train], len(names))
-    test_counts = class_counts(labels[in_test], len(names))
-    _require_enough(folder, names, train_counts, test_counts, unsupported)
+    _require_enough(folder, names, labels[in_train], labels[in_test], unsupported)
     return Dataset(
         source="folder",
         description=f"images of {len(names)} classes from a folder, "
@@ -162,19 +160,20 @@ def _unreadable(errors: list[str]) -> list[str]:
 
 
 def _require_enough(
-    folder: Path, names: list[str], train: list[int], test: list[int], unsupported: str
+    folder: Path, names: list[str], train: np.ndarray, test: np.ndarray, unsupported: str
 ) -> None:
     """Raise DataError if classes have too few images; `unsupported` may be the reason."""
     hint = f"; {unsupported}" if unsupported else ""
-    for kind, counts, least in (("training", train, MIN_TRAIN), ("test", test, 1)):
+    for kind, labels, least in (("training", train, MIN_TRAIN), ("test", test, 1)):
+        counts = class_counts(labels, len(names))
         if (fewest := min(counts)) < least:
             raise DataError(
                 f"class {names[counts.index(fewest)]} in {folder} has {fewest} {kind} images; "
                 f"at least {least} are needed ({', '.join(SUFFIXES)}){hint}"
             )
-    if sum(test) < MIN_TEST:
+    if len(test) < MIN_TEST:
         raise DataError(
-            f"{folder} has {sum(test)} test images in all; at least {MIN_TEST} are needed, and "
+            f"{folder} has {len(test)} test images in all; at least {MIN_TEST} are needed, and "
             f"hundreds for narrow intervals{hint}"
         )
 

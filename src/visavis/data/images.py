@@ -72,11 +72,13 @@ def read_image(source: Path | str | bytes, name: str | None = None) -> UInt8[np.
         source = _content(Path(source))
     name = name or "the image"
     try:
-        with warnings.catch_warnings(action="ignore"):  # of large sizes and odd metadata
-            with Image.open(io.BytesIO(source), formats=FORMATS) as image:
-                if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
-                    raise Image.DecompressionBombError
-                return np.array(_scaled(_eight_bits(ImageOps.exif_transpose(image))))
+        with (
+            warnings.catch_warnings(action="ignore"),  # of large sizes and odd metadata
+            Image.open(io.BytesIO(source), formats=FORMATS) as image,
+        ):
+            if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
+                raise Image.DecompressionBombError
+            return np.array(_scaled(_eight_bits(ImageOps.exif_transpose(image))))
     except UnidentifiedImageError:
         raise DataError(
             f"{name} is not an image in a supported format: {', '.join(FORMATS)}"
