@@ -31,7 +31,8 @@ from visavis.config import (
 ExperimentFolder = Annotated[Positional[Path], arg(metavar="EXPERIMENT")]
 DeviceFlag = Annotated[Device, arg(help="auto: a GPU if there is one.")]
 
-REQUIRED: Any = tyro.MISSING
+REQUIRED = Path()
+"""Stands for a path that has no default."""
 
 ABOUT_DATA = "Show, download or check the images."
 ABOUT_TRAIN = "Train one model."
@@ -269,7 +270,7 @@ def _union(commands: dict[str, Any], *more: Any) -> Any:
 
 
 def _registry() -> tyro.constructors.ConstructorRegistry:
-    """Help texts as paragraphs: tyro keeps the line breaks of field docstrings."""
+    """Help texts as paragraphs (tyro keeps the line breaks of docstrings), and REQUIRED."""
     registry = tyro.constructors.ConstructorRegistry()
 
     @registry.struct_rule
@@ -286,7 +287,12 @@ def _registry() -> tyro.constructors.ConstructorRegistry:
             for param in docstring_parser.parse_from_object(base).params
         }
         fields = tuple(
-            tyro.constructors.StructFieldSpec(name, hints[name], default, helptext=docs.get(name))
+            tyro.constructors.StructFieldSpec(
+                name=name,
+                type=hints[name],
+                default=tyro.MISSING if default is REQUIRED else default,
+                helptext=docs.get(name),
+            )
             for name, default in vars(info.default).items()
         )
         return tyro.constructors.StructConstructorSpec(instantiate=cls, fields=fields)
