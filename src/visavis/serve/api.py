@@ -109,9 +109,9 @@ class Api:
     async def explain(self, request: Request) -> Response:
         """Raw heatmaps of the image in the body, higher meaning more evidence."""
         requests.check_names(request, PARAMETERS["/api/explain"])
-        hidden, wanted = requests.hidden(request), requests.wanted(request)
+        hidden, query = requests.hidden(request), request.query_params
         return await self._infer(
-            request, lambda models, pixels: models.explain(pixels, hidden, wanted)
+            request, lambda models, pixels: models.explain(pixels, hidden, query)
         )
 
     async def images(self, request: Request) -> Response:
@@ -146,7 +146,7 @@ class Api:
         """Load what the first requests would have to wait for."""
         blank = np.full((IMAGE_SIDE, IMAGE_SIDE, 3), 128, dtype=np.uint8)
         with contextlib.suppress(VisavisError, HTTPException):
-            await self._in_model_thread(lambda models: models.explain(blank, [], requests.Wanted()))
+            await self._in_model_thread(lambda models: models.explain(blank, [], {}))
             await self._test_images()
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
 One thread at a time may use a model: explaining registers hooks on it and computes gradients.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,7 +22,7 @@ from visavis.models.vit import Block, ViT
 from visavis.report import figures
 from visavis.report.text import trust
 from visavis.run_folder import ModelFolder
-from visavis.serve.requests import Wanted, one_of
+from visavis.serve.requests import one_of
 from visavis.stages.explain import layers
 from visavis.stages.trained import Trained, load
 
@@ -114,17 +115,21 @@ class Models:
         return {"models": found, "seen": data_address(pixels)}
 
     def explain(
-        self, pixels: UInt8[np.ndarray, "32 32 3"], hidden: list[int], wanted: Wanted
+        self, pixels: UInt8[np.ndarray, "32 32 3"], hidden: list[int], query: Mapping[str, str]
     ) -> dict[str, Any]:
-        """The raw heatmap of each wanted model, with its method, target class and layer.
+        """The raw heatmap of each model, with its method, target class and layer.
+
+        Args:
+            query: values of the parameters of /api/explain that are not the default.
 
         Raises:
             HTTPException: there is no such model, method, class, layer or head.
         """
         models = self.trained()
-        if wanted.model is not None:
-            models = {wanted.model: models[one_of(wanted.model, models, "model")]}
-        return {"models": {n: _explain(of, pixels, hidden, wanted) for n, of in models.items()}}
+        if "model" in query:
+            name = one_of(query["model"], models, "model")
+            models = {name: models[name]}
+        return {"models": {n: _explain(of, pixels, hidden, query) for n, of in models.items()}}
 
 
 def _layers(trained: Trained, method: str) -> dict[str, Any]:
@@ -141,23 +146,26 @@ def _layers(trained: Trained, method: str) -> dict[str, Any]:
 
 
 def _explain(
-    trained: Trained, pixels: UInt8[np.ndarray, "32 32 3"], hidden: list[int], wanted: Wanted
+    trained: Trained,
+    pixels: UInt8[np.ndarray, "32 32 3"],
+    hidden: list[int],
+    query: Mapping[str, str],
 ) -> dict[str, Any]:
-    method = wanted.method or attribution.DEFAULT_METHOD[trained.name]
+    method = query.get("method", attribution.DEFAULT_METHOD[trained.name])
     one_of(method, attribution.methods_for(trained.model), "method")
     choices = _layers(trained, method)
-    layer = choices["layer"]
-    if wanted.layer is not None:
-        layer = one_of(wanted.layer, choices["layers"], "layer")
-    if wanted.head is not None and not 1 <= wanted.head <= choices["heads"]:
-        heads = choices["heads"] or "no"
-        raise HTTPException(422, f"head {wanted.head}: {method} has {heads} heads here")
+    layer, head = choices["layer"], None
+    if "layer" in query:
+        layer = one_of(query["layer"], choices["layers"], "layer")
+    if "head" in query:
+        heads = [str(i + 1) for i in range(choices["heads"])]
+        head = int(one_of(query["head"], heads, "head"))
     image = _image(trained, pixels, hidden)
     probabilities = _probabilities(trained, image)
     target = int(probabilities.argmax())
-    if wanted.target is not None:
-        target = trained.class_names.index(one_of(wanted.target, trained.class_names, "class"))
-    heatmap = _heatmap(trained, image, target, method, layer, wanted.head)
+    if "class" in query:
+        target = trained.class_names.index(one_of(query["class"], trained.class_names, "class"))
+    heatmap = _heatmap(trained, image, target, method, layer, head)
     (reason,) = localization.degenerate_reasons(heatmap[None])
     return {
         "method": method,
@@ -166,7 +174,7 @@ def _explain(
         "class": trained.class_names[target],
         "confidence": float(probabilities[target]),
         "layer": layer,
-        "head": wanted.head,
+        "head": head,
         "map": None if reason else heatmap.tolist(),
         "degenerate_because": reason,
         "highest": None if reason else figures.where(heatmap),

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,21 +17,6 @@ from visavis.errors import DataError
 MAX_BYTES = 20_000_000
 """Of an uploaded image."""
 RECEIVE_SECONDS = 15
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """Which heatmap to compute; None stands for the default."""
-
-    model: str | None = None
-    """None: both, each by its own default method."""
-    method: str | None = None
-    target: str | None = None
-    """Name of the target class; None: the predicted class."""
-    layer: str | None = None
-    """For Grad-CAM the name of a module; for attention the number of a block, from 1."""
-    head: int | None = None
-    """For attention, from 1; None: the mean over all heads."""
 
 
 async def body(request: Request) -> bytes:
@@ -99,18 +83,6 @@ def hidden(request: Request) -> list[int]:
     if not cells <= set(range(GRID**2)):
         raise HTTPException(422, f"hidden: cells are numbers from 0 to {GRID**2 - 1}, as in 0,1,8")
     return sorted(cells)
-
-
-def wanted(request: Request) -> Wanted:
-    """Which heatmap to compute."""
-    query = request.query_params
-    return Wanted(
-        model=query.get("model"),
-        method=query.get("method"),
-        target=query.get("class"),
-        layer=query.get("layer"),
-        head=integer(request, "head", 1, low=1, high=10**6) if "head" in query else None,
-    )
 
 
 def integer(request: Request, name: str, default: int, *, low: int, high: int) -> int:
