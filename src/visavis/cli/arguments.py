@@ -222,7 +222,7 @@ def parse(arguments: Sequence[str], experiment: Experiment | None = None) -> Any
 def _tree(preset: Preset, experiment: Experiment) -> Any:
     """The type that tyro parses; the defaults come from `experiment`."""
     data, explain = experiment.data, experiment.explain
-    training = {
+    training: dict[str, Any] = {
         "out": REQUIRED,
         "preset": preset,
         "seed": experiment.seed,

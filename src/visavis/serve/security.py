@@ -8,10 +8,11 @@ every request needs the token that was printed at the start.
 import asyncio
 import logging
 import secrets
-from urllib.parse import parse_qs, urlencode
+from urllib.parse import urlencode
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -84,36 +85,31 @@ class Security:
         Raises:
             HTTPException: the request is not admitted.
         """
-        headers = Headers(scope=scope)
+        request = Request(scope)
+        headers = request.headers
         host = headers.get("host", "")
         name = host if host.endswith("]") else host.rpartition(":")[0] or host
         if self.token is None and name.lower() not in LOOPBACK:
             raise HTTPException(400, f"use http://localhost, not the name {host[:80]!r}")
         origin = headers.get("origin")
         foreign = origin is not None and origin.partition("://")[2] != host
-        is_get = scope["method"] == "GET"  # another site may link here
+        is_get = request.method == "GET"  # another site may link here
         if foreign or (headers.get("sec-fetch-site") == "cross-site" and not is_get):
             raise HTTPException(403, "requests from other sites are rejected")
         if self.token is None or scope["path"] == "/api/health":
             return None
         cookie = f"visavis_{(scope.get('server') or ('', 0))[1]}"  # all ports share their cookies
-        query = parse_qs(scope["query_string"].decode("latin-1"))
-        given = query.pop("token", [""])[0]
-        if is_get and _same(given, self.token):
+        if is_get and _same(request.query_params.get("token", ""), self.token):
             # One slash: two would be an address on another host.
             path = "/" + scope["path"].lstrip("/\\")
-            rest = urlencode(query, doseq=True)
+            rest = urlencode([x for x in request.query_params.multi_items() if x[0] != "token"])
             response = RedirectResponse(path + (f"?{rest}" if rest else ""), status_code=303)
             # Lax: the printed address may be followed from a message. A link can change nothing.
             response.set_cookie(cookie, self.token, httponly=True, samesite="lax")
             return response
-        # By hand: SimpleCookie stops at the first cookie of another program that it dislikes.
-        pairs = [part.strip().partition("=") for part in headers.get("cookie", "").split(";")]
-        tokens = [value for key, _, value in pairs if key == cookie]
         scheme, _, bearer = headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer":
-            tokens.append(bearer.strip())
-        if not any(_same(value, self.token) for value in tokens):
+        bearer = bearer.strip() if scheme.lower() == "bearer" else ""
+        if not any(_same(given, self.token) for given in (request.cookies.get(cookie, ""), bearer)):
             raise HTTPException(401, "open the address that visavis printed when it started")
         return None
 
