@@ -1,5 +1,6 @@
 """Downloads from hosts that misbehave, simulated by small servers on this machine."""
 
+import contextlib
 import hashlib
 import http.server
 import socket
@@ -90,14 +91,17 @@ def forbidden(handler, start):
     handler.send_error(403)
 
 
-def dripping(handler, start):
-    handler.head(206 if start else 200, len(CONTENT) - start)
-    try:
-        for at in range(start, len(CONTENT), 50):
-            handler.wfile.write(CONTENT[at : at + 50])
-            time.sleep(0.02)
-    except OSError:
-        pass  # the other side went away
+def dripping(size):
+    """Sends `size` bytes fifty times a second."""
+
+    def behave(handler, start):
+        handler.head(206 if start else 200, len(CONTENT) - start)
+        with contextlib.suppress(OSError):  # the other side went away
+            for at in range(start, len(CONTENT), size):
+                handler.wfile.write(CONTENT[at : at + size])
+                time.sleep(0.02)
+
+    return behave
 
 
 def stalling(handler, start):
@@ -205,7 +209,7 @@ def test_a_bad_host_leaves_nothing_and_the_next_is_tried(host, fetch, cache, beh
 
 def test_a_slow_host_is_left_for_the_next_which_resumes(host, fetch, cache, monkeypatch):
     monkeypatch.setattr(download, "WATCH_SECONDS", 0.2)
-    slow, quick = host(dripping), host(good)
+    slow, quick = host(dripping(50)), host(good)
     began = time.monotonic()
     fetch(slow, quick)
     assert time.monotonic() - began < 8
@@ -216,20 +220,10 @@ def test_a_slow_host_is_left_for_the_next_which_resumes(host, fetch, cache, monk
 def test_if_all_hosts_are_slow_the_first_is_used(host, fetch, cache, monkeypatch):
     monkeypatch.setattr(download, "WATCH_SECONDS", 0.05)
     monkeypatch.setattr(download, "MIN_SPEED", 10**12)
-    first, second = host(dripping_faster), host(dripping_faster)
+    first, second = host(dripping(20_000)), host(dripping(20_000))
     fetch(first, second)
     assert (len(first.asked), len(second.asked)) == (2, 1)
     assert (cache / FILE.name).read_bytes() == CONTENT
-
-
-def dripping_faster(handler, start):
-    handler.head(206 if start else 200, len(CONTENT) - start)
-    try:
-        for at in range(start, len(CONTENT), 20_000):
-            handler.wfile.write(CONTENT[at : at + 20_000])
-            time.sleep(0.02)
-    except OSError:
-        pass
 
 
 def test_a_host_that_stalls_is_left_for_the_next(host, fetch, cache, monkeypatch):

@@ -118,7 +118,7 @@ def _fetch_from_any(folder: Path) -> None:
             failures.append(f"{urlsplit(base).netloc}: {error}")
             log.info(failures[-1])
             if isinstance(error, _TooSlowError):
-                attempts.append((base, 0))
+                attempts.append((base, 0))  # again, if no other host delivers
     raise DataError(
         f"CIFAR-10 could not be downloaded ({'; '.join(failures)}). Give a folder that holds it "
         "with --data.dir"

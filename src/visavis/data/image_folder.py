@@ -117,27 +117,21 @@ def _with_suffix(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     ]
 
 
-def _files(root: Path, names: list[str]) -> Files:
-    return [
-        (path, label)
-        for label, name in enumerate(names)
-        for path in _with_suffix(root / name, SUFFIXES)
-    ]
-
-
 def _train_and_test(root: Path, test_root: Path | None, names: list[str]) -> tuple[Files, Files]:
-    if test_root:
-        if unknown := sorted(set(_classes(test_root)) - set(names)):
-            raise DataError(f"{test_root} has classes that {root.name} lacks: {', '.join(unknown)}")
-        return _files(root, names), _files(test_root, names)
+    if test_root and (unknown := sorted(set(_classes(test_root)) - set(names))):
+        raise DataError(f"{test_root} has classes that {root.name} lacks: {', '.join(unknown)}")
     train: Files = []
     test: Files = []
     for label, name in enumerate(names):
-        members = [(path, label) for path in _with_suffix(root / name, SUFFIXES)]
-        members.sort(key=lambda entry: hashlib.sha256(os.fsencode(entry[0].name)).digest())
-        held_out = round(TEST_FRACTION * len(members))
-        test += sorted(members[:held_out])
-        train += sorted(members[held_out:])
+        own = _with_suffix(root / name, SUFFIXES)
+        if test_root:
+            held_out = _with_suffix(test_root / name, SUFFIXES)
+        else:
+            own.sort(key=lambda path: hashlib.sha256(os.fsencode(path.name)).digest())
+            count = round(TEST_FRACTION * len(own))
+            held_out, own = sorted(own[:count]), sorted(own[count:])
+        train += [(path, label) for path in own]
+        test += [(path, label) for path in held_out]
     return train, test
 
 
