@@ -15,7 +15,7 @@ from visavis.data import image_folder, shapes
 from visavis.data.images import read_image
 from visavis.errors import ConfigError, DataError
 from visavis.presets import preset
-from visavis.report import figures
+from visavis.report.figures import matrices, style
 
 
 @pytest.fixture
@@ -218,7 +218,7 @@ def test_a_matrix_of_a_hundred_classes_stays_small():
     counts = np.random.default_rng(0).integers(0, 50, (100, 100))
     names = [f"class {i}" for i in range(100)]
     for figure in (
-        figures.confusion(counts, names, "cnn"),
-        figures.confusion_difference(counts, names),
+        matrices.confusion(counts, names, "cnn"),
+        matrices.confusion_difference(counts, names),
     ):
-        assert len(figures.svg(figure)) < 200_000
+        assert len(style.svg(figure)) < 200_000
