@@ -21,7 +21,6 @@ from visavis.config import OptimConfig, TrackingConfig
 from visavis.report.figures import overlay
 from visavis.stages.train import train
 from visavis.training import tracking
-from visavis.training.tracking import connection
 
 KEY = "canary" + "0123456789" * 4
 OFFLINE = TrackingConfig(wandb="offline")
@@ -31,7 +30,7 @@ def records(folder):
     """All records of the one run stored in `folder`/wandb.
 
     The file is in LevelDB's log format: 7 bytes of W&B's own, then blocks of 32 KiB, in them
-    fragments with checksum (4 bytes), length (2) and kind (1: whole, 2: first, 3: middle, 4: last).
+    fragments with checksum (4 bytes), length (2) and kind (1: full, 2: first, 3: middle, 4: last).
     """
     from wandb.proto.wandb_internal_pb2 import Record
 
@@ -72,7 +71,7 @@ def files(folder):
 
 @contextlib.contextmanager
 def server(status):
-    """A server that answers everything with `status`, or nothing at all if that is None."""
+    """A server that responds to everything with `status`, or not at all if that is None."""
     if status is None:
         with socket.create_server(("127.0.0.1", 0)) as silent:
             yield f"http://127.0.0.1:{silent.getsockname()[1]}"
@@ -142,7 +141,7 @@ def test_an_experiment_is_stored_with_figures_matrices_and_images(tmp_path, monk
         found = dict(zip(table["columns"], values, strict=True))
         (at,) = (heatmaps["indices"] == found["index"]).nonzero()[0]
         assert found["true"] == classes[heatmaps["labels"][at]]
-        assert found["cnn says"] == classes[heatmaps["predicted"][at]]
+        assert found["cnn prediction"] == classes[heatmaps["predicted"][at]]
         assert found["cnn confidence"] == pytest.approx(heatmaps["confidence"][at])
     assert {"vit gradient_attention", "vit attention", "cnn grad_cam"} <= set(table["columns"])
     assert len(table["data"]) == min(48, len(heatmaps["indices"]))
@@ -181,8 +180,7 @@ def test_a_key_in_netrc_counts_for_its_own_host_only(tmp_path, monkeypatch):
 @pytest.mark.parametrize("status", [None, 500])
 def test_a_server_that_is_silent_or_broken_costs_a_warning(status, tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("WANDB_API_KEY", KEY)
-    monkeypatch.setattr(connection, "ANSWER_SECONDS", 0.5)
-    monkeypatch.setattr(connection, "INIT_SECONDS", 2)
+    monkeypatch.setattr(tracking, "INIT_SECONDS", 2)
     with server(status) as url, caplog.at_level(logging.WARNING, "visavis"):
         monkeypatch.setenv("WANDB_BASE_URL", url)
         logger = tracking.logger(TrackingConfig(), folder=tmp_path, name="cnn", group="g")
@@ -195,13 +193,13 @@ def test_a_server_that_is_silent_or_broken_costs_a_warning(status, tmp_path, mon
 
 
 def test_a_bad_key_costs_a_warning(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(connection, "INIT_SECONDS", 2)
+    monkeypatch.setattr(tracking, "INIT_SECONDS", 2)
     with server(200) as url:
         monkeypatch.setenv("WANDB_BASE_URL", url)
         monkeypatch.setenv("WANDB_API_KEY", "short")
         logger = tracking.logger(TrackingConfig(), folder=tmp_path, name="cnn", group="g")
     logger.finalize("success")
-    assert "W&B could not start online" in caplog.text
+    assert "W&B could not start a run that is online" in caplog.text
     assert "short" not in caplog.text
 
 
@@ -212,7 +210,7 @@ def test_without_wandb_a_run_goes_untracked(tmp_path, monkeypatch, caplog):
     assert "W&B cannot be used here" in caplog.text
 
 
-def test_the_first_fault_is_told_once_and_ends_the_tracking_only(caplog):
+def test_the_first_error_is_reported_once_and_ends_the_tracking_only(caplog):
     class Broken:
         calls = 0
 

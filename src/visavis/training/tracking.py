@@ -1,0 +1,249 @@
+"""Weights & Biases; nothing outside this module imports wandb.
+
+Tracking never ends a run, delays it for long or asks a question: without a key, a network or a
+reachable server the run is tracked offline, and after an error it continues untracked.
+
+Reads `evaluation.json` and `heatmaps.npz` of each model. Writes `wandb/` in the experiment folder,
+which `wandb sync` uploads later.
+"""
+
+import contextlib
+import logging
+import netrc
+import os
+import urllib.request
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from lightning.pytorch.loggers import WandbLogger
+from matplotlib.figure import Figure
+
+from visavis.config import MODEL_NAMES, TrackingConfig
+from visavis.run_folder import ModelFolder
+
+log = logging.getLogger(__name__)
+
+Mode = Literal["online", "offline", "off"]
+
+INIT_SECONDS = 10
+"""How long to wait for the server before the run is tracked offline."""
+FINISH_SECONDS = 10
+TABLE_ROWS = 48
+MODES: dict[str, Mode] = {"disabled": "off", "offline": "offline", "dryrun": "offline"}
+"""What the environment variable WANDB_MODE means here."""
+METHODS = {"cnn": ("grad_cam",), "vit": ("gradient_attention", "attention")}
+"""The heatmaps of each model in the table of test images."""
+
+
+class ForgivingLogger(WandbLogger):
+    """Lightning's W&B logger; after an error it stops logging instead of ending the training."""
+
+    def __init__(self, run: Any) -> None:
+        super().__init__(experiment=run)
+        self._over = False
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        self._attempt(super().log_metrics, metrics, step)
+
+    def log_hyperparams(self, params: dict[str, Any] | Namespace) -> None:
+        self._attempt(super().log_hyperparams, params)
+
+    def finalize(self, status: str) -> None:
+        self._attempt(lambda: self.experiment.finish(exit_code=int(status != "success")))
+        self._over = True
+
+    def _attempt(self, action: Callable[..., object], *arguments: Any) -> None:
+        if self._over:
+            return
+        try:
+            action(*arguments)
+        except Exception as error:
+            self._over = True
+            _warn("W&B failed; the rest of this run is not tracked", error)
+
+
+def logger(
+    config: TrackingConfig, *, folder: Path, name: str, group: str
+) -> ForgivingLogger | None:
+    """A logger for Lightning's Trainer, or None if W&B is off or does not work.
+
+    Args:
+        folder: the experiment folder; W&B writes only to `wandb/` in it.
+        name: of this run, such as "cnn".
+        group: of the runs that belong together, such as the experiment's name.
+    """
+    with _confined(folder):
+        run = _start(config, folder, name, group)
+    return None if run is None else ForgivingLogger(run)
+
+
+def log_experiment(
+    config: TrackingConfig,
+    *,
+    folder: Path,
+    group: str,
+    figures: Mapping[str, Figure],
+    overlay: Callable[..., np.ndarray],
+) -> None:
+    """Log the results of an experiment as one run.
+
+    These are `figures` under their names, each model's test scores and confusion matrix, and a
+    table of test images with both models' predictions and heatmaps, drawn by `overlay`.
+    """
+    with _confined(folder):
+        run = _start(config, folder, "comparison", group)
+        if run is None:
+            return
+        try:
+            with run:
+                run.log(_results(folder, figures, overlay))
+        except Exception as error:
+            _warn("W&B could not log the experiment's results", error)
+
+
+def mode(config: TrackingConfig) -> Mode:
+    """How a run is tracked here: `auto` resolved, and offline instead of online without a key."""
+    wanted = config.wandb
+    if wanted == "auto":
+        wanted = MODES.get(os.environ.get("WANDB_MODE", ""), "online")
+    if wanted == "online" and not _has_key():
+        if config.wandb == "online":
+            log.warning("W&B: no API key is set, so this run is tracked offline; see `wandb login`")
+        return "offline"
+    return wanted
+
+
+def _start(config: TrackingConfig, folder: Path, name: str, group: str) -> Any | None:
+    """A W&B run, offline if online fails; None if tracking is off or both fail."""
+    wanted = mode(config)
+    if wanted == "off":
+        return None
+    try:
+        import wandb
+
+        settings = wandb.Settings(
+            base_url=_base_url(),
+            init_timeout=INIT_SECONDS,
+            finish_timeout=FINISH_SECONDS,
+            silent=True,
+            console="off",
+            symlink=False,
+            disable_code=True,
+            disable_git=True,
+            disable_job_creation=True,
+            x_disable_machine_info=True,
+            x_disable_stats=True,
+            x_save_requirements=False,
+        )
+        folder.mkdir(parents=True, exist_ok=True)
+    except Exception as error:
+        _warn("W&B cannot be used here, so this run is not tracked", error)
+        return None
+    for attempt in dict.fromkeys((wanted, "offline")):
+        try:
+            return wandb.init(
+                project=config.project,
+                name=name,
+                group=group,
+                dir=folder,
+                mode=attempt,
+                reinit="create_new",
+                settings=settings,
+            )
+        except Exception as error:
+            _warn(f"W&B could not start a run that is {attempt}", error)
+    return None
+
+
+@contextlib.contextmanager
+def _confined(folder: Path) -> Iterator[None]:
+    """Keep W&B's staging and cache in the experiment folder, and its error reports off."""
+    place = str((folder / "wandb").absolute())
+    wanted = {
+        "WANDB_DATA_DIR": place,
+        "WANDB_CACHE_DIR": place,
+        "WANDB_ERROR_REPORTING": "false",
+        "WANDB_SILENT": "true",
+    }
+    added = {name: value for name, value in wanted.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            del os.environ[name]
+
+
+def _has_key() -> bool:
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    try:
+        home = [Path.home() / ".netrc", Path.home() / "_netrc"]
+        paths = [Path(os.environ["NETRC"])] if "NETRC" in os.environ else home
+        path = next(path for path in paths if path.exists())
+        host = urllib.request.Request(_base_url()).host
+        return netrc.netrc(path).authenticators(host) is not None
+    except Exception:  # no file, an unreadable one, or no wandb
+        return False
+
+
+def _base_url() -> str:
+    """The server's address: from the environment, else from W&B's own settings."""
+    import wandb
+
+    return os.environ.get("WANDB_BASE_URL") or wandb.setup().settings.base_url
+
+
+def _warn(what: str, error: Exception) -> None:
+    """Log one line about an error, without the API key."""
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    key = os.environ.get("WANDB_API_KEY")
+    log.warning("%s: %s", what, reason.replace(key, "…") if key else reason)
+
+
+def _results(
+    folder: Path, figures: Mapping[str, Figure], overlay: Callable[..., np.ndarray]
+) -> dict[str, Any]:
+    import wandb
+
+    models = [ModelFolder(folder / name) for name in MODEL_NAMES]
+    content: dict[str, Any] = {name: wandb.Image(figure) for name, figure in figures.items()}
+    for model in models:
+        scores, classes = model.evaluation, model.evaluation["class_names"]
+        content[f"{model.name}/test/accuracy"] = scores["accuracy"]
+        content[f"{model.name}/test/f1_macro"] = scores["f1_macro"]
+        content[f"{model.name}/confusion_matrix"] = wandb.Table(
+            columns=["true", "predicted", "images"],
+            data=[
+                [classes[i], classes[j], int(n)]
+                for (i, j), n in np.ndenumerate(np.array(scores["confusion_matrix"]))
+            ],
+        )
+    content["test_images"] = _image_table(models, overlay)
+    return content
+
+
+def _image_table(models: list[ModelFolder], overlay: Callable[..., np.ndarray]) -> Any:
+    """Test images that both models explained, with each model's prediction and heatmaps."""
+    import wandb
+
+    names = models[0].evaluation["class_names"]
+    _, *rows = np.intersect1d(*(model.heatmaps["indices"] for model in models), return_indices=True)
+    columns = ["index", "image", "true"]
+    for model in models:
+        methods = METHODS[model.name]
+        columns += [f"{model.name} {column}" for column in ("prediction", "confidence", *methods)]
+    table = wandb.Table(columns=columns)
+    for pair in list(zip(*rows, strict=True))[:TABLE_ROWS]:
+        cells: list[Any] = []
+        for model, row in zip(models, pair, strict=True):
+            of = {key: values[row] for key, values in model.heatmaps.items() if values.ndim}
+            cells = cells or [int(of["indices"]), wandb.Image(of["images"]), names[of["labels"]]]
+            cells += [names[of["predicted"]], float(of["confidence"])]
+            for method in METHODS[model.name]:
+                cells.append(wandb.Image(overlay(of["images"], of[f"map_{method}"], scale=4)))
+        table.add_data(*cells)
+    return table
