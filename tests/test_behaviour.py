@@ -8,7 +8,7 @@ from visavis.metrics import bootstrap, calibration, classification
 
 
 def test_error_consistency_by_hand():
-    # 10 images, accuracies 0.8 and 0.6; they agree on right or wrong in 6.
+    # 10 images, accuracies 0.8 and 0.6; both are correct or both wrong in 6.
     a = np.array([1, 1, 1, 1, 1, 1, 1, 1, 0, 0], bool)
     b = np.array([1, 1, 1, 1, 1, 0, 0, 0, 1, 0], bool)
     found = behaviour.consistency(np.tile(a, 50), np.tile(b, 50))
@@ -29,23 +29,23 @@ def test_error_consistency_of_the_same_mistakes_is_one_and_of_independent_ones_i
     assert apart["low"] < 0 < apart["high"]
 
 
-def test_the_published_ceilings_of_error_consistency():
-    for p, q, ceiling in ((0.93, 0.90, 0.81), (0.90, 0.80, 0.615), (0.80, 0.65, 0.634)):
+def test_the_published_maxima_of_error_consistency():
+    for p, q, highest in ((0.93, 0.90, 0.81), (0.90, 0.80, 0.615), (0.80, 0.65, 0.634)):
         n = np.arange(1000)
         assert behaviour.consistency(n < 1000 * p, n < 1000 * q)["highest"] == pytest.approx(
-            ceiling, abs=0.005
+            highest, abs=0.005
         )
 
 
 def test_models_without_mistakes_have_no_error_consistency():
-    right = np.ones(100, bool)
-    found = behaviour.consistency(right, right)
+    correct = np.ones(100, bool)
+    found = behaviour.consistency(correct, correct)
     assert found["kappa"] is None
     assert found["highest"] is None
     assert behaviour.same_wrong_class(*np.zeros((3, 100), int), 10)["share"] is None
 
 
-def test_independent_wrong_answers_meet_as_often_as_expected():
+def test_independent_wrong_predictions_coincide_as_often_as_expected():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 10, 20_000)
     a, b = (labels + rng.choice([0, 1, 2, 3], (2, 20_000), p=[0.4, 0.4, 0.1, 0.1])) % 10
@@ -81,7 +81,7 @@ def test_evidence_for_the_truth_uses_the_maps_for_the_true_class_of_what_both_ex
     found = behaviour.evidence_for_truth(
         heatmaps("grad_cam"), heatmaps("gradient_attention"), np.arange(55)
     )
-    assert found["n"] == 47  # of 55 asked about, 50 in the sample, 3 refused
+    assert found["n"] == 47  # of 55 indices, 50 in the sample, 3 degenerate
     assert found["agreement"]["value"] == pytest.approx(1)
     assert found["above_chance"]["low"] > 0.8
 
@@ -101,7 +101,7 @@ def test_temperature_finds_what_the_labels_were_drawn_with():
     assert calibration.temperature(logits, labels) == pytest.approx(2, abs=0.06)
 
 
-def test_a_model_that_is_too_sure_is_put_right_by_its_temperature():
+def test_a_model_that_is_too_confident_is_corrected_by_its_temperature():
     logits, labels = _drawn(20_000, 0.5)
     half = len(logits) // 2
     found = calibration.calibration(logits[:half], labels[:half], logits[half:], labels[half:])
@@ -113,11 +113,11 @@ def test_a_model_that_is_too_sure_is_put_right_by_its_temperature():
 
 def test_calibration_error_by_hand():
     confidence = np.repeat([0.25, 0.75, 1.0], [40, 40, 20])
-    right = np.concatenate([np.arange(40) < 10, np.arange(40) < 20, np.ones(20)]).astype(bool)
-    found = calibration.expected_calibration_error(confidence, right)
+    correct = np.concatenate([np.arange(40) < 10, np.arange(40) < 20, np.ones(20)]).astype(bool)
+    found = calibration.expected_calibration_error(confidence, correct)
     assert found is not None
     assert found["value"] == pytest.approx(0.4 * 0 + 0.4 * 0.25 + 0.2 * 0)
-    assert calibration.expected_calibration_error(confidence[:10], right[:10]) is None
+    assert calibration.expected_calibration_error(confidence[:10], correct[:10]) is None
 
 
 def test_a_drawn_interval_of_a_mean_is_that_of_interval():

@@ -76,7 +76,7 @@ def test_the_better_model_is_found(comparison: dict[str, Any]) -> None:
         ("split_fingerprint", "different splits"),
     ],
 )
-def test_refuses_another_protocol(tmp_path: Path, key: str, message: str) -> None:
+def test_rejects_another_protocol(tmp_path: Path, key: str, message: str) -> None:
     write_experiment(tmp_path)
     change(tmp_path / "vit" / run_folder.DATA, **{key: "0" * 64})
     with pytest.raises(CheckpointError, match=message):
@@ -84,7 +84,7 @@ def test_refuses_another_protocol(tmp_path: Path, key: str, message: str) -> Non
     assert not (tmp_path / run_folder.COMPARISON).exists()
 
 
-def test_refuses_other_test_images(tmp_path: Path) -> None:
+def test_rejects_other_test_images(tmp_path: Path) -> None:
     write_experiment(tmp_path)
     path = tmp_path / "vit" / run_folder.PREDICTIONS
     run_folder.write_arrays(path, **{k: v[:-1] for k, v in run_folder.read_arrays(path).items()})
@@ -142,7 +142,7 @@ def test_similarity_of_the_same_maps_is_one(tmp_path: Path) -> None:
     assert pair["above_chance"]["low"] > 0.8
 
 
-def test_maps_that_share_only_a_centre_have_no_excess(tmp_path: Path) -> None:
+def test_maps_that_share_only_a_centre_do_not_agree_above_chance(tmp_path: Path) -> None:
     write_experiment(tmp_path, sample=200, accuracy={"cnn": 0.99, "vit": 0.99})
     distance = np.hypot(*np.meshgrid(np.arange(8) - 3.5, np.arange(8) - 3.5))
     for name, method in (("cnn", "map_grad_cam"), ("vit", "map_rollout")):
@@ -246,7 +246,7 @@ def test_the_grid_parts_the_gap_of_methods_from_the_gap_of_models() -> None:
     assert np.isnan(table.diagonal()).all()
 
 
-def test_the_grid_of_maps_with_a_shared_centre_has_no_excess_and_a_refused_map_no_number() -> None:
+def test_the_grid_of_maps_with_a_shared_centre_does_not_agree_above_chance() -> None:
     generator = np.random.default_rng(1)
     centre = np.exp(-0.1 * sum((x - 3.5) ** 2 for x in np.meshgrid(np.arange(8), np.arange(8))))
     a, b = (centre + 0.2 * generator.random((100, 8, 8)) for _ in range(2))
@@ -293,7 +293,7 @@ def test_another_seed_gives_the_ceiling_and_its_accuracy(tmp_path: Path) -> None
     assert ceiling["normalised"]["value"] == pytest.approx(1, abs=0.15)
 
 
-def test_a_seed_of_other_images_is_refused(tmp_path: Path) -> None:
+def test_a_seed_of_other_images_is_an_error(tmp_path: Path) -> None:
     write_experiment(tmp_path)
     write_experiment(tmp_path / "seed-1", seed=1)
     change(tmp_path / "seed-1" / "vit" / run_folder.DATA, fingerprint="0" * 64)

@@ -33,17 +33,17 @@ def test_every_test_image_is_seen_exactly_once_and_the_scores_follow_from_the_lo
     assert evaluation["f1_macro"] == pytest.approx(np.mean(evaluation["f1_per_class"]))
 
 
-def test_the_validation_images_are_answered_too(tested):
+def test_the_validation_images_are_predicted_too(tested):
     data = dataset()
     stored = run_folder.read_arrays(tested / run_folder.PREDICTIONS)
     rows = run_folder.read_arrays(tested / run_folder.SPLIT)["validation"]
     np.testing.assert_array_equal(stored["validation_labels"], data.train_labels[rows])
-    right = stored["validation_logits"].argmax(axis=1) == stored["validation_labels"]
-    told = run_folder.read_json(tested / run_folder.TRAINING)["best_val_accuracy"]
-    assert right.mean() == pytest.approx(told, abs=0.02)  # training may have measured in bf16
+    correct = stored["validation_logits"].argmax(axis=1) == stored["validation_labels"]
+    reported = run_folder.read_json(tested / run_folder.TRAINING)["best_val_accuracy"]
+    assert correct.mean() == pytest.approx(reported, abs=0.02)  # training may have measured in bf16
 
 
-def test_altered_weights_are_refused(tested):
+def test_altered_weights_are_errors(tested):
     path = tested / run_folder.WEIGHTS
     original = path.read_bytes()
     tensors = load_file(path)
@@ -56,12 +56,12 @@ def test_altered_weights_are_refused(tested):
         path.write_bytes(original)
 
 
-def test_other_images_are_refused(tested):
+def test_other_images_are_errors(tested):
     with pytest.raises(CheckpointError, match="was trained on built-in shapes"):
         evaluate(tested, dataset(seed=5))
 
 
-def test_a_folder_without_a_finished_training_is_refused_and_not_made(tmp_path):
+def test_a_folder_without_a_finished_training_is_an_error_and_not_made(tmp_path):
     with pytest.raises(CheckpointError, match="is missing"):
         evaluate(tmp_path / "cnn", dataset())
     assert not (tmp_path / "cnn").exists()

@@ -1,4 +1,4 @@
-"""What trained models say about images of one's own."""
+"""Predictions of trained models for one's own images."""
 
 import shutil
 
@@ -22,10 +22,10 @@ def image(tmp_path):
 
 
 def test_the_top_three_are_those_of_the_model(finished, image):
-    (answer,) = predict(finished, [image])
-    assert answer["image"] == str(image)
-    assert list(answer["models"]) == ["cnn", "vit"]
-    for name, found in answer["models"].items():
+    (prediction,) = predict(finished, [image])
+    assert prediction["image"] == str(image)
+    assert list(prediction["models"]) == ["cnn", "vit"]
+    for name, found in prediction["models"].items():
         model = load(finished / name)
         probabilities = model.predict(images.read_image(image)[None])[0]
         expected = sorted(zip(probabilities, model.class_names, strict=True), reverse=True)[:3]
@@ -42,8 +42,8 @@ def test_nothing_is_written_unless_asked(finished, image, tmp_path):
 
 
 def test_overlays_are_drawn_for_each_image_and_model(finished, image, tmp_path):
-    answers = predict(finished, [image, image], out=tmp_path / "out")
-    named = [found["overlay"] for answer in answers for found in answer["models"].values()]
+    predictions = predict(finished, [image, image], out=tmp_path / "out")
+    named = [found["overlay"] for each in predictions for found in each["models"].values()]
     assert len(set(named)) == 4
     assert sorted(named) == sorted(str(path) for path in (tmp_path / "out").iterdir())
     for path in named:
@@ -53,14 +53,14 @@ def test_overlays_are_drawn_for_each_image_and_model(finished, image, tmp_path):
 
 def test_one_model_is_enough(finished, image, tmp_path):
     shutil.copytree(finished / "vit", tmp_path / "lone" / "vit")
-    (answer,) = predict(tmp_path / "lone", [image])
-    assert list(answer["models"]) == ["vit"]
+    (prediction,) = predict(tmp_path / "lone", [image])
+    assert list(prediction["models"]) == ["vit"]
 
 
-def test_a_bad_image_costs_only_its_own_answer(finished, image, tmp_path):
-    answers = predict(finished, [tmp_path / "none.png", image], out=tmp_path / "out")
-    assert "none.png" in answers[0]["error"]
-    assert set(answers[1]["models"]) == {"cnn", "vit"}
+def test_a_bad_image_costs_only_its_own_prediction(finished, image, tmp_path):
+    predictions = predict(finished, [tmp_path / "none.png", image], out=tmp_path / "out")
+    assert "none.png" in predictions[0]["error"]
+    assert set(predictions[1]["models"]) == {"cnn", "vit"}
 
 
 def test_without_a_trained_model_it_says_so(finished, image, tmp_path):

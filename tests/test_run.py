@@ -76,7 +76,7 @@ def test_a_missing_stage_alone_is_done_again(done):
     assert (done / "vit" / run_folder.PREDICTIONS).stat().st_mtime_ns == kept
 
 
-def test_a_folder_of_another_experiment_is_refused_and_left_alone(done):
+def test_a_folder_of_another_experiment_is_an_error_and_left_alone(done):
     before = (done / run_folder.EXPERIMENT).read_bytes()
     other = dataclasses.replace(experiment(), cnn=CNNConfig(widths=(8, 16, 16)))
     with pytest.raises(CheckpointError, match=r"cnn\.widths"):
@@ -98,7 +98,7 @@ def test_the_readmes_example_of_the_library_runs(done, tmp_path):
     assert names["image"].dtype == np.uint8
 
 
-def test_the_library_answers_as_the_run_did(done):
+def test_the_library_predicts_as_the_run_did(done):
     data = dataset()
     stored = run_folder.read_arrays(done / "cnn" / run_folder.PREDICTIONS)["logits"]
     heatmaps = run_folder.read_arrays(done / "cnn" / run_folder.HEATMAPS)

@@ -35,7 +35,7 @@ def test_nan_never_reaches_a_json_file(tmp_path):
 @pytest.mark.parametrize(
     "content", ["", "{", "[]", "3", '{"value": 1}', '{"schema": 99}', "\udcff"]
 )
-def test_a_json_file_that_is_not_ours_is_refused_by_name(tmp_path, content):
+def test_a_json_file_that_is_not_ours_is_an_error_that_names_it(tmp_path, content):
     path = tmp_path / "evaluation.json"
     path.write_bytes(content.encode(errors="surrogateescape"))
     with pytest.raises(CheckpointError, match=r"evaluation\.json"):
@@ -47,7 +47,7 @@ def test_a_missing_file_says_which_and_why(tmp_path):
         run_folder.read_json(tmp_path / "training.json")
 
 
-def test_damaged_and_hostile_arrays_are_refused(tmp_path):
+def test_damaged_and_hostile_arrays_are_errors(tmp_path):
     path = tmp_path / "predictions.npz"
     run_folder.write_arrays(path, logits=np.arange(100.0))
     np.testing.assert_array_equal(run_folder.read_arrays(path)["logits"], np.arange(100.0))

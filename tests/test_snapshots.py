@@ -19,34 +19,34 @@ def test_the_first_epochs_are_shown_more_closely_and_the_last_is_there():
 
 
 @pytest.mark.parametrize("name", ["cnn", "vit"])
-def test_filming_changes_no_bit_of_the_training_and_shows_the_model_as_it_was(
+def test_snapshots_change_no_bit_of_the_training_and_show_the_model_as_it_was(
     tmp_path, monkeypatch, name
 ):
     data, config = dataset(), experiment()
-    train(tmp_path / "filmed", config, name, data)
+    train(tmp_path / "tracked", config, name, data)
     with monkeypatch.context() as patch:
         patch.setattr(Snapshots, "_take", lambda self, epoch, module: None)
         train(tmp_path / "alone", config, name, data)
     assert not (tmp_path / "alone" / run_folder.SNAPSHOTS).exists()
-    filmed, alone = (load_trained(tmp_path / f) for f in ("filmed", "alone"))
-    for key, value in filmed.state_dict().items():
+    tracked, alone = (load_trained(tmp_path / f) for f in ("tracked", "alone"))
+    for key, value in tracked.state_dict().items():
         assert torch.equal(value, alone.state_dict()[key])
 
-    strip = run_folder.read_arrays(tmp_path / "filmed" / run_folder.SNAPSHOTS)
+    strip = run_folder.read_arrays(tmp_path / "tracked" / run_folder.SNAPSHOTS)
     assert strip["epochs"].tolist() == [0, 1, 2]
     labels = strip["labels"]
     assert len(set(labels.tolist())) == len(labels)  # one of each class
-    best = run_folder.read_json(tmp_path / "filmed" / run_folder.TRAINING)["best_epoch"]
+    best = run_folder.read_json(tmp_path / "tracked" / run_folder.TRAINING)["best_epoch"]
     method = attribution.DEFAULT_METHOD[name]
     expected = attribution.explain(
-        filmed, to_images(strip["images"]), torch.from_numpy(labels), method
+        tracked, to_images(strip["images"]), torch.from_numpy(labels), method
     )
     np.testing.assert_allclose(strip[f"map_{method}"][best], expected, atol=1e-5, rtol=1e-3)
 
 
-def test_the_film_of_a_resumed_training_is_whole(tmp_path, monkeypatch):
+def test_the_snapshots_of_a_resumed_training_are_complete(tmp_path, monkeypatch):
     data, config = dataset(), experiment()
-    train(tmp_path / "whole", config, "vit", data)
+    train(tmp_path / "uninterrupted", config, "vit", data)
     step = Classifier.training_step
 
     def interrupted(self, batch, index):
@@ -59,9 +59,8 @@ def test_the_film_of_a_resumed_training_is_whole(tmp_path, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             train(tmp_path / "parts", config, "vit", data)
     train(tmp_path / "parts", config, "vit", data)
-    whole, parts = (
-        run_folder.read_arrays(tmp_path / f / run_folder.SNAPSHOTS) for f in ("whole", "parts")
-    )
-    assert whole.keys() == parts.keys()
-    for key in whole:
-        np.testing.assert_array_equal(whole[key], parts[key])
+    uninterrupted = run_folder.read_arrays(tmp_path / "uninterrupted" / run_folder.SNAPSHOTS)
+    parts = run_folder.read_arrays(tmp_path / "parts" / run_folder.SNAPSHOTS)
+    assert uninterrupted.keys() == parts.keys()
+    for key in uninterrupted:
+        np.testing.assert_array_equal(uninterrupted[key], parts[key])

@@ -87,7 +87,7 @@ def test_the_step_before_the_clock_starts_leaves_no_trace():
 def test_interrupted_and_resumed_equals_uninterrupted(tmp_path, monkeypatch, name, epoch, settings):
     optim = dataclasses.replace(OPTIM, epochs=3, cutmix=0.5)
     data, config = dataset(), experiment(cnn=optim, vit=optim, train=settings)
-    train(tmp_path / "whole", config, name, data)
+    train(tmp_path / "uninterrupted", config, name, data)
 
     step = Classifier.training_step
 
@@ -101,17 +101,17 @@ def test_interrupted_and_resumed_equals_uninterrupted(tmp_path, monkeypatch, nam
         with pytest.raises(KeyboardInterrupt):
             train(tmp_path / "parts", config, name, data)
     assert not (tmp_path / "parts" / run_folder.WEIGHTS).exists()
-    told = [row["epoch"] for row in run_folder.read_history(tmp_path / "parts")]
-    assert told == list(range(1, epoch + 1))
+    recorded = [row["epoch"] for row in run_folder.read_history(tmp_path / "parts")]
+    assert recorded == list(range(1, epoch + 1))
 
     train(tmp_path / "parts", config, name, data)
-    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+    assert same(weights(tmp_path / "uninterrupted"), weights(tmp_path / "parts"))
 
     def learned(folder):
         rows = run_folder.read_history(tmp_path / folder)
         return [{k: v for k, v in row.items() if "seconds" not in k} for row in rows]
 
-    assert learned("parts") == learned("whole")
+    assert learned("parts") == learned("uninterrupted")
     assert run_folder.read_json(tmp_path / "parts" / run_folder.TRAINING)["resumed"]
     left = {path.name for path in (tmp_path / "parts").iterdir()}
     assert not left & {run_folder.RESUME, run_folder.BEST}

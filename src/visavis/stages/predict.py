@@ -1,7 +1,7 @@
-"""Stage: what trained models see in images from outside.
+"""Stage: predictions of trained models for any images.
 
 Reads each model's config.json, data.json, training.json and weights.safetensors, and
-explanations.json if it is there. Writes nothing, or one PNG for each image and model where told.
+explanations.json if it exists. Writes nothing, or one PNG per image and model to a given folder.
 """
 
 from collections.abc import Sequence
@@ -10,44 +10,44 @@ from typing import Any
 
 import numpy as np
 
-from visavis import run_folder
 from visavis.config import MODEL_NAMES
 from visavis.data.images import png, read_image
 from visavis.errors import CheckpointError, DataError
 from visavis.files import write_bytes
 from visavis.report import figures
+from visavis.run_folder import ModelFolder
 from visavis.stages.trained import load
 
-GUESSES = 3
+TOP = 3
 
 
 def predict(
     experiment: Path, paths: Sequence[Path], *, out: Path | None = None
 ) -> list[dict[str, Any]]:
-    """Show `paths` to every trained model in `experiment`, the CNN, the ViT, or both.
+    """Predict the images at `paths` with every trained model in `experiment`.
 
     Args:
-        out: folder for the images with the heatmap of the first guess laid over them.
+        out: folder for the images overlaid with the heatmap of the predicted class.
 
     Returns:
         For each path `{"image", "models": {name: {"top": [{"class", "confidence"}, …]}}}`, the
-        most probable class first, or `{"image", "error"}` for what is not a image.
+        most probable class first, or `{"image", "error"}` for a file that is not an image.
 
     Raises:
         CheckpointError: no model there is trained, or one is damaged.
     """
-    names = [name for name in MODEL_NAMES if (experiment / name / run_folder.TRAINING).exists()]
-    if not names:
+    folders = [ModelFolder(experiment / name) for name in MODEL_NAMES]
+    models = [load(folder.path) for folder in folders if folder.trained]
+    if not models:
         raise CheckpointError(
             f"{experiment} holds no trained model: neither cnn/ nor vit/ has a finished training"
         )
-    models = [load(experiment / name) for name in names]
-    answers: list[dict[str, Any]] = []
+    predictions: list[dict[str, Any]] = []
     for number, path in enumerate(paths, start=1):
         try:
             pixels = read_image(path)[None]
         except DataError as error:
-            answers.append({"image": str(path), "error": str(error)})
+            predictions.append({"image": str(path), "error": str(error)})
             continue
         found: dict[str, dict[str, Any]] = {}
         for model in models:
@@ -55,7 +55,7 @@ def predict(
             found[model.name] = {
                 "top": [
                     {"class": model.class_names[label], "confidence": float(probabilities[label])}
-                    for label in np.argsort(-probabilities)[:GUESSES]
+                    for label in np.argsort(-probabilities)[:TOP]
                 ]
             }
             if out is not None:
@@ -63,5 +63,5 @@ def predict(
                 target = out / f"{number}-{path.stem}-{model.name}.png"
                 write_bytes(target, png(figures.overlay(pixels[0], model.explain(pixels)[0])))
                 found[model.name]["overlay"] = str(target)
-        answers.append({"image": str(path), "models": found})
-    return answers
+        predictions.append({"image": str(path), "models": found})
+    return predictions

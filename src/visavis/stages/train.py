@@ -1,8 +1,8 @@
-"""Stage: train one model, and keep the epoch with the lowest validation loss.
+"""Stage: train one model and keep the epoch with the lowest validation loss.
 
 Reads the training images only. Writes config.json, data.json, split.npz, provenance.json,
-history.jsonl and snapshots.npz (while training), resume.ckpt and best.ckpt (until it is done),
-weights.safetensors and, last of all, training.json.
+history.jsonl and snapshots.npz (while training), resume.ckpt and best.ckpt (until it is
+finished), weights.safetensors and, last, training.json.
 """
 
 import datetime
@@ -45,13 +45,13 @@ def train(
     *,
     tracked_in: Path | None = None,
 ) -> None:
-    """Train the model called `name` in `folder`, or go on where an earlier call was interrupted.
+    """Train the model `name` in `folder`, or resume an interrupted training.
 
-    A finished training is left as it is.
+    A finished training is left unchanged.
 
     Args:
-        tracked_in: the folder that takes W&B's files and names the group of the run, such as that
-            of the experiment; `folder` unless given.
+        tracked_in: the experiment folder, for W&B's files and the group of the run; `folder` if
+            None.
 
     Raises:
         CheckpointError: the folder holds a training with other settings or other data.
@@ -88,7 +88,7 @@ def train(
 def _provenance(
     folder: Path, experiment: Experiment, name: str, device: torch.device
 ) -> dict[str, Any]:
-    """Write provenance.json; a resumed training keeps its precision, and where and when it began.
+    """Write provenance.json; a resumed training keeps its precision, start and first machine.
 
     Raises:
         CheckpointError: the checkpoint to resume from is damaged.
@@ -115,7 +115,7 @@ def _module(
     validation: Split,
     facts: dict[str, Any],
 ) -> Classifier:
-    """A freshly initialised model, ready to train; its first steps, which are slow, are made."""
+    """A freshly initialised and warmed-up model."""
     torch.manual_seed(experiment.seed)
     config = experiment.model(name)
     model = models.build(config, classes)
@@ -134,12 +134,12 @@ def _module(
 
 
 def _warm_up(module: Classifier, device: torch.device) -> None:
-    """Steps whose effects are undone, so that compilation and first calls are not timed."""
+    """Take steps and undo them, so that compilation and first calls are not timed."""
     model, dtype = module.model.train(), module.dtype_of_products
     state = {key: value.clone() for key, value in model.state_dict().items()}
     for side in {module.config.side(0), IMAGE_SIDE}:
         images = torch.rand(module.config.batch_size, 3, side, side, device=device)
-        # As Lightning calls it: a step is compiled again for another setting of the cache.
+        # As Lightning calls it: another setting of the cache would compile the step again.
         with torch.autocast(
             device.type, dtype, enabled=dtype != torch.float32, cache_enabled=False
         ):
@@ -163,7 +163,7 @@ def _fit(
     logger: Logger | None = tracking.logger(
         experiment.tracking,
         folder=tracked_in,
-        name=_tracked_as(folder, tracked_in, name),
+        name=name if folder == tracked_in else folder.relative_to(tracked_in).as_posix(),
         group=tracked_in.resolve().name,
     )
     trainer = lightning.Trainer(
@@ -189,10 +189,10 @@ def _fit(
 
 
 def _finish(folder: Path, module: Classifier, facts: dict[str, Any]) -> None:
-    """Keep the weights of the best epoch, and say what the training was.
+    """Keep the weights of the best epoch and record the outcome of the training.
 
     Raises:
-        CheckpointError: the checkpoint and the history disagree about which epoch that is.
+        CheckpointError: the checkpoint and the history disagree about the best epoch.
     """
     rows = run_folder.read_history(folder)
     best = min(rows, key=lambda row: row["val_loss"])
@@ -232,7 +232,7 @@ def _finish(folder: Path, module: Classifier, facts: dict[str, Any]) -> None:
 
 
 def _run(trainer: lightning.Trainer, module: Classifier, resume: Path | None) -> None:
-    """Fit, with Lightning's habits undone: its exit on Ctrl-C, and tips that do not apply."""
+    """Fit without Lightning's exit on Ctrl-C and without its inapplicable warnings."""
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():
@@ -248,13 +248,6 @@ def _run(trainer: lightning.Trainer, module: Classifier, resume: Path | None) ->
             f"not enough memory for a batch of {module.config.batch_size} images; lower "
             "--cnn.optim.batch-size or --vit.optim.batch-size"
         ) from None
-
-
-def _tracked_as(folder: Path, tracked_in: Path, name: str) -> str:
-    """Name of the tracker's run: "cnn", or "seed-1/cnn" for another training of an experiment."""
-    if folder == tracked_in or not folder.is_relative_to(tracked_in):
-        return name
-    return folder.relative_to(tracked_in).as_posix()
 
 
 def _resident(dataset: Dataset, indices: np.ndarray, device: torch.device) -> Split:

@@ -1,4 +1,4 @@
-"""What happens around a training: its checkpoints, its history, its clock, its progress."""
+"""Callbacks of a training: checkpoints, history, clock and progress."""
 
 import io
 import logging
@@ -28,13 +28,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
     ) -> None:
-        content = io.BytesIO()  # torch's own errors do not say that the disk is full
+        content = io.BytesIO()  # torch's own errors do not name a full disk
         torch.save(checkpoint, content)
         write_bytes(Path(path), content.getvalue())
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """What `AtomicCheckpointIO` wrote, after a check of every byte: torch itself makes none.
+    """Read what `AtomicCheckpointIO` wrote, after checking its checksums, as torch does not.
 
     Raises:
         CheckpointError: missing or damaged.
@@ -55,7 +55,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 class Checkpoint(ModelCheckpoint):
-    """Lightning's, which forgets the best epoch so far if the folder has moved since."""
+    """Lightning's, which would forget the best epoch so far if the folder was moved."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         path = str(Path(str(self.dirpath)) / f"{self.filename}{self.FILE_EXTENSION}")
@@ -69,7 +69,7 @@ class Checkpoint(ModelCheckpoint):
 
 
 def checkpoints(folder: Path) -> list[Checkpoint]:
-    """Of the lowest validation loss, and of the last epoch to go on from."""
+    """Of the epoch with the lowest validation loss, and of the last one, to resume from."""
     common: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False}
     best, last = Path(run_folder.BEST).stem, Path(run_folder.RESUME).stem
     lowest: dict[str, Any] = {"monitor": "val/loss", "mode": "min", "save_weights_only": True}
@@ -80,13 +80,13 @@ def checkpoints(folder: Path) -> list[Checkpoint]:
 
 
 class History(Callback):
-    """Writes history.jsonl, keeps the clock, and tells each epoch in a line and a progress bar.
+    """Writes history.jsonl, measures the training time, and reports each epoch and the progress.
 
     Training seconds run from an epoch's first batch to its last, the work of the optimiser and the
     loader included; validation, checkpoints, start-up and compilation are not in them.
 
     Args:
-        steps: of the whole training, for the bar.
+        steps: of the full training, for the progress bar.
     """
 
     def __init__(self, folder: Path, name: str, config: OptimConfig, *, steps: int) -> None:
@@ -94,7 +94,7 @@ class History(Callback):
         self.rows: list[dict[str, Any]] = []
 
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        # An epoch that was told but not checkpointed is trained again.
+        # An epoch that was recorded but not checkpointed is trained again.
         self.rows = run_folder.read_history(self.folder)[: trainer.current_epoch]
         self.bar = tqdm(
             total=self.steps,
@@ -156,5 +156,5 @@ class History(Callback):
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them."""
+    """Seconds, in words."""
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

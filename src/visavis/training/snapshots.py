@@ -1,4 +1,4 @@
-"""A snapshots strip: how a model's explanations of a few images take shape while it learns."""
+"""Snapshots: attribution maps of a few images over the epochs of a training."""
 
 import contextlib
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import cast
 
 import lightning
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from lightning.pytorch.callbacks import Callback
 
 from visavis import attribution, run_folder
@@ -14,11 +14,12 @@ from visavis.attribution.batched import grid_maps
 from visavis.data import Dataset
 from visavis.data.batches import to_images
 from visavis.errors import CheckpointError
+from visavis.metrics.localization import Maps
 from visavis.models import Model
 
 
 def shown_epochs(epochs: int) -> list[int]:
-    """Before the first epoch, after it, then at twice as many each time, and after the last."""
+    """Before the first epoch, after 1, 2, 4, 8 and so on, and after the last."""
     powers = [2**i for i in range(epochs.bit_length()) if 2**i < epochs]
     return [0, *powers, epochs]
 
@@ -26,11 +27,11 @@ def shown_epochs(epochs: int) -> list[int]:
 class Snapshots(Callback):
     """Writes snapshots.npz: maps of the first validation image of each class, for its true class.
 
-    Of the model's main method; Grad-CAM at its default layer, since the layer that is later chosen
-    by its scores is not known yet.
+    Of the model's default method; Grad-CAM at its default layer, since the explain stage selects
+    one only after the training.
 
-    Nothing in the training depends on it: the model is left as it was found, no random number is
-    drawn, and its time is outside the training seconds.
+    The training does not depend on it: the model is left as it was, no random number is drawn, and
+    its time does not count as training time.
     """
 
     def __init__(
@@ -46,20 +47,18 @@ class Snapshots(Callback):
         rows = validation[np.unique(labels, return_index=True)[1]]
         self.pixels, self.labels = dataset.train_pixels[rows], dataset.train_labels[rows]
         self.epochs = shown_epochs(epochs)
-        self.frames: dict[int, dict[str, Float[np.ndarray, "n 8 8"]]] = {}
+        self.maps: dict[int, Maps] = {}
 
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         if trainer.current_epoch == 0:
             self._take(0, module)
-        else:  # an interrupted training goes on, if need be without the frames before
-            stored: dict[str, np.ndarray] = {"epochs": np.empty(0, dtype=np.int32)}
-            with contextlib.suppress(CheckpointError):
-                stored = run_folder.read_arrays(self.path)
-            for row, epoch in enumerate(stored["epochs"].tolist()):
+            return
+        with contextlib.suppress(CheckpointError):  # resumes without earlier ones if need be
+            stored = run_folder.read_arrays(self.path)
+            maps = stored[f"map_{_default_method(module)}"]
+            for epoch, of in zip(stored["epochs"].tolist(), maps, strict=True):
                 if epoch <= trainer.current_epoch:
-                    self.frames[epoch] = {
-                        name: maps[row] for name, maps in stored.items() if name.startswith("map_")
-                    }
+                    self.maps[epoch] = of
 
     def on_train_epoch_end(
         self, trainer: lightning.Trainer, module: lightning.LightningModule
@@ -68,20 +67,17 @@ class Snapshots(Callback):
             self._take(epoch, module)
 
     def _take(self, epoch: int, module: lightning.LightningModule) -> None:
-        model = cast(Model, module.model)
+        method = _default_method(module)
         images = to_images(self.pixels).to(module.device)
-        self.frames[epoch] = {
-            f"map_{method}": grid_maps(model, images, [self.labels], method)[0]
-            for method in [attribution.DEFAULT_METHOD[attribution.kind_of(model)]]
-        }
-        maps = {
-            name: np.stack([frame[name] for frame in self.frames.values()])
-            for name in self.frames[epoch]
-        }
+        (self.maps[epoch],) = grid_maps(cast(Model, module.model), images, [self.labels], method)
         run_folder.write_arrays(
             self.path,
-            epochs=np.array(list(self.frames), dtype=np.int32),
+            epochs=np.array(list(self.maps), dtype=np.int32),
             images=self.pixels,
             labels=self.labels,
-            **maps,
+            **{f"map_{method}": np.stack(list(self.maps.values()))},
         )
+
+
+def _default_method(module: lightning.LightningModule) -> str:
+    return attribution.DEFAULT_METHOD[attribution.kind_of(cast(Model, module.model))]

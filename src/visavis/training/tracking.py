@@ -231,8 +231,9 @@ def _image_table(models: list[ModelFolder], overlay: Callable[..., np.ndarray]) 
     import wandb
 
     names = models[0].evaluation["class_names"]
-    _, *rows = np.intersect1d(*(model.heatmaps["indices"] for model in models), return_indices=True)
-    columns = ["index", "image", "true"]
+    cnn, vit = (model.heatmaps["indices"] for model in models)
+    _, *rows = np.intersect1d(cnn, vit, return_indices=True)
+    columns: list[str | int] = ["index", "image", "true"]
     for model in models:
         methods = METHODS[model.name]
         columns += [f"{model.name} {column}" for column in ("prediction", "confidence", *methods)]
