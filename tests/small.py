@@ -2,6 +2,8 @@
 
 import functools
 
+import pytest
+
 from visavis.config import (
     CNNConfig,
     Experiment,
@@ -12,6 +14,8 @@ from visavis.config import (
     ViTConfig,
 )
 from visavis.data import Dataset, shapes
+from visavis.stages.train import train
+from visavis.training.module import Classifier
 
 OPTIM = OptimConfig(epochs=2, batch_size=50, crop=24)
 PLAIN = TrainConfig(device="cpu", precision="float32")
@@ -46,3 +50,18 @@ def experiment(
         explain=ExplainConfig(images=20, sweep_images=20, random_orders=2),
         tracking=TrackingConfig(wandb="off"),
     )
+
+
+def train_interrupted(monkeypatch, folder, config, name, *, epoch=1, index=0):
+    """Train until Ctrl-C before a step; epochs and steps count from 0."""
+    step = Classifier.training_step
+
+    def interrupted(self, batch, i):
+        if (self.current_epoch, i) == (epoch, index):
+            raise KeyboardInterrupt
+        return step(self, batch, i)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Classifier, "training_step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(folder, config, name, dataset())

@@ -69,17 +69,11 @@ def test_the_better_model_is_found(comparison: dict[str, Any]) -> None:
     assert comparison["mcnemar"]["p_value"] < 0.01
 
 
-@pytest.mark.parametrize(
-    ("key", "message"),
-    [
-        ("fingerprint", "different images"),
-        ("split_fingerprint", "different splits"),
-    ],
-)
-def test_rejects_another_protocol(tmp_path: Path, key: str, message: str) -> None:
+@pytest.mark.parametrize("key", ["fingerprint", "split_fingerprint"])
+def test_rejects_other_data_or_another_split(tmp_path: Path, key: str) -> None:
     write_experiment(tmp_path)
     change(tmp_path / "vit" / run_folder.DATA, **{key: "0" * 64})
-    with pytest.raises(CheckpointError, match=message):
+    with pytest.raises(CheckpointError, match=rf"vit was trained on other images .*their {key}"):
         compare(tmp_path)
     assert not (tmp_path / run_folder.COMPARISON).exists()
 

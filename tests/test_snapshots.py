@@ -2,12 +2,11 @@ import numpy as np
 import pytest
 import torch
 
-from small import dataset, experiment
+from small import dataset, experiment, train_interrupted
 from visavis import attribution, run_folder
 from visavis.data.batches import to_images
 from visavis.stages.train import train
 from visavis.stages.trained import load_trained
-from visavis.training.module import Classifier
 from visavis.training.snapshots import Snapshots, shown_epochs
 
 
@@ -47,17 +46,7 @@ def test_snapshots_change_no_bit_of_the_training_and_show_the_model_as_it_was(
 def test_the_snapshots_of_a_resumed_training_are_complete(tmp_path, monkeypatch):
     data, config = dataset(), experiment()
     train(tmp_path / "uninterrupted", config, "vit", data)
-    step = Classifier.training_step
-
-    def interrupted(self, batch, index):
-        if self.current_epoch == 1:
-            raise KeyboardInterrupt
-        return step(self, batch, index)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Classifier, "training_step", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            train(tmp_path / "parts", config, "vit", data)
+    train_interrupted(monkeypatch, tmp_path / "parts", config, "vit")
     train(tmp_path / "parts", config, "vit", data)
     uninterrupted = run_folder.read_arrays(tmp_path / "uninterrupted" / run_folder.SNAPSHOTS)
     parts = run_folder.read_arrays(tmp_path / "parts" / run_folder.SNAPSHOTS)

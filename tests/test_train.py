@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import tiny
-from small import OPTIM, PLAIN, dataset, experiment
+from small import OPTIM, PLAIN, dataset, experiment, train_interrupted
 from visavis import models, run_folder
 from visavis.config import OptimConfig, TrainConfig
 from visavis.data import split
@@ -89,17 +89,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(tmp_path, monkeypatch, nam
     data, config = dataset(), experiment(cnn=optim, vit=optim, train=settings)
     train(tmp_path / "uninterrupted", config, name, data)
 
-    step = Classifier.training_step
-
-    def interrupted(self, batch, index):
-        if self.current_epoch == epoch and index == 1:
-            raise KeyboardInterrupt
-        return step(self, batch, index)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Classifier, "training_step", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            train(tmp_path / "parts", config, name, data)
+    train_interrupted(monkeypatch, tmp_path / "parts", config, name, epoch=epoch, index=1)
     assert not (tmp_path / "parts" / run_folder.WEIGHTS).exists()
     recorded = [row["epoch"] for row in run_folder.read_history(tmp_path / "parts")]
     assert recorded == list(range(1, epoch + 1))
@@ -290,17 +280,7 @@ class Hostile:
 
 @pytest.mark.parametrize("content", ["hostile", "truncated"])
 def test_a_resume_file_that_is_not_ours_is_refused_and_runs_no_code(tmp_path, monkeypatch, content):
-    step = Classifier.training_step
-
-    def interrupted(self, batch, index):
-        if self.current_epoch == 1:
-            raise KeyboardInterrupt
-        return step(self, batch, index)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Classifier, "training_step", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            train(tmp_path / "run", experiment(), "cnn", dataset())
+    train_interrupted(monkeypatch, tmp_path / "run", experiment(), "cnn")
     resume = tmp_path / "run" / run_folder.RESUME
     if content == "hostile":
         torch.save(Hostile(tmp_path / "canary"), resume)

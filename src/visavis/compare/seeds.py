@@ -38,7 +38,8 @@ def trainings(experiment: Path) -> list[ModelFolder]:
             if model.data[key] != first["cnn"].data[key]:
                 raise CheckpointError(
                     f"{model.path} was trained on other images than {experiment}/cnn (their {key} "
-                    "differs); move it away, or train it on the same data"
+                    "differs); train it on the same data, with the same --data.split-seed and "
+                    "--data.validation-fraction, or move it away"
                 )
         if model.config["model"] != first[model.name].config["model"]:
             raise CheckpointError(

@@ -27,6 +27,15 @@ log = logging.getLogger(__name__)
 VALIDATION_ACCURACIES = (0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
 """Learning speed is the time to first reach each of these."""
 
+TRAINING_FACTS = (
+    "parameters",
+    "epochs",
+    "best_epoch",
+    "train_seconds",
+    "images_per_second",
+    "best_val_accuracy",
+)
+
 Buckets = dict[str, Bool[np.ndarray, " n"]]
 """The test images by which model predicts them correctly."""
 
@@ -39,8 +48,8 @@ def compare(experiment: Path) -> None:
             and tested on the same images.
     """
     cnn, vit = (ModelFolder(experiment / name) for name in MODEL_NAMES)
-    _require_same_protocol(experiment, cnn, vit)
     trained = seeds.trainings(experiment)
+    _require_same_test(cnn, vit)
     methods = {model.name: list(model.explanations["methods"]) for model in (cnn, vit)}
     run_folder.write_json(
         experiment / run_folder.COMPARISON,
@@ -143,38 +152,14 @@ def convergence(histories: dict[str, list[dict[str, Any]]]) -> list[dict[str, An
     return rows
 
 
-def _require_same_protocol(experiment: Path, cnn: ModelFolder, vit: ModelFolder) -> None:
-    """Raise a CheckpointError that names the difference if the data or the split differ."""
-
-    def differ(what: str) -> CheckpointError:
-        return CheckpointError(
-            f"{experiment}: cnn and vit cannot be compared: they have {what}; train both from the "
-            "same data, with the same --data.split-seed and --data.validation-fraction"
-        )
-
-    if cnn.data["fingerprint"] != vit.data["fingerprint"]:
-        raise differ(
-            "different images ({} and {}; data fingerprints {:.12} and {:.12})".format(
-                cnn.data["description"],
-                vit.data["description"],
-                cnn.data["fingerprint"],
-                vit.data["fingerprint"],
+def _require_same_test(cnn: ModelFolder, vit: ModelFolder) -> None:
+    """Raise a CheckpointError unless both models were tested on the same images and labels."""
+    for key in ("indices", "labels"):
+        if not np.array_equal(cnn.predictions[key], vit.predictions[key]):
+            raise CheckpointError(
+                f"{cnn.path} and {vit.path} were tested on different test images (the {key} in "
+                f"{run_folder.PREDICTIONS} differ); test both on the same data"
             )
-        )
-    if cnn.data["split_fingerprint"] != vit.data["split_fingerprint"]:
-        raise differ(
-            "different splits into training and validation (split seeds {} and {}, validation "
-            "fractions {} and {})".format(
-                cnn.data["split_seed"],
-                vit.data["split_seed"],
-                cnn.data["validation_fraction"],
-                vit.data["validation_fraction"],
-            )
-        )
-    if not np.array_equal(cnn.predictions["indices"], vit.predictions["indices"]):
-        raise differ(f"different test images ({len(cnn.labels)} and {len(vit.labels)})")
-    if not np.array_equal(cnn.labels, vit.labels):
-        raise differ("different labels for the same test images")
 
 
 def _facts(
@@ -182,17 +167,12 @@ def _facts(
 ) -> dict[str, Any]:
     """One model's column of the comparison."""
     return {
-        "parameters": run.training["parameters"],
+        **{key: run.training[key] for key in TRAINING_FACTS},
         "accuracy": bootstrap.interval(run.correct),
         "f1_macro": f1,
         "f1_per_class": classification.f1_per_class(confusion).tolist(),
         "confusion_matrix": confusion.tolist(),
-        "epochs": run.training["epochs"],
-        "best_epoch": run.training["best_epoch"],
-        "train_seconds": run.training["train_seconds"],
-        "images_per_second": run.training["images_per_second"],
         "inference_images_per_second": run.evaluation["inference_images_per_second"],
-        "best_val_accuracy": run.training["best_val_accuracy"],
     }
 
 
