@@ -120,7 +120,7 @@ def test_the_explorer_holds_the_maps_and_prefers_images_that_a_model_gets_wrong(
     monkeypatch.setattr(explorer, "SHOWN", 30)
     compare(write_experiment(tmp_path, accuracy={"cnn": 0.9, "vit": 0.8}))
     material = Material.read(tmp_path)
-    held = json.loads(explorer.look_through(material)["data"])
+    held = json.loads(explorer.explorer_parts(material)["data"])
     cnn = material.cnn.heatmaps
     sampled = cnn["indices"][cnn["in_sample"]]
     wrong = [p for p in held["images"] if p["bucket"] != "both_correct"]
@@ -141,7 +141,7 @@ def test_the_explorer_holds_the_maps_and_prefers_images_that_a_model_gets_wrong(
             assert levels / 255 == pytest.approx(spread, abs=0.003)
 
 
-def test_answers_every_item_and_links_to_each(page: Page) -> None:
+def test_covers_every_item_and_links_to_each(page: Page) -> None:
     ids = page.values("id")
     links = {address[1:] for address in page.values("href") if address.startswith("#")}
     for item in ITEMS:
@@ -151,7 +151,7 @@ def test_answers_every_item_and_links_to_each(page: Page) -> None:
     assert len(ids) == len(set(ids))
 
 
-def test_every_image_says_what_it_shows(page: Page) -> None:
+def test_every_image_has_an_alternative_text(page: Page) -> None:
     images = [attributes for tag, attributes in page.tags if tag == "img"]
     assert len(images) > 100
     assert all(attributes.get("alt") for attributes in images)
@@ -225,9 +225,9 @@ def test_each_score_stands_where_it_belongs(tmp_path: Path) -> None:
     }
     for value, (model, method, score, _) in places.items():
         path = tmp_path / model / run_folder.EXPLANATIONS
-        said = run_folder.read_json(path)
-        said["methods"][method]["scores"][score] = interval(value)
-        run_folder.write_json(path, said)
+        values = run_folder.read_json(path)
+        values["methods"][method]["scores"][score] = interval(value)
+        run_folder.write_json(path, values)
     compare(tmp_path)
     html = report(tmp_path).read_text(encoding="utf-8")
     answers = re.split(r'<section class="(?:item|part)" id="(.*?)">', html)
@@ -241,17 +241,17 @@ def test_each_score_stands_where_it_belongs(tmp_path: Path) -> None:
         assert {item for item, answer in pairs if text in answer} == expected, value
 
 
-def test_a_comparison_older_than_the_heatmaps_is_refused(tmp_path: Path) -> None:
+def test_a_comparison_older_than_the_heatmaps_is_rejected(tmp_path: Path) -> None:
     write_experiment(tmp_path)
     compare(tmp_path)
     heatmaps = run_folder.read_arrays(tmp_path / "vit" / run_folder.HEATMAPS)
     heatmaps["map_rollout"] += 0.1
     run_folder.write_arrays(tmp_path / "vit" / run_folder.HEATMAPS, **heatmaps)
-    for verb, anew in (("cross-model", write_cross_model), ("compare", compare)):
-        match = rf"older than the heatmaps in vit/; first: visavis {verb}"
+    for command_name, repeat in (("cross-model", write_cross_model), ("compare", compare)):
+        match = rf"older than the heatmaps in vit/; first: visavis {command_name}"
         with pytest.raises(CheckpointError, match=match):
             report(tmp_path)
-        anew(tmp_path)
+        repeat(tmp_path)
     report(tmp_path)
 
 
@@ -307,7 +307,7 @@ def test_names_from_outside_are_escaped(tmp_path: Path) -> None:
     assert not any("onerror" in attributes for _, attributes in Page(html).tags)
 
 
-def test_two_models_that_are_never_right_together(tmp_path: Path) -> None:
+def test_two_models_that_are_never_correct_together(tmp_path: Path) -> None:
     write_experiment(tmp_path, accuracy={"cnn": 1.0, "vit": 0.0})
     compare(tmp_path)
     html = report(tmp_path).read_text(encoding="utf-8")

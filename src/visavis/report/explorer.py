@@ -3,11 +3,12 @@
 import base64
 import hashlib
 import json
+from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Int
 
 from visavis.compare import gallery
 from visavis.compare.pairing import sampled_rows
@@ -20,81 +21,79 @@ SHOWN = 300
 SHADES = 64
 
 
-def look_through(material: Material) -> dict[str, Any]:
-    """What the template needs: the images by bucket, and the page's script with all it shows.
+def explorer_parts(material: Material) -> dict[str, Any]:
+    """What the template needs: the images by bucket, and the page's script with its data.
 
-    Shown are the sampled images on which a model was wrong, in the order of the test set, and
-    then those on which both were right, up to SHOWN.
+    Shown are, up to SHOWN, the sampled images that a model misclassifies, in the order of the test
+    set, and then those that both classify correctly.
     """
     heatmaps = {name: model.heatmaps for name, model in material.models.items()}
-    rows = dict(zip(MODEL_NAMES, sampled_rows(*(heatmaps[n] for n in MODEL_NAMES)), strict=True))
     methods = {n: model.explanations["default_method"] for n, model in material.models.items()}
-    first = {key: heatmaps["cnn"][key][rows["cnn"]] for key in ("indices", "labels", "images")}
-    answers = {n: heatmaps[n]["predicted"][rows[n]] for n in MODEL_NAMES}
-    right = np.all([answers[n] == first["labels"] for n in MODEL_NAMES], axis=0)
-    chosen = np.sort(np.argsort(right, kind="stable")[:SHOWN])
-    rows = {n: rows[n][chosen] for n in MODEL_NAMES}
+    rows = dict(zip(MODEL_NAMES, sampled_rows(*(heatmaps[n] for n in MODEL_NAMES)), strict=True))
+    labels_of_rows = heatmaps["cnn"]["labels"][rows["cnn"]]
+    correct = np.all([heatmaps[n]["predicted"][rows[n]] == labels_of_rows for n in rows], axis=0)
+    chosen = np.sort(np.argsort(correct, kind="stable")[:SHOWN])
+    rows = {name: of[chosen] for name, of in rows.items()}
     images = gallery.rows(
-        first["indices"][chosen],
-        first["labels"][chosen],
-        {n: answers[n][chosen] for n in MODEL_NAMES},
+        heatmaps["cnn"]["indices"][rows["cnn"]],
+        heatmaps["cnn"]["labels"][rows["cnn"]],
+        {n: heatmaps[n]["predicted"][rows[n]] for n in MODEL_NAMES},
         {n: heatmaps[n]["confidence"][rows[n]] for n in MODEL_NAMES},
         material.class_names,
         gallery.similarity(heatmaps, methods),
     )
-    held = {
+    data = {
         "class_names": material.class_names,
         "colours": figures.heat_colours(SHADES),
         "buckets": labels.BUCKETS,
         "images": images,
         "labels": {n: model.default_method["label"] for n, model in material.models.items()},
-        "maps": {
-            n: [
-                _held(heatmap, refused=bool(refused))
-                for heatmap, refused in zip(
-                    heatmaps[n][f"map_{methods[n]}"][rows[n]],
-                    heatmaps[n][f"degenerate_{methods[n]}"][rows[n]],
-                    strict=True,
-                )
-            ]
-            for n in MODEL_NAMES
-        },
+        "maps": {n: _encoded_maps(heatmaps[n], methods[n], rows[n]) for n in MODEL_NAMES},
         "confusion": {n: material.comparison["models"][n]["confusion_matrix"] for n in MODEL_NAMES},
     }
+    groups: dict[str, list[dict[str, Any]]] = {label: [] for label in labels.BUCKETS.values()}
+    for pixels, image in zip(heatmaps["cnn"]["images"][rows["cnn"]], images, strict=True):
+        groups[labels.BUCKETS[image["bucket"]]].append({"pixels": pixels, **image})
     script = _script()
-    wrong = int((~right[chosen]).sum())
-    kinds = f"{count(wrong)} on which at least one model is wrong, "
-    if len(images) < len(right):
-        rule = f"{count(len(images))} of the {count(len(right))} explained test images: {kinds}"
-        rule += f"and {count(len(images) - wrong)} on which both are correct, the first of each"
-    else:
-        rule = f"All {count(len(right))} explained test images: {kinds}"
-        rule += f"and {count(len(images) - wrong)} on which both are correct"
     return {
-        "groups": {
-            label: [
-                {"pixels": first["images"][chosen[i]], **row}
-                for i, row in enumerate(images)
-                if row["bucket"] == key
-            ]
-            for key, label in labels.BUCKETS.items()
-        },
-        "rule": rule,
+        "groups": groups,
+        "rule": _rule(len(images), len(correct), wrong=int((~correct[chosen]).sum())),
         # Nothing in it can end the element that it stands in.
-        "data": json.dumps(held, allow_nan=False).replace("<", "\\u003c"),
+        "data": json.dumps(data, allow_nan=False).replace("<", "\\u003c"),
         "script": script,
         "script_sha256": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         "html": _static("explorer.html"),
+        "base_css": _static("base.css"),
         "css": _static("explorer.css"),
     }
 
 
-def _held(heatmap: Float[np.ndarray, "8 8"], *, refused: bool) -> list[str] | None:
-    """A map as 64 bytes in base 64, 0 for its lowest value, and where it is highest."""
-    if refused:
-        return None
-    levels = np.round(255 * figures.stretched(heatmap)).astype(np.uint8)
-    return [base64.b64encode(levels.tobytes()).decode(), figures.where(heatmap)]
+def _rule(shown: int, explained: int, *, wrong: int) -> str:
+    """Which images are shown."""
+    number = f"{count(shown)} of the" if shown < explained else "All"
+    return (
+        f"{number} {count(explained)} explained test images: {count(wrong)} on which at least one "
+        f"model is wrong, and {count(shown - wrong)} on which both are correct"
+        + (", the first of each" if shown < explained else "")
+    )
+
+
+def _encoded_maps(
+    heatmaps: Mapping[str, np.ndarray], method: str, rows: Int[np.ndarray, "n"]
+) -> list[list[str] | None]:
+    """Each map as 64 bytes in base 64, 0 for its lowest value, and where it is highest.
+
+    None for a degenerate map.
+    """
+    encoded: list[list[str] | None] = []
+    for row in rows:
+        heatmap = heatmaps[f"map_{method}"][row]
+        levels = np.round(255 * figures.stretched(heatmap)).astype(np.uint8).tobytes()
+        valid = not heatmaps[f"degenerate_{method}"][row]
+        encoded.append(
+            [base64.b64encode(levels).decode(), figures.where(heatmap)] if valid else None
+        )
+    return encoded
 
 
 def _script() -> str:

@@ -16,7 +16,7 @@ from visavis.data.images import data_address
 from visavis.files import write_bytes
 from visavis.report import labels, text
 from visavis.report.drawings import SCORES, charts, image_grids
-from visavis.report.explorer import look_through
+from visavis.report.explorer import explorer_parts
 from visavis.report.figures.heatmaps import heat_gradient, image_figure
 from visavis.report.figures.style import svg
 from visavis.report.material import Material
@@ -54,20 +54,12 @@ def render(material: Material) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for function in (
-        numbers.count,
-        numbers.decimal,
-        numbers.percent,
-        numbers.score,
-        numbers.share,
-        numbers.points,
-        numbers.duration,
-        numbers.side,
-        numbers.compared,
-        numbers.p_value,
-        numbers.capital,
+    environment.globals["text"] = text
+    for filter in (
+        *(numbers.capital, numbers.count, numbers.decimal, numbers.duration, numbers.p_value),
+        *(numbers.percent, numbers.points, numbers.score, numbers.share, numbers.side),
     ):
-        environment.filters[function.__name__] = function
+        environment.filters[filter.__name__] = filter
     environment.filters["png"] = data_address
     return environment.get_template("report.html.j2").render(
         data=material.cnn.data,
@@ -86,17 +78,13 @@ def render(material: Material) -> str:
             material.cross_model,
             same_machine=material.same_machine,
         ),
-        say_models=text.models,
-        say_maps=text.explanations,
-        say_trust=text.trust,
-        say_alike=text.agreement,
-        explorer=look_through(material),
+        explorer=explorer_parts(material),
         cross_model=material.cross_model,
         scorecards={
             name: text.trust.scorecard(model.explanations, material.cross_model)
             for name, model in material.models.items()
         },
-        face_names=_face_names(material),
+        side_by_side_classes=_side_by_side_classes(material),
         buckets=labels.BUCKETS,
         command=command(material.experiment) if material.experiment else None,
         settings=settings(model.config["model"] for model in material.models.values()),
@@ -105,8 +93,8 @@ def render(material: Material) -> str:
     )
 
 
-def _face_names(material: Material) -> dict[str, str]:
-    """The true class of the images that stand face to face."""
+def _side_by_side_classes(material: Material) -> dict[str, str]:
+    """The true class of the images shown side by side."""
     pair = material.comparison["side_by_side"]
     labels = material.cnn.heatmaps["labels"]
     return {

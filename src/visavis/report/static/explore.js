@@ -1,4 +1,4 @@
-// Looking through test images. `source` says where they come from: the API, or the report itself.
+// The explorer of test images. `source` gives what it shows, from the API or from the report itself:
 //   run: class_names, colours      images, buckets: as /api/images gives them
 //   image(index): an address       explain(image): as /api/explain gives it, a promise
 //   confusion: {cnn, vit}, counts  more(image): what to add about one, or null
@@ -10,6 +10,7 @@ const TILE = 72;
 const at = (id) => document.getElementById(`explorer-${id}`);
 const form = at("filters");
 const tiles = new Map();
+const decimal = (value) => value.toFixed(2).replace("-", "−");
 let source, run, all = [], buckets = {}, shown = [], selected = null, touched = false, waiting;
 
 export function explore(from) {
@@ -20,13 +21,19 @@ export function explore(from) {
   matrices();
   restore();
   touched = false;  // the address changes when the visitor chooses, not before
-  form.addEventListener("input", () => { touched = true; outputs(); choose(); });
-  form.addEventListener("reset", () => setTimeout(() => { touched = true; outputs(); choose(); }));
+  form.addEventListener("input", changed);
+  form.addEventListener("reset", () => setTimeout(changed));  // once the form has its defaults again
   form.addEventListener("submit", (event) => event.preventDefault());
   at("wall").addEventListener("scroll", () => requestAnimationFrame(paint));
   at("wall").addEventListener("keydown", keys);
   addEventListener("resize", () => requestAnimationFrame(() => { follow(); paint(); }));
   drawLegend(at("legend"), run.colours);
+}
+
+function changed() {
+  touched = true;
+  outputs();
+  choose();
 }
 
 function choices() {
@@ -40,9 +47,9 @@ function choices() {
 }
 
 function outputs() {
-  const told = (name, text) => { form.querySelector(`[data-of=${name}]`).textContent = text; };
-  for (const name of ["cnn_confidence", "vit_confidence"]) told(name, Number(form[name].value) ? `${form[name].value} %` : "any");
-  told("similarity", Number(form.similarity.value) > -100 ? (form.similarity.value / 100).toFixed(2).replace("-", "−") : "any");
+  const show = (name, text) => { form.querySelector(`[data-of=${name}]`).textContent = text; };
+  for (const name of ["cnn_confidence", "vit_confidence"]) show(name, Number(form[name].value) ? `${form[name].value} %` : "any");
+  show("similarity", Number(form.similarity.value) > -100 ? decimal(form.similarity.value / 100) : "any");
 }
 
 const DEFAULTS = { bucket: "", true: "", cnn: "", vit: "", either: "", cnn_confidence: "0", vit_confidence: "0", similarity: "-100", sort: "index" };
@@ -70,24 +77,24 @@ const ORDERS = {
   index: (p) => p.index,
   cnn_confidence: (p) => -p.cnn_confidence,
   vit_confidence: (p) => -p.vit_confidence,
-  apart: (p) => -Math.abs(p.cnn_confidence - p.vit_confidence),
-  alike: (p) => (p.similarity === null ? 2 : -p.similarity),
-  unlike: (p) => (p.similarity === null ? 2 : p.similarity),
+  difference: (p) => -Math.abs(p.cnn_confidence - p.vit_confidence),
+  agreement: (p) => (p.similarity === null ? 2 : -p.similarity),
+  disagreement: (p) => (p.similarity === null ? 2 : p.similarity),
 };
 
 function choose(first = false) {
   const keys = ["bucket", "true", "cnn", "vit"].filter((name) => form[name].value);
-  const cnn = form.cnn_confidence.value / 100, vit = form.vit_confidence.value / 100, alike = form.similarity.value / 100;
+  const cnn = form.cnn_confidence.value / 100, vit = form.vit_confidence.value / 100, agreement = form.similarity.value / 100;
   const either = form.either.value;
   shown = all.filter((p) => keys.every((name) => p[name] === form[name].value) && (!either || p.cnn === either || p.vit === either)
-    && p.cnn_confidence >= cnn && p.vit_confidence >= vit && (alike <= -1 || (p.similarity !== null && p.similarity >= alike)));
+    && p.cnn_confidence >= cnn && p.vit_confidence >= vit && (agreement <= -1 || (p.similarity !== null && p.similarity >= agreement)));
   const order = ORDERS[form.sort.value];
   shown = shown.map((p) => [order(p), p]).sort((a, b) => a[0] - b[0] || a[1].index - b[1].index).map(([, p]) => p);
   at("count").textContent = `${shown.length.toLocaleString("en")} ${shown.length === 1 ? "image" : "images"}`;
   const place = shown.findIndex((p) => p.index === selected);
   tiles.forEach((tile) => tile.remove());
   tiles.clear();
-  // A link to an image that is not there shows none, rather than another.
+  // A link to an image that is not listed shows none, rather than another.
   if (place < 0) selected = first && selected !== null ? null : shown[0]?.index ?? null;
   at("wall").scrollTop = 0;
   select(selected, place > 0);
@@ -105,7 +112,7 @@ function stretch() {
   at("inner").style.height = `${rowHeight() * Math.ceil(shown.length / columns())}px`;
 }
 
-// Only what is in view, and a little more, is in the page.
+// Only the tiles in view, and two rows around them, are in the page.
 function paint() {
   const wall = at("wall"), n = columns(), width = wall.clientWidth / n, row = rowHeight();
   stretch();
@@ -120,7 +127,7 @@ function paint() {
       tile = element("div", { className: "tile", role: "option", id: `image-${p.index}` },
         element("img", { src: source.image(p.index), alt: "", width: 32, height: 32 }),
         element("span", {}, ...["cnn", "vit"].map((name) => element("i", { className: `${name} ${p[name] === p.true ? "ok" : "no"}` }))));
-      tile.setAttribute("aria-label", told(p));
+      tile.setAttribute("aria-label", `Test image ${p.index}, ${p.true}; ${prediction(p, "cnn")}; ${prediction(p, "vit")}`);
       tile.addEventListener("click", () => { touched = true; select(p.index); at("detail").scrollIntoView({ block: "nearest" }); });
       tiles.set(p.index, tile);
       at("inner").append(tile);
@@ -135,10 +142,8 @@ function paint() {
   else wall.removeAttribute("aria-activedescendant");
 }
 
-function told(p) {
-  const of = (name) => `${NAMES[name]} predicts ${p[name]}, ${percent(p[`${name}_confidence`])}, ${p[name] === p.true ? "correct" : "wrong"}`;
-  return `Test image ${p.index}, ${p.true}; ${of("cnn")}; ${of("vit")}`;
-}
+const outcome = (p, name) => `${percent(p[`${name}_confidence`])}, ${p[name] === p.true ? "correct" : "wrong"}`;
+const prediction = (p, name) => `${NAMES[name]} predicts ${p[name]}, ${outcome(p, name)}`;
 
 function keys(event) {
   const n = columns(), place = shown.findIndex((p) => p.index === selected);
@@ -160,7 +165,7 @@ function select(index, scroll = false) {
   at("detail").hidden = !p;
   if (p) at("title").textContent = `Test image ${p.index}: ${p.true}`;
   clearTimeout(waiting);
-  if (p) waiting = setTimeout(() => detail(p), scroll ? 80 : 0);  // not for each image passed by
+  if (p) waiting = setTimeout(() => detail(p), scroll ? 80 : 0);  // not while keys are held down
 }
 
 // Scroll so far that the chosen image is in view.
@@ -175,30 +180,29 @@ function follow() {
 
 async function detail(p) {
   at("more").replaceChildren(...[source.more(p)].filter(Boolean));
-  const frame = (title, says, canvas) => element("figure", {}, title, element("div", { className: "frame" }, canvas), element("figcaption", {}, says));
+  const frame = (title, caption, canvas) => element("figure", {}, title, element("div", { className: "frame" }, canvas), element("figcaption", {}, ...caption));
   const plain = element("canvas", { width: 32, height: 32, role: "img" });
   plain.setAttribute("aria-label", `${p.true}, 32 by 32 pixels`);
   const maps = Object.fromEntries(["cnn", "vit"].map((name) => [name, element("canvas", { width: 128, height: 128, className: "smooth", role: "img" })]));
-  const says = (name) => element("span", {}, element("b", {}, p[name]), ` ${percent(p[`${name}_confidence`])}, ${p[name] === p.true ? "correct" : "wrong"}`);
   at("trio").replaceChildren(
-    frame(element("b", {}, "Image"), p.true, plain),
-    ...["cnn", "vit"].map((name) => frame(element("b", { className: name }, NAMES[name]), says(name), maps[name])));
-  at("said").textContent = "";
+    frame(element("b", {}, "Image"), [p.true], plain),
+    ...["cnn", "vit"].map((name) => frame(element("b", { className: name }, NAMES[name]), [element("b", {}, p[name]), ` ${outcome(p, name)}`], maps[name])));
+  at("description").textContent = "";
   try {
     const pixels = await pixelsOf(source.image(p.index));
     plain.getContext("2d").putImageData(new ImageData(new Uint8ClampedArray(pixels), 32, 32), 0, 0);
     const { models } = await source.explain(p);
-    const words = [];
+    const sentences = [];
     for (const [name, found] of Object.entries(models)) {
       if (found.map) drawHeat(maps[name], pixels, found.map, run.colours, 0.6);
-      else maps[name].after(element("div", { className: "none" }, `no evidence: ${found.degenerate_because}`));
-      const what = found.map ? `highest ${found.highest}` : "no evidence";
+      else maps[name].after(element("div", { className: "none" }, `degenerate: ${found.degenerate_because}`));
+      const what = found.map ? `highest ${found.highest}` : "degenerate";
       maps[name].setAttribute("aria-label", `${found.label} of the ${NAMES[name]} for ${found.class}: ${what}`);
-      words.push(`${found.label} of the ${NAMES[name]} for “${found.class}”: ${what}.`);
+      sentences.push(`${found.label} of the ${NAMES[name]} for “${found.class}”: ${what}.`);
     }
     if (p.index !== selected) return;
-    if (p.similarity !== null) words.push(`Rank correlation of the two: ${p.similarity.toFixed(2).replace("-", "−")}.`);
-    at("said").textContent = words.join(" ");
+    if (p.similarity !== null) sentences.push(`Rank correlation of the two: ${decimal(p.similarity)}.`);
+    at("description").textContent = sentences.join(" ");
     source.showError(null);
   } catch (error) {
     if (p.index === selected) source.showError(error);
@@ -210,7 +214,7 @@ const MANY = 30;  // classes; more make tables that nobody can read
 function matrices() {
   const names = run.class_names;
   if (names.length > MANY) {
-    at("matrices").textContent = `The confusion matrices of ${names.length} classes have no room here.`;
+    at("matrices").textContent = `The confusion matrices of ${names.length} classes are not shown.`;
     return;
   }
   const both = source.confusion;
@@ -226,18 +230,16 @@ function matrices() {
     (i, j) => ({ true: names[i], either: names[j] }), (v, i, j) => `${v > 0 ? "+" : ""}${v}: ${names[i]} predicted as ${names[j]}, CNN minus ViT`));
 }
 
-function matrix(title, rows, colour, choice, said) {
+function matrix(title, rows, colour, choice, label) {
   const names = run.class_names;
   const body = rows.map((row, i) => element("tr", {}, element("th", { scope: "row" }, names[i]), ...row.map((value, j) => {
     const button = element("button", { type: "button", tabIndex: i + j ? -1 : 0 }, value ? String(value).replace("-", "−") : "·");
     button.style.backgroundColor = colour(value, row);
     Object.assign(button.dataset, choice(i, j));
-    button.setAttribute("aria-label", said(value, i, j));
+    button.setAttribute("aria-label", label(value, i, j));
     button.addEventListener("click", () => {
-      touched = true;
       for (const [name, fallback] of Object.entries(DEFAULTS)) form[name].value = choice(i, j)[name] ?? fallback;
-      outputs();
-      choose();
+      changed();
       at("filters").scrollIntoView({ block: "nearest" });
     });
     return element("td", {}, button);

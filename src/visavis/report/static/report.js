@@ -1,23 +1,23 @@
-// In the report: all that is shown stands in the file itself.
+// The explorer in the report, whose data are in the file itself.
 
-const held = JSON.parse(document.getElementById("explorer-data").textContent);
-const place = new Map(held.images.map((p, i) => [p.index, i]));
+const data = JSON.parse(document.getElementById("explorer-data").textContent);
+const place = new Map(data.images.map((p, i) => [p.index, i]));
 
 function mapOf(name, p) {
-  const found = held.maps[name][place.get(p.index)];
-  const said = { label: held.labels[name], class: p[name], map: null, degenerate_because: "flat or not finite" };
-  if (!found) return said;
+  const found = data.maps[name][place.get(p.index)];
+  const result = { label: data.labels[name], class: p[name], map: null, degenerate_because: "flat or not finite" };
+  if (!found) return result;
   const levels = Array.from(atob(found[0]), (c) => c.charCodeAt(0));
-  return { ...said, map: Array.from({ length: 8 }, (_, i) => levels.slice(8 * i, 8 * i + 8)), highest: found[1] };
+  return { ...result, map: Array.from({ length: 8 }, (_, i) => levels.slice(8 * i, 8 * i + 8)), highest: found[1] };
 }
 
 explore({
-  run: held,
-  images: held.images,
-  buckets: held.buckets,
+  run: data,
+  images: data.images,
+  buckets: data.buckets,
   image: (index) => document.getElementById(`test-${index}`).src,
   explain: async (p) => ({ models: { cnn: mapOf("cnn", p), vit: mapOf("vit", p) } }),
-  confusion: held.confusion,
+  confusion: data.confusion,
   more: () => null,
   read: () => new URLSearchParams(location.hash.startsWith("#explore?") ? location.hash.slice(9) : ""),
   write: (query) => {
