@@ -165,7 +165,7 @@ def test_percent_and_points() -> None:
     assert numbers.share(None) == numbers.points(None) == numbers.score(None) == "not available"
 
 
-def test_an_interval_that_touches_the_reference_shows_nothing() -> None:
+def test_an_interval_that_touches_the_reference_is_not_significant() -> None:
     assert numbers.side({"value": 0.1, "low": 0.0, "high": 0.2}) == 0
     assert numbers.side(interval(0.1)) == 1
     assert numbers.side(interval(-0.1)) == -1
@@ -176,7 +176,7 @@ def test_an_interval_that_touches_the_reference_shows_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("difference", "said"),
+    ("difference", "expected"),
     [
         (0.1, "The CNN is more accurate"),
         (-0.1, "The ViT is more accurate"),
@@ -184,10 +184,10 @@ def test_an_interval_that_touches_the_reference_shows_nothing() -> None:
     ],
 )
 def test_accuracy_follows_the_interval(
-    comparison: dict[str, Any], difference: float, said: str
+    comparison: dict[str, Any], difference: float, expected: str
 ) -> None:
     comparison["accuracy_difference"] = interval(difference)
-    assert models.accuracy(comparison).startswith(said)
+    assert models.accuracy(comparison).startswith(expected)
 
 
 def test_a_most_frequent_mistake_is_named_of_which_there_may_be_several() -> None:
@@ -218,7 +218,7 @@ def test_convergence_names_the_faster_and_what_one_alone_reaches(
 
 
 @pytest.mark.parametrize(
-    ("deletion", "said"),
+    ("deletion", "expected"),
     [
         (0.4, "they are meaningful"),
         (0.205, "not significantly more than the image's centre"),
@@ -227,9 +227,11 @@ def test_convergence_names_the_faster_and_what_one_alone_reaches(
         (-0.2, "than random ones"),
     ],
 )
-def test_the_verdict_on_the_maps_needs_random_centre_and_edges(deletion: float, said: str) -> None:
+def test_the_verdict_on_the_maps_needs_random_centre_and_edges(
+    deletion: float, expected: str
+) -> None:
     verdict = explanations.meaningful(facts_of("cnn", deletion), "grad_cam")[0]
-    assert verdict.endswith(f"{said}.")
+    assert verdict.endswith(f"{expected}.")
     assert ("meaningful" in verdict) == (deletion == 0.4)
 
 
@@ -251,7 +253,7 @@ def test_without_a_deletion_score_there_is_no_verdict() -> None:
     assert not any(s.startswith(("Deletion", "Insertion", "Class")) for s in sentences)
 
 
-def test_shares_are_told_against_chance() -> None:
+def test_shares_are_compared_with_chance() -> None:
     values = facts_of("cnn", 0.4, relevance_mass=interval(0.3), central_mass=interval(0.2))
     values["mask_chance"] = interval(0.16)
     text = " ".join(explanations.meaningful(values, "grad_cam"))
@@ -266,7 +268,7 @@ def test_shares_are_told_against_chance() -> None:
     assert "no significant bias" in text
 
 
-def test_refused_maps_are_counted() -> None:
+def test_degenerate_maps_are_counted() -> None:
     values = facts_of("cnn", 0.4)
     values["methods"]["grad_cam"]["degenerate"] = 12
     assert "12 of the 500 maps were degenerate" in explanations.meaningful(values, "grad_cam")[-1]
@@ -301,16 +303,18 @@ def test_maps_that_the_centre_alone_beats_are_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("vit", "said"),
+    ("vit", "expected"),
     [
         (0.2, "CNN's map is more faithful"),
         (0.6, "ViT's map is more faithful"),
         (0.41, "neither is significantly more faithful"),
     ],
 )
-def test_between_models_has_no_favourite(comparison: dict[str, Any], vit: float, said: str) -> None:
+def test_between_models_has_no_favourite(
+    comparison: dict[str, Any], vit: float, expected: str
+) -> None:
     sentences = explanations.between_models(facts_of("cnn", 0.4), facts_of("vit", vit), comparison)
-    assert said in sentences[0]
+    assert expected in sentences[0]
     assert "no significant difference" in sentences[2]
 
 
@@ -321,7 +325,7 @@ def test_a_lead_that_only_the_models_own_scale_makes_is_none(comparison: dict[st
 
 
 @pytest.mark.parametrize(
-    ("above_chance", "said"),
+    ("above_chance", "expected"),
     [
         (0.3, "partly the same regions"),
         (0.005, "not significantly above zero"),
@@ -329,10 +333,10 @@ def test_a_lead_that_only_the_models_own_scale_makes_is_none(comparison: dict[st
     ],
 )
 def test_agreement_must_be_above_chance(
-    comparison: dict[str, Any], above_chance: float, said: str
+    comparison: dict[str, Any], above_chance: float, expected: str
 ) -> None:
     comparison["similarity"]["pairs"][0]["above_chance"] = interval(above_chance)
-    assert said in agreement.default_maps(comparison)
+    assert expected in agreement.default_maps(comparison)
 
 
 def test_too_few_common_images_give_no_similarity(comparison: dict[str, Any]) -> None:
@@ -370,7 +374,7 @@ def test_mistakes_follow_the_intervals() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kappa", "said"),
+    ("kappa", "expected"),
     [
         (0.3, "more often than chance"),
         (0.005, "not significantly"),
@@ -378,11 +382,11 @@ def test_mistakes_follow_the_intervals() -> None:
     ],
 )
 def test_consistency_follows_the_interval(
-    comparison: dict[str, Any], kappa: float, said: str
+    comparison: dict[str, Any], kappa: float, expected: str
 ) -> None:
     comparison["error_consistency"]["kappa"] = interval(kappa)
     text = models.consistency(comparison)
-    assert said in text
+    assert expected in text
     assert "less often than independent errors" in text
 
 
@@ -393,7 +397,7 @@ def test_models_that_make_no_mistakes_have_no_consistency(comparison: dict[str, 
 
 
 @pytest.mark.parametrize(
-    ("confidence", "said"),
+    ("confidence", "expected"),
     [
         (0.95, "overconfident"),
         (0.905, "well calibrated"),
@@ -401,13 +405,15 @@ def test_models_that_make_no_mistakes_have_no_consistency(comparison: dict[str, 
     ],
 )
 def test_calibration_follows_the_interval_of_accuracy(
-    comparison: dict[str, Any], confidence: float, said: str
+    comparison: dict[str, Any], confidence: float, expected: str
 ) -> None:
     comparison["calibration"]["cnn"]["uncalibrated"]["confidence"] = confidence
-    assert f"The CNN is {said}" in models.calibration(comparison)
+    assert f"The CNN is {expected}" in models.calibration(comparison)
 
 
-def test_buckets_are_held_against_what_both_get_right(comparison: dict[str, Any]) -> None:
+def test_buckets_are_compared_with_images_that_both_classify_correctly(
+    comparison: dict[str, Any],
+) -> None:
     text = models.buckets(comparison)
     assert "Only the CNN correct: 0.10 (0.09 to 0.11), less than that." in text
     assert "Only the ViT correct: 0.30 (0.29 to 0.31), no significant difference." in text
@@ -428,6 +434,6 @@ def test_swapping_the_models_swaps_the_findings(comparison: dict[str, Any]) -> N
     assert (
         swapped(models.accuracy(other)).split(":")[0] == models.accuracy(comparison).split(":")[0]
     )
-    sooner = "the CNN is faster"
-    assert sooner in models.convergence(comparison["convergence"])
-    assert sooner in swapped(models.convergence(other["convergence"]))
+    faster = "the CNN is faster"
+    assert faster in models.convergence(comparison["convergence"])
+    assert faster in swapped(models.convergence(other["convergence"]))

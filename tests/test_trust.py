@@ -1,4 +1,4 @@
-"""What the report says of how far maps can be trusted, from made-up numbers on both sides."""
+"""The report on how far maps can be trusted, from made-up numbers on both sides."""
 
 import copy
 from pathlib import Path
@@ -8,8 +8,7 @@ import pytest
 
 from fake_runs import interval, write_experiment
 from visavis import run_folder
-from visavis.report import text
-from visavis.report.text import agreement, trust
+from visavis.report.text import agreement, findings, trust
 from visavis.stages.compare import compare
 
 Facts = dict[str, Any]
@@ -53,7 +52,7 @@ def without(cnn: Facts, cross_model: Facts, check: str, value: float) -> None:
     elif check == "blurred":
         method["deletion_blur_ahead_of"]["edges"] = interval(value)
     elif check == "weights":
-        method["randomised"]["above_chance"] = interval(trust.LITTLE - value)
+        method["randomised"]["above_chance"] = interval(trust.MAX_AGREEMENT_RANDOMISED - value)
     elif check == "class":
         box = cross_model["composites"]["box"]["methods"]["cnn"]["grad_cam"]
         box["energy"] = interval(0.5 + value)
@@ -79,26 +78,28 @@ def test_each_check_alone_can_be_missed(
     assert trust.CHECKS[check].lower() in text
 
 
-def test_maps_that_know_no_class_are_not_asked_for_one(files: dict[str, Facts]) -> None:
+def test_class_agnostic_maps_are_not_checked_for_the_class(
+    files: dict[str, Facts],
+) -> None:
     card = trust.scorecard(files["vit"], files["cross_model"])
-    asked = {name: checks["class"][0] is not None for name, checks in card.items()}
-    assert asked == {n: m["class_specific"] for n, m in files["vit"]["methods"].items()}
+    applicable = {name: checks["class"][0] is not None for name, checks in card.items()}
+    assert applicable == {n: m["class_specific"] for n, m in files["vit"]["methods"].items()}
 
 
-def test_without_composites_nobody_falls_short_of_them(files: dict[str, Facts]) -> None:
+def test_without_composites_no_check_is_missed(files: dict[str, Facts]) -> None:
     cnn, cross_model = sound(files)
     cross_model["composites"]["box"]["methods"]["cnn"]["grad_cam"]["energy"] = None
     assert trust.scorecard(cnn, cross_model)["grad_cam"]["class"] == (None, "too few images")
     assert "Grad-CAM passed every applicable" in trust.trusted(cnn, cross_model)
 
 
-def test_without_masks_nobody_is_asked_about_them(files: dict[str, Facts]) -> None:
+def test_without_masks_no_check_needs_them(files: dict[str, Facts]) -> None:
     cnn, cross_model = sound(files)
     cnn["mask_chance"] = None
     assert "mask" not in trust.scorecard(cnn, cross_model)["grad_cam"]
 
 
-def test_what_is_missing_is_said_and_not_passed(files: dict[str, Facts]) -> None:
+def test_missing_scores_are_not_passed(files: dict[str, Facts]) -> None:
     cnn, cross_model = sound(files)
     method = cnn["methods"]["grad_cam"]
     method["scores"] = dict.fromkeys(method["scores"])
@@ -113,19 +114,19 @@ def test_what_is_missing_is_said_and_not_passed(files: dict[str, Facts]) -> None
     assert "could not be measured" in trust.keep_top_k(cnn)
 
 
-def test_few_cells_follow_the_intervals(files: dict[str, Facts]) -> None:
+def test_keep_top_k_follows_the_intervals(files: dict[str, Facts]) -> None:
     cnn, _ = sound(files)
     own = cnn["methods"]["grad_cam"]["scores"]
-    for value, said in (
+    for value, text in (
         (0.2, "less than a random"),
         (0.5, "not significantly less"),
         (0.9, "more than a"),
     ):
         own["minimal_subset"] = interval(value)
-        assert said in trust.keep_top_k(cnn)
+        assert text in trust.keep_top_k(cnn)
 
 
-def test_what_shuffled_weights_leave_is_named(files: dict[str, Facts]) -> None:
+def test_methods_that_survive_randomisation_are_named(files: dict[str, Facts]) -> None:
     cnn, _ = sound(files)
     for method in cnn["methods"].values():
         method["randomised"]["above_chance"] = interval(0.0)
@@ -134,7 +135,7 @@ def test_what_shuffled_weights_leave_is_named(files: dict[str, Facts]) -> None:
     assert "above chance: occlusion (" in trust.randomised(cnn)
 
 
-def test_composites_say_what_a_map_without_a_class_can_reach(files: dict[str, Facts]) -> None:
+def test_composites_explain_the_score_of_class_agnostic_maps(files: dict[str, Facts]) -> None:
     cross_model = copy.deepcopy(files["cross_model"])
     text = " ".join(trust.composites(cross_model))
     assert "more than chance" in text
@@ -148,26 +149,26 @@ def test_composites_say_what_a_map_without_a_class_can_reach(files: dict[str, Fa
 
 def test_the_larger_gap_is_named_only_where_the_intervals_part(files: dict[str, Facts]) -> None:
     comparison = copy.deepcopy(files["comparison"])
-    for value, said in (
+    for value, text in (
         (-0.3, "Maps differ more between models"),
         (0.3, "Maps differ more between methods"),
         (0.0, "do not differ significantly"),
     ):
         comparison["grid"]["gap"] = interval(value)
-        assert said in agreement.gap(comparison)
+        assert text in agreement.gap(comparison)
     comparison["grid"]["groups"]["same_method"] = None
     assert "Too few" in agreement.gap(comparison)
 
 
-def test_a_ceiling_is_never_guessed(files: dict[str, Facts]) -> None:
+def test_an_unmeasured_noise_ceiling_is_reported_as_such(files: dict[str, Facts]) -> None:
     comparison = copy.deepcopy(files["comparison"])
     assert "not measured" in agreement.noise_ceiling(comparison)
     assert agreement.other_seeds(comparison) is None
     kinds = {"models": interval(0.3), "cnn": interval(0.6), "vit": interval(0.5)}
-    for value, said in ((0.5, "differ more than two trainings"), (1.0, "not significantly less")):
+    for value, text in ((0.5, "differ more than two trainings"), (1.0, "not significantly less")):
         relative = {"normalised": interval(value)}
         comparison["grid"]["noise_ceiling"] = kinds | relative
-        assert said in agreement.noise_ceiling(comparison)
+        assert text in agreement.noise_ceiling(comparison)
     comparison["grid"]["noise_ceiling"] = kinds | {"normalised": None}
     assert "could not be computed" in agreement.noise_ceiling(comparison)
     rows = [
@@ -177,23 +178,23 @@ def test_a_ceiling_is_never_guessed(files: dict[str, Facts]) -> None:
     assert "60.0\u202f% (seed 1)" in str(agreement.other_seeds(comparison))
 
 
-def test_what_the_other_models_map_is_worth(files: dict[str, Facts]) -> None:
+def test_transfer_follows_the_intervals(files: dict[str, Facts]) -> None:
     cross_model = copy.deepcopy(files["cross_model"])
     main = cross_model["transfer"][0]
-    for value, said in (
+    for value, text in (
         (0.5, "less than its own"),
         (0.98, "not significantly less"),
         (1.5, "more than with its own"),
         (0.0, "no significant gain over a random order"),
     ):
         main["vit_transfer"] = interval(value)
-        assert said in agreement.transfer(cross_model)[0]
+        assert text in agreement.transfer(cross_model)[0]
     main["vit_transfer"] = None
     assert "could not be computed" in agreement.transfer(cross_model)[0]
 
 
-def test_findings_speak_of_both_models(files: dict[str, Facts]) -> None:
-    sentences = text.findings(*files.values())
+def test_findings_cover_both_models(files: dict[str, Facts]) -> None:
+    sentences = findings(*files.values())
     assert len(sentences) == 7
     assert "to the CNN" in sentences[3] and "to the ViT" in sentences[3]
     assert "Of the CNN's 3 methods" in sentences[4]
@@ -221,17 +222,17 @@ def test_the_marks_of_the_report_are_those_of_the_scorecard(tmp_path: Path) -> N
         assert table.count(mark) == verdicts.count(verdict)
 
 
-def test_single_deletion_names_the_better_map_only_where_intervals_part(
+def test_idsds_names_the_better_map_only_where_intervals_part(
     files: dict[str, Facts],
 ) -> None:
     cnn, vit = copy.deepcopy(files["cnn"]), copy.deepcopy(files["vit"])
     vit["methods"]["gradient_attention"]["scores"]["idsds"] = interval(0.5)
-    for value, said in (
+    for value, text in (
         (0.9, "the CNN's map is more"),
         (0.1, "the ViT's map is more"),
         (0.5, "no significant"),
     ):
         cnn["methods"]["grad_cam"]["scores"]["idsds"] = interval(value)
-        assert said in trust.idsds(cnn, vit)
+        assert text in trust.idsds(cnn, vit)
     cnn["methods"]["grad_cam"]["scores"]["idsds"] = None
     assert "Too few" in trust.idsds(cnn, vit)

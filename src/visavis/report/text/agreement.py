@@ -41,9 +41,8 @@ def gap(comparison: Values) -> str:
     return (
         f"{verdict}: the agreement above chance of two methods on one model is "
         f"{score(same_model['above_chance'])} (mean of {count(same_model['pairs'])} pairs), that "
-        "of two models "
-        f"under one method {score(same_method['above_chance'])} ({count(same_method['pairs'])} "
-        "pairs), over the methods that both models share."
+        f"of two models under one method {score(same_method['above_chance'])} "
+        f"({count(same_method['pairs'])} pairs), over the methods that both models share."
     )
 
 
@@ -90,32 +89,25 @@ def transfer(cross_model: Values) -> list[str]:
     """How much of its own deletion gain a model keeps with the other's map."""
     if not cross_model["transfer"]:
         return ["The models agree on too few images to test each with the other's map."]
-    main = cross_model["transfer"][0]
+    first = cross_model["transfer"][0]
     sentences = []
-    for tested, other, key, own, foreign in (
-        ("ViT", "CNN", "vit_transfer", "vit_method", "cnn_method"),
-        ("CNN", "ViT", "cnn_transfer", "cnn_method", "vit_method"),
-    ):
-        kept = main[key]
+    for tested, other in (("vit", "cnn"), ("cnn", "vit")):
+        kept = first[f"{tested}_transfer"]
+        own, foreign = METHODS[first[f"{tested}_method"]], METHODS[first[f"{other}_method"]]
         if kept is None:
             sentences.append(
-                f"How much the {tested} keeps with the {other}'s map could not be computed: its "
-                "own "
-                f"map, {METHODS[main[own]]}, gains too little over a random order."
+                f"How much the {MODELS[tested]} keeps with the {MODELS[other]}'s map could not be "
+                f"computed: its own map, {own}, gains too little over a random order."
             )
             continue
         verdict = {
             (1, -1): "the other's map helps, but less than its own",
             (1, 0): "not significantly less than with its own",
             (1, 1): "more than with its own",
-        }.get(
-            (side(kept), side(kept, 1.0)),
-            "no significant gain over a random order",
-        )
+        }.get((side(kept), side(kept, 1.0)), "no significant gain over a random order")
         sentences.append(
-            f"When cells are removed in the order of the {other}'s {METHODS[main[foreign]]} "
-            "instead of "
-            f"its own {METHODS[main[own]]}, the {tested} keeps {score(kept)} of its deletion gain, "
-            f"where 1 is all of it: {verdict}."
+            f"When cells are masked in the order of the {MODELS[other]}'s {foreign} instead of its "
+            f"own {own}, the {MODELS[tested]} keeps {score(kept)} of its deletion gain, where 1 is "
+            f"all of it: {verdict}."
         )
     return sentences

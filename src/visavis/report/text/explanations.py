@@ -21,42 +21,13 @@ from visavis.report.text.numbers import (
 
 def meaningful(explanations: Values, method: str) -> list[str]:
     """Are the highlighted regions meaningful? The verdict, then each number behind it."""
-    values, baselines = explanations["methods"][method], explanations["baselines"]
-    label, scores = METHODS[method], values["scores"]
-    model = MODELS[explanations["model"]]
-    deletion = scores["deletion"]
-    unbeaten = [key for key in ("centre", "edges") if side(values["deletion_ahead_of"][key]) < 1]
-    mask = scores["relevance_mass"]
-    if deletion is None:
-        verdict = (
-            f"No deletion score could be computed for {label}, so its faithfulness is unknown."
-        )
-    elif side(deletion) < 0:
-        verdict = (
-            f"The regions that {label} highlights matter less to the {model} than random ones."
-        )
-    elif side(deletion) == 0:
-        verdict = (
-            f"The regions that {label} highlights do not matter significantly more to the {model} "
-            "than random ones."
-        )
-    elif unbeaten:
-        verdict = (
-            f"The regions that {label} highlights matter more to the {model} than random ones, but "
-            f"not significantly more than the image's {' or '.join(unbeaten)}."
-        )
-    else:
-        verdict = (
-            f"The regions that {label} highlights matter more to the {model} than random ones, the "
-            "image's centre or its edges"
-        )
-        if mask is not None and compared(mask, explanations["mask_chance"]) < 1:
-            verdict += (
-                ", but they do not match the ground-truth mask significantly better than chance."
-            )
-        else:
-            verdict += ": by this measure, they are meaningful."
-    sentences = [verdict, *_faithfulness(scores, baselines), *_localization(scores, explanations)]
+    values = explanations["methods"][method]
+    scores = values["scores"]
+    sentences = [
+        _verdict(explanations, method),
+        *_faithfulness(scores, explanations["baselines"]),
+        *_localization(scores, explanations),
+    ]
     if values["degenerate"]:
         sentences.append(
             f"{count(values['degenerate'])} of the {count(explanations['n'])} maps were "
@@ -65,24 +36,44 @@ def meaningful(explanations: Values, method: str) -> list[str]:
     return sentences
 
 
+def _verdict(explanations: Values, method: str) -> str:
+    """Meaningful: better than a random order, centre, edges and, with a mask, chance."""
+    values, label = explanations["methods"][method], METHODS[method]
+    deletion, mask = values["scores"]["deletion"], values["scores"]["relevance_mass"]
+    model = MODELS[explanations["model"]]
+    if deletion is None:
+        return f"No deletion score could be computed for {label}, so its faithfulness is unknown."
+    if side(deletion) < 1:
+        effect = "matter less" if side(deletion) else "do not matter significantly more"
+        return f"The regions that {label} highlights {effect} to the {model} than random ones."
+    text = f"The regions that {label} highlights matter more to the {model} than random ones"
+    unbeaten = [key for key in ("centre", "edges") if side(values["deletion_ahead_of"][key]) < 1]
+    if unbeaten:
+        return f"{text}, but not significantly more than the image's {' or '.join(unbeaten)}."
+    text += ", the image's centre or its edges"
+    if mask is not None and compared(mask, explanations["mask_chance"]) < 1:
+        return (
+            f"{text}, but they do not match the ground-truth mask significantly better than chance."
+        )
+    return f"{text}: by this measure, they are meaningful."
+
+
 def _faithfulness(scores: Values, baselines: Values) -> list[str]:
-    acts = {
-        "deletion": "Deletion: masking the highest-ranked cells first lowers the confidence",
-        "insertion": "Insertion: revealing the highest-ranked cells first restores it",
-    }
     sentences = []
-    for key, act in acts.items():
+    for key, act in (
+        ("deletion", "Deletion: masking the highest-ranked cells first lowers the confidence"),
+        ("insertion", "Insertion: revealing the highest-ranked cells first restores it"),
+    ):
         if (value := scores[key]) is None:
             continue
-        effect = {1: "faster than a random order", -1: "more slowly than a random order"}
-        rest = " and ".join(
+        effect = {1: "faster", -1: "more slowly", 0: "not significantly faster"}[side(value)]
+        rivals = " and ".join(
             f"{METHODS[name]} {score(baselines[name]['scores'][key])}"
             for name in ("centre", "edges")
         )
         sentences.append(
-            f"{act} {effect.get(side(value), 'not significantly faster than a random order')}"
-            f", with a score of {score(value)}, where 0 is a random order and 1 the order of the "
-            f"model's own single-cell effects; {rest}."
+            f"{act} {effect} than a random order, with a score of {score(value)}, where 0 is a "
+            f"random order and 1 the order of the model's own single-cell effects; {rivals}."
         )
     return sentences
 
@@ -119,20 +110,12 @@ def mistakes(model: str, facts: Values) -> str:
 
     `facts` is the model's part of comparison.json's `mistakes`.
     """
-    right, wrong, place = (
-        facts["correct_confidence"],
-        facts["incorrect_confidence"],
-        facts["same_place"],
-    )
-    effect = {1: "is less confident when it is wrong", -1: "is more confident when it is wrong"}
+    correct, wrong = facts["correct_confidence"], facts["incorrect_confidence"]
+    place = facts["same_place"]
+    effect = {1: "less", -1: "more", 0: "not significantly less"}[compared(correct, wrong)]
     text = (
-        f"The {MODELS[model]} {effect[compared(right, wrong)]}"
-        if compared(right, wrong)
-        else f"The {MODELS[model]} is not significantly less confident when it is wrong"
-    )
-    text += (
-        f": its mean confidence is {share(right)} on correct predictions and {share(wrong)} on "
-        "incorrect ones."
+        f"The {MODELS[model]} is {effect} confident when it is wrong: its mean confidence is "
+        f"{share(correct)} on correct predictions and {share(wrong)} on incorrect ones."
     )
     if place["above_chance"] is None:
         return (
@@ -177,9 +160,6 @@ def attention_methods(explanations: Values) -> str:
     leads = {
         key: explanations["methods"][best]["deletion_ahead_of"][key] for key in known if key != best
     }
-    scored = {key: f"{METHODS[key]}, {score(known[key])}" for key in known}
-    shown = [scored[key] for key, lead in leads.items() if side(lead) == 1]
-    rest = [scored[key] for key, lead in leads.items() if side(lead) != 1]
     centre = explanations["baselines"]["centre"]["scores"]["deletion"]
     below = [
         METHODS[key]
@@ -190,10 +170,13 @@ def attention_methods(explanations: Values) -> str:
         f"Among the ViT's methods, {METHODS[best]} has the highest deletion score, "
         f"{score(known[best])}."
     )
-    if shown:
-        text += f" It is significantly above {'; '.join(shown)}."
-    if rest:
-        text += f" It is not significantly above {'; '.join(rest)}."
+    for beaten, relation in ((True, "significantly"), (False, "not significantly")):
+        if names := [
+            f"{METHODS[key]}, {score(known[key])}"
+            for key, lead in leads.items()
+            if (side(lead) == 1) == beaten
+        ]:
+            text += f" It is {relation} above {'; '.join(names)}."
     if below:
         text += f" {_with_verb(below)} significantly below the centre map, {score(centre)}."
     return text
@@ -204,21 +187,23 @@ def between_models(cnn: Values, vit: Values, comparison: Values) -> list[str]:
     pair = comparison["side_by_side"]
     a = cnn["methods"][pair["cnn_method"]]
     b = vit["methods"][pair["vit_method"]]
+    better = {
+        1: "the CNN's map is more faithful",
+        -1: "the ViT's map is more faithful",
+        0: "neither is significantly more faithful on both scales",
+    }
     sentences = []
     for key, raw in (("deletion", "deletion_drop"), ("insertion", "insertion_gain")):
         x, y = a["scores"][key], b["scores"][key]
         if x is None or y is None:
             continue
         u, w = a["scores"][raw], b["scores"][raw]
-        # Each oracle belongs to one model, so a lead that only its scale makes is none.
+        # Each oracle belongs to one model, so a lead on its scale alone does not count.
         lead = compared(x, y) if compared(x, y) == compared(u, w) else 0
-        better = {1: "the CNN's map is more faithful", -1: "the ViT's map is more faithful"}
-        neither = "neither is significantly more faithful on both scales"
         sentences.append(
             f"Normalised {key} of the CNN's {METHODS[pair['cnn_method']]} is {score(x)}, of the "
-            "ViT's "
-            f"{METHODS[pair['vit_method']]} {score(y)}; unnormalised, the probability changes by "
-            f"{score(u)} and {score(w)}: {better.get(lead, neither)}."
+            f"ViT's {METHODS[pair['vit_method']]} {score(y)}; unnormalised, the probability "
+            f"changes by {score(u)} and {score(w)}: {better[lead]}."
         )
     x, y = a["scores"]["central_mass"], b["scores"]["central_mass"]
     lies = {1: "the CNN's is more central", -1: "the ViT's is more central"}

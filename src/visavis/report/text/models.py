@@ -85,9 +85,8 @@ def overlap(comparison: Values) -> str:
     o = comparison["overlap"]
     text = (
         f"Of {count(comparison['test_n'])} test images, both models classify "
-        f"{count(o['both_correct'])} correctly and {count(o['both_wrong'])} incorrectly; only "
-        "the CNN is "
-        f"correct on {count(o['only_cnn'])}, only the ViT on {count(o['only_vit'])}."
+        f"{count(o['both_correct'])} correctly and {count(o['both_wrong'])} incorrectly; only the "
+        f"CNN is correct on {count(o['only_cnn'])}, only the ViT on {count(o['only_vit'])}."
     )
     if o["both_wrong"]:
         same = count(o["both_wrong_same_class"])
@@ -127,17 +126,16 @@ def calibration(comparison: Values) -> str:
     parts = []
     for name, facts in comparison["calibration"].items():
         own, scaled = facts["uncalibrated"], facts["temperature_scaled"]
-        sure = comparison["models"][name]["accuracy"]
+        accuracy = comparison["models"][name]["accuracy"]
         lean = {1: "underconfident", -1: "overconfident"}.get(
-            side(sure, own["confidence"]), "well calibrated"
+            side(accuracy, own["confidence"]), "well calibrated"
         )
         parts.append(
             f"The {MODELS[name]} is {lean} on average: its mean confidence is "
-            f"{percent(own['confidence'])} and its accuracy {percent(sure['value'])}. Its expected "
-            f"calibration error is {score(own['error'], 3)}, and {score(scaled['error'], 3)} after "
-            f"temperature scaling with T = {decimal(facts['temperature'])}, fitted on the "
-            "validation "
-            "images."
+            f"{percent(own['confidence'])} and its accuracy {percent(accuracy['value'])}. Its "
+            f"expected calibration error is {score(own['error'], 3)}, and "
+            f"{score(scaled['error'], 3)} after temperature scaling with T = {decimal(facts['temperature'])}, fitted on the "
+            "validation images."
         )
     return " ".join(parts)
 
@@ -198,32 +196,24 @@ def convergence(rows: Sequence[Values], *, same_machine: bool = True) -> str:
     Args:
         same_machine: whether the seconds of both were taken on one machine, and so compare.
     """
-    both = [row for row in rows if row["cnn"] and row["vit"]]
     if not rows:
         return "Neither model reaches the lowest threshold of validation accuracy."
+    both, last = [row for row in rows if row["cnn"] and row["vit"]], rows[-1]
+    better, highest = "CNN" if last["cnn"] else "ViT", percent(last["val_accuracy"], 0)
     if not both:
-        highest = percent(rows[-1]["val_accuracy"], 0)
-        name = "CNN" if rows[-1]["cnn"] else "ViT"
-        return f"Only the {name} reaches any of the accuracy thresholds, up to {highest}."
-    row = both[-1]
-    target = percent(row["val_accuracy"], 0)
-    cnn, vit = row["cnn"], row["vit"]
-    faster = "the CNN" if cnn["seconds"] < vit["seconds"] else "the ViT"
-    sooner = (
-        f"{faster} is faster in this run"
-        if same_machine
-        else "these times come from different machines and are not comparable"
-    )
+        return f"Only the {better} reaches any of the accuracy thresholds, up to {highest}."
+    cnn, vit = both[-1]["cnn"], both[-1]["vit"]
+    if same_machine:
+        faster = "CNN" if cnn["seconds"] < vit["seconds"] else "ViT"
+        verdict = f"the {faster} is faster in this run"
+    else:
+        verdict = "these times come from different machines and are not comparable"
     text = (
-        f"Both models reach a validation accuracy of {target}, the CNN after "
-        f"{epochs(cnn['epochs'])} and {duration(cnn['seconds'])} of training, the ViT after "
-        f"{epochs(vit['epochs'])} and {duration(vit['seconds'])}: {sooner}."
+        f"Both models reach a validation accuracy of {percent(both[-1]['val_accuracy'], 0)}, the "
+        f"CNN after {epochs(cnn['epochs'])} and {duration(cnn['seconds'])} of training, the ViT "
+        f"after {epochs(vit['epochs'])} and {duration(vit['seconds'])}: {verdict}."
     )
-    beyond = rows[-1]
-    if beyond is not row:
-        name = "CNN" if beyond["cnn"] else "ViT"
-        text += f" Only the {name} reaches {percent(beyond['val_accuracy'], 0)}."
-    return text
+    return text if last is both[-1] else f"{text} Only the {better} reaches {highest}."
 
 
 def epochs(number: int) -> str:

@@ -28,7 +28,7 @@ CHECKS = {
 """The checks of a map; each is passed only if its 95 % interval shows it."""
 
 TRIVIAL_BASELINES = ("centre", "edges", "mean")
-LITTLE = 0.2
+MAX_AGREEMENT_RANDOMISED = 0.2
 """Agreement above chance that may remain once all parameters are randomised."""
 
 Check = tuple[int | None, str]
@@ -66,24 +66,20 @@ def trusted(explanations: Values, cross_model: Values) -> str:
     model, main = MODELS[explanations["model"]], explanations["default_method"]
     methods = explanations["methods"]
     passed = [
-        n for n, checks in card.items() if methods[n]["class_specific"] and not _short_of(checks)
+        n for n, checks in card.items() if methods[n]["class_specific"] and not _missed(checks)
     ]
     applicable = len([verdict for verdict, _ in card[main].values() if verdict is not None])
     text = (
         f"Of the {model}'s {count(len(card))} methods, "
         f"{listed([METHODS[name] for name in passed]) or 'none'} passed every applicable check"
     )
-    short = _short_of(card[main])
-    if not short:
-        return (
-            f"{text}; the default method, {METHODS[main]}, is among them."
-            if passed[1:]
-            else f"{text}."
-        )
+    missed = _missed(card[main])
+    if not missed:
+        among = f"; the default method, {METHODS[main]}, is among them" if passed[1:] else ""
+        return f"{text}{among}."
     return (
-        f"{text}. The default method, {METHODS[main]}, passed {applicable - len(short)} of "
-        f"{applicable} "
-        f"and did not pass: {'; '.join(CHECKS[check].lower() for check in short)}."
+        f"{text}. The default method, {METHODS[main]}, passed {applicable - len(missed)} of "
+        f"{applicable} and did not pass: {'; '.join(CHECKS[check].lower() for check in missed)}."
     )
 
 
@@ -102,9 +98,8 @@ def keep_top_k(explanations: Values) -> str:
     }.get(compared(area, by_chance), "not significantly less than a random ranking needs")
     return (
         f"Ranked by {METHODS[main]}, {share(area)} of the image suffices for the {model} to keep "
-        "its "
-        f"prediction, {verdict} ({share(by_chance)}). With only the top fifth of the cells, its "
-        f"accuracy is {share(own['keep_top_20'])}; with a random fifth, "
+        f"its prediction, {verdict} ({share(by_chance)}). With only the top fifth of the cells, "
+        f"its accuracy is {share(own['keep_top_20'])}; with a random fifth, "
         f"{share(chance['keep_top_20'])}."
     )
 
@@ -148,8 +143,7 @@ def composites(cross_model: Values) -> list[str]:
         }.get(side(energy, halves["chance"]), "not significantly different from chance")
         sentences.append(
             f"Of the {MODELS[name]}'s {METHODS[main]}, {share(energy)} lies on the half of the "
-            f"target class, where chance is {percent(halves['chance'], 0)}: "
-            f"{verdict}."
+            f"target class, where chance is {percent(halves['chance'], 0)}: {verdict}."
         )
     sentences.append(
         "A class-agnostic map is the same for both classes, so its two shares sum to exactly 100 % "
@@ -171,14 +165,12 @@ def randomised(explanations: Values) -> str:
     if not kept:
         return (
             f"With all parameters of the {model} randomised, no method agrees with its original "
-            "maps "
-            "significantly above chance."
+            "maps significantly above chance."
         )
     return (
         f"With all parameters of the {model} randomised, these methods still agree with their "
         f"original maps above chance: {'; '.join(kept)}. This part of a map reflects the image, "
-        "not "
-        "what the model has learned."
+        "not what the model has learned."
     )
 
 
@@ -198,9 +190,7 @@ def _weights(above_chance: Interval | None) -> Check:
     if above_chance is None:
         return None, "no map left"
     left = f"{_signed(above_chance['value'])} left"
-    return side(
-        {"value": 0.0, "low": LITTLE - above_chance["high"], "high": LITTLE - above_chance["low"]}
-    ), left
+    return -side(above_chance, MAX_AGREEMENT_RANDOMISED), left
 
 
 def _class(model: str, name: str, method: Values, cross_model: Values) -> Check:
@@ -220,16 +210,14 @@ def _class(model: str, name: str, method: Values, cross_model: Values) -> Check:
 
 def _mask(inside: Interval | None, explanations: Values) -> Check:
     """Passed if more of the map is inside than of an even, a centred and an edge map."""
-    rivals = [explanations["mask_chance"]]
-    rivals += [
-        explanations["baselines"][b]["scores"]["relevance_mass"] for b in ("centre", "edges")
-    ]
     if inside is None:
         return 0, "–"
+    baselines = [explanations["baselines"][name]["scores"] for name in ("centre", "edges")]
+    rivals = [explanations["mask_chance"], *(scores["relevance_mass"] for scores in baselines)]
     return min(compared(inside, rival) for rival in rivals), percent(inside["value"], 0)
 
 
-def _short_of(checks: Mapping[str, Check]) -> list[str]:
+def _missed(checks: Mapping[str, Check]) -> list[str]:
     return [name for name, (verdict, _) in checks.items() if verdict is not None and verdict < 1]
 
 
