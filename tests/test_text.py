@@ -411,7 +411,7 @@ def test_calibration_follows_the_interval_of_accuracy(
     assert f"The CNN is {expected}" in models.calibration(comparison)
 
 
-def test_buckets_are_compared_with_images_that_both_classify_correctly(
+def test_buckets_are_compared_with_both_correct(
     comparison: dict[str, Any],
 ) -> None:
     text = models.buckets(comparison)

@@ -92,7 +92,7 @@ def side_by_side(cnn: Arrays, vit: Arrays, rows: tuple[Rows, ...]) -> dict[str, 
 
 def _without_degenerate(
     cnn: Arrays, vit: Arrays, rows: tuple[Rows, ...], vit_method: str
-) -> tuple[Rows, Rows]:
+) -> tuple[np.ndarray, np.ndarray]:
     rows_cnn, rows_vit = rows
     valid = ~cnn[f"degenerate_{CNN_METHOD}"][rows_cnn] & ~vit[f"degenerate_{vit_method}"][rows_vit]
     return rows_cnn[valid], rows_vit[valid]

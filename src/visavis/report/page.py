@@ -85,6 +85,7 @@ def render(material: Material) -> str:
             for name, model in material.models.items()
         },
         side_by_side_classes=_side_by_side_classes(material),
+        model_labels=labels.MODELS,
         buckets=labels.BUCKETS,
         command=command(material.experiment) if material.experiment else None,
         settings=settings(model.config["model"] for model in material.models.values()),

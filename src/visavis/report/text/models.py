@@ -134,8 +134,8 @@ def calibration(comparison: Values) -> str:
             f"The {MODELS[name]} is {lean} on average: its mean confidence is "
             f"{percent(own['confidence'])} and its accuracy {percent(accuracy['value'])}. Its "
             f"expected calibration error is {score(own['error'], 3)}, and "
-            f"{score(scaled['error'], 3)} after temperature scaling with T = {decimal(facts['temperature'])}, fitted on the "
-            "validation images."
+            f"{score(scaled['error'], 3)} after temperature scaling with "
+            f"T = {decimal(facts['temperature'])}, fitted on the validation images."
         )
     return " ".join(parts)
 
