@@ -39,12 +39,12 @@ ITEMS = [
 
 
 class Page(HTMLParser):
-    """What the tests ask of a page: its tags, and the text of answers and tables."""
+    """What the tests ask of a page: its tags, and the text of paragraphs and tables."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
         self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.said: list[str] = []
+        self.text: list[str] = []
         self._depth = 0
         self.feed(html)
 
@@ -59,7 +59,7 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         if self._depth > 0:
-            self.said.append(data)
+            self.text.append(data)
 
     def values(self, attribute: str) -> list[str]:
         return [v for _, attributes in self.tags if (v := attributes.get(attribute))]
@@ -178,9 +178,11 @@ def test_every_number_stands_in_the_json_files(experiment: Path, page: Page) -> 
         )
     }
     allowed |= {text.lstrip("−") for text in allowed}
-    said = " ".join(page.said).replace(numbers.THIN, " ")
-    said = re.sub(r"\b[12]\.[1-3] [a-c]\b", "", said)  # the assignment's question numbers
-    printed = re.findall(r"(?<![\w.])\d[\d,]*\.\d+(?![\w.])|\d{1,3}(?:,\d{3})+", said)
+    printed_text = " ".join(page.text).replace(numbers.THIN, " ")
+    printed_text = re.sub(
+        r"\b[12]\.[1-3] [a-c]\b", "", printed_text
+    )  # the assignment's question numbers
+    printed = re.findall(r"(?<![\w.])\d[\d,]*\.\d+(?![\w.])|\d{1,3}(?:,\d{3})+", printed_text)
     assert len(printed) > 150
     assert [text for text in printed if text not in allowed and text != "45,000"] == []
 
@@ -211,7 +213,7 @@ def test_the_headline_is_the_comparison(experiment: Path, html: str) -> None:
 
 
 def test_each_score_stands_where_it_belongs(tmp_path: Path) -> None:
-    """Values that occur nowhere else turn up in the answers that are about them, and only there."""
+    """Values that occur nowhere else appear in the sections about them, and only there."""
     write_experiment(tmp_path)
     places = {
         7.11: ("cnn", "grad_cam", "deletion", {"q-1-3-c", "q-2-2-b", "trust"}),
@@ -230,15 +232,15 @@ def test_each_score_stands_where_it_belongs(tmp_path: Path) -> None:
         run_folder.write_json(path, values)
     compare(tmp_path)
     html = report(tmp_path).read_text(encoding="utf-8")
-    answers = re.split(r'<section class="(?:item|part)" id="(.*?)">', html)
+    sections = re.split(r'<section class="(?:item|part)" id="(.*?)">', html)
     for value, (*_, expected) in places.items():
         shown = (value, value - 0.03, value + 0.03)
         if value == 7.77:
             text = "{:.1f}\u202f% ({:.1f} to {:.1f})".format(*(100 * x for x in shown))
         else:
             text = "{:.2f} ({:.2f} to {:.2f})".format(*shown)
-        pairs = zip(answers[1::2], answers[2::2], strict=True)
-        assert {item for item, answer in pairs if text in answer} == expected, value
+        pairs = zip(sections[1::2], sections[2::2], strict=True)
+        assert {item for item, section in pairs if text in section} == expected, value
 
 
 def test_a_comparison_older_than_the_heatmaps_is_rejected(tmp_path: Path) -> None:

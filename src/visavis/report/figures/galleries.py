@@ -18,14 +18,14 @@ ATTENTION_GALLERY = ("gradient_attention", "grad_cam", "attention", "rollout")
 
 
 def class_examples(
-    images: UInt8[np.ndarray, "classes h w 3"], class_names: Sequence[str], *, columns: int = 5
+    images: UInt8[np.ndarray, "classes h w 3"], class_names: Sequence[str]
 ) -> list[Group]:
     """An image of each class."""
     cells = [
         Cell(image, f"an example of {name}", (name,))
         for image, name in zip(images, class_names, strict=True)
     ]
-    rows = tuple(tuple(cells[i : i + columns]) for i in range(0, len(cells), columns))
+    rows = tuple(tuple(cells[i : i + 5]) for i in range(0, len(cells), 5))
     return [Group("", (), rows)]
 
 
@@ -43,9 +43,9 @@ def grad_cam_gallery(
 
 
 def grad_cam_detail(
-    heatmaps: Arrays, gallery: Mapping[str, Any], class_names: Sequence[str], *, rows: int = 2
+    heatmaps: Arrays, gallery: Mapping[str, Any], class_names: Sequence[str]
 ) -> list[Group]:
-    """Image, heatmap cell by cell, and overlay, for the first rows of the gallery."""
+    """Image, heatmap cell by cell, and overlay, for the first two images of each group."""
 
     def row(index: int) -> tuple[Cell, ...]:
         label = f"Grad-CAM for {class_names[heatmaps['predicted'][index]]}"
@@ -55,7 +55,7 @@ def grad_cam_detail(
             _map(heatmaps, index, "grad_cam", label),
         )
 
-    first = {kind: gallery[kind][:rows] for kind in ("correct", "incorrect")}
+    first = {kind: gallery[kind][:2] for kind in ("correct", "incorrect")}
     return _by_correctness(first, (ORIGINAL, ("heatmap", "8 × 8 cells"), ("overlay", "")), row)
 
 
@@ -79,10 +79,8 @@ def attention_gallery(
     return _by_correctness(gallery, headings, row)
 
 
-def snapshots(
-    strip: Arrays, method: str, class_names: Sequence[str], *, rows: int = 5
-) -> list[Group]:
-    """A few images and their maps of one method, from before the training to its end.
+def snapshots(strip: Arrays, method: str, class_names: Sequence[str]) -> list[Group]:
+    """Up to five images and their maps of one method, from before training to its end.
 
     Args:
         strip: the content of snapshots.npz.
@@ -98,9 +96,9 @@ def snapshots(
             cells.append(_map_cell(maps[index], label, image=image, degenerate=not valid))
         return tuple(cells)
 
-    shown = range(min(rows, len(strip["labels"])))
     headings = (ORIGINAL, *((time, "") for time in times))
-    return [Group("", headings, tuple(row(index) for index in shown))]
+    shown = range(min(5, len(strip["labels"])))
+    return [Group("", headings, tuple(map(row, shown)))]
 
 
 def attention_heads(

@@ -25,7 +25,7 @@ class Cell:
     """What it shows, for those who cannot see it."""
     caption: tuple[str, ...] = ()
     smooth: bool = False
-    """May be scaled with interpolation; otherwise its pixels are shown as squares."""
+    """May be scaled with interpolation; otherwise its pixels stay visible."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def heat_colours(shades: int) -> list[str]:
 
 
 @matplotlib.rc_context(STYLE)
-def image_figure(groups: Sequence[Group], title: str = "") -> Figure:
+def image_figure(groups: Sequence[Group]) -> Figure:
     """The groups as a figure: side by side if they have few columns, else one below the other."""
     widths = [max((len(row) for row in group.rows), default=0) for group in groups]
     heights = [len(group.rows) for group in groups]
@@ -94,7 +94,6 @@ def image_figure(groups: Sequence[Group], title: str = "") -> Figure:
     figure = Figure(figsize=(1.25 * columns + 0.3, height), layout="constrained")
     if any(group.title for group in groups):  # room above for what is not in the layout
         figure.set_layout_engine("constrained", rect=(0, 0, 1, 1 - 0.35 / height))
-    figure.suptitle(title, fontsize=11, fontweight="bold")
     grid = figure.add_gridspec(lines, columns)
     left = top = 0
     for group, width in zip(groups, widths, strict=True):

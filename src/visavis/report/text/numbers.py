@@ -10,7 +10,6 @@ Values = Mapping[str, Any]
 THIN = "\u202f"
 """Keeps a number and its unit on one line."""
 
-NOT_AVAILABLE = "not available"
 NONE_SHOWN = "no significant difference"
 
 
@@ -32,26 +31,24 @@ def percent(fraction: float, digits: int = 1) -> str:
 
 def score(interval: Interval | None, digits: int = 2) -> str:
     """0.42 (0.39 to 0.45)."""
-    if interval is None:
-        return NOT_AVAILABLE
-    value, low, high = (decimal(interval[key], digits) for key in ("value", "low", "high"))
-    return f"{value} ({low} to {high})"
+    return _with_range(interval, 1, digits, "")
 
 
 def share(interval: Interval | None) -> str:
     """90.3 % (89.7 to 90.9)."""
-    if interval is None:
-        return NOT_AVAILABLE
-    low, high = (decimal(100 * interval[key], 1) for key in ("low", "high"))
-    return f"{percent(interval['value'])} ({low} to {high})"
+    return _with_range(interval, 100, 1, f"{THIN}%")
 
 
 def points(interval: Interval | None) -> str:
     """A difference of two shares: 9.8 percentage points (9.0 to 10.6)."""
+    return _with_range(interval, 100, 1, " percentage points")
+
+
+def _with_range(interval: Interval | None, scale: int, digits: int, unit: str) -> str:
     if interval is None:
-        return NOT_AVAILABLE
-    value, low, high = (decimal(100 * interval[key], 1) for key in ("value", "low", "high"))
-    return f"{value} percentage points ({low} to {high})"
+        return "not available"
+    value, low, high = (decimal(scale * interval[key], digits) for key in ("value", "low", "high"))
+    return f"{value}{unit} ({low} to {high})"
 
 
 def duration(seconds: float) -> str:
@@ -65,7 +62,7 @@ def duration(seconds: float) -> str:
 
 
 def p_value(value: float) -> str:
-    """P-value as "p = 0.034"; below a thousandth its size says no more."""
+    """P-value as "p = 0.034"; below a thousandth only the bound is given."""
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
 
 
