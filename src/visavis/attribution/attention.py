@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from visavis.attribution.frozen import check_targets, frozen, with_gradient
+from visavis.data.batches import Images, Targets
 from visavis.models.vit import ViT
 
 Attention = Float[Tensor, "layers n heads t t"]
@@ -44,7 +45,7 @@ class RecordedAttention(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-def attention_weights(model: ViT, images: Float[Tensor, "n 3 32 32"]) -> Attention:
+def attention_weights(model: ViT, images: Images) -> Attention:
     """The attention of every block and head."""
     with frozen(model), torch.no_grad(), torch.autocast(images.device.type, enabled=False):
         return torch.stack(_forward(model, images)[1])
@@ -75,9 +76,7 @@ def rollout(weights: Attention) -> Float[Tensor, "n g g"]:
     return _on_grid(flow[:, 0, 1:])
 
 
-def gradient_attention(
-    model: ViT, images: Float[Tensor, "n 3 32 32"], targets: Int[Tensor, " n"]
-) -> Float[Tensor, "n g g"]:
+def gradient_attention(model: ViT, images: Images, targets: Targets) -> Float[Tensor, "n g g"]:
     """Class-specific attention: each block's weights times the gradient of the target's logit.
 
     R starts as the identity; each block adds E_h[(dA * A)+] R, with A the weights, dA the gradient

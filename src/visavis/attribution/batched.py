@@ -11,7 +11,7 @@ from torch.nn import functional
 from visavis.attribution.methods import explain
 from visavis.attribution.perturbation import occlusion
 from visavis.config import GRID
-from visavis.data.batches import in_batches
+from visavis.data.batches import Images, in_batches
 from visavis.metrics.localization import Maps
 from visavis.models import Model
 
@@ -26,7 +26,7 @@ def to_cells(maps: Float[Tensor, "*batch g g"]) -> Float[Tensor, "*batch 8 8"]:
 
 def grid_maps(
     model: Model,
-    images: Float[Tensor, "n 3 32 32"],
+    images: Images,
     targets: Sequence[Int[np.ndarray, " n"]],
     method: str,
     *,

@@ -1,10 +1,11 @@
 """What a method must pass on a model before any of its maps is used."""
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from visavis.attribution import methods
+from visavis.data.batches import Images, Targets
 from visavis.models import Model
 
 TOLERANCE = 5e-3
@@ -13,12 +14,7 @@ the small differences of large logits that occlusion takes."""
 
 
 def invalid_because(
-    model: Model,
-    images: Float[Tensor, "n 3 32 32"],
-    targets: Int[Tensor, " n"],
-    method: str,
-    *,
-    layer: str | None = None,
+    model: Model, images: Images, targets: Targets, method: str, *, layer: str | None = None
 ) -> str | None:
     """Why the method's maps are not valid on this model, or None.
 

@@ -5,10 +5,11 @@ hide a map of zeros), it changes the model, and its context manager swallows Ind
 """
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from visavis.attribution.frozen import check_targets, frozen, with_gradient
+from visavis.data.batches import Images, Targets
 from visavis.models import Model
 from visavis.models.cnn import CNN
 from visavis.models.vit import ViT
@@ -27,11 +28,7 @@ def default_layer(model: Model) -> str:
 
 
 def grad_cam(
-    model: Model,
-    images: Float[Tensor, "n 3 32 32"],
-    targets: Int[Tensor, " n"],
-    *,
-    layer: str | None = None,
+    model: Model, images: Images, targets: Targets, *, layer: str | None = None
 ) -> Float[Tensor, "n g g"]:
     """Raw Grad-CAM maps: ReLU of the channels' sum, weighted by each channel's mean gradient.
 

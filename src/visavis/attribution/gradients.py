@@ -1,10 +1,11 @@
 """Integrated gradients with the Captum library."""
 
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from visavis.attribution.frozen import check_targets, frozen, with_gradient
 from visavis.config import GRID
+from visavis.data.batches import Images, Targets
 from visavis.metrics.localization import CELL_SIDE
 from visavis.models import Model
 
@@ -15,9 +16,7 @@ BATCH = 128
 """Images in one pass: the CPU's caches hold little more."""
 
 
-def integrated_gradients(
-    model: Model, images: Float[Tensor, "n 3 32 32"], targets: Int[Tensor, " n"]
-) -> Float[Tensor, "n 8 8"]:
+def integrated_gradients(model: Model, images: Images, targets: Targets) -> Float[Tensor, "n 8 8"]:
     """Each cell's contribution to the logit on the straight path from the mean colour to the image.
 
     The integral of the gradient along that path, times the path, summed over a cell's pixels. The

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from visavis.attribution.attention import (
@@ -16,6 +16,7 @@ from visavis.attribution.frozen import check_targets
 from visavis.attribution.grad_cam import grad_cam
 from visavis.attribution.gradients import integrated_gradients
 from visavis.attribution.perturbation import occlusion
+from visavis.data.batches import Images, Targets
 from visavis.models import Model
 from visavis.models.cnn import CNN
 from visavis.models.vit import ViT
@@ -29,27 +30,21 @@ class Method:
     """An attribution method."""
 
     label: str
-    models: tuple[str, ...]
-    class_specific: bool
+    models: tuple[str, ...] = ("cnn", "vit")
+    class_specific: bool = True
     """Whether the map depends on the target class. If not, it only shows where the model looks, not
     what the evidence for its prediction is."""
-    signed: bool
+    signed: bool = False
     """Whether negative values occur, as evidence against the class."""
 
 
 METHODS = {
-    "grad_cam": Method("Grad-CAM", ("cnn", "vit"), class_specific=True, signed=False),
-    "gradient_attention": Method(
-        "Gradient-weighted attention", ("vit",), class_specific=True, signed=False
-    ),
-    "attention": Method(
-        "Class-token attention, last block", ("vit",), class_specific=False, signed=False
-    ),
-    "rollout": Method("Attention rollout", ("vit",), class_specific=False, signed=False),
-    "integrated_gradients": Method(
-        "Integrated gradients", ("cnn", "vit"), class_specific=True, signed=True
-    ),
-    "occlusion": Method("Occlusion", ("cnn", "vit"), class_specific=True, signed=True),
+    "grad_cam": Method("Grad-CAM"),
+    "gradient_attention": Method("Gradient-weighted attention", ("vit",)),
+    "attention": Method("Class-token attention, last block", ("vit",), class_specific=False),
+    "rollout": Method("Attention rollout", ("vit",), class_specific=False),
+    "integrated_gradients": Method("Integrated gradients", signed=True),
+    "occlusion": Method("Occlusion", signed=True),
 }
 
 DEFAULT_METHOD = {"cnn": "grad_cam", "vit": "gradient_attention"}
@@ -68,12 +63,7 @@ def methods_for(model: Model) -> list[str]:
 
 
 def explain(
-    model: Model,
-    images: Float[Tensor, "n 3 32 32"],
-    targets: Int[Tensor, " n"],
-    method: str,
-    *,
-    layer: str | None = None,
+    model: Model, images: Images, targets: Targets, method: str, *, layer: str | None = None
 ) -> Heatmaps:
     """Raw heatmaps of `images`, each for its target class. The model is left as it was found.
 

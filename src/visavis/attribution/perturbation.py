@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from visavis.attribution.frozen import frozen
+from visavis.data.batches import Images
 from visavis.metrics.localization import CELL_SIDE
 from visavis.models import Model
 
@@ -12,7 +13,7 @@ BATCH = 128
 """Images in one pass: the CPU's caches hold little more."""
 
 
-def occlusion(model: Model, images: Float[Tensor, "n 3 32 32"]) -> Float[Tensor, "n classes 8 8"]:
+def occlusion(model: Model, images: Images) -> Float[Tensor, "n classes 8 8"]:
     """How much each class's logit drops when one cell is masked, for all classes at once.
 
     A masked cell takes the training images' mean colour, as in the metrics of `faithfulness`.

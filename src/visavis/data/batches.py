@@ -10,10 +10,16 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64, UInt8
+from jaxtyping import Bool, Float, Int, Int64, UInt8
 from torch import Tensor, nn
 
 from visavis.config import IMAGE_SIDE, OptimConfig
+
+Images = Float[Tensor, "n 3 32 32"]
+"""Images in [0, 1]."""
+
+Targets = Int[Tensor, " n"]
+"""The class that each image is explained for."""
 
 Batch = tuple[Float[Tensor, "n 3 h w"], Int64[Tensor, " n"]]
 """Images in [0, 1] and their labels."""

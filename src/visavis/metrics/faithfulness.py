@@ -32,7 +32,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from visavis.config import GRID
-from visavis.data.batches import in_batches
+from visavis.data.batches import Images, Targets, in_batches
 from visavis.data.progress import progress_bar
 from visavis.metrics.bootstrap import Clusters, Interval, interval, ratio_interval
 from visavis.metrics.localization import Maps, valid, without_degenerate
@@ -116,8 +116,8 @@ def kept_cells(
 
 def measure(
     model: Model,
-    images: Float[Tensor, "n 3 32 32"],
-    targets: Int[Tensor, " n"],
+    images: Images,
+    targets: Targets,
     maps: dict[str, Maps],
     *,
     random_orders: int,
@@ -165,8 +165,8 @@ def measure(
 
 def deletion_means(
     model: Model,
-    images: Float[Tensor, "n 3 32 32"],
-    targets: Int[Tensor, " n"],
+    images: Images,
+    targets: Targets,
     maps: dict[str, Maps],
     *,
     seed: int = 0,
@@ -187,8 +187,8 @@ def _orders(maps: dict[str, Maps], seed: int) -> Int[np.ndarray, "n m 64"]:
 
 def _curve_means(
     model: Model,
-    images: Float[Tensor, "n 3 32 32"],
-    targets: Int[Tensor, " n"],
+    images: Images,
+    targets: Targets,
     orders: Int[np.ndarray, "n m 64"],
     *,
     fill: Fill = "mean",

@@ -6,11 +6,11 @@ score is not affected by how unfamiliar such images are, so it compares between 
 """
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from visavis.config import GRID
-from visavis.data.batches import in_batches
+from visavis.data.batches import Images, Targets, in_batches
 from visavis.metrics.agreement import rank_agreement
 from visavis.metrics.localization import Maps, without_degenerate
 from visavis.metrics.masking import masked_logits
@@ -26,9 +26,7 @@ def single_deletions() -> Bool[np.ndarray, "16 8 8"]:
     return ~cells.repeat(GRID // SIDE, axis=1).repeat(GRID // SIDE, axis=2)
 
 
-def logit_drops(
-    model: Model, images: Float[Tensor, "n 3 32 32"], targets: Int[Tensor, " n"]
-) -> Float[np.ndarray, "n 4 4"]:
+def logit_drops(model: Model, images: Images, targets: Targets) -> Float[np.ndarray, "n 4 4"]:
     """How much the logit of each image's target class drops when one cell is masked."""
     kept = np.concatenate([np.ones((1, GRID, GRID), dtype=bool), single_deletions()])
 

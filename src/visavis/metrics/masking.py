@@ -10,7 +10,7 @@ from torch import Tensor
 
 from visavis.attribution.frozen import frozen
 from visavis.config import GRID
-from visavis.data.batches import in_batches
+from visavis.data.batches import Images, Targets, in_batches
 from visavis.metrics.localization import CELL_SIDE
 from visavis.models import Model
 
@@ -24,7 +24,7 @@ Fill = Literal["mean", "blur"]
 
 def masked_logits(
     model: Model,
-    images: Float[Tensor, "n 3 32 32"],
+    images: Images,
     kept: Bool[np.ndarray, "n points 8 8"],
     *,
     fill: Fill = "mean",
@@ -53,8 +53,8 @@ def masked_logits(
 
 def probabilities(
     model: Model,
-    images: Float[Tensor, "n 3 32 32"],
-    targets: Int[Tensor, " n"],
+    images: Images,
+    targets: Targets,
     kept: Bool[np.ndarray, "n points 8 8"],
     *,
     fill: Fill = "mean",
@@ -68,8 +68,8 @@ def probabilities(
 
 def log_odds(
     model: Model,
-    images: Float[Tensor, "n 3 32 32"],
-    targets: Int[Tensor, " n"],
+    images: Images,
+    targets: Targets,
     kept: Bool[np.ndarray, "n points 8 8"],
     *,
     fill: Fill = "mean",
@@ -84,6 +84,6 @@ def log_odds(
     return (logits.gather(1, columns)[:, 0] - others).numpy().reshape(kept.shape[:2])
 
 
-def _blurred(images: Float[Tensor, "n 3 32 32"]) -> Float[Tensor, "n 3 32 32"]:
+def _blurred(images: Images) -> Images:
     soft = ndimage.gaussian_filter(images.cpu().numpy(), (0, 0, BLUR, BLUR), mode="nearest")
     return torch.from_numpy(soft).to(images)

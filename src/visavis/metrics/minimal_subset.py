@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from visavis.data.batches import in_batches
+from visavis.data.batches import Images, in_batches
 from visavis.metrics.faithfulness import removal_order
 from visavis.metrics.localization import Maps, valid, without_degenerate
 from visavis.metrics.masking import CELLS, masked_logits
@@ -17,7 +17,7 @@ FRACTIONS = {"keep_top_10": 6, "keep_top_20": 13, "keep_top_30": 19, "keep_top_5
 
 
 def predictions(
-    model: Model, images: Float[Tensor, "n 3 32 32"], maps: Maps, *, seed: int = 0
+    model: Model, images: Images, maps: Maps, *, seed: int = 0
 ) -> Int[np.ndarray, "n kept"]:
     """The predicted class with all but the KEPT highest cells masked; -1 for a degenerate map.
 

@@ -8,10 +8,10 @@ import copy
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
+from jaxtyping import Int
 
 from visavis.attribution.batched import grid_maps
+from visavis.data.batches import Images
 from visavis.metrics.localization import Maps, without_degenerate
 from visavis.models import Model
 from visavis.models.cnn import CNN
@@ -41,7 +41,7 @@ def randomised(model: Model, names: list[str], *, seed: int) -> Model:
 
 def maps_of_randomised(
     model: Model,
-    images: Float[Tensor, "n 3 32 32"],
+    images: Images,
     targets: Int[np.ndarray, " n"],
     method: str,
     names: list[str],

@@ -15,13 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
 
 from visavis import attribution, models, run_folder
 from visavis.config import EXPLANATION_SEED as SEED
 from visavis.config import GRID, ExplainConfig
 from visavis.data import Dataset
-from visavis.data.batches import to_images
+from visavis.data.batches import Images, to_images
 from visavis.errors import CheckpointError
 from visavis.files import file_sha256, lock
 from visavis.metrics import localization
@@ -130,9 +129,8 @@ def explain_again(
         )
 
 
-def _sample(
-    model: Model, dataset: Dataset, chosen: Chosen, images: Float[Tensor, "n 3 32 32"]
-) -> Sample:
+def _sample(model: Model, dataset: Dataset, chosen: Chosen, images: Images) -> Sample:
+    """The images of the sample, with their ground-truth masks if the data has any."""
     rows = slice(chosen.sample)
     masks = None
     if dataset.test_masks is not None:
@@ -153,14 +151,11 @@ def _sweep(
     """Which layer Grad-CAM uses, chosen on validation images."""
     rows = np.random.default_rng(SEED).permutation(split_rows(folder, dataset, "validation"))
     images = to_images(dataset.train_pixels[rows[: config.sweep_images]])
+    images = images.to(next(model.parameters()).device)
     name = attribution.kind_of(model)
     logger.info("Choosing the layer that explains the %s on %d images.", name, len(images))
-    sweep = layers.sweep(
-        model,
-        images.to(next(model.parameters()).device),
-        random_orders=config.random_orders,
-        autocast=autocast,
-    )
+    orders = config.random_orders
+    sweep = layers.sweep(model, images, random_orders=orders, autocast=autocast)
     logger.info(sweep["reason"])
     return {"split": "validation", "n": len(images), **sweep}
 

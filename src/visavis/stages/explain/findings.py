@@ -66,24 +66,15 @@ def measure(
     )
     removal, blurred = removal_by(fill="mean"), removal_by(fill="blur")
     idsds = idsds_scores(sample, maps, explained, layer, copied)
-    scores: dict[str, Scores] = {}
-    for name, of in tqdm(maps.items(), "keep-top-k accuracy", unit=" methods", disable=None):
-        with_blur = blurred.scores(name)
-        scores[name] = {
-            **removal.scores(name),
-            "deletion_blur": with_blur["deletion"],
-            "insertion_blur": with_blur["insertion"],
-            **keep_top_k(sample, of),
-            "idsds": idsds[name],
-            **localized(sample, of),
-        }
+    scores = {
+        name: _scores(sample, of, removal.scores(name), blurred.scores(name), idsds[name])
+        for name, of in tqdm(maps.items(), "keep-top-k accuracy", unit=" methods", disable=None)
+    }
     methods = {}
     for name in tqdm(explained, "randomised parameters", unit=" methods", disable=None):
         others = [other for other in maps if other != name]
-        described = _described(sample, name, explained[name], maps)
         methods[name] = {
-            **described,
-            "scores": scores[name] | described["scores"],
+            **_described(sample, name, explained[name], maps, scores[name]),
             **randomised(sample, name, maps[name], layer),
             "deletion_ahead_of": {other: removal.ahead(name, other) for other in others},
             "deletion_blur_ahead_of": {other: blurred.ahead(name, other) for other in others},
@@ -108,6 +99,20 @@ def baseline_maps(sample: Sample, default: Maps) -> dict[str, Maps]:
         "centre": baselines.centre_maps(n),
         "edges": baselines.edge_maps(sample.images.cpu().numpy()),
         "mean": baselines.mean_maps(default),
+    }
+
+
+def _scores(
+    sample: Sample, maps: Maps, removal: Scores, blurred: Scores, idsds: Interval | None
+) -> Scores:
+    """The scores that methods and baselines share."""
+    return {
+        **removal,
+        "deletion_blur": blurred["deletion"],
+        "insertion_blur": blurred["insertion"],
+        **keep_top_k(sample, maps),
+        "idsds": idsds,
+        **localized(sample, maps),
     }
 
 
@@ -170,9 +175,9 @@ def randomised(sample: Sample, method: str, maps: Maps, layer: str) -> dict[str,
 
 
 def _described(
-    sample: Sample, name: str, explained: Explained, maps: dict[str, Maps]
+    sample: Sample, name: str, explained: Explained, maps: dict[str, Maps], scores: Scores
 ) -> dict[str, Any]:
-    """A method's properties, its degenerate maps, and what its maps alone show."""
+    """A method's properties, its degenerate maps, and its scores."""
     rows = slice(len(sample.images))
     reasons = Counter(reason for reason in explained.degenerate_reasons[rows] if reason)
     method = attribution.METHODS[name]
@@ -191,7 +196,7 @@ def _described(
         "invalid_because": explained.invalid_because,
         "degenerate": reasons.total(),
         "degenerate_because": dict(reasons),
-        "scores": {"class_sensitivity": sensitivity},
+        "scores": scores | {"class_sensitivity": sensitivity},
         "trivial_baselines": {
             other: sample.interval(rank_agreement(known, maps[other]))
             for other in ("centre", "edges", "mean")

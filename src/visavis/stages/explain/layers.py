@@ -5,14 +5,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
-from torch import Tensor
 
 from visavis.attribution.batched import to_cells
 from visavis.attribution.grad_cam import default_layer, grad_cam
 from visavis.config import EXPLANATION_SEED as SEED
 from visavis.config import GRID
-from visavis.data.batches import in_batches, predict
+from visavis.data.batches import Images, in_batches, predict
 from visavis.metrics.bootstrap import Interval
 from visavis.metrics.faithfulness import measure
 from visavis.models import Model
@@ -39,11 +37,7 @@ def candidates(model: Model) -> list[str]:
 
 
 def sweep(
-    model: Model,
-    images: Float[Tensor, "n 3 32 32"],
-    *,
-    random_orders: int,
-    autocast: bool = False,
+    model: Model, images: Images, *, random_orders: int, autocast: bool = False
 ) -> dict[str, Any]:
     """Score Grad-CAM at each candidate layer and choose one.
 
@@ -119,18 +113,18 @@ def choose(
         f"Of the layers whose maps have {GRID} × {GRID} cells{besides}, {best['layer']} has the "
         f"highest normalised deletion score, {_text(best['deletion'])}."
     )
-    rivals = {}
+    deepest, rivals = best["layer"], []
     for row in scored:
         lead = ahead(best["layer"], row["layer"])
         if row is not best and row["deletion"]["low"] > 0 and not (lead and lead["low"] > 0):
-            rivals[row["layer"]] = f" (by {_text(lead)})" if lead else ""
+            rivals.append(row["layer"] + (f" (by {_text(lead)})" if lead else ""))
+            if scored.index(row) > scored.index(best):
+                deepest = row["layer"]
     if not rivals:
-        return best["layer"], reason
-    deepest = next(r["layer"] for r in reversed(scored) if r is best or r["layer"] in rivals)
-    than = "; ".join(layer + lead for layer, lead in rivals.items())
+        return deepest, reason
     return deepest, (
-        f"{reason} It was not significantly better than {than}; of these layers the deepest, "
-        f"{deepest}, is used."
+        f"{reason} It was not significantly better than {'; '.join(rivals)}; of these layers the "
+        f"deepest, {deepest}, is used."
     )
 
 

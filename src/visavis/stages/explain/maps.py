@@ -14,7 +14,7 @@ from visavis import attribution
 from visavis.attribution import gates
 from visavis.attribution.batched import grid_maps, to_cells
 from visavis.config import GRID
-from visavis.data.batches import in_batches
+from visavis.data.batches import Images, in_batches
 from visavis.data.progress import progress_bar
 from visavis.metrics.localization import Maps, degenerate_reasons, valid
 from visavis.models import Model
@@ -48,12 +48,7 @@ class Explained:
 
 
 def explain_all(
-    model: Model,
-    images: Float[Tensor, "n 3 32 32"],
-    chosen: Chosen,
-    layer: str,
-    *,
-    predicted_only: bool = False,
+    model: Model, images: Images, chosen: Chosen, layer: str, *, predicted_only: bool = False
 ) -> dict[str, Explained]:
     """The maps of all methods that fit the model.
 
@@ -70,25 +65,15 @@ def explain_all(
 
 
 def _explained(
-    model: Model,
-    images: Float[Tensor, "n 3 32 32"],
-    chosen: Chosen,
-    method: str,
-    layer: str,
-    *,
-    predicted_only: bool,
+    model: Model, images: Images, chosen: Chosen, method: str, layer: str, *, predicted_only: bool
 ) -> Explained:
     """The method's maps, after a test of the method on the first images."""
     facts = attribution.METHODS[method]
     every_class = facts.class_specific and not predicted_only
-    first = slice(GATE_IMAGES)
-    invalid = gates.invalid_because(
-        model,
-        images[first],
-        torch.from_numpy(chosen.predicted[first]).to(images.device),
-        method,
-        layer=layer if method == "grad_cam" else None,
-    )
+    first = images[:GATE_IMAGES]
+    targets = torch.from_numpy(chosen.predicted[:GATE_IMAGES]).to(images.device)
+    at = layer if method == "grad_cam" else None
+    invalid = gates.invalid_because(model, first, targets, method, layer=at)
     if invalid:
         degenerate = np.full((len(images), GRID, GRID), np.nan, dtype=np.float32)
         if not every_class:
@@ -111,10 +96,7 @@ def _explained(
 
 
 def arrays(
-    model: Model,
-    images: Float[Tensor, "n 3 32 32"],
-    chosen: Chosen,
-    found: dict[str, Explained],
+    model: Model, images: Images, chosen: Chosen, found: dict[str, Explained]
 ) -> dict[str, np.ndarray]:
     """The contents of heatmaps.npz, except the images."""
     stored: dict[str, np.ndarray] = {

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
 
 from visavis import attribution
 from visavis.config import EXPLANATION_SEED as SEED
+from visavis.data.batches import Images, Targets
 from visavis.metrics.bootstrap import Interval, interval
 from visavis.models import Model
 
@@ -57,7 +57,7 @@ class Sample:
     """The images that all scores are measured on, with the model that is explained."""
 
     model: Model
-    images: Float[Tensor, "n 3 32 32"]
+    images: Images
     predicted: Int[np.ndarray, " n"]
     """The target classes of the maps."""
     labels: Int[np.ndarray, " n"]
@@ -70,7 +70,7 @@ class Sample:
         return attribution.kind_of(self.model)
 
     @property
-    def targets(self) -> Int[Tensor, " n"]:
+    def targets(self) -> Targets:
         """`predicted` on the device of the images."""
         return torch.from_numpy(self.predicted).to(self.images.device)
 
