@@ -328,9 +328,9 @@ def test_the_report_holds_the_explorer_and_asks_for_nothing(browser, finished):
     assert not opened.locator(".plain-list").is_visible()
     opened.select_option("[name=bucket]", "both_wrong_different")
     opened.locator(".tile").last.click()
-    assert "highest" in opened.inner_text("#explorer-said") or "evidence" in opened.inner_text(
-        "#explorer-said"
-    )
+    assert "highest" in opened.inner_text(
+        "#explorer-description"
+    ) or "evidence" in opened.inner_text("#explorer-description")
     assert "bucket=both_wrong_different" in opened.url
     opened.close()
     assert [said for said in wrong if not said.startswith(("data:", "blob:", address))] == []

@@ -48,6 +48,8 @@ def compare(experiment: Path) -> None:
             and tested on the same images.
     """
     cnn, vit = (ModelFolder(experiment / name) for name in MODEL_NAMES)
+    for model in (cnn, vit):  # in the order of the stages, so that an error names the first missing
+        _ = model.training, model.evaluation, model.heatmaps, model.explanations
     trained = seeds.trainings(experiment)
     _require_same_test(cnn, vit)
     methods = {model.name: list(model.explanations["methods"]) for model in (cnn, vit)}
