@@ -131,7 +131,7 @@ class Classifier(lightning.LightningModule):
 def attention_for_training(device: torch.device) -> contextlib.AbstractContextManager[None]:
     """On a CPU, `scaled_dot_product_attention` trains fastest through its math backend.
 
-    In bf16 it takes half the time of the flash backend, in float32 about the same
+    In bf16 it takes half the time of the flash backend, in float32 up to a tenth more
     (docs/benchmarks.md). Elsewhere PyTorch chooses.
     """
     if device.type != "cpu":
