@@ -54,7 +54,7 @@ def preset(name: Preset, source: Literal["cifar10", "shapes", "folder"]) -> Expe
         plan = _experiment(
             CNNConfig(widths=(64, 256, 256)),
             ViTConfig(width=192, depth=6),
-            epochs=(12, 21),
+            epochs=(10, 21),
             explain=ExplainConfig(),
             batch_size=batch_size,
             crop=24,
