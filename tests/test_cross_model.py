@@ -8,11 +8,11 @@ import torch
 import tiny
 from test_explain import CONFIG, trained_folder
 from visavis import models, run_folder
-from visavis.compare.composites import energy
 from visavis.data import Dataset, shapes
 from visavis.data.batches import to_images
 from visavis.errors import CheckpointError
 from visavis.metrics import baselines, composites
+from visavis.metrics.composites import energy
 from visavis.stages.cross_model import _composites, cross_evaluate
 from visavis.stages.explain import explain
 

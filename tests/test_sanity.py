@@ -66,8 +66,8 @@ def test_agreement_above_chance_is_of_the_image_and_not_of_the_layout(left, monk
 
     monkeypatch.setattr(sanity, "maps_of_randomised", randomised_maps)
     labels = np.arange(100) % 10
-    sample = Sample(tiny.model("cnn"), tiny.images(100), labels, labels, None)
-    found = findings.randomised(sample, "grad_cam", true, "stages.2")["randomised"]
+    sample = Sample(tiny.model("cnn"), tiny.images(100), labels, labels, None, "stages.2")
+    found = findings.randomised(sample, "grad_cam", true)["randomised"]
     above_chance = found["above_chance"]
     if left == "image":
         assert above_chance["low"] > 0.15

@@ -141,8 +141,7 @@ class OptimConfig:
 
     def cost(self, first: int = 0) -> float:
         """The cost of the epochs from `first` on, in epochs of full images."""
-        costs = ((self.side(i) / IMAGE_SIDE) ** 2 for i in range(first, self.epochs))
-        return sum(costs, 0.0)
+        return sum(((self.side(i) / IMAGE_SIDE) ** 2 for i in range(first, self.epochs)), 0.0)
 
 
 CNN_OPTIM = OptimConfig(muon_learning_rate=0.1, learning_rate=0.01, momentum=0.7, weight_decay=0.05)
@@ -292,8 +291,7 @@ class Experiment:
 
     def model(self, name: str) -> ModelConfig:
         """The config of the model called `name`, "cnn" or "vit"."""
-        models: dict[str, ModelConfig] = {"cnn": self.cnn, "vit": self.vit}
-        return models[name]
+        return self.cnn if name == "cnn" else self.vit
 
 
 def to_json(config: Any) -> dict[str, Any]:

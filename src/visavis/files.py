@@ -40,14 +40,15 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     except OSError as error:
         raise EnvironmentFault(
-            f"cannot write {path}: {error.strerror or error}{_free(path.parent)}"
+            f"cannot write {path}: {error.strerror or error}{free_space(path.parent)}"
         ) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
 
 
-def _free(folder: Path) -> str:
+def free_space(folder: Path) -> str:
+    """The free space of a folder's disk, for an error message; empty if it is unknown."""
     try:
         return f" ({shutil.disk_usage(folder).free / 1e6:,.0f} MB free)"
     except OSError:

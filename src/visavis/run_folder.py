@@ -115,6 +115,14 @@ def write_history(folder: Path, epochs: list[dict[str, Any]]) -> None:
     write_bytes(folder / HISTORY, "".join(lines).encode())
 
 
+def _json(name: str) -> cached_property[dict[str, Any]]:
+    return cached_property(lambda folder: read_json(folder.path / name))
+
+
+def _arrays(name: str) -> cached_property[dict[str, np.ndarray]]:
+    return cached_property(lambda folder: read_arrays(folder.path / name))
+
+
 @dataclasses.dataclass(frozen=True)
 class ModelFolder:
     """The run folder of one model; each file is read when it is first used, and kept.
@@ -123,6 +131,24 @@ class ModelFolder:
     """
 
     path: Path
+
+    config = _json(CONFIG)
+    provenance = _json(PROVENANCE)
+    """Versions, machine and precision of the training."""
+    data = _json(DATA)
+    """The data set and its split."""
+    split = _arrays(SPLIT)
+    """Indices of the training and validation images, and an example of each class."""
+    training = _json(TRAINING)
+    """The outcome of the training."""
+    evaluation = _json(EVALUATION)
+    """The scores on the test images."""
+    heatmaps = _arrays(HEATMAPS)
+    """The explained images and their attribution maps."""
+    removal = _arrays(REMOVAL)
+    """Deletion scores of each explained image."""
+    explanations = _json(EXPLANATIONS)
+    """The scores of the attribution methods."""
 
     @property
     def name(self) -> str:
@@ -141,25 +167,6 @@ class ModelFolder:
         return (self.path / EXPLANATIONS).exists()
 
     @cached_property
-    def config(self) -> dict[str, Any]:
-        return read_json(self.path / CONFIG)
-
-    @cached_property
-    def provenance(self) -> dict[str, Any]:
-        """Versions, machine and precision of the training."""
-        return read_json(self.path / PROVENANCE)
-
-    @cached_property
-    def data(self) -> dict[str, Any]:
-        """The data set and its split."""
-        return read_json(self.path / DATA)
-
-    @cached_property
-    def split(self) -> dict[str, np.ndarray]:
-        """Indices of the training and validation images, and an example of each class."""
-        return read_arrays(self.path / SPLIT)
-
-    @cached_property
     def history(self) -> list[dict[str, Any]]:
         return read_history(self.path)
 
@@ -168,31 +175,6 @@ class ModelFolder:
         """Attribution maps over training; None if there are none."""
         path = self.path / SNAPSHOTS
         return read_arrays(path) if path.exists() else None
-
-    @cached_property
-    def training(self) -> dict[str, Any]:
-        """The outcome of the training."""
-        return read_json(self.path / TRAINING)
-
-    @cached_property
-    def evaluation(self) -> dict[str, Any]:
-        """The scores on the test images."""
-        return read_json(self.path / EVALUATION)
-
-    @cached_property
-    def heatmaps(self) -> dict[str, np.ndarray]:
-        """The explained images and their attribution maps."""
-        return read_arrays(self.path / HEATMAPS)
-
-    @cached_property
-    def removal(self) -> dict[str, np.ndarray]:
-        """Deletion scores of each explained image."""
-        return read_arrays(self.path / REMOVAL)
-
-    @cached_property
-    def explanations(self) -> dict[str, Any]:
-        """The scores of the attribution methods."""
-        return read_json(self.path / EXPLANATIONS)
 
     @property
     def default_method(self) -> dict[str, Any]:

@@ -2,19 +2,11 @@
 
 from visavis.attribution.attention import attention_weights, class_attention
 from visavis.attribution.grad_cam import default_layer
-from visavis.attribution.methods import (
-    DEFAULT_METHOD,
-    METHODS,
-    Method,
-    explain,
-    kind_of,
-    methods_for,
-)
+from visavis.attribution.methods import DEFAULT_METHOD, METHODS, explain, kind_of, methods_for
 
 __all__ = [
     "DEFAULT_METHOD",
     "METHODS",
-    "Method",
     "attention_weights",
     "class_attention",
     "default_layer",

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from visavis.attribution.frozen import check_targets, frozen, with_gradient
+from visavis.attribution.frozen import frozen, with_gradient
 from visavis.data.batches import Images, Targets
 from visavis.models.vit import ViT
 
@@ -86,12 +86,8 @@ def gradient_attention(model: ViT, images: Images, targets: Targets) -> Float[Te
     Returns:
         0 or more, in units of the logit.
 
-    Raises:
-        ValueError: a target out of range.
-
     Source: Chefer, Gur & Wolf 2021 (ICCV, arXiv 2103.15679), the case of self-attention alone.
     """
-    check_targets(model, images, targets)
     with frozen(model), with_gradient(images) as inputs:
         logits, weights = _forward(model, inputs)
         gradients = torch.autograd.grad(logits.gather(1, targets.clone()[:, None]).sum(), weights)

@@ -1,6 +1,6 @@
 """Attribution maps of many images on the grid that all metrics use, computed in batches."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -31,13 +31,13 @@ def grid_maps(
     method: str,
     *,
     layer: str | None = None,
-    progress: Callable[[int], object] = lambda _: None,
+    bar: str | None = None,
 ) -> list[Maps]:
     """One set of maps for each of `targets`, which hold a target class for each image.
 
     Args:
         layer: where Grad-CAM looks; other methods ignore it.
-        progress: called with the number of maps made since the last call.
+        bar: what a progress bar says; none is shown without.
     """
     if not len(images):
         return [np.empty((0, GRID, GRID), dtype=np.float32) for _ in targets]
@@ -49,9 +49,8 @@ def grid_maps(
             found = every_class[torch.arange(len(batch))[:, None], classes]
         else:
             found = torch.stack([explain(model, batch, c, method, layer=at) for c in classes.T], 1)
-        progress(classes.numel())
         return to_cells(found).cpu()
 
     classes = torch.from_numpy(np.stack(targets, axis=1)).to(images.device)
-    found = in_batches(maps, images, classes, size=BATCH)
+    found = in_batches(maps, images, classes, size=BATCH, bar=bar)
     return [of.numpy() for of in found.unbind(dim=1)]

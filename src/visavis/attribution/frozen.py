@@ -9,6 +9,9 @@ from torch import Tensor, nn
 
 from visavis.models import Model
 
+BATCH = 128
+"""Images in one pass on a CPU: its caches hold little more."""
+
 
 @contextlib.contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:

@@ -6,7 +6,7 @@ hide a map of zeros), it changes the model, and its context manager swallows Ind
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from visavis.attribution.frozen import check_targets, frozen, with_gradient
 from visavis.data.batches import Images, Targets
@@ -48,7 +48,12 @@ def grad_cam(
 
     check_targets(model, images, targets)
     name = default_layer(model) if layer is None else layer
-    module = _submodule(model, name)
+    try:
+        module = model.get_submodule(name)
+    except AttributeError:
+        raise ValueError(
+            f"layer {name}: this model has no such layer; its default is {default_layer(model)}"
+        ) from None
 
     def to_grid(tokens: Float[Tensor, "n t width"]) -> Float[Tensor, "n width g g"]:
         return tokens[:, 1:].transpose(1, 2).unflatten(2, (model.grid, model.grid))
@@ -68,12 +73,3 @@ def grad_cam(
         finally:
             recorded.release()
     return torch.from_numpy(maps).float().clamp(min=0).to(images.device)
-
-
-def _submodule(model: Model, name: str) -> nn.Module:
-    try:
-        return model.get_submodule(name)
-    except AttributeError:
-        raise ValueError(
-            f"layer {name}: this model has no such layer; its default is {default_layer(model)}"
-        ) from None

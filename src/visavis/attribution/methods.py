@@ -6,12 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from visavis.attribution.attention import (
-    attention_weights,
-    class_attention,
-    gradient_attention,
-    rollout,
-)
+from visavis.attribution import attention
 from visavis.attribution.frozen import check_targets
 from visavis.attribution.grad_cam import grad_cam
 from visavis.attribution.gradients import integrated_gradients
@@ -92,6 +87,8 @@ def explain(
         return occlusion(model, images)[torch.arange(len(images)), targets]
     assert isinstance(model, ViT)  # the remaining methods are for the ViT alone
     if method == "gradient_attention":
-        return gradient_attention(model, images, targets)
-    weights = attention_weights(model, images)
-    return rollout(weights) if method == "rollout" else class_attention(weights)[-1].mean(dim=1)
+        return attention.gradient_attention(model, images, targets)
+    weights = attention.attention_weights(model, images)
+    if method == "rollout":
+        return attention.rollout(weights)
+    return attention.class_attention(weights)[-1].mean(dim=1)

@@ -4,13 +4,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from visavis.attribution.frozen import frozen
+from visavis.attribution.frozen import BATCH, frozen
 from visavis.data.batches import Images
 from visavis.metrics.localization import CELL_SIDE
 from visavis.models import Model
-
-BATCH = 128
-"""Images in one pass: the CPU's caches hold little more."""
 
 
 def occlusion(model: Model, images: Images) -> Float[Tensor, "n classes 8 8"]:

@@ -5,37 +5,26 @@ A field's docstring is its help text.
 
 import dataclasses
 import typing
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import docstring_parser
 import tyro
 from tyro.conf import FlagCreatePairsOff, Positional, arg, subcommand
-
-from visavis import presets
-from visavis.config import (
-    CNNConfig,
-    DataConfig,
-    Device,
-    Experiment,
-    ExplainConfig,
-    Preset,
-    Source,
-    TrackingConfig,
-    TrainConfig,
-    ViTConfig,
+from tyro.constructors import (
+    ConstructorRegistry,
+    StructConstructorSpec,
+    StructFieldSpec,
+    StructTypeInfo,
 )
 
+from visavis import config, presets
+
 ExperimentFolder = Annotated[Positional[Path], arg(metavar="EXPERIMENT")]
-DeviceFlag = Annotated[Device, arg(help="auto: a GPU if there is one.")]
+DeviceFlag = Annotated[config.Device, arg(help="auto: a GPU if there is one.")]
 
-REQUIRED = Path()
-"""Stands for a path that has no default."""
-
-ABOUT_DATA = "Show, download or check the images."
-ABOUT_TRAIN = "Train one model."
 DEBUG = "Show tracebacks of errors and warnings of libraries."
 
 
@@ -46,67 +35,67 @@ class Run:
     Repeat the command to resume: finished stages are skipped.
     """
 
-    preset: Preset = "standard"
+    preset: config.Preset
     """How much to do. smoke: two minutes, a check that everything works. quick: ten minutes on 2
     cores with fast bf16 (AMX, Zen 5), up to an hour on others. standard: an hour or more, for
     results worth reading. best: larger models, for a GPU or a night. The built-in shapes take
     minutes with any preset; there, best equals standard. The flags below override the preset."""
     out: Annotated[Path | None, arg(help_behavior_hint="(default: runs/PRESET-SOURCE)")] = None
     """Experiment folder."""
-    experiment: Annotated[Experiment, arg(name="")] = field(default_factory=Experiment)
+    settings: Annotated[config.Experiment, arg(name="")]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
     """What `train cnn` and `train vit` share."""
 
-    out: Path
+    out: Path = tyro.MISSING
     """Run folder of this one model."""
-    preset: Preset = "standard"
+    preset: config.Preset
     """Defaults of the flags below: smoke, quick, standard or best, from short to long."""
-    seed: int = 0
+    seed: int
     """Seed of initialisation, order and augmentation."""
-    data: DataConfig = field(default_factory=DataConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
-    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    data: config.DataConfig
+    train: config.TrainConfig
+    tracking: config.TrackingConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainCNN(Training):
     """Train the CNN, or resume an interrupted training."""
 
-    cnn: CNNConfig = field(default_factory=CNNConfig)
+    cnn: config.CNNConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainViT(Training):
     """Train the Vision Transformer, or resume an interrupted training."""
 
-    vit: ViTConfig = field(default_factory=ViTConfig)
+    vit: config.ViTConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate:
     """Evaluate a trained model on the test images."""
 
-    folder: Annotated[Positional[Path], arg(metavar="DIR")]
+    folder: Annotated[Positional[Path], arg(metavar="DIR")] = tyro.MISSING
     """Run folder of one trained model."""
     device: DeviceFlag = "auto"
-    data: DataConfig = field(default_factory=DataConfig)
+    data: config.DataConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class Explain(Evaluate):
     """Compute an evaluated model's attribution maps and measure how faithful they are."""
 
-    explain: ExplainConfig = field(default_factory=ExplainConfig)
+    explain: config.ExplainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class Compare:
     """Compare two explained models, with confidence intervals, in comparison.json."""
 
-    experiment: ExperimentFolder
+    experiment: ExperimentFolder = tyro.MISSING
     """Folder that holds cnn/ and vit/."""
 
 
@@ -115,8 +104,8 @@ class CrossModel(Compare):
     """Test each model with the other's attribution maps, and both models on composites."""
 
     device: DeviceFlag = "auto"
-    data: DataConfig = field(default_factory=DataConfig)
-    explain: ExplainConfig = field(default_factory=ExplainConfig)
+    data: config.DataConfig
+    explain: config.ExplainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,9 +120,11 @@ class Predict:
     Each image is cropped to its central square and scaled to 32 x 32 pixels.
     """
 
-    experiment: ExperimentFolder
+    experiment: ExperimentFolder = tyro.MISSING
     """Folder that holds cnn/ or vit/ or both."""
-    images: Annotated[Positional[tuple[Path, ...]], arg(metavar="IMAGE…", help_behavior_hint="")]
+    images: Annotated[
+        Positional[tuple[Path, ...]], arg(metavar="IMAGE…", help_behavior_hint="")
+    ] = ()
     """Image files."""
     out: Path | None = None
     """Folder for heatmap overlays of the images. Without it, none are drawn."""
@@ -148,7 +139,7 @@ class Serve:
     Runs until Ctrl-C. Uploaded images stay in memory and are never written to a file or log.
     """
 
-    experiment: ExperimentFolder
+    experiment: ExperimentFolder = tyro.MISSING
     """Folder that holds cnn/ or vit/ or both."""
     host: str = "127.0.0.1"
     """Address to listen on. The default can be reached from this machine only. With any other, the
@@ -163,7 +154,7 @@ class Serve:
 class Info:
     """Show the data set: classes, counts and channel statistics."""
 
-    data: DataConfig = field(default_factory=DataConfig)
+    data: config.DataConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,15 +175,20 @@ class Doctor:
     """Print JSON instead of a table."""
 
 
+COMMANDS = (Run, Evaluate, Explain, CrossModel, Compare, Report, Predict, Serve, Doctor)
+NAMES: dict[type, str] = {TrainCNN: "cnn", TrainViT: "vit"}
+"""Commands that are not called as their class is."""
+
+
 @dataclass(frozen=True)
 class Chosen:
     """The flags that decide the defaults of other flags."""
 
-    preset: Preset = "standard"
-    source: Annotated[Source, arg(name="data.source")] = "auto"
+    preset: config.Preset = "standard"
+    source: Annotated[config.Source, arg(name="data.source")] = "auto"
 
 
-def parse(arguments: Sequence[str], experiment: Experiment | None = None) -> Any:
+def parse(arguments: Sequence[str], experiment: config.Experiment | None = None) -> Any:
     """Read a command line into the class of its command.
 
     Args:
@@ -219,64 +215,35 @@ def parse(arguments: Sequence[str], experiment: Experiment | None = None) -> Any
     return getattr(parsed.command, "command", parsed.command)  # of a group, such as `train`
 
 
-def _tree(preset: Preset, experiment: Experiment) -> Any:
+def _tree(preset: config.Preset, experiment: config.Experiment) -> Any:
     """The type that tyro parses; the defaults come from `experiment`."""
-    data, explain = experiment.data, experiment.explain
-    training: dict[str, Any] = {
-        "out": REQUIRED,
-        "preset": preset,
-        "seed": experiment.seed,
-        "data": data,
-        "train": experiment.train,
-        "tracking": experiment.tracking,
-    }
-    train = {
-        "cnn": TrainCNN(**training, cnn=experiment.cnn),
-        "vit": TrainViT(**training, vit=experiment.vit),
-    }
-    about_data = {"info": Info(data=data), "fetch": Fetch(), "verify": Verify(data=data)}
-    commands = {
-        "run": Run(preset=preset, experiment=experiment),
-        "evaluate": Evaluate(folder=REQUIRED, data=data),
-        "explain": Explain(folder=REQUIRED, data=data, explain=explain),
-        "cross-model": CrossModel(experiment=REQUIRED, data=data, explain=explain),
-        "compare": Compare(experiment=REQUIRED),
-        "report": Report(experiment=REQUIRED),
-        "predict": Predict(experiment=REQUIRED, images=()),
-        "serve": Serve(experiment=REQUIRED),
-        "doctor": Doctor(),
-    }
-    groups = (
-        Annotated[_group(_union(about_data)), subcommand("data", description=ABOUT_DATA)],
-        Annotated[_group(_union(train)), subcommand("train", description=ABOUT_TRAIN)],
-    )
+    known = {**vars(experiment), "preset": preset, "settings": experiment}
+
+    def command(cls: Any) -> Any:
+        defaults = {of.name: known[of.name] for of in fields(cls) if of.name in known}
+        return Annotated[cls, subcommand(NAMES.get(cls), default=cls(**defaults))]
+
+    def group(name: str, about: str, commands: Iterable[type]) -> Any:
+        return Annotated[_one_of(map(command, commands)), subcommand(name, description=about)]
+
+    data = group("data", "Show, download or check the images.", (Info, Fetch, Verify))
+    train = group("train", "Train one model.", NAMES)
     debug = ("debug", Annotated[bool, arg(help=DEBUG), FlagCreatePairsOff], False)
-    return _group(_union(commands, *groups), debug)
+    return _one_of([*map(command, COMMANDS), data, train], debug)
 
 
-def _group(commands: Any, *options: Any) -> type:
+def _one_of(commands: Iterable[Any], *options: Any) -> type:
     """A class whose field `command` is one of `commands`."""
-    return dataclasses.make_dataclass(
-        "Group", [("command", Annotated[commands, arg(name="")]), *options]
-    )
+    one: Any = Annotated[typing.Union[tuple(commands)], arg(name="")]  # noqa: UP007
+    return make_dataclass("Group", [("command", one), *options])
 
 
-def _union(commands: dict[str, Any], *more: Any) -> Any:
-    leaves = [
-        Annotated[type(default), subcommand(name, default=default)]
-        for name, default in commands.items()
-    ]
-    return typing.Union[(*leaves, *more)]
-
-
-def _registry() -> tyro.constructors.ConstructorRegistry:
-    """Help texts as paragraphs (tyro keeps the line breaks of docstrings), and REQUIRED."""
-    registry = tyro.constructors.ConstructorRegistry()
+def _registry() -> ConstructorRegistry:
+    """Help texts as paragraphs: tyro keeps the line breaks of docstrings."""
+    registry = ConstructorRegistry()
 
     @registry.struct_rule
-    def _(
-        info: tyro.constructors.StructTypeInfo,
-    ) -> tyro.constructors.StructConstructorSpec | None:
+    def _(info: StructTypeInfo) -> StructConstructorSpec | None:
         cls = type(info.default)
         if not dataclasses.is_dataclass(cls):
             return None
@@ -286,15 +253,10 @@ def _registry() -> tyro.constructors.ConstructorRegistry:
             for base in reversed(cls.__mro__[:-1])
             for param in docstring_parser.parse_from_object(base).params
         }
-        fields = tuple(
-            tyro.constructors.StructFieldSpec(
-                name=name,
-                type=hints[name],
-                default=tyro.MISSING if default is REQUIRED else default,
-                helptext=docs.get(name),
-            )
+        found = tuple(
+            StructFieldSpec(name=name, type=hints[name], default=default, helptext=docs.get(name))
             for name, default in vars(info.default).items()
         )
-        return tyro.constructors.StructConstructorSpec(instantiate=cls, fields=fields)
+        return StructConstructorSpec(instantiate=cls, fields=found)
 
     return registry

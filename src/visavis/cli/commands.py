@@ -18,11 +18,11 @@ from visavis import config, data, presets, run_folder
 from visavis.cli import arguments as flags
 from visavis.cli import tables
 from visavis.cli.doctor import doctor as examine
-from visavis.cli.exit_codes import ENVIRONMENT, Stopped
+from visavis.cli.exit_codes import Stopped
 from visavis.config import DataConfig, Experiment, ExplainConfig, TrainConfig
-from visavis.data import Dataset, download
+from visavis.data import download
 from visavis.data.verify import verify
-from visavis.errors import CheckpointError, ConfigError, DataError
+from visavis.errors import CheckpointError, ConfigError, DataError, EnvironmentFault
 from visavis.files import lock
 from visavis.training import memory
 
@@ -35,13 +35,13 @@ Again = Callable[[Experiment], Any]
 
 def run(command: flags.Run, again: Again) -> Iterator[str]:
     """`visavis run`."""
-    dataset = data.resolve(command.experiment.data)
+    dataset = data.resolve(command.settings.data)
     command = again(presets.preset(command.preset, dataset.source))
     out = command.out or Path("runs") / f"{command.preset}-{dataset.source}"
     from visavis.stages.run import run as run_stages
 
     memory.keep_freed_memory()
-    path = run_stages(out, command.experiment, command.preset, dataset)
+    path = run_stages(out, command.settings, command.preset, dataset)
     yield tables.compared(out)
     yield str(path)
     yield f"next: {_program()} serve {out} --open    to try images and explore the test images"
@@ -49,10 +49,10 @@ def run(command: flags.Run, again: Again) -> Iterator[str]:
 
 def train(command: flags.TrainCNN | flags.TrainViT, again: Again) -> Iterator[str]:
     """`visavis train cnn` and `visavis train vit`."""
-    out = command.out
-    dataset = _dataset(command.data)
+    dataset = data.resolve(command.data)
     experiment = presets.preset(command.preset, dataset.source)
     command = again(experiment)
+    out = command.out
     name = "cnn" if isinstance(command, flags.TrainCNN) else "vit"
     chosen = {key: getattr(command, key) for key in (name, "seed", "data", "train", "tracking")}
     from visavis.stages.train import train as train_stage
@@ -70,8 +70,7 @@ def evaluate(command: flags.Evaluate, again: Again) -> Iterator[str]:
     from visavis.training import hardware
 
     device = hardware.select_device(command.device)
-    dataset = _dataset(command.data)
-    evaluate_stage(command.folder, dataset, device=device)
+    evaluate_stage(command.folder, data.resolve(command.data), device=device)
     yield tables.evaluated(command.folder)
     yield f"next: visavis explain {command.folder}"
 
@@ -154,7 +153,7 @@ def doctor(command: flags.Doctor, again: Again) -> Iterator[str]:
     checks = [{"name": name, **finding._asdict()} for name, finding in examine().items()]
     yield json.dumps(checks, indent=2) if command.json else tables.checked(checks)
     if any(check["status"] == "fail" for check in checks):
-        raise SystemExit(ENVIRONMENT)
+        raise SystemExit(EnvironmentFault.exit_code)
 
 
 def data_info(command: flags.Info, again: Again) -> Iterator[str]:
@@ -169,7 +168,7 @@ def data_fetch(command: flags.Fetch, again: Again) -> Iterator[str]:
 
 def data_verify(command: flags.Verify, again: Again) -> Iterator[str]:
     """`visavis data verify`."""
-    dataset = _dataset(command.data)
+    dataset = data.resolve(command.data)
     yield f"{dataset.description}: all files are readable"
     yield "\n".join(verify(dataset)) or "no duplicate, blank or unevenly distributed images"
 
@@ -199,14 +198,6 @@ def _program() -> str:
     return os.path.relpath(Path(sys.executable).parent / "visavis")
 
 
-def _dataset(wanted: DataConfig) -> Dataset:
-    """The images, after logging what a reader of any result must know about them."""
-    dataset = data.resolve(wanted)
-    if dataset.notice:
-        log.info("NOTE: %s", dataset.notice)
-    return dataset
-
-
 def _attribution_arguments(
     command: flags.Explain | flags.CrossModel, folder: Path
 ) -> dict[str, Any]:
@@ -218,10 +209,9 @@ def _attribution_arguments(
     from visavis.training import hardware
 
     device = hardware.select_device(command.device)
-    dataset = _dataset(command.data)
     precision = _stored(TrainConfig, folder / run_folder.CONFIG, "train")
     return {
-        "dataset": dataset,
+        "dataset": data.resolve(command.data),
         "config": command.explain,
         "device": device,
         "autocast": hardware.precision(precision, device) == "bf16",

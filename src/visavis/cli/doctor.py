@@ -3,12 +3,10 @@
 Reads and writes no files.
 """
 
-import contextlib
 import importlib
 import importlib.metadata
 import os
 import platform
-import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -16,8 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-MEMORY_GB = 5.0
-"""No command needs more than this."""
 DISK_GB = 1.0
 """For CIFAR-10, its archive, and a few experiments."""
 REINSTALL = "--force-reinstall torch torchvision"
@@ -45,10 +41,6 @@ def doctor() -> dict[str, Finding]:
     return findings
 
 
-def _python() -> Finding:
-    return Finding("ok", f"{platform.python_version()} in {sys.prefix}")
-
-
 def _package(module: str, package: str, install: str) -> Finding:
     try:
         importlib.import_module(module)
@@ -62,12 +54,8 @@ def _cpu() -> Finding:
 
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    flags = ""
-    with contextlib.suppress(OSError):
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    bf16 = [flag for flag in ("avx512_bf16", "amx_bf16") if flag in flags]
-    features = ", ".join([torch.backends.cpu.get_cpu_capability(), *bf16])
-    return Finding("ok", f"{cores} core{'s' if cores > 1 else ''}, {features}")
+    plural = "s" if cores > 1 else ""
+    return Finding("ok", f"{cores} core{plural}, {torch.backends.cpu.get_cpu_capability()}")
 
 
 def _bf16() -> Finding:
@@ -76,9 +64,8 @@ def _bf16() -> Finding:
     from visavis.config import TrainConfig
     from visavis.training.hardware import bf16_speedup, precision
 
-    ratio = bf16_speedup()
     used = "used" if precision(TrainConfig(), torch.device("cpu")) == "bf16" else "not used"
-    return Finding("ok", f"{ratio:.2g} times the speed of float32 on the CPU: {used}")
+    return Finding("ok", f"{bf16_speedup():.2g} times the speed of float32 on the CPU: {used}")
 
 
 def _gpu() -> Finding:
@@ -89,29 +76,6 @@ def _gpu() -> Finding:
         return Finding("ok", f"{torch.cuda.get_device_name(0)}, {memory:.0f} GB")
     mps = torch.backends.mps.is_available()
     return Finding("ok", "Apple GPU (mps)" if mps else "none; everything runs on the CPU")
-
-
-def _memory() -> Finding:
-    available = _available_memory()
-    if available is None:
-        return Finding("ok", "unknown on this system")
-    if available < MEMORY_GB:
-        advice = f"close other programs: some commands need {MEMORY_GB:.0f} GB"
-        return Finding("warn", f"{available:.1f} GB available", advice)
-    return Finding("ok", f"{available:.1f} GB available")
-
-
-def _available_memory() -> float | None:
-    """In GB; at most what a container's limit leaves."""
-    amounts = []
-    with contextlib.suppress(OSError):
-        found = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
-        amounts += [int(found[1]) * 1024 / 1e9] if found else []
-    with contextlib.suppress(OSError, ValueError):
-        group = Path("/sys/fs/cgroup")
-        limit, used = (int((group / f"memory.{k}").read_text()) for k in ("max", "current"))
-        amounts.append((limit - used) / 1e9)
-    return min(amounts, default=None)
 
 
 def _disk() -> Finding:
@@ -154,7 +118,7 @@ def _wandb() -> Finding:
 
 
 CHECKS: dict[str, Callable[[], Finding]] = {
-    "python": _python,
+    "python": lambda: Finding("ok", f"{platform.python_version()} in {sys.prefix}"),
     "torch": partial(_package, "torch", "torch", REINSTALL),
     "torchvision": partial(_package, "torchvision", "torchvision", REINSTALL),
     "lightning": partial(_package, "lightning", "lightning", "'lightning>=2.6.6,<2.7'"),
@@ -163,7 +127,6 @@ CHECKS: dict[str, Callable[[], Finding]] = {
     "processor": _cpu,
     "bf16": _bf16,
     "GPU": _gpu,
-    "memory": _memory,
     "disk": _disk,
     "data": _data,
     "W&B": _wandb,

@@ -3,16 +3,14 @@
 import contextlib
 import errno
 import os
-import shutil
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from visavis.errors import VisavisError
-
-BUG = 1
-ENVIRONMENT = 5
+from visavis.errors import EnvironmentFault, VisavisError
+from visavis.files import free_space
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -52,31 +50,41 @@ def message_and_exit_code(error: BaseException) -> tuple[str, int]:
     """One sentence about `error`, and the exit code of the process."""
     if isinstance(error, VisavisError):
         return str(error), error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        error = Stopped(signal.SIGINT)
     if isinstance(error, Stopped):
         return "stopped; repeat the command to resume from the last finished epoch", error.exit_code
-    if isinstance(error, KeyboardInterrupt):
-        return message_and_exit_code(Stopped(signal.SIGINT))
+    if lacking := _lacking(error):
+        return lacking, EnvironmentFault.exit_code
+    what = " ".join(f"{type(error).__name__}: {error}".split())
+    return f"this is a bug in visavis ({what}); run again with --debug to see where", 1
+
+
+def _lacking(error: BaseException) -> str | None:
+    """What the machine lacks, if that is why a library raised `error`."""
     if _out_of_memory(error):
         return (
             "not enough memory; use smaller batches with --cnn.optim.batch-size and "
-            "--vit.optim.batch-size, or close other programs",
-            ENVIRONMENT,
+            "--vit.optim.batch-size, or close other programs"
         )
-    if isinstance(error, OSError) and error.errno in (*NO_SPACE, *NO_ACCESS):
-        return _disk(error), ENVIRONMENT
+    if isinstance(error, OSError):
+        place = error.filename or "a file"
+        if error.errno in NO_ACCESS:
+            return f"no permission for {place}; use another folder, or change its owner"
+        if error.errno in NO_SPACE:
+            free = free_space(Path(error.filename or "").absolute().parent)
+            return (
+                f"the disk is full, so {place} could not be written{free}; make room and run the "
+                "same command again"
+            )
     if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("visavis"):
         return (
             f"the package {error.name} is missing; run make setup, or pip install . in the project "
-            "folder",
-            ENVIRONMENT,
+            "folder"
         )
     if "torchvision::nms" in str(error):
-        return (
-            "torch and torchvision are of different releases; run `visavis doctor` for a fix",
-            ENVIRONMENT,
-        )
-    what = " ".join(f"{type(error).__name__}: {error}".split())
-    return f"this is a bug in visavis ({what}); run again with --debug to see where", BUG
+        return "torch and torchvision are of different releases; run `visavis doctor` for a fix"
+    return None
 
 
 def _out_of_memory(error: BaseException) -> bool:
@@ -85,14 +93,3 @@ def _out_of_memory(error: BaseException) -> bool:
     return bool(names & {"MemoryError", "OutOfMemoryError"}) or (
         isinstance(error, RuntimeError) and "allocate memory" in str(error)
     )
-
-
-def _disk(error: OSError) -> str:
-    place = error.filename or "a file"
-    if error.errno in NO_ACCESS:
-        return f"no permission for {place}; use another folder, or change its owner"
-    message = f"the disk is full, so {place} could not be written"
-    with contextlib.suppress(OSError):
-        folder = os.path.dirname(os.path.abspath(error.filename or ""))
-        message += f" ({shutil.disk_usage(folder).free / 1e6:.0f} MB free)"
-    return message + "; make room and run the same command again"

@@ -62,7 +62,12 @@ def main() -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # print ? for characters that the terminal lacks
             stream.reconfigure(errors="replace")
-    handler = _log_to_stderr(debug=debug)
+    handler = _StderrHandler()
+    logger = logging.getLogger("visavis")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    for name in () if debug else LIGHTNING:
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings(), stoppable():
             if not debug:
@@ -82,7 +87,7 @@ def main() -> int:
         print(f"visavis: {message}", file=sys.stderr)
         return code
     finally:
-        logging.getLogger("visavis").removeHandler(handler)
+        logger.removeHandler(handler)
 
 
 def _dispatch(arguments: list[str]) -> None:
@@ -107,23 +112,8 @@ class _StderrHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line; an error of the terminal must not end a run."""
         try:
-            if "tqdm" in sys.modules:
-                from tqdm import tqdm
+            from tqdm import tqdm
 
-                tqdm.write(self.format(record), file=sys.stderr)
-            else:
-                print(self.format(record), file=sys.stderr)
+            tqdm.write(self.format(record), file=sys.stderr)
         except Exception:
             self.handleError(record)
-
-
-def _log_to_stderr(*, debug: bool) -> logging.Handler:
-    """Show what the stages log, and what Lightning logs only when debugging."""
-    handler = _StderrHandler()
-    logger = logging.getLogger("visavis")
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    if not debug:
-        for name in LIGHTNING:
-            logging.getLogger(name).setLevel(logging.ERROR)
-    return handler

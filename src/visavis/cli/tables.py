@@ -36,15 +36,14 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 def trained(folder: Path) -> str:
     """A finished training."""
     facts = run_folder.read_json(folder / run_folder.TRAINING)
-    return table(
-        [
-            ["parameters", count(facts["parameters"])],
-            ["epochs", count(facts["epochs"])],
-            ["best epoch", count(facts["best_epoch"])],
-            ["its validation accuracy", percent(facts["best_val_accuracy"])],
-            ["training time", duration(facts["train_seconds"])],
-        ]
-    )
+    rows = [
+        ["parameters", count(facts["parameters"])],
+        ["epochs", count(facts["epochs"])],
+        ["best epoch", count(facts["best_epoch"])],
+        ["its validation accuracy", percent(facts["best_val_accuracy"])],
+        ["training time", duration(facts["train_seconds"])],
+    ]
+    return table(rows)
 
 
 def evaluated(folder: Path) -> str:
@@ -75,16 +74,11 @@ def explained(folder: Path) -> str:
 def cross_evaluated(experiment: Path) -> str:
     """Cross-model deletion scores: each model's attribution maps tested on both models."""
     facts = run_folder.read_json(experiment / run_folder.CROSS_MODEL)
-    rows = [
-        [f"deletion on {count(facts['n'])} test images", *(f"the {n}" for n in MODELS.values())]
-    ]
-    rows += [
-        [
-            f"{MODELS[row['model']]}, {METHODS[row['method']]}",
-            *(score(row["deletion"][n]) for n in MODELS),
-        ]
-        for row in facts["rankings"]
-    ]
+    columns = [f"the {label}" for label in MODELS.values()]
+    rows = [[f"deletion on {count(facts['n'])} test images", *columns]]
+    for row in facts["rankings"]:
+        label = f"{MODELS[row['model']]}, {METHODS[row['method']]}"
+        rows.append([label, *(score(row["deletion"][name]) for name in MODELS)])
     return table(rows) + SCALE
 
 
@@ -96,41 +90,34 @@ def compared(experiment: Path) -> str:
     def row(label: str, key: str, text: Any) -> list[str]:
         return [label, *(text(models[name][key]) for name in MODELS)]
 
-    lines = table(
-        [
-            ["", *MODELS.values()],
-            row("test accuracy (95 %)", "accuracy", share),
-            row("test macro F1 (95 %)", "f1_macro", share),
-            row("parameters", "parameters", count),
-            row("training time", "train_seconds", duration),
-            row("epochs", "epochs", count),
-        ]
+    rows = [
+        ["", *MODELS.values()],
+        row("test accuracy (95 %)", "accuracy", share),
+        row("test macro F1 (95 %)", "f1_macro", share),
+        row("parameters", "parameters", count),
+        row("training time", "train_seconds", duration),
+        row("epochs", "epochs", count),
+    ]
+    difference = (
+        f"accuracy, CNN minus ViT: {points(facts['accuracy_difference'])}, McNemar "
+        f"{p_value(facts['mcnemar']['p_value'])}, on {count(facts['test_n'])} test images"
     )
-    difference, mcnemar = facts["accuracy_difference"], facts["mcnemar"]
-    return (
-        f"{lines}\naccuracy, CNN minus ViT: {points(difference)}, "
-        f"McNemar {p_value(mcnemar['p_value'])}, on {count(facts['test_n'])} test images"
-    ).replace(THIN, " ")
+    return f"{table(rows)}\n{difference}".replace(THIN, " ")
 
 
 def images(facts: Mapping[str, Any]) -> str:
     """Class counts and channel statistics of a data set."""
     counts: Mapping[str, list[int]] = facts["counts"]
     rows = [["", *counts]]
-    rows += [
-        [name, *(count(numbers[i]) for numbers in counts.values())]
-        for i, name in enumerate(facts["class_names"])
-    ]
+    for name, *numbers in zip(facts["class_names"], *counts.values(), strict=True):
+        rows.append([name, *map(count, numbers)])
     rows.append(["total", *(count(sum(numbers)) for numbers in counts.values())])
     mean, std = (" ".join(map(str, facts[f"channel_{key}"])) for key in ("mean", "std"))
-    lines = [
-        facts["description"],
-        *([facts["notice"]] if facts["notice"] else []),
-        table(rows),
-        f"mean of red, green, blue: {mean}; standard deviation: {std}",
-        f"fingerprint {facts['fingerprint']}",
-    ]
-    return "\n".join(lines)
+    return (
+        f"{facts['description']}\n{table(rows)}\n"
+        f"mean of red, green, blue: {mean}; standard deviation: {std}\n"
+        f"fingerprint {facts['fingerprint']}"
+    )
 
 
 def predicted(predictions: Sequence[Mapping[str, Any]]) -> str:
@@ -140,12 +127,11 @@ def predicted(predictions: Sequence[Mapping[str, Any]]) -> str:
         if "error" in prediction:
             blocks.append(f"{prediction['image']}\n  {prediction['error']}")
             continue
-        rows = [
-            [f"  {MODELS[name]}"]
-            + [f"{guess['class']} {percent(guess['confidence'])}" for guess in found["top"]]
-            for name, found in prediction["models"].items()
-        ]
-        overlays = [f"  {m['overlay']}" for m in prediction["models"].values() if "overlay" in m]
+        rows, overlays = [], []
+        for name, found in prediction["models"].items():
+            top = [f"{guess['class']} {percent(guess['confidence'])}" for guess in found["top"]]
+            rows.append([f"  {MODELS[name]}", *top])
+            overlays += [f"  {found['overlay']}"] if "overlay" in found else []
         blocks.append("\n".join([prediction["image"], table(rows), *overlays]))
     return "\n".join(blocks)
 

@@ -33,7 +33,7 @@ def consistency(
     images = np.stack([correct_a, correct_b, correct_a == correct_b], axis=1).astype(np.float64)
 
     def kappa(means: np.ndarray) -> np.ndarray:
-        p, q, observed = np.moveaxis(means, -1, 0)
+        p, q, observed = means.T
         expected = p * q + (1 - p) * (1 - q)
         return (observed - expected) / np.where(expected < 1, 1 - expected, np.nan)
 

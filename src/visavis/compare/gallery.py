@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from visavis.compare.pairing import Arrays, common_rows
+from visavis.compare.pairing import Arrays, common_rows, maps_at
 from visavis.config import MODEL_NAMES
 from visavis.metrics.agreement import rank_agreement
 from visavis.metrics.classification import buckets
@@ -49,9 +49,7 @@ def similarity(heatmaps: dict[str, Arrays], methods: dict[str, str]) -> dict[int
         methods: one for each model.
     """
     both = dict(zip(MODEL_NAMES, common_rows(*(heatmaps[n] for n in MODEL_NAMES)), strict=True))
-    maps = {n: heatmaps[n][f"map_{methods[n]}"][both[n]] for n in MODEL_NAMES}
-    found = rank_agreement(maps["cnn"], maps["vit"])
-    degenerate = [heatmaps[n][f"degenerate_{methods[n]}"][both[n]] for n in MODEL_NAMES]
-    known = np.isfinite(found) & ~np.any(degenerate, axis=0)
+    found = rank_agreement(*(maps_at(heatmaps[n], methods[n], both[n]) for n in MODEL_NAMES))
+    known = np.isfinite(found)
     indices = heatmaps["cnn"]["indices"][both["cnn"]]
     return {int(i): round(float(v), 3) for i, v in zip(indices[known], found[known], strict=True)}

@@ -12,17 +12,13 @@ CNN_METHOD = "grad_cam"
 VIT_METHOD = "gradient_attention"
 """The class-specific default methods."""
 
-SHUFFLE_SEED = 0
-
 
 def above_chance(
     a: Float[np.ndarray, "n h w"], b: Float[np.ndarray, "n h w"], classes: Rows
 ) -> dict[str, Any]:
     """Rank agreement, its within-class permutation baseline, and their paired difference."""
     agreed = agreement.rank_agreement(a, b)
-    baseline: Float[np.ndarray, " n"] = (
-        agreement.permutation_baseline(a, b, classes, seed=SHUFFLE_SEED) if len(a) else agreed
-    )
+    baseline = agreement.permutation_baseline(a, b, classes) if len(a) else agreed
     known = np.isfinite(agreed) & np.isfinite(baseline)
     return {
         "n": int(known.sum()),
@@ -50,7 +46,7 @@ def similarity(cnn: Arrays, vit: Arrays, rows: tuple[Rows, ...], vit_method: str
     a, b = cnn[f"map_{CNN_METHOD}"][rows_cnn], vit[f"map_{vit_method}"][rows_vit]
     classes = cnn["predicted"][rows_cnn]
     overlap = agreement.top_k_iou(a, b)
-    partner = agreement.same_class_partner(classes, SHUFFLE_SEED)
+    partner = agreement.same_class_partner(classes, seed=0)
     baseline = np.where(partner < 0, np.nan, agreement.top_k_iou(a, b[partner]))
     return {
         "cnn_method": CNN_METHOD,

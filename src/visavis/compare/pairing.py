@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from visavis import run_folder
 from visavis.config import MODEL_NAMES
@@ -35,6 +35,12 @@ def common_rows(*heatmaps: Arrays) -> tuple[Rows, ...]:
         if all(index in of and of[index][0] == label for of in found)
     )
     return tuple(np.array([of[index][1] for index in shared], dtype=np.int64) for of in found)
+
+
+def maps_at(heatmaps: Arrays, method: str, rows: Rows) -> Float[np.ndarray, "n 8 8"]:
+    """A method's maps at these rows; NaN throughout degenerate ones."""
+    degenerate = heatmaps[f"degenerate_{method}"][rows]
+    return np.where(degenerate[:, None, None], np.nan, heatmaps[f"map_{method}"][rows])
 
 
 def checksums(experiment: Path) -> dict[str, str]:

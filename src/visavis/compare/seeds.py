@@ -9,8 +9,8 @@ from jaxtyping import Float, Int
 
 from visavis import run_folder
 from visavis.compare.heatmaps import CNN_METHOD, VIT_METHOD
-from visavis.compare.pairing import common_rows
-from visavis.compare.similarity import Kind, grid, maps_of
+from visavis.compare.pairing import common_rows, maps_at
+from visavis.compare.similarity import Kind, grid
 from visavis.config import MODEL_NAMES
 from visavis.errors import CheckpointError
 from visavis.metrics import agreement, bootstrap
@@ -62,11 +62,8 @@ def accuracies(trained: list[ModelFolder]) -> list[dict[str, Any]]:
     ]
 
 
-def grid_of_all(trained: list[ModelFolder], methods: dict[str, list[str]]) -> dict[str, Any]:
+def grid_of_all(trained: list[ModelFolder]) -> dict[str, Any]:
     """The grid of all maps of all trainings, with the noise ceiling of the default methods.
-
-    Args:
-        methods: of each model.
 
     Returns:
         What `grid` returns, on the images for which all trainings predict the same class, and
@@ -77,12 +74,11 @@ def grid_of_all(trained: list[ModelFolder], methods: dict[str, list[str]]) -> di
         ceilings are significantly above 0.
     """
     rows = common_rows(*(model.heatmaps for model in trained))
+    methods = {model.name: list(model.explanations["methods"]) for model in trained[:2]}
     maps = [
-        of
-        for model, places in zip(trained, rows, strict=True)
-        for of in maps_of(
-            model.name, model.config["seed"], model.heatmaps, places, methods[model.name]
-        )
+        Kind(of.name, of.config["seed"], method, maps_at(of.heatmaps, method, at).astype(float))
+        for of, at in zip(trained, rows, strict=True)
+        for method in methods[of.name]
     ]
     classes = trained[0].heatmaps["predicted"][rows[0]]
     return grid(maps, classes) | {"noise_ceiling": noise_ceiling(maps, classes)}

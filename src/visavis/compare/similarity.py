@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from visavis.compare.pairing import Arrays, Rows
 from visavis.metrics import agreement, bootstrap
 
 GROUPS = ("same_model", "same_method", "neither", "other_seed")
@@ -30,17 +29,6 @@ class Kind:
     method: str
     values: Float[np.ndarray, "n 8 8"]
     """NaN throughout a degenerate map."""
-
-
-def maps_of(model: str, seed: int, heatmaps: Arrays, rows: Rows, methods: list[str]) -> list[Kind]:
-    """All maps of a model, at these rows of its heatmaps.npz."""
-    found = []
-    for method in methods:
-        degenerate = heatmaps[f"degenerate_{method}"][rows]
-        maps = heatmaps[f"map_{method}"][rows].astype(np.float64)
-        maps = np.where(degenerate[:, None, None], np.nan, maps)
-        found.append(Kind(model, seed, method, maps))
-    return found
 
 
 def grid(maps: list[Kind], labels: Int[np.ndarray, " n"]) -> dict[str, Any]:
@@ -69,22 +57,23 @@ def grid(maps: list[Kind], labels: Int[np.ndarray, " n"]) -> dict[str, Any]:
             table[i][j] = table[j][i] = float(above[known].mean())
         if (group := _group(a, b, first, shared)) is not None:
             by_group[group].append(above)
-    means = {group: _mean(pairs) for group, pairs in by_group.items()}
+    means = {g: agreement.mean_of_known(np.stack(of)) for g, of in by_group.items() if of}
     gap = None
-    if (a_mean := means["same_method"]) is not None and (b_mean := means["same_model"]) is not None:
-        gap = bootstrap.interval(a_mean - b_mean, clusters=labels)
+    if {"same_method", "same_model"} <= means.keys():
+        difference = means["same_method"] - means["same_model"]
+        gap = bootstrap.interval(difference, clusters=labels)
     return {
         "n": len(labels),
         "maps": [{"model": m.model, "seed": m.seed, "method": m.method} for m in maps],
         "above_chance": table,
         "groups": {
-            group: None
-            if mean is None
-            else {
+            group: {
                 "pairs": len(by_group[group]),
-                "above_chance": bootstrap.interval(mean, clusters=labels),
+                "above_chance": bootstrap.interval(means[group], clusters=labels),
             }
-            for group, mean in means.items()
+            if group in means
+            else None
+            for group in GROUPS
         },
         "gap": gap,
     }
@@ -99,13 +88,3 @@ def _group(a: Kind, b: Kind, first: int, shared: set[str]) -> str | None:
     if a.model == b.model:
         return "same_model"
     return "same_method" if a.method == b.method else "neither"
-
-
-def _mean(pairs: list[Float[np.ndarray, " n"]]) -> Float[np.ndarray, " n"] | None:
-    """The mean over the pairs for each image, without those in which a map is degenerate."""
-    if not pairs:
-        return None
-    values = np.stack(pairs)
-    known = np.isfinite(values)
-    total = np.where(known, values, 0.0).sum(axis=0)
-    return np.where(known.any(axis=0), total / np.maximum(known.sum(axis=0), 1), np.nan)

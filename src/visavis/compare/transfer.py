@@ -6,10 +6,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from visavis.compare.pairing import Arrays, Rows
+from visavis.compare.pairing import Arrays
 from visavis.config import MODEL_NAMES
 from visavis.metrics.bootstrap import Interval, ratio_interval
-from visavis.metrics.localization import Maps
 
 Scores = Float[np.ndarray, " n"]
 
@@ -26,18 +25,6 @@ class Deletion:
     def gain(self, of: str) -> Scores:
         """How much faster than in random order the probability falls in the order of a map."""
         return self.random - self.by_map[of]
-
-
-def maps_at(name: str, heatmaps: Arrays, rows: Rows, methods: list[str]) -> dict[str, Maps]:
-    """A model's maps, as `Deletion.by_map` names them; NaN throughout degenerate maps."""
-    return {
-        f"{name} {method}": np.where(
-            heatmaps[f"degenerate_{method}"][rows][:, None, None],
-            np.nan,
-            heatmaps[f"map_{method}"][rows],
-        )
-        for method in methods
-    }
 
 
 def own_and_foreign(

@@ -7,16 +7,7 @@ from visavis.data import cifar10, download, image_folder, shapes
 from visavis.data.dataset import Dataset, Labels, Pixels, class_counts, describe, info, split
 from visavis.errors import DataError, EnvironmentFault
 
-__all__ = [
-    "Dataset",
-    "Labels",
-    "Pixels",
-    "class_counts",
-    "describe",
-    "info",
-    "resolve",
-    "split",
-]
+__all__ = ["Dataset", "Labels", "Pixels", "class_counts", "describe", "info", "resolve", "split"]
 
 log = logging.getLogger(__name__)
 
@@ -27,13 +18,20 @@ _FALLBACK = (
 
 
 def resolve(config: DataConfig) -> Dataset:
-    """Return the images that `config` selects.
+    """The images that `config` selects, after logging what a reader of any result must know.
 
     Raises:
         DataError: CIFAR-10 was requested, by name or by folder, and is missing or damaged; or a
             folder of images cannot be used.
         EnvironmentFault: CIFAR-10 was requested by name and the cache cannot be written.
     """
+    dataset = _resolve(config)
+    if dataset.notice:
+        log.info("NOTE: %s", dataset.notice)
+    return dataset
+
+
+def _resolve(config: DataConfig) -> Dataset:
     if config.source == "shapes":
         return shapes.dataset()
     if config.source == "folder":

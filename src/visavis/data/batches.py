@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int, Int64, UInt8
 from torch import Tensor, nn
 
 from visavis.config import IMAGE_SIDE, OptimConfig
+from visavis.data.progress import progress_bar
 
 Images = Float[Tensor, "n 3 32 32"]
 """Images in [0, 1]."""
@@ -113,10 +114,7 @@ class EvaluationBatches:
     """All images in order, each once; the last batch may be smaller."""
 
     def __init__(
-        self,
-        pixels: UInt8[Tensor, "n 3 32 32"],
-        labels: Int64[Tensor, " n"],
-        batch_size: int = 500,
+        self, pixels: UInt8[Tensor, "n 3 32 32"], labels: Int64[Tensor, " n"], batch_size: int = 500
     ) -> None:
         self.pixels, self.labels, self.batch_size = pixels, labels, batch_size
 
@@ -190,19 +188,20 @@ def in_batches(
     function: Callable[..., Tensor],
     *rows: Tensor | np.ndarray,
     size: int = 100,
-    progress: Callable[[int], object] = lambda _: None,
+    bar: str | None = None,
 ) -> Tensor:
     """`function(*rows)`, computed for `size` rows at a time, so that memory stays small.
 
     Args:
         rows: tensors or arrays of equal length, split together along their first axis.
-        progress: called with the number of rows of each batch once it is done.
+        bar: what a progress bar says; none is shown without.
     """
-    parts = []
-    for start in range(0, max(len(rows[0]), 1), size):  # once for no rows: the result has a shape
-        batch = [each[start : start + size] for each in rows]
-        parts.append(function(*batch))
-        progress(len(batch[0]))
+    parts, n = [], len(rows[0])
+    with progress_bar(n, bar) as progress:
+        for start in range(0, max(n, 1), size):  # once for no rows: the result has a shape
+            batch = [each[start : start + size] for each in rows]
+            parts.append(function(*batch))
+            progress.update(len(batch[0]))
     return torch.cat(parts)
 
 

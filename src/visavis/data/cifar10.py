@@ -153,11 +153,9 @@ def _from_archive(archive: Path, version: Version) -> Dataset:
             f"{version.sha256}; download it again"
         )
     wanted = [f"{version.folder}/{name}" for name in version.batches]
-    contents: dict[str, bytes] = {}
     with tarfile.open(archive, "r:gz") as tar:
-        for member in tar:
-            if member.name in wanted and (file := tar.extractfile(member)):
-                contents[member.name] = file.read()
+        files = ((of.name, tar.extractfile(of)) for of in tar if of.name in wanted)
+        contents = {name: file.read() for name, file in files if file}
     return _from_batches(version, {archive / name: contents[name] for name in wanted}, version.name)
 
 

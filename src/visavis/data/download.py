@@ -2,14 +2,13 @@
 
 The official host has been throttled to 55 to 85 kB/s since June 2026 (pytorch/vision issue 9536),
 which is 40 minutes. pooch puts a file into the cache only if its SHA-256 matches; this module adds
-resuming, a minimum speed, and the choice of a host.
+resuming and the choice of a host.
 """
 
 import http.client
 import logging
 import os
 import shutil
-import time
 import urllib.request
 from pathlib import Path
 from typing import NamedTuple
@@ -25,10 +24,6 @@ log = logging.getLogger(__name__)
 
 TIMEOUT_SECONDS = 6.0
 """Longest wait for a connection or for the next bytes."""
-MIN_SPEED = 100_000
-"""Bytes per second. A slower host is left for the next; if no host is faster, it is used anyway."""
-WATCH_SECONDS = 20.0
-"""Interval over which the speed is measured."""
 NETWORK_ERRORS = (OSError, http.client.HTTPException)
 
 
@@ -62,10 +57,6 @@ SOURCES: dict[str, tuple[File, ...]] = {
 
 class _AttemptError(Exception):
     """Why one attempt at one host failed."""
-
-
-class _TooSlowError(_AttemptError):
-    """The host is slower than the minimum speed."""
 
 
 def cache_folder() -> Path:
@@ -108,24 +99,21 @@ def fetch() -> Path:
 
 def _fetch_from_any(folder: Path) -> None:
     failures = []
-    attempts = [(base, MIN_SPEED) for base in SOURCES]
-    for base, min_speed in attempts:
+    for base, files in SOURCES.items():
         try:
-            for file in SOURCES[base]:
-                _fetch_file(base + file.name, file, folder, min_speed)
+            for file in files:
+                _fetch_file(base + file.name, file, folder)
             return
         except _AttemptError as error:
             failures.append(f"{urlsplit(base).netloc}: {error}")
             log.info(failures[-1])
-            if isinstance(error, _TooSlowError):
-                attempts.append((base, 0))  # again, if no other host delivers
     raise DataError(
         f"CIFAR-10 could not be downloaded ({'; '.join(failures)}). Give a folder that holds it "
         "with --data.dir"
     )
 
 
-def _fetch_file(url: str, file: File, folder: Path, min_speed: int) -> None:
+def _fetch_file(url: str, file: File, folder: Path) -> None:
     """Download `file` into `folder`, resuming what an earlier attempt left in a `.part` file."""
     import pooch  # here: it takes a quarter of a second
 
@@ -137,7 +125,7 @@ def _fetch_file(url: str, file: File, folder: Path, min_speed: int) -> None:
         if (free := shutil.disk_usage(folder).free) < file.size - _size(part):
             raise OSError(f"{free / 1e6:.0f} MB free, {file.size / 1e6:.0f} MB needed")
         while (before := _size(part)) < file.size:
-            _receive(url, part, file, min_speed)
+            _receive(url, part, file)
             if _size(part) <= before:
                 raise _AttemptError(f"the connection ended at {_size(part)} of {file.size} bytes")
         part.replace(output)
@@ -149,10 +137,10 @@ def _fetch_file(url: str, file: File, folder: Path, min_speed: int) -> None:
         if not resumed:
             raise _AttemptError("it sent another file (the SHA-256 differs)") from error
         log.info("the partial %s was damaged; starting again", file.name)
-        _fetch_file(url, file, folder, min_speed)
+        _fetch_file(url, file, folder)
 
 
-def _receive(url: str, part: Path, file: File, min_speed: int) -> None:
+def _receive(url: str, part: Path, file: File) -> None:
     """Append to `part` what arrives until the file is complete or the connection breaks."""
     received = _size(part)
     headers = {"User-Agent": "visavis", "Range": f"bytes={received}-"}
@@ -165,7 +153,6 @@ def _receive(url: str, part: Path, file: File, min_speed: int) -> None:
         received = 0  # the host sends the file from its beginning
     if response.length not in (None, file.size - received):  # such as a web page with an error
         raise _AttemptError(f"it announced {response.length} bytes, not {file.size - received}")
-    mark, marked_at = received, time.monotonic()
     with (
         response,
         part.open("ab" if received else "wb") as output,
@@ -189,10 +176,6 @@ def _receive(url: str, part: Path, file: File, min_speed: int) -> None:
             output.write(block)
             received += len(block)
             bar.update(len(block))
-            if (elapsed := time.monotonic() - marked_at) >= WATCH_SECONDS:
-                if (speed := (received - mark) / elapsed) < min_speed:
-                    raise _TooSlowError(f"too slow ({speed / 1e3:.0f} kB/s)")
-                mark, marked_at = received, time.monotonic()
 
 
 def _size(path: Path) -> int:

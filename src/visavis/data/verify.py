@@ -4,7 +4,7 @@ import hashlib
 
 import numpy as np
 
-from visavis.data.dataset import Dataset, Labels, Pixels, class_counts
+from visavis.data.dataset import Dataset, Labels, class_counts
 
 EXAMPLES = 5
 """Most examples listed for each finding."""
@@ -21,32 +21,23 @@ def verify(dataset: Dataset) -> list[str]:
         ("training", dataset.train_pixels, dataset.train_labels),
         ("test", dataset.test_pixels, dataset.test_labels),
     ):
+        counts = class_counts(labels, len(dataset.class_names))
+        if len(set(counts)) > 1:
+            sizes = ", ".join(map("{} {}".format, dataset.class_names, counts))
+            findings.append(f"The {name} classes are not equally large: {sizes}.")
+        blank = np.flatnonzero((pixels == pixels[:, :1, :1]).all(axis=(1, 2, 3)))
+        if len(blank):
+            listed = _listed([*map(str, blank)])
+            findings.append(f"{len(blank)} {name} images have a single colour: {listed}.")
         digests[name] = [
             hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in pixels
         ]
-        findings += _uneven(name, labels, dataset.class_names)
-        findings += _blank(name, pixels)
         findings += _duplicates(name, digests[name], labels)
     return findings + _leakage(digests["training"], digests["test"])
 
 
 def _listed(items: list[str]) -> str:
     return ", ".join(items[:EXAMPLES])
-
-
-def _uneven(name: str, labels: Labels, class_names: tuple[str, ...]) -> list[str]:
-    counts = class_counts(labels, len(class_names))
-    if len(set(counts)) == 1:
-        return []
-    listed = ", ".join(f"{c} {n}" for c, n in zip(class_names, counts, strict=True))
-    return [f"The {name} classes are not equally large: {listed}."]
-
-
-def _blank(name: str, pixels: Pixels) -> list[str]:
-    found = np.flatnonzero((pixels == pixels[:, :1, :1]).all(axis=(1, 2, 3)))
-    if not len(found):
-        return []
-    return [f"{len(found)} {name} images have a single colour: {_listed([*map(str, found)])}."]
 
 
 def _duplicates(name: str, digests: list[bytes], labels: Labels) -> list[str]:

@@ -62,8 +62,6 @@ def permutation_baseline(
     maps_a: Float[np.ndarray, "n ..."],
     maps_b: Float[np.ndarray, "n ..."],
     labels: Int[np.ndarray, " n"],
-    *,
-    seed: int = 0,
 ) -> Float[np.ndarray, " n"]:
     """The within-class permutation baseline of `rank_agreement`: b's maps are of another image.
 
@@ -73,10 +71,15 @@ def permutation_baseline(
     Returns:
         The mean over ROUNDS permutations for each image; NaN where its class has no other image.
     """
-    partners = [same_class_partner(labels, seed + i) for i in range(ROUNDS)]
+    partners = [same_class_partner(labels, seed) for seed in range(ROUNDS)]
     values = np.stack([rank_agreement(maps_a, maps_b[p]) for p in partners])
     # A constant map of one partner does not exclude the image's other rounds.
     values[np.stack(partners) < 0] = np.nan
+    return mean_of_known(values)
+
+
+def mean_of_known(values: Float[np.ndarray, "k n"]) -> Float[np.ndarray, " n"]:
+    """The mean for each image over the values that are not NaN; NaN where there is none."""
     known = np.isfinite(values)
     total = np.where(known, values, 0.0).sum(axis=0)
     return np.where(known.any(axis=0), total / np.maximum(known.sum(axis=0), 1), np.nan)

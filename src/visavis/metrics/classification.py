@@ -27,13 +27,14 @@ def f1_per_class(confusion: Int[np.ndarray, "classes classes"]) -> Float[np.ndar
 
     0 for a class that is neither present nor predicted, where F1 is undefined.
     """
-    return 2 * np.diagonal(confusion) / np.maximum(_present_and_predicted(confusion), 1)
+    present_and_predicted = confusion.sum(axis=1) + confusion.sum(axis=0)
+    return 2 * np.diagonal(confusion) / np.maximum(present_and_predicted, 1)
 
 
 def f1_macro(confusion: Int[np.ndarray, "classes classes"]) -> float:
     """The mean of `f1_per_class` over the classes that are present or predicted."""
-    occurring = int((_present_and_predicted(confusion) > 0).sum())
-    return float(f1_per_class(confusion).sum()) / max(occurring, 1)
+    occurring = confusion.any(axis=1) | confusion.any(axis=0)
+    return float(f1_per_class(confusion).sum()) / max(int(occurring.sum()), 1)
 
 
 def macro_f1_intervals(
@@ -65,19 +66,19 @@ def macro_f1_intervals(
     return first, second, difference
 
 
-def mcnemar(correct_a: Bool[np.ndarray, " n"], correct_b: Bool[np.ndarray, " n"]) -> dict[str, Any]:
-    """McNemar's exact test of equal accuracy on the same images.
+def mcnemar(cnn: Bool[np.ndarray, " n"], vit: Bool[np.ndarray, " n"]) -> dict[str, Any]:
+    """McNemar's exact test of equal accuracy, from where each model is correct.
 
     Returns:
-        {"only_a", "only_b": images that one model alone predicts correctly, "p_value": two-sided};
-        the p-value is 1 where correctness never differs.
+        {"only_cnn", "only_vit": images that one model alone predicts correctly, "p_value":
+        two-sided}; the p-value is 1 where correctness never differs.
 
     Source: McNemar 1947, in the exact binomial form.
     """
-    only_a, only_b = int((correct_a & ~correct_b).sum()), int((~correct_a & correct_b).sum())
-    differing = only_a + only_b
-    p_value = stats.binomtest(only_a, differing, 0.5).pvalue if differing else 1.0
-    return {"only_a": only_a, "only_b": only_b, "p_value": float(p_value)}
+    only_cnn, only_vit = int((cnn & ~vit).sum()), int((~cnn & vit).sum())
+    differing = only_cnn + only_vit
+    p_value = stats.binomtest(only_cnn, differing, 0.5).pvalue if differing else 1.0
+    return {"only_cnn": only_cnn, "only_vit": only_vit, "p_value": float(p_value)}
 
 
 def buckets(
@@ -93,9 +94,3 @@ def buckets(
         "both_wrong_same": neither & (a == b),
         "both_wrong_different": neither & (a != b),
     }
-
-
-def _present_and_predicted(
-    confusion: Int[np.ndarray, "classes classes"],
-) -> Int[np.ndarray, " classes"]:
-    return confusion.sum(axis=1) + confusion.sum(axis=0)

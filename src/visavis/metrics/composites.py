@@ -8,12 +8,13 @@ Böhle & Schiele 2022 (arXiv 2205.10435); the box as in CutMix (Yun et al. 2019,
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from visavis.config import IMAGE_SIDE
+from visavis.metrics.bootstrap import interval
 from visavis.metrics.localization import Maps, cell_means, relevance_mass
 
 Kind = Literal["halves", "box"]
@@ -21,6 +22,9 @@ KINDS: tuple[Kind, ...] = ("halves", "box")
 CANDIDATES = 20
 """Composites tried for each one needed, as far as there are images: both models recognise both
 classes of few of them."""
+CHANCE = 0.5
+NO_ENERGY = {"energy": None, "degenerate_fraction": 1.0}
+"""For a method whose maps are invalid."""
 QUARTER = IMAGE_SIDE // 4
 MIDDLE = slice(QUARTER, IMAGE_SIDE - QUARTER)
 
@@ -93,3 +97,25 @@ def energies(
     return np.stack(
         [relevance_mass(maps_first, region), relevance_mass(maps_second, 1 - region)], 1
     )
+
+
+def energy(
+    first: Maps, second: Maps, region: Float[np.ndarray, "n 8 8"], classes: Int[np.ndarray, " n"]
+) -> dict[str, Any]:
+    """Fraction of a map's mass on the part of its class, averaged over the maps of both classes.
+
+    A map without positive values counts as chance.
+
+    Args:
+        first: maps for the class of the part that `region` marks; `second`, for that of the rest.
+        classes: of the marked part, for the interval.
+    """
+    both = energies(first, second, region)
+    empty = np.isnan(both)
+    area = region.mean(axis=(1, 2))
+    chance = np.stack([area, 1 - area], axis=1)
+    values = np.where(empty, chance, both).mean(axis=1)
+    return {
+        "energy": interval(values, clusters=classes),
+        "degenerate_fraction": float(empty.mean()) if empty.size else 0.0,
+    }

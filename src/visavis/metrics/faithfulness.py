@@ -23,7 +23,6 @@ an image whose prediction no order changes, the denominator is near 0, and a mea
 would measure those images alone.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,7 +32,6 @@ from torch import Tensor
 
 from visavis.config import GRID
 from visavis.data.batches import Images, Targets, in_batches
-from visavis.data.progress import progress_bar
 from visavis.metrics.bootstrap import Clusters, Interval, interval, ratio_interval
 from visavis.metrics.localization import Maps, valid, without_degenerate
 from visavis.metrics.masking import CELLS, Fill, log_odds, probabilities
@@ -146,13 +144,10 @@ def measure(
     oracle = removal_order(-left.reshape(-1, GRID, GRID), seed=seed)
     ranked = np.concatenate([oracle[:, None], _orders(maps, seed + 1)], axis=1)
     orders = np.concatenate([random, ranked, ranked[:, :, ::-1]], axis=1)
-    with progress_bar(len(images), "deletion and insertion") as bar:
-        means = _curve_means(
-            model, images, targets, orders, fill=fill, autocast=autocast, progress=bar.update
-        )
-    chance, deletion, insertion = np.split(
-        means, [random_orders, random_orders + 1 + len(maps)], axis=1
-    )
+    bar = "deletion and insertion"
+    means = _curve_means(model, images, targets, orders, fill=fill, autocast=autocast, bar=bar)
+    ends = [random_orders, random_orders + 1 + len(maps)]
+    chance, deletion, insertion = np.split(means, ends, axis=1)
     return Removal(
         random=chance.mean(axis=1),
         oracle_deletion=deletion[:, 0],
@@ -171,11 +166,10 @@ def deletion_means(
     *,
     seed: int = 0,
     autocast: bool = False,
-    progress: Callable[[int], object] = lambda _: None,
+    bar: str,
 ) -> dict[str, Float[np.ndarray, " n"]]:
     """D of each method alone: `Removal.deletion`, without random orders and oracle."""
-    orders = _orders(maps, seed)
-    means = _curve_means(model, images, targets, orders, autocast=autocast, progress=progress)
+    means = _curve_means(model, images, targets, _orders(maps, seed), autocast=autocast, bar=bar)
     return _by_method(maps, means)
 
 
@@ -193,7 +187,7 @@ def _curve_means(
     *,
     fill: Fill = "mean",
     autocast: bool,
-    progress: Callable[[int], object],
+    bar: str,
 ) -> Float[np.ndarray, "n m"]:
     """The mean probability along the deletion curve of each order."""
 
@@ -202,7 +196,7 @@ def _curve_means(
         curves = probabilities(model, images, targets, kept, fill=fill, autocast=autocast)
         return torch.from_numpy(curves.reshape(*orders.shape[:2], -1).mean(axis=2))
 
-    return in_batches(means, images, targets, orders, size=25, progress=progress).numpy()
+    return in_batches(means, images, targets, orders, size=25, bar=bar).numpy()
 
 
 def _by_method(

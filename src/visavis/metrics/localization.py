@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float
 from scipy import stats
 
 from visavis.config import GRID, IMAGE_SIDE
-from visavis.metrics.agreement import rank_agreement
+from visavis.metrics.agreement import mean_of_known, rank_agreement
 
 CELL_SIDE = IMAGE_SIDE // GRID
 FLAT = 1e-6
@@ -101,10 +101,7 @@ def class_sensitivity(maps: Maps, other_maps: list[Maps]) -> Float[np.ndarray, "
     Source: after the random-logit test of Sixt, Granz & Landgraf 2020.
     """
     pairs = [rank_agreement(without_degenerate(maps), without_degenerate(o)) for o in other_maps]
-    agreements = np.clip(np.stack(pairs), 0, None)
-    known = np.isfinite(agreements)
-    total = np.where(known, agreements, 0.0).sum(axis=0)
-    return np.where(known.any(axis=0), 1 - total / np.maximum(known.sum(axis=0), 1), np.nan)
+    return 1 - mean_of_known(np.clip(np.stack(pairs), 0, None))
 
 
 def cell_means(images: Float[np.ndarray, "n 32 32"] | Bool[np.ndarray, "n 32 32"]) -> Maps:

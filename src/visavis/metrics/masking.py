@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from scipy import ndimage
 from torch import Tensor
 
-from visavis.attribution.frozen import frozen
+from visavis.attribution.frozen import BATCH, frozen
 from visavis.config import GRID
 from visavis.data.batches import Images, Targets, in_batches
 from visavis.metrics.localization import CELL_SIDE
@@ -46,7 +46,7 @@ def masked_logits(
         with torch.autocast(images.device.type, torch.bfloat16, enabled=autocast):
             return model(masked).double()
 
-    size = 128 if images.device.type == "cpu" else 4096  # the CPU's caches hold little more
+    size = BATCH if images.device.type == "cpu" else 4096
     with frozen(model), torch.inference_mode():
         return in_batches(logits, rows, masks, size=size).cpu()
 

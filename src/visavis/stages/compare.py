@@ -36,6 +36,8 @@ TRAINING_FACTS = (
     "best_val_accuracy",
 )
 
+LOGITS = ("logits", "labels", "validation_logits", "validation_labels")
+
 Buckets = dict[str, Bool[np.ndarray, " n"]]
 """The test images by which model predicts them correctly."""
 
@@ -52,7 +54,6 @@ def compare(experiment: Path) -> None:
         _ = model.training, model.evaluation, model.heatmaps, model.explanations
     trained = seeds.trainings(experiment)
     _require_same_test(cnn, vit)
-    methods = {model.name: list(model.explanations["methods"]) for model in (cnn, vit)}
     run_folder.write_json(
         experiment / run_folder.COMPARISON,
         {
@@ -62,9 +63,12 @@ def compare(experiment: Path) -> None:
             **_scores(cnn, vit),
             **_errors(cnn, vit),
             **_maps(cnn, vit),
-            "calibration": {model.name: _calibration(model) for model in (cnn, vit)},
+            "calibration": {
+                model.name: calibration.calibration(*(model.predictions[key] for key in LOGITS))
+                for model in (cnn, vit)
+            },
             "convergence": convergence({"cnn": cnn.history, "vit": vit.history}),
-            "grid": seeds.grid_of_all(trained, methods),
+            "grid": seeds.grid_of_all(trained),
             "seeds": seeds.accuracies(trained),
         },
     )
@@ -74,26 +78,17 @@ def compare(experiment: Path) -> None:
 def _scores(cnn: ModelFolder, vit: ModelFolder) -> dict[str, Any]:
     """The scores of both models on the test images, and their differences."""
     classes = len(cnn.data["class_names"])
-    confusions = [
-        classification.confusion_matrix(model.labels, model.predicted, classes)
-        for model in (cnn, vit)
-    ]
-    f1_cnn, f1_vit, f1_difference = classification.macro_f1_intervals(
-        cnn.labels, cnn.predicted, vit.predicted, classes
-    )
-    mcnemar = classification.mcnemar(cnn.correct, vit.correct)
+    truth, predicted = cnn.labels, (cnn.predicted, vit.predicted)
+    confusions = [classification.confusion_matrix(truth, of, classes) for of in predicted]
+    *f1, f1_difference = classification.macro_f1_intervals(truth, *predicted, classes)
     return {
         "models": {
-            "cnn": _facts(cnn, confusions[0], f1_cnn),
-            "vit": _facts(vit, confusions[1], f1_vit),
+            "cnn": _facts(cnn, confusions[0], f1[0]),
+            "vit": _facts(vit, confusions[1], f1[1]),
         },
         "accuracy_difference": bootstrap.paired_difference(cnn.correct, vit.correct),
         "f1_macro_difference": f1_difference,
-        "mcnemar": {
-            "only_cnn": mcnemar["only_a"],
-            "only_vit": mcnemar["only_b"],
-            "p_value": mcnemar["p_value"],
-        },
+        "mcnemar": classification.mcnemar(cnn.correct, vit.correct),
         "confusion_difference": (confusions[0] - confusions[1]).tolist(),
     }
 
@@ -108,10 +103,7 @@ def _errors(cnn: ModelFolder, vit: ModelFolder) -> dict[str, Any]:
             cnn.labels, cnn.predicted, vit.predicted, len(cnn.data["class_names"])
         ),
         "buckets": _buckets(cnn, vit, buckets),
-        "mistakes": {
-            "cnn": _mistakes(cnn, heatmaps.CNN_METHOD),
-            "vit": _mistakes(vit, heatmaps.VIT_METHOD),
-        },
+        "mistakes": {of.name: _mistakes(of, seeds.DEFAULT_METHODS[of.name]) for of in (cnn, vit)},
     }
 
 
@@ -128,11 +120,6 @@ def _maps(cnn: ModelFolder, vit: ModelFolder) -> dict[str, Any]:
         },
         "side_by_side": heatmaps.side_by_side(cnn.heatmaps, vit.heatmaps, rows),
     }
-
-
-def _calibration(model: ModelFolder) -> dict[str, Any]:
-    keys = ("logits", "labels", "validation_logits", "validation_labels")
-    return calibration.calibration(*(model.predictions[key] for key in keys))
 
 
 def convergence(histories: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
@@ -181,13 +168,8 @@ def _facts(
 def _overlap(buckets: Buckets) -> dict[str, int]:
     """How many images both models, one of them, or neither predict correctly."""
     n = {name: int(inside.sum()) for name, inside in buckets.items()}
-    return {
-        "both_correct": n["both_correct"],
-        "only_cnn": n["only_cnn"],
-        "only_vit": n["only_vit"],
-        "both_wrong": n["both_wrong_same"] + n["both_wrong_different"],
-        "both_wrong_same_class": n["both_wrong_same"],
-    }
+    same, different = n.pop("both_wrong_same"), n.pop("both_wrong_different")
+    return {**n, "both_wrong": same + different, "both_wrong_same_class": same}
 
 
 def _buckets(cnn: ModelFolder, vit: ModelFolder, buckets: Buckets) -> dict[str, Any]:
@@ -196,8 +178,7 @@ def _buckets(cnn: ModelFolder, vit: ModelFolder, buckets: Buckets) -> dict[str, 
         name: {
             "n": int(inside.sum()),
             "confidence": {
-                model: bootstrap.interval(run.confidence[inside])
-                for model, run in (("cnn", cnn), ("vit", vit))
+                run.name: bootstrap.interval(run.confidence[inside]) for run in (cnn, vit)
             },
             "similarity": behaviour.evidence_for_truth(
                 cnn.heatmaps, vit.heatmaps, cnn.predictions["indices"][inside]

@@ -20,13 +20,11 @@ import torch
 from visavis import run_folder
 from visavis.attribution.batched import grid_maps
 from visavis.compare import transfer
-from visavis.compare.composites import CHANCE, NO_ENERGY, energy
-from visavis.compare.pairing import checksums, common_rows
+from visavis.compare.pairing import checksums, common_rows, maps_at
 from visavis.config import EXPLANATION_SEED as SEED
 from visavis.config import MODEL_NAMES, ExplainConfig
 from visavis.data import Dataset
 from visavis.data.batches import predict, to_images
-from visavis.data.progress import progress_bar
 from visavis.errors import CheckpointError
 from visavis.metrics import composites
 from visavis.metrics.bootstrap import MINIMUM
@@ -57,16 +55,16 @@ def cross_evaluate(
     """
     started = time.perf_counter()
     stored = {name: ModelFolder(experiment / name) for name in MODEL_NAMES}
-    for folder in stored.values():
-        check_data(folder.path, dataset)
-    models = {name: load_trained(folder.path).to(device) for name, folder in stored.items()}
-    explanations = {name: folder.explanations for name, folder in stored.items()}
+    models = {}
     for name, folder in stored.items():
-        if explanations[name].get("weights_sha256") != folder.training["weights_sha256"]:
+        check_data(folder.path, dataset)
+        models[name] = load_trained(folder.path).to(device)
+        if folder.explanations.get("weights_sha256") != folder.training["weights_sha256"]:
             raise CheckpointError(
                 f"{folder.path} was trained again since it was explained; first: visavis explain "
                 f"{folder.path}"
             )
+    explanations = {name: folder.explanations for name, folder in stored.items()}
     rows = common_rows(*(folder.heatmaps for folder in stored.values()))
     rows_of = dict(zip(MODEL_NAMES, rows, strict=True))
     n = len(rows_of["cnn"])
@@ -107,16 +105,16 @@ def _transfer(
     deletions = {}
     for name, other in (("cnn", "vit"), ("vit", "cnn")):
         device = next(models[name].parameters()).device
-        with progress_bar(len(images), f"{name} with the other's maps") as bar:
-            foreign = deletion_means(
-                models[name],
-                images.to(device),
-                torch.from_numpy(predicted).to(device),
-                transfer.maps_at(other, stored[other].heatmaps, rows[other], methods[other]),
-                seed=SEED,
-                autocast=autocast,
-                progress=bar.update,
-            )
+        maps, at = stored[other].heatmaps, rows[other]
+        foreign = deletion_means(
+            models[name],
+            images.to(device),
+            torch.from_numpy(predicted).to(device),
+            {f"{other} {method}": maps_at(maps, method, at) for method in methods[other]},
+            seed=SEED,
+            autocast=autocast,
+            bar=f"{name} with the other's maps",
+        )
         deletions[name] = transfer.own_and_foreign(name, stored[name].removal, indices, foreign)
     default = tuple(folder.explanations["default_method"] for folder in stored.values())
     shared = [(method, method) for method in methods["cnn"] if method in methods["vit"]]
@@ -153,7 +151,7 @@ def _composites(
         "candidates": len(images),
         "recognised": {name: float(of.mean()) for name, of in recognised.items()},
         "n": len(rows),
-        "chance": CHANCE,
+        "chance": composites.CHANCE,
         "methods": {
             name: _energies(name, model, used, explanations[name]) for name, model in models.items()
         },
@@ -162,20 +160,14 @@ def _composites(
 
 def _energies(
     name: str, model: Model, made: composites.Composites, explanations: dict[str, Any]
-) -> dict[str, Any]:
+) -> dict[str, dict[str, Any]]:
     """The energy of each of a model's methods."""
     images = to_images(made.pixels).to(next(model.parameters()).device)
-    valid = [m for m, of in explanations["methods"].items() if of["invalid_because"] is None]
-    found: dict[str, Any] = dict.fromkeys(explanations["methods"], NO_ENERGY)
-    with progress_bar(2 * len(images) * len(valid), f"{name} on composites") as bar:
-        for method in valid:
-            first, second = grid_maps(
-                model,
-                images,
-                [made.classes[:, 0], made.classes[:, 1]],
-                method,
-                layer=explanations["layer"],
-                progress=bar.update,
-            )
-            found[method] = energy(first, second, made.region, made.classes[:, 0])
+    methods, layer = explanations["methods"], explanations["layer"]
+    valid = [method for method, of in methods.items() if of["invalid_because"] is None]
+    found = dict.fromkeys(methods, composites.NO_ENERGY)
+    for method in valid:
+        bar = f"{name} on composites, {method}"
+        first, second = grid_maps(model, images, [*made.classes.T], method, layer=layer, bar=bar)
+        found[method] = composites.energy(first, second, made.region, made.classes[:, 0])
     return found

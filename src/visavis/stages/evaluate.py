@@ -17,7 +17,6 @@ from torch import Tensor
 from visavis import run_folder
 from visavis.data import Dataset, Pixels
 from visavis.data.batches import in_batches, to_images
-from visavis.data.progress import progress_bar
 from visavis.files import lock
 from visavis.metrics import classification
 from visavis.models import Model
@@ -77,5 +76,5 @@ def _logits(model: Model, pixels: Pixels, device: torch.device | str, what: str)
         images = to_images(batch).to(device, memory_format=torch.channels_last)
         return model(images).float().cpu()
 
-    with torch.inference_mode(), progress_bar(len(pixels), what) as bar:
-        return in_batches(logits, pixels, size=500, progress=bar.update)
+    with torch.inference_mode():
+        return in_batches(logits, pixels, size=500, bar=what)

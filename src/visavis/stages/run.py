@@ -16,7 +16,6 @@ from visavis.config import MODEL_NAMES, Experiment, to_json
 from visavis.data import Dataset
 from visavis.errors import CheckpointError
 from visavis.files import lock
-from visavis.report.figures import overlay
 from visavis.report.page import figures, report
 from visavis.run_folder import ModelFolder
 from visavis.stages.compare import compare
@@ -36,8 +35,6 @@ def run(out: Path, experiment: Experiment, preset_name: str, dataset: Dataset) -
     Raises:
         VisavisError: a stage failed; the files of finished stages remain.
     """
-    if dataset.notice:
-        log.info("NOTE: %s", dataset.notice)
     with lock(out):
         claim(out, experiment, preset_name, dataset)
         device = hardware.select_device(experiment.train.device)
@@ -60,11 +57,7 @@ def run(out: Path, experiment: Experiment, preset_name: str, dataset: Dataset) -
         path = report(out)
         if first_time:
             tracking.log_experiment(
-                experiment.tracking,
-                folder=out,
-                group=out.name,
-                figures=figures(out),
-                overlay=overlay,
+                experiment.tracking, folder=out, group=out.name, figures=figures(out)
             )
         return path
 

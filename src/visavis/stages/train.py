@@ -14,6 +14,7 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 
 from visavis import models, run_folder
@@ -59,29 +60,28 @@ def train(
         VisavisError: the loss became NaN or infinite.
     """
     with lock(folder):
-        train_indices, validation_indices = split(
-            dataset.train_labels, experiment.data.validation_fraction, experiment.data.split_seed
-        )
+        config = experiment.data
+        rows = split(dataset.train_labels, config.validation_fraction, config.split_seed)
         finished = (folder / run_folder.TRAINING).exists()
         device = None if finished else hardware.select_device(experiment.train.device)
-        claim(folder, experiment, name, dataset, train_indices, validation_indices)
+        claim(folder, experiment, name, dataset, *rows)
         if device is None:
             log.info("%s: already trained", name)
             return
-        training, validation = (
-            _resident(dataset, indices, device) for indices in (train_indices, validation_indices)
-        )
+        training, validation = (_resident(dataset, indices, device) for indices in rows)
         facts = _provenance(folder, experiment, name, device)
         module = _module(experiment, name, len(dataset.class_names), training, validation, facts)
-        _fit(
-            folder,
-            module,
-            experiment,
-            name,
-            precision=facts["precision"],
-            snapshots=Snapshots(folder, dataset, validation_indices, epochs=module.config.epochs),
-            tracked_in=tracked_in or folder,
+        snapshots = Snapshots(folder, dataset, rows[1])
+        callbacks = [History(folder, name), snapshots, *checkpoints(folder)]
+        place = tracked_in or folder
+        logger = tracking.logger(
+            experiment.tracking,
+            folder=place,
+            name=folder.relative_to(place).as_posix() if tracked_in else name,
+            group=place.resolve().name,
         )
+        precision = LIGHTNING_PRECISION[facts["precision"]]
+        _fit(module, callbacks, logger, precision, folder / run_folder.RESUME)
         _finish(folder, module, facts)
 
 
@@ -150,33 +150,21 @@ def _warm_up(module: Classifier, device: torch.device) -> None:
 
 
 def _fit(
-    folder: Path,
     module: Classifier,
-    experiment: Experiment,
-    name: str,
-    *,
-    precision: hardware.Precision,
-    snapshots: Snapshots,
-    tracked_in: Path,
+    callbacks: list[Callback],
+    logger: Logger | None,
+    precision: Any,
+    checkpoint: Path,
 ) -> None:
+    """Train all epochs, or those after the checkpoint if there is one."""
     device = module.model.head.weight.device
-    logger: Logger | None = tracking.logger(
-        experiment.tracking,
-        folder=tracked_in,
-        name=name if folder == tracked_in else folder.relative_to(tracked_in).as_posix(),
-        group=tracked_in.resolve().name,
-    )
     trainer = lightning.Trainer(
         accelerator="gpu" if device.type == "cuda" else device.type,
         devices=1,
-        precision=LIGHTNING_PRECISION[precision],
+        precision=precision,
         max_epochs=module.config.epochs,
         plugins=[AtomicCheckpointIO()],
-        callbacks=[
-            History(folder, name, module.config, steps=module.steps),
-            snapshots,
-            *checkpoints(folder),
-        ],
+        callbacks=callbacks,
         logger=logger or False,
         log_every_n_steps=1,  # only epochs are logged; this keeps Lightning from warning
         reload_dataloaders_every_n_epochs=1,
@@ -184,8 +172,23 @@ def _fit(
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    resume = folder / run_folder.RESUME
-    _run(trainer, module, resume if resume.exists() else None)
+    # Lightning sets the level when it is imported.
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+    resume = checkpoint if checkpoint.exists() else None
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*exists and is not empty.*")
+            warnings.filterwarnings("ignore", ".*treespec.*", category=FutureWarning)
+            trainer.fit(module, ckpt_path=resume, weights_only=True)
+    except SystemExit:  # Lightning's on Ctrl-C
+        if trainer.interrupted:
+            raise KeyboardInterrupt from None
+        raise
+    except (torch.cuda.OutOfMemoryError, MemoryError):
+        raise EnvironmentFault(
+            f"not enough memory for a batch of {module.config.batch_size} images; lower "
+            "--cnn.optim.batch-size or --vit.optim.batch-size"
+        ) from None
 
 
 def _finish(folder: Path, module: Classifier, facts: dict[str, Any]) -> None:
@@ -206,7 +209,7 @@ def _finish(folder: Path, module: Classifier, facts: dict[str, Any]) -> None:
     weights = kept["state_dict"]
     model.load_state_dict({key.removeprefix("model."): value for key, value in weights.items()})
     models.save(model, folder / run_folder.WEIGHTS)
-    seconds = rows[-1]["elapsed_train_seconds"]
+    seconds, batches = rows[-1]["elapsed_train_seconds"], module.train_dataloader()
     resumed = facts.pop("resumed")
     run_folder.write_json(
         folder / run_folder.PROVENANCE,
@@ -221,33 +224,14 @@ def _finish(folder: Path, module: Classifier, facts: dict[str, Any]) -> None:
             "best_val_loss": best["val_loss"],
             "best_val_accuracy": best["val_accuracy"],
             "train_seconds": seconds,
-            "images": module.training_images,
-            "images_per_second": module.images_seen / seconds,
+            "images": len(batches.labels),
+            "images_per_second": module.steps * batches.batch_size / seconds,
             "weights_sha256": file_sha256(folder / run_folder.WEIGHTS),
             "resumed": resumed,
         },
     )
     for leftover in (run_folder.RESUME, run_folder.BEST):
         (folder / leftover).unlink(missing_ok=True)
-
-
-def _run(trainer: lightning.Trainer, module: Classifier, resume: Path | None) -> None:
-    """Fit without Lightning's exit on Ctrl-C and without its inapplicable warnings."""
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".*exists and is not empty.*")
-            warnings.filterwarnings("ignore", ".*treespec.*", category=FutureWarning)
-            trainer.fit(module, ckpt_path=resume, weights_only=True)
-    except SystemExit:
-        if trainer.interrupted:
-            raise KeyboardInterrupt from None
-        raise
-    except (torch.cuda.OutOfMemoryError, MemoryError):
-        raise EnvironmentFault(
-            f"not enough memory for a batch of {module.config.batch_size} images; lower "
-            "--cnn.optim.batch-size or --vit.optim.batch-size"
-        ) from None
 
 
 def _resident(dataset: Dataset, indices: np.ndarray, device: torch.device) -> Split:

@@ -84,20 +84,17 @@ class History(Callback):
 
     Training seconds run from an epoch's first batch to its last, the work of the optimiser and the
     loader included; validation, checkpoints, start-up and compilation are not in them.
-
-    Args:
-        steps: of the full training, for the progress bar.
     """
 
-    def __init__(self, folder: Path, name: str, config: OptimConfig, *, steps: int) -> None:
-        self.folder, self.name, self.config, self.steps = folder, name, config, steps
+    def __init__(self, folder: Path, name: str) -> None:
+        self.folder, self.name = folder, name
         self.rows: list[dict[str, Any]] = []
 
-    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+    def on_train_start(self, trainer: lightning.Trainer, module: Any) -> None:
         # An epoch that was recorded but not checkpointed is trained again.
         self.rows = run_folder.read_history(self.folder)[: trainer.current_epoch]
         self.bar = tqdm(
-            total=self.steps,
+            total=module.steps,
             initial=trainer.global_step,
             desc=f"train {self.name}",
             unit="step",
@@ -105,56 +102,38 @@ class History(Callback):
             disable=None,  # where stderr is not a terminal
         )
 
-    def on_train_epoch_start(
-        self, trainer: lightning.Trainer, module: lightning.LightningModule
-    ) -> None:
+    def on_train_epoch_start(self, trainer: lightning.Trainer, module: Any) -> None:
         self.started = hardware.clock(module.device)
 
     def on_train_batch_end(self, *arguments: Any) -> None:
         self.bar.update()
 
-    def on_validation_start(
-        self, trainer: lightning.Trainer, module: lightning.LightningModule
-    ) -> None:
+    def on_validation_start(self, trainer: lightning.Trainer, module: Any) -> None:
         self.seconds = hardware.clock(module.device) - self.started
 
-    def on_train_epoch_end(
-        self, trainer: lightning.Trainer, module: lightning.LightningModule
-    ) -> None:
-        values = {key: float(value) for key, value in trainer.callback_metrics.items()}
+    def on_train_epoch_end(self, trainer: lightning.Trainer, module: Any) -> None:
+        metrics = trainer.callback_metrics.items()
         elapsed = self.seconds + (self.rows[-1]["elapsed_train_seconds"] if self.rows else 0.0)
         row = {
             "epoch": trainer.current_epoch + 1,
-            "train_loss": values["train/loss"],
-            "train_accuracy": values["train/accuracy"],
-            "val_loss": values["val/loss"],
-            "val_accuracy": values["val/accuracy"],
+            **{key.replace("/", "_"): float(value) for key, value in metrics},
             "learning_rate": float(trainer.optimizers[0].param_groups[0]["lr"]),
             "train_seconds": self.seconds,
             "elapsed_train_seconds": elapsed,
         }
         self.rows.append(row)
         run_folder.write_history(self.folder, self.rows)
-        remaining = self.config.cost(len(self.rows))
-        left = elapsed * remaining / (self.config.cost() - remaining)
+        config: OptimConfig = module.config
+        remaining = config.cost(len(self.rows))
+        left = elapsed * remaining / (config.cost() - remaining)
+        about = f"{left:.0f} s" if left < 90 else f"{left / 60:.0f} min"
         log.info(
-            "%s: epoch %d of %d, training loss %.3f, validation loss %.3f, validation accuracy "
-            "%.1f %%, %.0f s%s",
-            self.name,
-            row["epoch"],
-            self.config.epochs,
-            row["train_loss"],
-            row["val_loss"],
-            100 * row["val_accuracy"],
-            self.seconds,
-            f", about {duration(left)} left" if left else "",
+            f"{self.name}: epoch {row['epoch']} of {config.epochs}, training loss "
+            f"{row['train_loss']:.3f}, validation loss {row['val_loss']:.3f}, validation accuracy "
+            f"{100 * row['val_accuracy']:.1f} %, {self.seconds:.0f} s"
+            + (f", about {about} left" if left else "")
         )
 
     def teardown(self, trainer: lightning.Trainer, module: Any, stage: str) -> None:
         if hasattr(self, "bar"):
             self.bar.close()
-
-
-def duration(seconds: float) -> str:
-    """Seconds, in words."""
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

@@ -57,16 +57,6 @@ class Classifier(lightning.LightningModule):
         """Training steps in all epochs together."""
         return self.config.epochs * len(self._batches(0))
 
-    @property
-    def images_seen(self) -> int:
-        """Over all epochs, each image as often as it is seen."""
-        return self.steps * self._batches(0).batch_size
-
-    @property
-    def training_images(self) -> int:
-        """How many different ones there are."""
-        return len(self._training[1])
-
     def train_dataloader(self) -> TrainingBatches:
         """This epoch's batches; the Trainer asks again each epoch."""
         return self._batches(self.current_epoch)

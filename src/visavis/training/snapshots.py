@@ -2,7 +2,7 @@
 
 import contextlib
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 import lightning
 import numpy as np
@@ -15,7 +15,6 @@ from visavis.data import Dataset
 from visavis.data.batches import to_images
 from visavis.errors import CheckpointError
 from visavis.metrics.localization import Maps
-from visavis.models import Model
 
 
 def shown_epochs(epochs: int) -> list[int]:
@@ -34,50 +33,34 @@ class Snapshots(Callback):
     its time does not count as training time.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        dataset: Dataset,
-        validation: Int[np.ndarray, " n"],
-        *,
-        epochs: int,
-    ) -> None:
+    def __init__(self, folder: Path, dataset: Dataset, validation: Int[np.ndarray, " n"]) -> None:
         self.path = folder / run_folder.SNAPSHOTS
         labels = dataset.train_labels[validation]
         rows = validation[np.unique(labels, return_index=True)[1]]
         self.pixels, self.labels = dataset.train_pixels[rows], dataset.train_labels[rows]
-        self.epochs = shown_epochs(epochs)
         self.maps: dict[int, Maps] = {}
 
-    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+    def on_train_start(self, trainer: lightning.Trainer, module: Any) -> None:
+        self.method = attribution.DEFAULT_METHOD[attribution.kind_of(module.model)]
         if trainer.current_epoch == 0:
             self._take(0, module)
             return
         with contextlib.suppress(CheckpointError):  # resumes without earlier ones if need be
             stored = run_folder.read_arrays(self.path)
-            maps = stored[f"map_{_default_method(module)}"]
-            for epoch, of in zip(stored["epochs"].tolist(), maps, strict=True):
-                if epoch <= trainer.current_epoch:
-                    self.maps[epoch] = of
+            maps = zip(stored["epochs"].tolist(), stored[f"map_{self.method}"], strict=True)
+            self.maps = {epoch: of for epoch, of in maps if epoch <= trainer.current_epoch}
 
-    def on_train_epoch_end(
-        self, trainer: lightning.Trainer, module: lightning.LightningModule
-    ) -> None:
-        if (epoch := trainer.current_epoch + 1) in self.epochs:
+    def on_train_epoch_end(self, trainer: lightning.Trainer, module: Any) -> None:
+        if (epoch := trainer.current_epoch + 1) in shown_epochs(module.config.epochs):
             self._take(epoch, module)
 
-    def _take(self, epoch: int, module: lightning.LightningModule) -> None:
-        method = _default_method(module)
+    def _take(self, epoch: int, module: Any) -> None:
         images = to_images(self.pixels).to(module.device)
-        (self.maps[epoch],) = grid_maps(cast(Model, module.model), images, [self.labels], method)
+        (self.maps[epoch],) = grid_maps(module.model, images, [self.labels], self.method)
         run_folder.write_arrays(
             self.path,
             epochs=np.array(list(self.maps), dtype=np.int32),
             images=self.pixels,
             labels=self.labels,
-            **{f"map_{method}": np.stack(list(self.maps.values()))},
+            **{f"map_{self.method}": np.stack(list(self.maps.values()))},
         )
-
-
-def _default_method(module: lightning.LightningModule) -> str:
-    return attribution.DEFAULT_METHOD[attribution.kind_of(cast(Model, module.model))]

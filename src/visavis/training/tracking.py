@@ -3,7 +3,7 @@
 Tracking never ends a run, delays it for long or asks a question: without a key, a network or a
 reachable server the run is tracked offline, and after an error it continues untracked.
 
-Reads `evaluation.json` and `heatmaps.npz` of each model. Writes `wandb/` in the experiment folder,
+Reads `evaluation.json` of each model. Writes `wandb/` in the experiment folder,
 which `wandb sync` uploads later.
 """
 
@@ -31,11 +31,8 @@ Mode = Literal["online", "offline", "off"]
 INIT_SECONDS = 10
 """How long to wait for the server before the run is tracked offline."""
 FINISH_SECONDS = 10
-TABLE_ROWS = 48
 MODES: dict[str, Mode] = {"disabled": "off", "offline": "offline", "dryrun": "offline"}
 """What the environment variable WANDB_MODE means here."""
-METHODS = {"cnn": ("grad_cam",), "vit": ("gradient_attention", "attention")}
-"""The heatmaps of each model in the table of test images."""
 
 
 class ForgivingLogger(WandbLogger):
@@ -81,17 +78,11 @@ def logger(
 
 
 def log_experiment(
-    config: TrackingConfig,
-    *,
-    folder: Path,
-    group: str,
-    figures: Mapping[str, Figure],
-    overlay: Callable[..., np.ndarray],
+    config: TrackingConfig, *, folder: Path, group: str, figures: Mapping[str, Figure]
 ) -> None:
     """Log the results of an experiment as one run.
 
-    These are `figures` under their names, each model's test scores and confusion matrix, and a
-    table of test images with both models' predictions and heatmaps, drawn by `overlay`.
+    These are `figures` under their names, and each model's test scores and confusion matrix.
     """
     with _confined(folder):
         run = _start(config, folder, "comparison", group)
@@ -99,7 +90,7 @@ def log_experiment(
             return
         try:
             with run:
-                run.log(_results(folder, figures, overlay))
+                run.log(_results(folder, figures))
         except Exception as error:
             _warn("W&B could not log the experiment's results", error)
 
@@ -181,11 +172,8 @@ def _has_key() -> bool:
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
     try:
-        home = [Path.home() / ".netrc", Path.home() / "_netrc"]
-        paths = [Path(os.environ["NETRC"])] if "NETRC" in os.environ else home
-        path = next(path for path in paths if path.exists())
-        host = urllib.request.Request(_base_url()).host
-        return netrc.netrc(path).authenticators(host) is not None
+        keys = netrc.netrc(os.environ.get("NETRC", Path.home() / ".netrc"))
+        return keys.authenticators(urllib.request.Request(_base_url()).host) is not None
     except Exception:  # no file, an unreadable one, or no wandb
         return False
 
@@ -204,14 +192,11 @@ def _warn(what: str, error: Exception) -> None:
     log.warning("%s: %s", what, reason.replace(key, "…") if key else reason)
 
 
-def _results(
-    folder: Path, figures: Mapping[str, Figure], overlay: Callable[..., np.ndarray]
-) -> dict[str, Any]:
+def _results(folder: Path, figures: Mapping[str, Figure]) -> dict[str, Any]:
     import wandb
 
-    models = [ModelFolder(folder / name) for name in MODEL_NAMES]
     content: dict[str, Any] = {name: wandb.Image(figure) for name, figure in figures.items()}
-    for model in models:
+    for model in (ModelFolder(folder / name) for name in MODEL_NAMES):
         scores, classes = model.evaluation, model.evaluation["class_names"]
         content[f"{model.name}/test/accuracy"] = scores["accuracy"]
         content[f"{model.name}/test/f1_macro"] = scores["f1_macro"]
@@ -222,29 +207,4 @@ def _results(
                 for (i, j), n in np.ndenumerate(np.array(scores["confusion_matrix"]))
             ],
         )
-    content["test_images"] = _image_table(models, overlay)
     return content
-
-
-def _image_table(models: list[ModelFolder], overlay: Callable[..., np.ndarray]) -> Any:
-    """Test images that both models explained, with each model's prediction and heatmaps."""
-    import wandb
-
-    names = models[0].evaluation["class_names"]
-    cnn, vit = (model.heatmaps["indices"] for model in models)
-    _, *rows = np.intersect1d(cnn, vit, return_indices=True)
-    columns: list[str | int] = ["index", "image", "true"]
-    for model in models:
-        methods = METHODS[model.name]
-        columns += [f"{model.name} {column}" for column in ("prediction", "confidence", *methods)]
-    table = wandb.Table(columns=columns)
-    for pair in list(zip(*rows, strict=True))[:TABLE_ROWS]:
-        cells: list[Any] = []
-        for model, row in zip(models, pair, strict=True):
-            of = {key: values[row] for key, values in model.heatmaps.items() if values.ndim}
-            cells = cells or [int(of["indices"]), wandb.Image(of["images"]), names[of["labels"]]]
-            cells += [names[of["predicted"]], float(of["confidence"])]
-            for method in METHODS[model.name]:
-                cells.append(wandb.Image(overlay(of["images"], of[f"map_{method}"], scale=4)))
-        table.add_data(*cells)
-    return table

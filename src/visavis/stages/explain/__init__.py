@@ -30,6 +30,8 @@ from visavis.stages.explain.in_domain import adapted
 from visavis.stages.explain.selection import Chosen, Sample, choose_images
 from visavis.stages.trained import check_data, load_trained, split_rows
 
+Arrays = dict[str, np.ndarray]
+
 logger = logging.getLogger(__name__)
 
 
@@ -44,57 +46,53 @@ def explain(
     """Explain the model in `folder` and measure the explanations.
 
     Args:
-        autocast: the forward passes of the deletion and insertion scores run in bf16. Maps are
-            computed in float32 in any case.
+        autocast: run the forward passes of the deletion and insertion scores in bf16, not the maps.
 
     Raises:
-        CheckpointError: the folder lacks something, its weights were altered since the training, or
-            it was made with other images.
+        CheckpointError: the folder is incomplete, altered, or of other images.
         EnvironmentFault: another process is writing the folder.
     """
     check_data(folder, dataset)
     with lock(folder):
         started = time.perf_counter()
         model = load_trained(folder).to(device)
-        kind = attribution.kind_of(model)
         chosen = choose_images(*_predictions(folder, dataset), sample=config.images)
         sweep = _sweep(folder, model, dataset, config, autocast=autocast)
         layer = next(row["layer"] for row in sweep["rows"] if row["chosen"])
-        images = to_images(dataset.test_pixels[chosen.indices]).to(device)
-        explained = maps.explain_all(model, images, chosen, layer)
-        found, removal = findings.measure(
-            _sample(model, dataset, chosen, images),
-            explained,
-            layer,
-            _adapted(folder, model, dataset, chosen.sample, autocast=autocast),
-            random_orders=config.random_orders,
-            autocast=autocast,
-        )
-        # It refers to rows of the old heatmaps.
-        (folder / run_folder.EXPLANATIONS).unlink(missing_ok=True)
-        heatmaps = maps.arrays(model, images, chosen, explained)
         pixels = dataset.test_pixels[chosen.indices]
-        run_folder.write_arrays(folder / run_folder.HEATMAPS, images=pixels, **heatmaps)
-        indices = chosen.indices[: chosen.sample]
-        run_folder.write_arrays(folder / run_folder.REMOVAL, indices=indices, **removal.arrays())
-        run_folder.write_json(
-            folder / run_folder.EXPLANATIONS,
-            {
-                "model": kind,
-                "n": chosen.sample,
-                "sample_rule": f"{chosen.sample} of the {len(dataset.test_labels)} test images, "
-                "drawn at random, the same for both models",
-                "grid": [GRID, GRID],
-                "default_method": attribution.DEFAULT_METHOD[kind],
-                "layer": layer,
-                "layer_sweep": sweep,
-                **found,
-                "gallery": chosen.gallery,
-                "weights_sha256": file_sha256(folder / run_folder.WEIGHTS),
-                "precision": "bf16" if autocast else "float32",
-                "seconds": time.perf_counter() - started,
-            },
+        images = to_images(pixels).to(device)
+        explained = maps.explain_all(model, images, chosen, layer)
+        sample = _sample(model, dataset, chosen, images, layer)
+        copied = _adapted(folder, model, dataset, chosen.sample, autocast=autocast)
+        found, removal = findings.measure(
+            sample, explained, copied, random_orders=config.random_orders, autocast=autocast
         )
+        explanations = {
+            "model": sample.kind,
+            "n": chosen.sample,
+            "sample_rule": f"{chosen.sample} of the {len(dataset.test_labels)} test images, "
+            "drawn at random, the same for both models",
+            "grid": [GRID, GRID],
+            "default_method": attribution.DEFAULT_METHOD[sample.kind],
+            "layer": layer,
+            "layer_sweep": sweep,
+            **found,
+            "gallery": chosen.gallery,
+            "weights_sha256": file_sha256(folder / run_folder.WEIGHTS),
+            "precision": "bf16" if autocast else "float32",
+            "seconds": time.perf_counter() - started,
+        }
+        heatmaps = maps.arrays(model, images, pixels, chosen, explained)
+        removed = {"indices": chosen.indices[: chosen.sample], **removal.arrays()}
+        _write(folder, heatmaps, removed, explanations)
+
+
+def _write(folder: Path, heatmaps: Arrays, removal: Arrays, explanations: dict[str, Any]) -> None:
+    # Those of an earlier time refer to rows of their own heatmaps.
+    (folder / run_folder.EXPLANATIONS).unlink(missing_ok=True)
+    run_folder.write_arrays(folder / run_folder.HEATMAPS, **heatmaps)
+    run_folder.write_arrays(folder / run_folder.REMOVAL, **removal)
+    run_folder.write_json(folder / run_folder.EXPLANATIONS, explanations)
 
 
 def explain_again(
@@ -122,20 +120,19 @@ def explain_again(
         explained = maps.explain_all(model, images, chosen, layer, predicted_only=True)
         run_folder.write_arrays(
             folder / run_folder.HEATMAPS,
-            images=pixels,
             layer=np.array(layer),
             weights_sha256=np.array(file_sha256(folder / run_folder.WEIGHTS)),
-            **maps.arrays(model, images, chosen, explained),
+            **maps.arrays(model, images, pixels, chosen, explained),
         )
 
 
-def _sample(model: Model, dataset: Dataset, chosen: Chosen, images: Images) -> Sample:
+def _sample(model: Model, dataset: Dataset, chosen: Chosen, images: Images, layer: str) -> Sample:
     """The images of the sample, with their ground-truth masks if the data has any."""
     rows = slice(chosen.sample)
     masks = None
     if dataset.test_masks is not None:
         masks = localization.cell_means(dataset.test_masks[chosen.indices[rows]])
-    return Sample(model, images[rows], chosen.predicted[rows], chosen.labels[rows], masks)
+    return Sample(model, images[rows], chosen.predicted[rows], chosen.labels[rows], masks, layer)
 
 
 def _adapted(folder: Path, model: Model, dataset: Dataset, n: int, *, autocast: bool) -> Model:
@@ -154,8 +151,7 @@ def _sweep(
     images = images.to(next(model.parameters()).device)
     name = attribution.kind_of(model)
     logger.info("Choosing the layer that explains the %s on %d images.", name, len(images))
-    orders = config.random_orders
-    sweep = layers.sweep(model, images, random_orders=orders, autocast=autocast)
+    sweep = layers.sweep(model, images, random_orders=config.random_orders, autocast=autocast)
     logger.info(sweep["reason"])
     return {"split": "validation", "n": len(images), **sweep}
 

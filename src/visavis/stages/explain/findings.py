@@ -39,7 +39,6 @@ Scores = dict[str, Interval | None]
 def measure(
     sample: Sample,
     explained: dict[str, Explained],
-    layer: str,
     copied: Model,
     *,
     random_orders: int,
@@ -48,11 +47,10 @@ def measure(
     """All scores of explanations.json, and the deletion and insertion of each image.
 
     Args:
-        layer: where Grad-CAM looks.
         copied: the model, trained further on masked images; IDSDS is measured on it.
     """
     maps = {name: found.maps[: len(sample.images)] for name, found in explained.items()}
-    maps |= baseline_maps(sample, maps[attribution.DEFAULT_METHOD[sample.kind]])
+    maps |= _baseline_maps(sample, maps[attribution.DEFAULT_METHOD[sample.kind]])
     removal_by = functools.partial(
         faithfulness.measure,
         sample.model,
@@ -65,7 +63,7 @@ def measure(
         autocast=autocast,
     )
     removal, blurred = removal_by(fill="mean"), removal_by(fill="blur")
-    idsds = idsds_scores(sample, maps, explained, layer, copied)
+    idsds = idsds_scores(sample, maps, explained, copied)
     scores = {
         name: _scores(sample, of, removal.scores(name), blurred.scores(name), idsds[name])
         for name, of in tqdm(maps.items(), "keep-top-k accuracy", unit=" methods", disable=None)
@@ -75,24 +73,22 @@ def measure(
         others = [other for other in maps if other != name]
         methods[name] = {
             **_described(sample, name, explained[name], maps, scores[name]),
-            **randomised(sample, name, maps[name], layer),
+            **randomised(sample, name, maps[name]),
             "deletion_ahead_of": {other: removal.ahead(name, other) for other in others},
             "deletion_blur_ahead_of": {other: blurred.ahead(name, other) for other in others},
         }
+    masks = sample.masks
     found = {
         "methods": methods,
         "baselines": {n: {"label": of, "scores": scores[n]} for n, of in BASELINES.items()},
-        "mask_chance": None
-        if sample.masks is None
-        else sample.interval(sample.masks.mean(axis=(1, 2))),
+        "mask_chance": None if masks is None else sample.interval(masks.mean(axis=(1, 2))),
         "centre_chance": 0.25,
         **accuracies(sample, copied),
     }
     return found, removal
 
 
-def baseline_maps(sample: Sample, default: Maps) -> dict[str, Maps]:
-    """The maps of BASELINES; the mean map is that of the `default` method's maps."""
+def _baseline_maps(sample: Sample, default: Maps) -> dict[str, Maps]:
     n = len(sample.images)
     return {
         "random": baselines.random_maps(n, seed=SEED),
@@ -140,7 +136,7 @@ def localized(sample: Sample, maps: Maps) -> Scores:
     }
 
 
-def randomised(sample: Sample, method: str, maps: Maps, layer: str) -> dict[str, Any]:
+def randomised(sample: Sample, method: str, maps: Maps) -> dict[str, Any]:
     """How much a method's maps agree with those of a randomised model (MPRT).
 
     Under "randomised", all parameters are: the `agreement`, its within-class
@@ -154,12 +150,12 @@ def randomised(sample: Sample, method: str, maps: Maps, layer: str) -> dict[str,
     def after(count: int, rows: slice) -> Maps:
         images, targets = sample.images[rows], sample.predicted[rows]
         return sanity.maps_of_randomised(
-            sample.model, images, targets, method, parts[:count], layer=layer
+            sample.model, images, targets, method, parts[:count], layer=sample.layer
         )
 
     full = after(len(parts), slice(None))
     agreement = rank_agreement(original, full)
-    baseline = permutation_baseline(original, full, sample.labels, seed=SEED)
+    baseline = permutation_baseline(original, full, sample.labels)
     steps = [*(after(i + 1, first) for i in range(len(parts) - 1)), full[first]]
     return {
         "randomised": {

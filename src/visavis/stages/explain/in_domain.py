@@ -32,11 +32,7 @@ MASK_SIDE = IMAGE_SIDE // SIDE
 
 
 def idsds_scores(
-    sample: Sample,
-    maps: dict[str, Maps],
-    explained: dict[str, Explained],
-    layer: str,
-    copied: Model,
+    sample: Sample, maps: dict[str, Maps], explained: dict[str, Explained], copied: Model
 ) -> dict[str, Interval | None]:
     """The score of each method, whose maps are made again for the copy, and of each baseline.
 
@@ -48,7 +44,8 @@ def idsds_scores(
     for name, original in tqdm(maps.items(), "IDSDS", unit=" methods", disable=None):
         of = original
         if name in explained and explained[name].invalid_because is None:
-            (of,) = grid_maps(copied, sample.images, [sample.predicted], name, layer=layer)
+            targets = [sample.predicted]
+            (of,) = grid_maps(copied, sample.images, targets, name, layer=sample.layer)
         # A map that is degenerate on the model itself is excluded here too.
         scores[name] = sample.interval(np.where(valid(original), idsds.score(of, drops), np.nan))
     return scores
@@ -100,20 +97,21 @@ def adapted(
     )
     other = copy.deepcopy(model).train()
     optimiser = optimizer(other, settings, dtype=torch.bfloat16 if autocast else torch.float32)
-    peaks = [group["lr"] for group in optimiser.param_groups]
     labels = torch.from_numpy(dataset.train_labels[chosen]).to(device)
     batches = TrainingBatches(pixels, labels, settings, seed=SEED, epoch=0)
-    with progress_bar(len(batches) * batches.batch_size, "training on masked images") as progress:
-        for step, (images, targets, _) in enumerate(batches):
-            factor = learning_rate_factor(step, steps=len(batches), warmup_fraction=0.1)
-            for group, peak in zip(optimiser.param_groups, peaks, strict=True):
-                group["lr"] = peak * factor
+    steps = len(batches)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda step: learning_rate_factor(step, steps=steps, warmup_fraction=0.1)
+    )
+    with progress_bar(steps * batches.batch_size, "training on masked images") as progress:
+        for images, targets, _ in batches:
             masked = with_masked_regions(other, images, generator)
             with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
                 logits = other(masked)
             smoothing = settings.label_smoothing
             F.cross_entropy(logits.float(), targets, label_smoothing=smoothing).backward()
             optimiser.step()
+            schedule.step()
             other.zero_grad(set_to_none=True)
             progress.update(len(images))
     return other.eval()

@@ -14,8 +14,8 @@ from visavis import attribution
 from visavis.attribution import gates
 from visavis.attribution.batched import grid_maps, to_cells
 from visavis.config import GRID
+from visavis.data import Pixels
 from visavis.data.batches import Images, in_batches
-from visavis.data.progress import progress_bar
 from visavis.metrics.localization import Maps, degenerate_reasons, valid
 from visavis.models import Model
 from visavis.models.vit import ViT
@@ -80,26 +80,23 @@ def _explained(
             return Explained(degenerate, invalid_because=invalid)
         return Explained(degenerate, degenerate, [degenerate[: chosen.sample]] * 2, invalid)
     wrong = np.flatnonzero(chosen.predicted != chosen.labels)
-    total = (3 * len(images) + len(wrong)) if every_class else len(images)
-    with progress_bar(total, facts.label) as progress:
-        maps = functools.partial(
-            grid_maps, model, method=method, layer=layer, progress=progress.update
-        )
-        if not every_class:
-            (predicted,) = maps(images, [chosen.predicted])
-            return Explained(predicted)
-        classes = [chosen.predicted, chosen.runner_up, chosen.one_more_class]
-        predicted, *others = maps(images, classes)
-        true = predicted.copy()
-        (true[wrong],) = maps(images[wrong], [chosen.labels[wrong]])
-        return Explained(predicted, true, [of[: chosen.sample] for of in others])
+    maps = functools.partial(grid_maps, model, method=method, layer=layer, bar=facts.label)
+    if not every_class:
+        (predicted,) = maps(images, [chosen.predicted])
+        return Explained(predicted)
+    classes = [chosen.predicted, chosen.runner_up, chosen.one_more_class]
+    predicted, *others = maps(images, classes)
+    true = predicted.copy()
+    (true[wrong],) = maps(images[wrong], [chosen.labels[wrong]])
+    return Explained(predicted, true, [of[: chosen.sample] for of in others])
 
 
 def arrays(
-    model: Model, images: Images, chosen: Chosen, found: dict[str, Explained]
+    model: Model, images: Images, pixels: Pixels, chosen: Chosen, found: dict[str, Explained]
 ) -> dict[str, np.ndarray]:
-    """The contents of heatmaps.npz, except the images."""
+    """The contents of heatmaps.npz."""
     stored: dict[str, np.ndarray] = {
+        "images": pixels,
         "indices": chosen.indices.astype(np.int32),
         "labels": chosen.labels,
         "predicted": chosen.predicted,

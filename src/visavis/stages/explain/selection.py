@@ -63,6 +63,8 @@ class Sample:
     labels: Int[np.ndarray, " n"]
     masks: Float[np.ndarray, "n 8 8"] | None
     """The fraction of each cell inside the ground-truth mask, if the data has masks."""
+    layer: str
+    """Where Grad-CAM looks."""
 
     @property
     def kind(self) -> str:
