@@ -1,6 +1,8 @@
 """How faithful the explanations are, and how those of the two models differ."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+
+import numpy as np
 
 from visavis.report.labels import METHODS, MODELS
 from visavis.report.text.agreement import default_maps
@@ -214,14 +216,14 @@ def between_models(cnn: Values, vit: Values, comparison: Values) -> list[str]:
     return [*sentences, default_maps(comparison)]
 
 
-def side_by_side(pair: Values, names: Mapping[str, str]) -> list[str]:
-    """The two images of 2.2 c, `names` giving the class of each; `pair` is `side_by_side`."""
-    kinds = {"highest_agreement": "agree most", "lowest_agreement": "agree least"}
+def side_by_side(pair: Values, labels: np.ndarray, class_names: Sequence[str]) -> list[str]:
+    """The two images of 2.2 c; `pair` is `side_by_side`, `labels` those of the CNN's heatmaps."""
+    kinds = {"agree most": pair["highest_agreement"], "agree least": pair["lowest_agreement"]}
     found = [
-        f"The maps {extreme} on test image {pair[kind]['index']}, {names[kind]}: rank correlation "
-        f"{decimal(pair[kind]['agreement'])}."
-        for kind, extreme in kinds.items()
-        if pair[kind]
+        f"The maps {extreme} on test image {image['index']}, "
+        f"{class_names[labels[image['row_cnn']]]}: rank correlation {decimal(image['agreement'])}."
+        for extreme, image in kinds.items()
+        if image
     ]
     if not found:
         return ["No sampled test image is classified correctly and explained by both models."]
