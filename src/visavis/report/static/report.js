@@ -18,7 +18,7 @@ explore({
   image: (index) => document.getElementById(`test-${index}`).src,
   explain: async (p) => ({ models: { cnn: mapOf("cnn", p), vit: mapOf("vit", p) } }),
   confusion: data.confusion,
-  more: () => null,
+  more: () => "",
   read: () => new URLSearchParams(location.hash.startsWith("#explore?") ? location.hash.slice(9) : ""),
   write: (query) => {
     if (query || location.hash.startsWith("#explore")) history.replaceState(null, "", `#explore${query ? `?${query}` : ""}`);

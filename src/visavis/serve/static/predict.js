@@ -1,4 +1,4 @@
-import { NAMES, drawHeat, drawLegend, element, percent, pixelsOf } from "./heat.js";
+import { ARROWS, NAMES, drawHeat, drawLegend, element, imagePixels, percent } from "./heat.js";
 import { request, showError, showRun } from "./page.js";
 
 const $ = (id) => document.getElementById(id);
@@ -20,10 +20,7 @@ async function start() {
   drawLegend($("legend"), run.colours);
   for (const name of Object.keys(run.models)) panels[name] = panel(name);
   masking();
-  $("camera-label").hidden = !matchMedia("(pointer: coarse)").matches;
-  for (const input of [$("file"), $("camera")]) {
-    input.addEventListener("change", () => { if (input.files[0]) take(input.files[0], input.files[0].name); input.value = ""; });
-  }
+  $("file").addEventListener("change", ({ target }) => { if (target.files[0]) take(target.files[0], target.files[0].name); target.value = ""; });
   $("opacity").addEventListener("input", () => Object.values(panels).forEach((p) => p.draw()));
   $("show-all").addEventListener("click", () => { hidden.clear(); drawInput(); refresh(); });
   $("another").addEventListener("click", randomImage);
@@ -75,10 +72,9 @@ async function take(file, name, address = location.pathname) {
   try {
     const { seen } = await request("/api/predict", file);
     const bytes = Uint8Array.from(atob(seen.split(",")[1]), (c) => c.charCodeAt(0));
-    const small = new Blob([bytes], { type: "image/png" });
-    const found = await pixelsOf(small);
+    const found = await imagePixels(seen);
     if (mine !== taken) return;
-    [image, pixels] = [small, found];
+    [image, pixels] = [new Blob([bytes], { type: "image/png" }), found];
   } catch (error) {
     if (mine === taken) showError(error);  // the previous image stays
     return;
@@ -140,16 +136,12 @@ function masking() {
   for (let i = 0; i < CELLS ** 2; i++) grid.append(element("i"));
   let here = 27, hides = null;
   const set = (cell, gone) => {
-    if (hidden.has(cell) === gone) return;
+    if (cell < 0 || hidden.has(cell) === gone) return;
     if (gone) hidden.add(cell); else hidden.delete(cell);
     drawInput();
     refresh();
   };
-  const under = (event) => {
-    const box = grid.getBoundingClientRect();
-    const place = (p, low, size) => Math.min(CELLS - 1, Math.max(0, Math.floor((CELLS * (p - low)) / size)));
-    return CELLS * place(event.clientY, box.top, box.height) + place(event.clientX, box.left, box.width);
-  };
+  const under = ({ clientX, clientY }) => [...grid.children].indexOf(document.elementFromPoint(clientX, clientY));
   grid.addEventListener("pointerdown", (event) => {
     if (event.button !== 0) return;
     grid.setPointerCapture(event.pointerId);
@@ -169,12 +161,15 @@ function masking() {
     $("status").textContent = `row ${Math.floor(here / CELLS) + 1}, column ${(here % CELLS) + 1}${hidden.has(here) ? ", hidden" : ""}`;
   };
   grid.addEventListener("keydown", (event) => {
-    const [dy, dx] = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key] ?? [0, 0];
-    const row = Math.floor(here / CELLS) + dy, column = (here % CELLS) + dx;
-    if (![" ", "Enter"].includes(event.key) && !dy && !dx) return;
+    const step = ARROWS[event.key];
+    if (!step && ![" ", "Enter"].includes(event.key)) return;
     event.preventDefault();
-    if (!dy && !dx) set(here, !hidden.has(here));
-    else if (Math.min(row, column) >= 0 && Math.max(row, column) < CELLS) move(CELLS * row + column);
+    if (!step) {
+      set(here, !hidden.has(here));
+      return;
+    }
+    const row = Math.floor(here / CELLS) + step[0], column = (here % CELLS) + step[1];
+    if (Math.min(row, column) >= 0 && Math.max(row, column) < CELLS) move(CELLS * row + column);
   });
   move(here);
   $("status").textContent = "";
