@@ -10,11 +10,10 @@ const at = (id) => document.getElementById(`explorer-${id}`);
 const form = at("filters"), wall = at("wall");
 const decimal = (value) => value.toFixed(2).replace("-", "−");
 const choice = () => Object.fromEntries(new FormData(form));
-let source, tiles, defaults, shown = [], selected = null, waiting;
+let source, defaults, shown = [], selected = null, waiting;
 
 export function explore(from) {
   source = from;
-  tiles = new Map(source.images.map((p) => [p.index, tile(p)]));
   document.getElementById("explorer").hidden = false;
   choices();
   matrices();
@@ -23,6 +22,7 @@ export function explore(from) {
   form.addEventListener("reset", () => setTimeout(changed));  // once the form has its defaults again
   form.addEventListener("submit", (event) => event.preventDefault());
   wall.addEventListener("keydown", keys);
+  wall.addEventListener("scroll", () => { if (wall.scrollTop + 2 * wall.clientHeight > wall.scrollHeight) extend(); });
   drawLegend(at("legend"), source.run.colours);
 }
 
@@ -89,8 +89,8 @@ function choose(linked = false) {
   const order = ORDERS[wanted.sort];
   shown.sort((a, b) => order(a) - order(b) || a.index - b.index);
   at("count").textContent = `${shown.length.toLocaleString("en")} ${shown.length === 1 ? "image" : "images"}`;
-  wall.replaceChildren(...shown.map((p) => tiles.get(p.index)));
-  wall.scrollTop = 0;
+  wall.replaceChildren();
+  extend();
   select(shown.find((p) => p.index === selected) ?? (linked ? undefined : shown[0]));
   at("matrices").querySelectorAll("button").forEach((b) => {
     const on = ["true", "cnn", "vit", "either"].every((name) => (b.dataset[name] ?? "") === wanted[name]);
@@ -101,8 +101,13 @@ function choose(linked = false) {
 const outcome = (p, name) => `${percent(p[`${name}_confidence`])}, ${p[name] === p.true ? "correct" : "wrong"}`;
 const prediction = (p, name) => `${NAMES[name]} predicts ${p[name]}, ${outcome(p, name)}`;
 
-function tile(p) {
-  const made = element("div", { className: "tile", role: "option", id: `image-${p.index}`, "aria-selected": false },
+// The wall gets its tiles before they come into view.
+function extend(to = wall.children.length + 300) {
+  for (let i = wall.children.length; i < Math.min(to, shown.length); i++) wall.append(tile(shown[i], i));
+}
+
+function tile(p, place) {
+  const made = element("div", { className: "tile", role: "option", id: `image-${p.index}`, "aria-selected": false, "aria-posinset": place + 1, "aria-setsize": shown.length },
     element("img", { loading: "lazy", src: source.image(p.index), alt: "", width: 32, height: 32 }),
     element("span", {}, ...["cnn", "vit"].map((name) => element("i", { className: `${name} ${p[name] === p.true ? "ok" : "no"}` }))));
   made.setAttribute("aria-label", `Test image ${p.index}, ${p.true}; ${prediction(p, "cnn")}; ${prediction(p, "vit")}`);
@@ -126,7 +131,7 @@ function keys(event) {
 }
 
 function select(p) {
-  tiles.get(selected)?.setAttribute("aria-selected", false);
+  document.getElementById(`image-${selected}`)?.setAttribute("aria-selected", false);
   selected = p?.index ?? null;
   at("detail").hidden = !p;
   clearTimeout(waiting);
@@ -134,7 +139,8 @@ function select(p) {
     wall.removeAttribute("aria-activedescendant");
     return;
   }
-  const chosen = tiles.get(selected), top = chosen.offsetTop;
+  extend(shown.indexOf(p) + 300);
+  const chosen = document.getElementById(`image-${selected}`), top = chosen.offsetTop;
   chosen.setAttribute("aria-selected", true);
   wall.setAttribute("aria-activedescendant", chosen.id);
   wall.scrollTop = Math.min(top, Math.max(wall.scrollTop, top + chosen.offsetHeight - wall.clientHeight));
