@@ -103,23 +103,18 @@ def snapshots(strip: Arrays, method: str, class_names: Sequence[str]) -> list[Gr
 
 
 def attention_heads(
-    heatmaps: Arrays,
-    index: int,
-    class_names: Sequence[str],
-    *,
-    max_blocks: int = 12,
-    max_heads: int = 12,
+    heatmaps: Arrays, index: int, class_names: Sequence[str], *, most: int = 12
 ) -> list[Group]:
     """The class token's attention in each block and head, for one image.
 
-    Of more than `max_blocks` blocks, evenly spaced ones are shown, the last included; of more than
-    `max_heads` heads, the first.
+    Of more than `most` blocks, evenly spaced ones are shown, the last included; of more heads, the
+    first.
     """
     attention = heatmaps["attention_heads"][index].astype(np.float32)
     depth, heads = attention.shape[:2]
-    blocks = np.unique(np.linspace(0, depth - 1, min(depth, max_blocks)).round().astype(int))
+    blocks = np.unique(np.linspace(0, depth - 1, min(depth, most)).round().astype(int))
     tables = {"mean": attention.mean(axis=1)}
-    tables |= {f"head {h + 1}": attention[:, h] for h in range(min(heads, max_heads))}
+    tables |= {f"head {h + 1}": attention[:, h] for h in range(min(heads, most))}
     rows = tuple(
         tuple(_map_cell(table[b], f"block {b + 1}, {name} attention") for b in blocks)
         for name, table in tables.items()

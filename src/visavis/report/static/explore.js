@@ -107,16 +107,15 @@ function extend(to = wall.children.length + 300) {
 }
 
 function tile(p, place) {
-  const made = element("div", { className: "tile", role: "option", id: `image-${p.index}`, "aria-selected": false, "aria-posinset": place + 1, "aria-setsize": shown.length },
-    element("img", { loading: "lazy", src: source.image(p.index), alt: "", width: 32, height: 32 }),
-    element("span", {}, ...["cnn", "vit"].map((name) => element("i", { className: `${name} ${p[name] === p.true ? "ok" : "no"}` }))));
-  made.setAttribute("aria-label", `Test image ${p.index}, ${p.true}; ${prediction(p, "cnn")}; ${prediction(p, "vit")}`);
-  made.addEventListener("click", () => {
+  const label = `Test image ${p.index}, ${p.true}; ${prediction(p, "cnn")}; ${prediction(p, "vit")}`;
+  const marks = ["cnn", "vit"].map((name) => element("i", { className: `${name} ${p[name] === p.true ? "ok" : "no"}` }));
+  const onclick = () => {
     select(p);
     remember();
     at("detail").scrollIntoView({ block: "nearest" });
-  });
-  return made;
+  };
+  return element("div", { className: "tile", role: "option", id: `image-${p.index}`, "aria-label": label, "aria-selected": false, "aria-posinset": place + 1, "aria-setsize": shown.length, onclick },
+    element("img", { loading: "lazy", src: source.image(p.index), alt: "", width: 32, height: 32 }), element("span", {}, ...marks));
 }
 
 function keys(event) {
@@ -151,8 +150,7 @@ function select(p) {
 async function detail(p) {
   at("more").replaceChildren(source.more(p));
   const frame = (title, caption, canvas) => element("figure", {}, title, element("div", { className: "frame" }, canvas), element("figcaption", {}, ...caption));
-  const plain = element("canvas", { width: 32, height: 32, role: "img" });
-  plain.setAttribute("aria-label", `${p.true}, 32 by 32 pixels`);
+  const plain = element("canvas", { width: 32, height: 32, role: "img", "aria-label": `${p.true}, 32 by 32 pixels` });
   const maps = Object.fromEntries(["cnn", "vit"].map((name) => [name, element("canvas", { width: 128, height: 128, className: "smooth", role: "img" })]));
   at("trio").replaceChildren(
     frame(element("b", {}, "Image"), [p.true], plain),
@@ -203,32 +201,28 @@ function matrices() {
 // A table of numbers; a click on one shows its images: true class by row, `filter` by column.
 function matrix(title, rows, filter, colour, label) {
   const names = source.run.class_names;
-  const cell = (value, row, i, j) => {
-    const button = element("button", { type: "button", tabIndex: i + j ? -1 : 0 }, value ? String(value).replace("-", "−") : "·");
-    button.style.backgroundColor = colour(value, row);
-    Object.assign(button.dataset, { true: names[i], [filter]: names[j] });
-    button.setAttribute("aria-label", label(value, i, j));
-    button.addEventListener("click", () => {
-      for (const [name, fallback] of Object.entries(defaults)) form[name].value = button.dataset[name] ?? fallback;
-      changed();
-      form.scrollIntoView({ block: "nearest" });
-    });
-    return element("td", {}, button);
+  const onclick = ({ target }) => {
+    for (const [name, fallback] of Object.entries(defaults)) form[name].value = target.dataset[name] ?? fallback;
+    changed();
+    form.scrollIntoView({ block: "nearest" });
   };
-  const body = rows.map((row, i) => element("tr", {}, element("th", { scope: "row" }, names[i]), ...row.map((value, j) => cell(value, row, i, j))));
-  const head = names.map((c) => element("th", { scope: "col" }, element("span", {}, c)));
-  const table = element("table", {}, element("thead", {}, element("tr", {}, element("td"), ...head)), element("tbody", {}, ...body));
-  table.style.minWidth = `${5.4 + 1.82 * names.length}rem`;
-  table.addEventListener("keydown", (event) => {  // one stop for the tab key, arrows inside
+  const cell = (value, row, i, j) => element("td", {}, element("button", {
+    type: "button", tabIndex: i + j ? -1 : 0, "data-true": names[i], [`data-${filter}`]: names[j],
+    "aria-label": label(value, i, j), style: `background-color: ${colour(value, row)}`, onclick,
+  }, value ? String(value).replace("-", "−") : "·"));
+  const onkeydown = (event) => {  // one stop for the tab key, arrows inside
     const from = event.target.closest("td"), step = ARROWS[event.key];
     if (!from || !step) return;
     event.preventDefault();
-    const row = body[from.parentElement.sectionRowIndex + step[0]];
-    const to = row?.cells[from.cellIndex + step[1]]?.querySelector("button");
+    const to = body[from.parentElement.sectionRowIndex + step[0]]?.cells[from.cellIndex + step[1]]?.querySelector("button");
     if (!to) return;
     event.target.tabIndex = -1;
     to.tabIndex = 0;
     to.focus();
-  });
+  };
+  const body = rows.map((row, i) => element("tr", {}, element("th", { scope: "row" }, names[i]), ...row.map((value, j) => cell(value, row, i, j))));
+  const head = names.map((c) => element("th", { scope: "col" }, element("span", {}, c)));
+  const table = element("table", { style: `min-width: ${5.4 + 1.82 * names.length}rem`, onkeydown },
+    element("thead", {}, element("tr", {}, element("td"), ...head)), element("tbody", {}, ...body));
   at("matrices").append(element("div", {}, element("p", { className: "heading" }, ...title), element("div", { className: "scroll" }, table)));
 }

@@ -179,10 +179,9 @@ const signed = (value) => value.toFixed(2).replace("-", "−");
 const OUTCOMES = { 1: ["●", "passed"], 0: ["○", "not significant"], "-1": ["✕", "failed"] };
 
 // A labelled <select>; hidden while it has nothing to choose.
-function chooser(title, changed) {
-  const select = element("select");
+function chooser(title, onchange) {
+  const select = element("select", { onchange });
   const box = element("label", {}, title, select);
-  select.addEventListener("change", changed);
   const fill = (options, value) => {
     select.replaceChildren(...options.map(([key, text]) => element("option", { value: key }, text)));
     select.value = value ?? "";
@@ -194,8 +193,7 @@ function chooser(title, changed) {
 function panel(name) {
   const facts = run.models[name];
   const list = element("ul", { className: "predictions" });
-  const canvas = element("canvas", { width: 256, height: 256, className: "smooth", role: "img" });
-  canvas.setAttribute("aria-label", "No heatmap yet");
+  const canvas = element("canvas", { width: 256, height: 256, className: "smooth", role: "img", "aria-label": "No heatmap yet" });
   const none = element("div", { className: "none", hidden: true });
   const summary = element("div", { className: "summary" });
   const method = chooser("Method", () => { fillChoices(); refresh(); });
@@ -252,11 +250,9 @@ function panel(name) {
   }
 
   function predictions(top) {
-    list.replaceChildren(...top.map((guess) => {
-      const bar = element("i");
-      bar.style.width = `${100 * guess.confidence}%`;
-      return element("li", {}, element("span", {}, guess.class), element("span", {}, percent(guess.confidence)), element("span", { className: `bar ${name}`, "aria-hidden": "true" }, bar));
-    }));
+    list.replaceChildren(...top.map((guess) => element("li", {},
+      element("span", {}, guess.class), element("span", {}, percent(guess.confidence)),
+      element("span", { className: `bar ${name}`, "aria-hidden": "true" }, element("i", { style: `width: ${100 * guess.confidence}%` })))));
   }
 
   fillChoices();
