@@ -28,11 +28,7 @@ mimetypes.add_type("text/javascript", ".js")
 
 
 def create_app(experiment: Path, *, token: str | None = None) -> Starlette:
-    """The application for one experiment folder.
-
-    Args:
-        token: what every request must show; None for loopback.
-    """
+    """The application for one experiment; every request must show the `token`, if there is one."""
     api = Api(experiment)
 
     @contextlib.asynccontextmanager

@@ -42,12 +42,7 @@ class Models:
         self._loaded: dict[str, Trained] = {}
 
     def trained(self) -> dict[str, Trained]:
-        """The trained models by name.
-
-        Raises:
-            HTTPException: there is none yet.
-            CheckpointError: one is damaged.
-        """
+        """The trained models by name; status 409 if there is none."""
         for name in MODEL_NAMES:
             folder = ModelFolder(self.experiment / name)
             if name not in self._loaded and folder.trained:
@@ -120,11 +115,7 @@ class Models:
     ) -> dict[str, Any]:
         """The raw heatmap of each model, with its method, target class and layer.
 
-        Args:
-            query: values of the parameters of /api/explain that are not the default.
-
-        Raises:
-            HTTPException: there is no such model, method, class, layer or head.
+        `query` holds the parameters of /api/explain; status 422 if a value does not exist.
         """
         models = self.trained()
         names = [one_of(query["model"], models, "model")] if "model" in query else models

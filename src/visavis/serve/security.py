@@ -80,11 +80,7 @@ class Security:
             await response(scope, receive, send_with_headers)
 
     def _login(self, scope: Scope) -> RedirectResponse | None:
-        """The response to a visitor whose address has the token; None: pass the request on.
-
-        Raises:
-            HTTPException: the request is not admitted.
-        """
+        """The response to a visitor whose address has the token; None: pass the request on."""
         request = Request(scope)
         headers = request.headers
         host = headers.get("host", "")

@@ -76,11 +76,7 @@ def wall_clock(histories: Mapping[str, History]) -> Figure:
 
 @matplotlib.rc_context(STYLE)
 def reliability(calibration: Mapping[str, Mapping[str, Any]]) -> Figure:
-    """Accuracy of each model by confidence; on the diagonal they are equal.
-
-    Args:
-        calibration: for each model its `bins`, as it is and scaled by its temperature.
-    """
+    """Accuracy of each model by confidence, as it is and scaled by its temperature."""
     figure, axes = new_figure(3.6, 4.1)
     axes.plot([0, 1], [0, 1], **REFERENCE_LINE)
     for model, facts in calibration.items():
@@ -135,11 +131,7 @@ def cascade(methods: Mapping[str, Mapping[str, Any]], model: str) -> Figure:
 
 @matplotlib.rc_context(STYLE)
 def keep_top_k(rows: Sequence[Mapping[str, Any]], model: str, full_image_accuracy: float) -> Figure:
-    """Accuracy by share of cells kept, of the default method and then of baselines.
-
-    Args:
-        rows: their `label` and `scores`.
-    """
+    """Accuracy by share of cells kept, with the default method and then with baselines."""
     name = labels.MODELS[model]
     figure, axes = new_figure(WIDTH, 3.1, title=f"{name}: keep-top-k accuracy")
     for row, marker in zip(rows, MARKERS, strict=False):

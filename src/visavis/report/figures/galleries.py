@@ -20,14 +20,13 @@ GRAD_CAM = "Grad-CAM for {}"
 
 
 class Column(NamedTuple):
-    """A column of maps of one method."""
+    """A column of maps of one method: over the image, or cell by cell."""
 
     heading: tuple[str, str]
     method: str
     label: str
     """With {} for the predicted class."""
     laid: bool = True
-    """Over the image, rather than cell by cell."""
 
 
 def class_examples(
@@ -68,11 +67,7 @@ def attention_gallery(
     class_names: Sequence[str],
     methods: Mapping[str, Mapping[str, Any]],
 ) -> list[Group]:
-    """The image and each of the ViT's maps of attention, and its Grad-CAM, over it.
-
-    Args:
-        methods: those of explanations.json.
-    """
+    """The image and each of the ViT's maps of attention, and its Grad-CAM, over it."""
     columns = [
         Column((labels.short(m), _remark(methods[m])), m, methods[m]["label"])
         for m in ATTENTION_GALLERY
@@ -81,11 +76,7 @@ def attention_gallery(
 
 
 def snapshots(strip: Arrays, method: str, class_names: Sequence[str]) -> list[Group]:
-    """Up to five images and their maps of one method, from before training to its end.
-
-    Args:
-        strip: the content of snapshots.npz.
-    """
+    """Up to five images and their maps of one method, from before training to its end."""
     times = [f"epoch {epoch}" if epoch else "untrained" for epoch in strip["epochs"].tolist()]
 
     def row(index: int) -> tuple[Cell, ...]:

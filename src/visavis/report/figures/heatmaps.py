@@ -57,7 +57,6 @@ def overlay(
     """Lay a heatmap over the image it explains, which turns grey: all colour is the map's.
 
     Args:
-        image: the image, uint8.
         heatmap: of any grid; it is smoothed to the image's size, and coloured as `heat_image`.
         scale: how many times larger the result is than the image.
         opacity: of the heatmap, 0 to 1.
