@@ -20,7 +20,11 @@ async function start() {
   drawLegend($("legend"), run.colours);
   for (const name of Object.keys(run.models)) panels[name] = panel(name);
   masking();
-  $("file").addEventListener("change", ({ target }) => { if (target.files[0]) take(target.files[0], target.files[0].name); target.value = ""; });
+  $("file").addEventListener("change", ({ target }) => {
+    const file = target.files[0];
+    target.value = "";  // so that the same file can be chosen again
+    if (file) take(file, file.name);
+  });
   $("opacity").addEventListener("input", () => Object.values(panels).forEach((p) => p.draw()));
   $("show-all").addEventListener("click", () => { hidden.clear(); drawInput(); refresh(); });
   $("another").addEventListener("click", randomImage);
