@@ -170,9 +170,9 @@ def test_of_many_blocks_evenly_spaced_ones_are_shown_and_the_last() -> None:
         "indices": np.array([0]),
         "attention_heads": np.random.default_rng(0).random((1, 30, 9, 8, 8)).astype(np.float16),
     }
-    _, maps = galleries.attention_heads(arrays, 0, NAMES, max_blocks=5, max_heads=2)
+    _, maps = galleries.attention_heads(arrays, 0, NAMES, most=5)
     assert [name for name, _ in maps.headings] == [f"block {b}" for b in (1, 8, 15, 23, 30)]
-    assert maps.row_labels == ("mean", "head 1", "head 2")
+    assert maps.row_labels == ("mean", *(f"head {h}" for h in range(1, 6)))
     assert {len(row) for row in maps.rows} == {5}
 
 

@@ -87,15 +87,7 @@ def _row_label(name: str, method: Mapping[str, Any]) -> str:
 def _trust_charts(model: ModelFolder, accuracy: float) -> dict[str, Figure]:
     """A model's layers, its maps with randomised parameters, and keep-top-k accuracy."""
     explanations, colour = model.explanations, MODEL_COLOURS[model.name]
-    lines = [(model.default_method, colour)]
-    lines += [(explanations["baselines"][name], BASELINE_COLOUR) for name in ("centre", "random")]
-    rows = {
-        facts["label"]: {
-            "kept": {k / 100: facts["scores"][f"keep_top_{k}"] for k in (10, 20, 30, 50)},
-            "colour": line,
-        }
-        for facts, line in lines
-    }
+    rows = [model.default_method, *(explanations["baselines"][n] for n in ("centre", "random"))]
     return {
         f"{model.name}_layers": dots.layer_sweep(explanations["layer_sweep"]["rows"], colour),
         f"{model.name}_cascade": curves.cascade(explanations["methods"], model.name),

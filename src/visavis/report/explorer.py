@@ -3,60 +3,60 @@
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
 
 from visavis.compare import gallery
 from visavis.compare.pairing import sampled_rows
-from visavis.config import MODEL_NAMES
 from visavis.report import figures, labels
 from visavis.report.material import Material
 from visavis.report.text.numbers import count
+from visavis.run_folder import ModelFolder
 
 SHOWN = 300
 SHADES = 64
 
 
 def explorer_parts(material: Material) -> dict[str, Any]:
-    """What the template needs: the images by bucket, and the page's script with its data.
+    """What the template needs: the images with their pixels, and the page's script with its data.
 
     Shown are, up to SHOWN, the sampled images that a model misclassifies, in the order of the test
     set, and then those that both classify correctly.
     """
-    heatmaps = {name: model.heatmaps for name, model in material.models.items()}
-    methods = {n: model.explanations["default_method"] for n, model in material.models.items()}
-    rows = dict(zip(MODEL_NAMES, sampled_rows(*(heatmaps[n] for n in MODEL_NAMES)), strict=True))
-    labels_of_rows = heatmaps["cnn"]["labels"][rows["cnn"]]
-    correct = np.all([heatmaps[n]["predicted"][rows[n]] == labels_of_rows for n in rows], axis=0)
+    models = material.models
+    heatmaps = {name: model.heatmaps for name, model in models.items()}
+    methods = {name: model.explanations["default_method"] for name, model in models.items()}
+    rows = dict(zip(models, sampled_rows(*heatmaps.values()), strict=True))
+    true = heatmaps["cnn"]["labels"][rows["cnn"]]
+    correct = np.all([heatmaps[n]["predicted"][rows[n]] == true for n in models], axis=0)
     chosen = np.sort(np.argsort(correct, kind="stable")[:SHOWN])
     rows = {name: of[chosen] for name, of in rows.items()}
     images = gallery.rows(
         heatmaps["cnn"]["indices"][rows["cnn"]],
-        heatmaps["cnn"]["labels"][rows["cnn"]],
-        {n: heatmaps[n]["predicted"][rows[n]] for n in MODEL_NAMES},
-        {n: heatmaps[n]["confidence"][rows[n]] for n in MODEL_NAMES},
+        true[chosen],
+        {n: heatmaps[n]["predicted"][rows[n]] for n in models},
+        {n: heatmaps[n]["confidence"][rows[n]] for n in models},
         material.class_names,
         gallery.similarity(heatmaps, methods),
     )
+    for place, image in enumerate(images):
+        image["models"] = {
+            name: _explained(model, rows[name][place], image[name])
+            for name, model in models.items()
+        }
     data = {
         "class_names": material.class_names,
         "colours": figures.heat_colours(SHADES),
         "buckets": labels.BUCKETS,
         "images": images,
-        "labels": {n: model.default_method["label"] for n, model in material.models.items()},
-        "maps": {n: _encoded_maps(heatmaps[n], methods[n], rows[n]) for n in MODEL_NAMES},
-        "confusion": {n: material.comparison["models"][n]["confusion_matrix"] for n in MODEL_NAMES},
+        "confusion": {n: material.comparison["models"][n]["confusion_matrix"] for n in models},
     }
-    groups: dict[str, list[dict[str, Any]]] = {label: [] for label in labels.BUCKETS.values()}
-    for pixels, image in zip(heatmaps["cnn"]["images"][rows["cnn"]], images, strict=True):
-        groups[labels.BUCKETS[image["bucket"]]].append({"pixels": pixels, **image})
     script = _script()
+    pixels = heatmaps["cnn"]["images"][rows["cnn"]]
     return {
-        "groups": groups,
+        "images": [{"pixels": p, **image} for p, image in zip(pixels, images, strict=True)],
         "rule": _rule(len(images), len(correct), wrong=int((~correct[chosen]).sum())),
         # Nothing in it can end the element that it stands in.
         "data": json.dumps(data, allow_nan=False).replace("<", "\\u003c"),
@@ -78,22 +78,15 @@ def _rule(shown: int, explained: int, *, wrong: int) -> str:
     )
 
 
-def _encoded_maps(
-    heatmaps: Mapping[str, np.ndarray], method: str, rows: Int[np.ndarray, "n"]
-) -> list[list[str] | None]:
-    """Each map as 64 bytes in base 64, 0 for its lowest value, and where it is highest.
-
-    None for a degenerate map.
-    """
-    encoded: list[list[str] | None] = []
-    for row in rows:
-        heatmap = heatmaps[f"map_{method}"][row]
-        levels = np.round(255 * figures.stretched(heatmap)).astype(np.uint8).tobytes()
-        valid = not heatmaps[f"degenerate_{method}"][row]
-        encoded.append(
-            [base64.b64encode(levels).decode(), figures.where(heatmap)] if valid else None
-        )
-    return encoded
+def _explained(model: ModelFolder, row: np.integer, predicted: str) -> dict[str, Any]:
+    """The default map as /api/explain gives it, but in steps from 0 to 255."""
+    method = model.explanations["default_method"]
+    heatmap = model.heatmaps[f"map_{method}"][row]
+    facts = {"label": model.default_method["label"], "class": predicted}
+    if model.heatmaps[f"degenerate_{method}"][row]:
+        return {**facts, "map": None, "degenerate_because": "flat or not finite"}
+    steps = np.round(255 * figures.stretched(heatmap)).astype(int)
+    return {**facts, "map": steps.tolist(), "highest": figures.where(heatmap)}
 
 
 def _script() -> str:

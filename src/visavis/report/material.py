@@ -28,30 +28,25 @@ class Material:
         Raises:
             CheckpointError: a file is missing, or a model was explained again since the comparison.
         """
-        path = experiment / run_folder.EXPERIMENT
-        comparison = run_folder.read_json(experiment / run_folder.COMPARISON)
-        if not (experiment / run_folder.CROSS_MODEL).exists():
-            raise CheckpointError(
-                f"{experiment / run_folder.CROSS_MODEL} is missing; first: visavis cross-model "
-                f"{experiment}"
-            )
-        cross_model = run_folder.read_json(experiment / run_folder.CROSS_MODEL)
-        found = checksums(experiment)
-        for file, command, made_of in (
-            (run_folder.CROSS_MODEL, "cross-model", cross_model["heatmaps_sha256"]),
-            (run_folder.COMPARISON, "compare", comparison["heatmaps_sha256"]),
+        derived = {}
+        for file, command in (
+            (run_folder.CROSS_MODEL, "cross-model"),
+            (run_folder.COMPARISON, "compare"),
         ):
+            path, first = experiment / file, f"first: visavis {command} {experiment}"
+            if not path.exists():
+                raise CheckpointError(f"{path} is missing; {first}")
+            derived[file] = run_folder.read_json(path)
+            found, made_of = checksums(experiment), derived[file]["heatmaps_sha256"]
             if stale := [name for name in found if made_of.get(name) != found[name]]:
-                raise CheckpointError(
-                    f"{experiment / file} is older than the heatmaps in {stale[0]}/; first: "
-                    f"visavis {command} {experiment}"
-                )
+                raise CheckpointError(f"{path} is older than the heatmaps in {stale[0]}/; {first}")
+        path = experiment / run_folder.EXPERIMENT
         return cls(
             experiment=run_folder.read_json(path) if path.exists() else None,
             cnn=ModelFolder(experiment / "cnn"),
             vit=ModelFolder(experiment / "vit"),
-            comparison=comparison,
-            cross_model=cross_model,
+            comparison=derived[run_folder.COMPARISON],
+            cross_model=derived[run_folder.CROSS_MODEL],
         )
 
     @property

@@ -41,7 +41,7 @@ def report(experiment: Path) -> Path:
 def figures(experiment: Path) -> dict[str, Figure]:
     """All figures of the report, by name: for a tracker or a notebook."""
     material = Material.read(experiment)
-    grids = {name: image_figure(groups) for name, groups in image_grids(material).items()}
+    grids = {name: image_figure(groups) for name, groups in image_grids(material).items() if groups}
     return {**charts(material), **grids}
 
 
@@ -55,12 +55,7 @@ def render(material: Material) -> str:
         lstrip_blocks=True,
     )
     environment.globals["text"] = text
-    for filter in (
-        *(numbers.capital, numbers.count, numbers.decimal, numbers.duration, numbers.p_value),
-        *(numbers.percent, numbers.points, numbers.score, numbers.share, numbers.side),
-    ):
-        environment.filters[filter.__name__] = filter
-    environment.filters["png"] = data_address
+    environment.filters |= {**vars(numbers), "png": data_address}  # its functions format numbers
     return environment.get_template("report.html.j2").render(
         data=material.cnn.data,
         comparison=material.comparison,
@@ -71,20 +66,8 @@ def render(material: Material) -> str:
         charts={name: Markup(svg(figure)) for name, figure in charts(material).items()},
         galleries=image_grids(material),
         gradient=heat_gradient(),
-        findings=text.findings(
-            material.cnn.explanations,
-            material.vit.explanations,
-            material.comparison,
-            material.cross_model,
-            same_machine=material.same_machine,
-        ),
         explorer=explorer_parts(material),
         cross_model=material.cross_model,
-        scorecards={
-            name: text.trust.scorecard(model.explanations, material.cross_model)
-            for name, model in material.models.items()
-        },
-        side_by_side_classes=_side_by_side_classes(material),
         model_labels=labels.MODELS,
         buckets=labels.BUCKETS,
         command=command(material.experiment) if material.experiment else None,
@@ -92,14 +75,3 @@ def render(material: Material) -> str:
         scores=SCORES,
         same_machine=material.same_machine,
     )
-
-
-def _side_by_side_classes(material: Material) -> dict[str, str]:
-    """The true class of the images shown side by side."""
-    pair = material.comparison["side_by_side"]
-    labels = material.cnn.heatmaps["labels"]
-    return {
-        kind: material.class_names[labels[pair[kind]["row_cnn"]]]
-        for kind in ("highest_agreement", "lowest_agreement")
-        if pair[kind]
-    }

@@ -23,7 +23,8 @@ def command(experiment: Mapping[str, Any]) -> str:
         if flag.startswith("tracking.") or flag == "data.source" or value is None:
             continue
         if flag == "seed" or dict(_leaves(usual)).get(flag) != value:
-            words.append(f"--{flag.replace('_', '-')} {_argument(flag, value)}")
+            argument = " ".join(map(str, value)) if isinstance(value, list) else value
+            words.append(f"--{flag.replace('_', '-')} {'DIR' if flag == 'data.dir' else argument}")
     return " ".join(words)
 
 
@@ -44,9 +45,3 @@ def _leaves(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]
         nested = isinstance(value, dict)
         found += _leaves(value, f"{prefix}{key}.") if nested else [(prefix + key, value)]
     return found
-
-
-def _argument(flag: str, value: Any) -> str:
-    if flag == "data.dir":
-        return "DIR"
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -7,7 +7,7 @@ import mimetypes
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, PrefixLoader
+from jinja2 import ChoiceLoader, Environment, PackageLoader
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -28,11 +28,7 @@ mimetypes.add_type("text/javascript", ".js")
 
 
 def create_app(experiment: Path, *, token: str | None = None) -> Starlette:
-    """The application for one experiment folder.
-
-    Args:
-        token: what every request must show; None for loopback.
-    """
+    """The application for one experiment; every request must show the `token`, if there is one."""
     api = Api(experiment)
 
     @contextlib.asynccontextmanager
@@ -60,14 +56,10 @@ def create_app(experiment: Path, *, token: str | None = None) -> Starlette:
 
 
 def _page(path: str, template: str) -> Route:
-    loader = PrefixLoader(
-        {
-            "serve": PackageLoader("visavis.serve"),
-            "report": PackageLoader("visavis.report", "static"),  # the explorer is in both
-        }
-    )
-    environment = Environment(loader=loader, autoescape=True)
-    html = environment.get_template(f"serve/{template}").render(path=path)
+    # The explorer is in the report, too.
+    loaders = [PackageLoader("visavis.serve"), PackageLoader("visavis.report", "static")]
+    environment = Environment(loader=ChoiceLoader(loaders), autoescape=True)
+    html = environment.get_template(template).render(path=path)
 
     async def page(_: Request) -> HTMLResponse:
         return HTMLResponse(html)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from visavis import attribution, run_folder
 from visavis.config import GRID, IMAGE_SIDE, MODEL_NAMES
-from visavis.data.batches import to_images
+from visavis.data.batches import predict, to_images
 from visavis.data.images import data_address
 from visavis.metrics import localization
 from visavis.models.vit import Block, ViT
@@ -31,6 +31,8 @@ CELL = IMAGE_SIDE // GRID
 COLOURS = 64
 """Colours of a heatmap that the page receives."""
 
+Pixels = UInt8[np.ndarray, "32 32 3"]
+
 
 class Models:
     """The trained models of an experiment; each is loaded when it is first used."""
@@ -40,12 +42,7 @@ class Models:
         self._loaded: dict[str, Trained] = {}
 
     def trained(self) -> dict[str, Trained]:
-        """The trained models by name.
-
-        Raises:
-            HTTPException: there is none yet.
-            CheckpointError: one is damaged.
-        """
+        """The trained models by name; status 409 if there is none."""
         for name in MODEL_NAMES:
             folder = ModelFolder(self.experiment / name)
             if name not in self._loaded and folder.trained:
@@ -88,9 +85,7 @@ class Models:
                     "class_specific": attribution.METHODS[name].class_specific,
                     "signed": attribution.METHODS[name].signed,
                     **_layers(trained, name),
-                    "deletion": explained["methods"][name]["scores"]["deletion"]
-                    if explained
-                    else None,
+                    "deletion": explained and explained["methods"][name]["scores"]["deletion"],
                     "n": explained["n"] if explained else 0,
                     "checks": [
                         {"what": trust.CHECKS[check], "outcome": outcome, "value": value}
@@ -101,11 +96,12 @@ class Models:
             },
         }
 
-    def predict(self, pixels: UInt8[np.ndarray, "32 32 3"], hidden: list[int]) -> dict[str, Any]:
+    def predict(self, pixels: Pixels, hidden: list[int]) -> dict[str, Any]:
         """As `visavis predict --json`, and the pixels that the models were given, as a PNG."""
         found = {}
         for name, trained in self.trained().items():
-            probabilities = _probabilities(trained, _image(trained, pixels, hidden))
+            image = _image(trained, pixels, hidden)
+            probabilities = predict(trained.model, image).softmax(dim=1)[0].numpy()
             found[name] = {
                 "top": [
                     {"class": trained.class_names[k], "confidence": float(probabilities[k])}
@@ -115,21 +111,15 @@ class Models:
         return {"models": found, "seen": data_address(pixels)}
 
     def explain(
-        self, pixels: UInt8[np.ndarray, "32 32 3"], hidden: list[int], query: Mapping[str, str]
+        self, pixels: Pixels, hidden: list[int], query: Mapping[str, str]
     ) -> dict[str, Any]:
         """The raw heatmap of each model, with its method, target class and layer.
 
-        Args:
-            query: values of the parameters of /api/explain that are not the default.
-
-        Raises:
-            HTTPException: there is no such model, method, class, layer or head.
+        `query` holds the parameters of /api/explain; status 422 if a value does not exist.
         """
         models = self.trained()
-        if "model" in query:
-            name = one_of(query["model"], models, "model")
-            models = {name: models[name]}
-        return {"models": {n: _explain(of, pixels, hidden, query) for n, of in models.items()}}
+        names = [one_of(query["model"], models, "model")] if "model" in query else models
+        return {"models": {n: _explain(models[n], pixels, hidden, query) for n in names}}
 
 
 def _layers(trained: Trained, method: str) -> dict[str, Any]:
@@ -146,32 +136,36 @@ def _layers(trained: Trained, method: str) -> dict[str, Any]:
 
 
 def _explain(
-    trained: Trained,
-    pixels: UInt8[np.ndarray, "32 32 3"],
-    hidden: list[int],
-    query: Mapping[str, str],
+    trained: Trained, pixels: Pixels, hidden: list[int], query: Mapping[str, str]
 ) -> dict[str, Any]:
+    model, names = trained.model, trained.class_names
     method = query.get("method", attribution.DEFAULT_METHOD[trained.name])
-    one_of(method, attribution.methods_for(trained.model), "method")
+    one_of(method, attribution.methods_for(model), "method")
     choices = _layers(trained, method)
     layer, head = choices["layer"], None
     if "layer" in query:
         layer = one_of(query["layer"], choices["layers"], "layer")
     if "head" in query:
-        heads = [str(i + 1) for i in range(choices["heads"])]
-        head = int(one_of(query["head"], heads, "head"))
+        head = int(one_of(query["head"], [str(i + 1) for i in range(choices["heads"])], "head"))
     image = _image(trained, pixels, hidden)
-    probabilities = _probabilities(trained, image)
+    probabilities = predict(model, image).softmax(dim=1)[0].numpy()
     target = int(probabilities.argmax())
     if "class" in query:
-        target = trained.class_names.index(one_of(query["class"], trained.class_names, "class"))
-    heatmap = _heatmap(trained, image, target, method, layer, head)
+        target = names.index(one_of(query["class"], names, "class"))
+    if method == "attention":
+        assert isinstance(model, ViT)
+        weights = attribution.attention_weights(model, image)
+        block = attribution.class_attention(weights)[int(layer) - 1]
+        found = block.mean(dim=1) if head is None else block[:, head - 1]
+    else:
+        found = attribution.explain(model, image, torch.tensor([target]), method, layer=layer)
+    heatmap = found[0].float().cpu().numpy()
     (reason,) = localization.degenerate_reasons(heatmap[None])
     return {
         "method": method,
         "label": attribution.METHODS[method].label,
         "class_specific": attribution.METHODS[method].class_specific,
-        "class": trained.class_names[target],
+        "class": names[target],
         "confidence": float(probabilities[target]),
         "layer": layer,
         "head": head,
@@ -181,40 +175,10 @@ def _explain(
     }
 
 
-def _heatmap(
-    trained: Trained,
-    image: Float[Tensor, "1 3 32 32"],
-    target: int,
-    method: str,
-    layer: str | None,
-    head: int | None,
-) -> Float[np.ndarray, "g g"]:
-    if method == "attention":
-        assert isinstance(trained.model, ViT)
-        assert layer is not None
-        weights = attribution.attention_weights(trained.model, image)
-        block = attribution.class_attention(weights)[int(layer) - 1]
-        found = block.mean(dim=1) if head is None else block[:, head - 1]
-    else:
-        found = attribution.explain(
-            trained.model, image, torch.tensor([target]), method, layer=layer
-        )
-    return found[0].float().cpu().numpy()
-
-
-def _image(
-    trained: Trained, pixels: UInt8[np.ndarray, "32 32 3"], hidden: list[int]
-) -> Float[Tensor, "1 3 32 32"]:
+def _image(trained: Trained, pixels: Pixels, hidden: list[int]) -> Float[Tensor, "1 3 32 32"]:
     """The image with the hidden cells in the mean colour of the training images."""
     image = to_images(pixels[None])
     for cell in hidden:
         row, column = (CELL * place for place in divmod(cell, GRID))
         image[:, :, row : row + CELL, column : column + CELL] = trained.model.normalize.mean
     return image
-
-
-def _probabilities(
-    trained: Trained, images: Float[Tensor, "1 3 32 32"]
-) -> Float[np.ndarray, " classes"]:
-    with torch.inference_mode():
-        return trained.model(images).softmax(dim=1)[0].numpy()

@@ -49,11 +49,7 @@ async def body(request: Request) -> bytes:
 
 
 def image(content: bytes) -> UInt8[np.ndarray, "32 32 3"]:
-    """The pixels of an uploaded file.
-
-    Raises:
-        HTTPException: it is not an image.
-    """
+    """The pixels of an uploaded file; status 422 if it is not an image."""
     try:
         return read_image(content)
     except DataError as error:

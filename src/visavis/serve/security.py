@@ -22,7 +22,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
-    "img-src 'self' data: blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
@@ -80,11 +80,7 @@ class Security:
             await response(scope, receive, send_with_headers)
 
     def _login(self, scope: Scope) -> RedirectResponse | None:
-        """The response to a visitor whose address has the token; None: pass the request on.
-
-        Raises:
-            HTTPException: the request is not admitted.
-        """
+        """The response to a visitor whose address has the token; None: pass the request on."""
         request = Request(scope)
         headers = request.headers
         host = headers.get("host", "")

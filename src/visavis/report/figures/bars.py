@@ -31,11 +31,7 @@ def class_counts(counts: Sequence[int], class_names: Sequence[str], title: str) 
 
 @matplotlib.rc_context(STYLE)
 def overlap(counts: Mapping[str, int]) -> Figure:
-    """How many test images both models, one of them, or neither classifies correctly.
-
-    Args:
-        counts: `both_correct`, `only_cnn`, `only_vit`, `both_wrong`, `both_wrong_same_class`.
-    """
+    """How many test images both models, one of them, or neither classifies correctly."""
     figure, axes = new_figure(WIDTH, 1.7)
     different = counts["both_wrong"] - counts["both_wrong_same_class"]
     bars = [

@@ -76,11 +76,7 @@ def wall_clock(histories: Mapping[str, History]) -> Figure:
 
 @matplotlib.rc_context(STYLE)
 def reliability(calibration: Mapping[str, Mapping[str, Any]]) -> Figure:
-    """Accuracy of each model by confidence; on the diagonal they are equal.
-
-    Args:
-        calibration: for each model its `bins`, as it is and scaled by its temperature.
-    """
+    """Accuracy of each model by confidence, as it is and scaled by its temperature."""
     figure, axes = new_figure(3.6, 4.1)
     axes.plot([0, 1], [0, 1], **REFERENCE_LINE)
     for model, facts in calibration.items():
@@ -95,13 +91,7 @@ def reliability(calibration: Mapping[str, Mapping[str, Any]]) -> Figure:
                 for part in ("value", "low", "high")
             )
             axes.vlines(confidence, low, high, color=colour, linewidth=1.2, alpha=alpha)
-            style: dict[str, Any] = {
-                "color": colour,
-                "markerfacecolor": face,
-                "alpha": alpha,
-                "label": label,
-            }
-            axes.plot(confidence, accuracy, "o", markersize=5, **style)
+            axes.plot(confidence, accuracy, "o", ms=5, c=colour, mfc=face, alpha=alpha, label=label)
     axes.set(xlabel="Confidence", ylabel="Accuracy", title="Reliability diagram")
     axes.set(xlim=(0, 1.02), ylim=(0, 1.02), aspect="equal")
     for axis in (axes.xaxis, axes.yaxis):
@@ -124,12 +114,9 @@ def cascade(methods: Mapping[str, Mapping[str, Any]], model: str) -> Figure:
     for (method, facts), marker in zip(methods.items(), MARKERS, strict=False):
         steps = [step["agreement"] for step in facts["cascading"]]
         values = [1, *(step["value"] if step else np.nan for step in steps)]
-        style: dict[str, Any] = {
-            "color": colour,
-            "markerfacecolor": colour if facts["class_specific"] else PAPER,
-        }
-        label = labels.short(method)
-        axes.plot(values, f"{marker}-", markersize=4, linewidth=1.3, label=label, **style)
+        face = colour if facts["class_specific"] else PAPER
+        style = f"{marker}-"
+        axes.plot(values, style, c=colour, mfc=face, ms=4, lw=1.3, label=labels.short(method))
     axes.axhline(0, **REFERENCE_LINE)
     ticks = ["none", *(part.replace("_", " ") for part in parts)]
     axes.set_xticks(range(len(ticks)), ticks, rotation=35, ha="right", rotation_mode="anchor")
@@ -143,41 +130,23 @@ def cascade(methods: Mapping[str, Mapping[str, Any]], model: str) -> Figure:
 
 
 @matplotlib.rc_context(STYLE)
-def keep_top_k(
-    rows: Mapping[str, Mapping[str, Any]], model: str, full_image_accuracy: float
-) -> Figure:
-    """Accuracy by share of cells kept.
-
-    Args:
-        rows: for each line's name its `kept` (share of the cells: interval) and its colour.
-        full_image_accuracy: accuracy on full images.
-    """
+def keep_top_k(rows: Sequence[Mapping[str, Any]], model: str, full_image_accuracy: float) -> Figure:
+    """Accuracy by share of cells kept, with the default method and then with baselines."""
     name = labels.MODELS[model]
     figure, axes = new_figure(WIDTH, 3.1, title=f"{name}: keep-top-k accuracy")
-    for (label, row), marker in zip(rows.items(), MARKERS, strict=False):
-        known = {share: value for share, value in row["kept"].items() if value}
+    for row, marker in zip(rows, MARKERS, strict=False):
+        known = [k for k in (10, 20, 30, 50) if row["scores"][f"keep_top_{k}"]]
+        shares = [k / 100 for k in known]
         value, low, high = (
-            [interval[part] for interval in known.values()] for part in ("value", "low", "high")
+            [row["scores"][f"keep_top_{k}"][part] for k in known]
+            for part in ("value", "low", "high")
         )
-        colour, line = row["colour"], (0, (3, 2)) if row["colour"] == MUTED else "-"
-        style: dict[str, Any] = {
-            "color": colour,
-            "linestyle": line,
-            "linewidth": 1.4,
-            "markersize": 5,
-        }
-        axes.plot(list(known), value, marker=marker, label=label, **style)
-        axes.vlines(list(known), low, high, color=colour, linewidth=1.2)
+        colour, line = (MUTED, (0, (3, 2))) if axes.lines else (MODEL_COLOURS[model], "-")
+        axes.plot(shares, value, marker, c=colour, ls=line, lw=1.4, ms=5, label=row["label"])
+        axes.vlines(shares, low, high, color=colour, linewidth=1.2)
     axes.axhline(full_image_accuracy, color=INK, linewidth=1, linestyle=(0, (1, 2)), zorder=1)
-    axes.annotate(
-        "full images",
-        (0, full_image_accuracy),  # on the left, where no line comes near it
-        xycoords=axes.get_yaxis_transform(),
-        xytext=(2, -10),
-        textcoords="offset points",
-        fontsize=8,
-        color=MUTED,
-    )
+    # On the left, where no line comes near it.
+    axes.text(0.005, full_image_accuracy - 0.05, "full images", fontsize=8, color=MUTED)
     axes.set(xlabel="Share of the cells kept", ylim=(0, 1), xlim=(0, 0.56))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PercentFormatter(1, decimals=0))

@@ -43,7 +43,7 @@ def f1_per_class(f1: Mapping[str, Sequence[float]], class_names: Sequence[str]) 
     axes.hlines(places, values.min(axis=0), values.max(axis=0), color=RULE, linewidth=3)
     for model, row in f1.items():
         axes.plot(row, places, "o", color=MODEL_COLOURS[model], label=labels.MODELS[model])
-    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(f1), borderaxespad=0)
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0)
     figure.set_label("Dot chart: F1 of each class for both models")
     return figure
 
@@ -60,17 +60,9 @@ def scores(
     for place, row in enumerate(rows):
         if row.interval is not None:
             _dot(axes, row.interval, place, row.colour)
-            continue
-        axes.annotate(
-            "not available",
-            (0, place),
-            xytext=(4, 0),
-            xycoords=axes.get_yaxis_transform(),
-            textcoords="offset points",
-            va="center",
-            fontsize=8,
-            color=MUTED,
-        )
+        else:
+            left = axes.get_yaxis_transform()
+            axes.text(0.015, place, "not available", transform=left, va="center", color=MUTED)
     if chance is not None:
         axes.axvline(chance, **REFERENCE_LINE)
     axes.update_datalim([(0, 0)], updatey=False)

@@ -1,20 +1,32 @@
 """Which images and heatmaps stand side by side."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Num, UInt8
 
 from visavis.report import labels
 from visavis.report.figures.heatmaps import Cell, Group, heat_image, overlay, where
+from visavis.report.text.numbers import decimal, percent
 
 Arrays = Mapping[str, np.ndarray]
 """The content of heatmaps.npz."""
 
 ORIGINAL = ("original", "")
 ATTENTION_GALLERY = ("gradient_attention", "grad_cam", "attention", "rollout")
+GRAD_CAM = "Grad-CAM for {}"
+
+
+class Column(NamedTuple):
+    """A column of maps of one method: over the image, or cell by cell."""
+
+    heading: tuple[str, str]
+    method: str
+    label: str
+    """With {} for the predicted class."""
+    laid: bool = True
 
 
 def class_examples(
@@ -33,30 +45,20 @@ def grad_cam_gallery(
     heatmaps: Arrays, gallery: Mapping[str, Any], class_names: Sequence[str]
 ) -> list[Group]:
     """Original and Grad-CAM, for correct and incorrect predictions."""
-
-    def row(index: int) -> tuple[Cell, ...]:
-        target = f"for {class_names[heatmaps['predicted'][index]]}"
-        laid = _map(heatmaps, index, "grad_cam", f"Grad-CAM {target}", caption=target)
-        return _original(heatmaps, index, class_names), laid
-
-    return _by_correctness(gallery, (ORIGINAL, ("Grad-CAM", "")), row)
+    columns = [Column(("Grad-CAM", ""), "grad_cam", GRAD_CAM)]
+    return _by_correctness(heatmaps, gallery, class_names, columns)
 
 
 def grad_cam_detail(
     heatmaps: Arrays, gallery: Mapping[str, Any], class_names: Sequence[str]
 ) -> list[Group]:
     """Image, heatmap cell by cell, and overlay, for the first two images of each group."""
-
-    def row(index: int) -> tuple[Cell, ...]:
-        label = f"Grad-CAM for {class_names[heatmaps['predicted'][index]]}"
-        return (
-            _original(heatmaps, index, class_names),
-            _map(heatmaps, index, "grad_cam", label, laid=False),
-            _map(heatmaps, index, "grad_cam", label),
-        )
-
     first = {kind: gallery[kind][:2] for kind in ("correct", "incorrect")}
-    return _by_correctness(first, (ORIGINAL, ("heatmap", "8 × 8 cells"), ("overlay", "")), row)
+    columns = [
+        Column(("heatmap", "8 × 8 cells"), "grad_cam", GRAD_CAM, laid=False),
+        Column(("overlay", ""), "grad_cam", GRAD_CAM),
+    ]
+    return _by_correctness(heatmaps, first, class_names, columns)
 
 
 def attention_gallery(
@@ -65,26 +67,16 @@ def attention_gallery(
     class_names: Sequence[str],
     methods: Mapping[str, Mapping[str, Any]],
 ) -> list[Group]:
-    """The image and each of the ViT's maps of attention, and its Grad-CAM, over it.
-
-    Args:
-        methods: those of explanations.json.
-    """
-    headings = (ORIGINAL, *((labels.short(m), _remark(methods[m])) for m in ATTENTION_GALLERY))
-
-    def row(index: int) -> tuple[Cell, ...]:
-        laid = [_map(heatmaps, index, m, methods[m]["label"]) for m in ATTENTION_GALLERY]
-        return (_original(heatmaps, index, class_names), *laid)
-
-    return _by_correctness(gallery, headings, row)
+    """The image and each of the ViT's maps of attention, and its Grad-CAM, over it."""
+    columns = [
+        Column((labels.short(m), _remark(methods[m])), m, methods[m]["label"])
+        for m in ATTENTION_GALLERY
+    ]
+    return _by_correctness(heatmaps, gallery, class_names, columns)
 
 
 def snapshots(strip: Arrays, method: str, class_names: Sequence[str]) -> list[Group]:
-    """Up to five images and their maps of one method, from before training to its end.
-
-    Args:
-        strip: the content of snapshots.npz.
-    """
+    """Up to five images and their maps of one method, from before training to its end."""
     times = [f"epoch {epoch}" if epoch else "untrained" for epoch in strip["epochs"].tolist()]
 
     def row(index: int) -> tuple[Cell, ...]:
@@ -102,23 +94,18 @@ def snapshots(strip: Arrays, method: str, class_names: Sequence[str]) -> list[Gr
 
 
 def attention_heads(
-    heatmaps: Arrays,
-    index: int,
-    class_names: Sequence[str],
-    *,
-    max_blocks: int = 12,
-    max_heads: int = 12,
+    heatmaps: Arrays, index: int, class_names: Sequence[str], *, most: int = 12
 ) -> list[Group]:
     """The class token's attention in each block and head, for one image.
 
-    Of more than `max_blocks` blocks, evenly spaced ones are shown, the last included; of more than
-    `max_heads` heads, the first.
+    Of more than `most` blocks, evenly spaced ones are shown, the last included; of more heads, the
+    first.
     """
     attention = heatmaps["attention_heads"][index].astype(np.float32)
     depth, heads = attention.shape[:2]
-    blocks = np.unique(np.linspace(0, depth - 1, min(depth, max_blocks)).round().astype(int))
+    blocks = np.unique(np.linspace(0, depth - 1, min(depth, most)).round().astype(int))
     tables = {"mean": attention.mean(axis=1)}
-    tables |= {f"head {h + 1}": attention[:, h] for h in range(min(heads, max_heads))}
+    tables |= {f"head {h + 1}": attention[:, h] for h in range(min(heads, most))}
     rows = tuple(
         tuple(_map_cell(table[b], f"block {b + 1}, {name} attention") for b in blocks)
         for name, table in tables.items()
@@ -159,29 +146,37 @@ def side_by_side(
         )
         image = Cell(cnn["images"][c], f"test image of {name}")
         confidences = [
-            f"CNN {percent(cnn['confidence'][c])}",
-            f"ViT {percent(vit['confidence'][v])}",
+            f"CNN {percent(float(cnn['confidence'][c]), 0)}",
+            f"ViT {percent(float(vit['confidence'][v]), 0)}",
         ]
         rows = (
             (replace(image, caption=(name, *confidences)), *(_map(*which) for which in maps)),
             (image, *(_map(*which, laid=False) for which in maps)),
         )
         title = kind.capitalize().replace("_", " ")
-        agreement = f"{found['agreement']:.2f}".replace("-", "−")
-        groups.append(Group(f"{title}: rank correlation {agreement}", headings, rows))
+        groups.append(
+            Group(f"{title}: rank correlation {decimal(found['agreement'])}", headings, rows)
+        )
     return groups
 
 
-def percent(fraction: float | np.floating) -> str:
-    """A confidence in whole percent."""
-    return f"{100 * fraction:.0f}\N{NO-BREAK SPACE}%"
-
-
 def _by_correctness(
+    heatmaps: Arrays,
     gallery: Mapping[str, Any],
-    headings: tuple[tuple[str, str], ...],
-    row: Callable[[int], tuple[Cell, ...]],
+    class_names: Sequence[str],
+    columns: Sequence[Column],
 ) -> list[Group]:
+    """Each image of `gallery` with its maps, the correctly classified ones first."""
+
+    def row(index: int) -> tuple[Cell, ...]:
+        predicted = class_names[heatmaps["predicted"][index]]
+        maps = [
+            _map(heatmaps, index, method, label.format(predicted), laid=laid)
+            for _, method, label, laid in columns
+        ]
+        return (_original(heatmaps, index, class_names), *maps)
+
+    headings = (ORIGINAL, *(column.heading for column in columns))
     return [
         Group(f"{kind.capitalize()}ly classified", headings, tuple(map(row, gallery[kind])))
         for kind in ("correct", "incorrect")
@@ -191,7 +186,7 @@ def _by_correctness(
 def _original(heatmaps: Arrays, index: int, class_names: Sequence[str]) -> Cell:
     true = class_names[heatmaps["labels"][index]]
     predicted = class_names[heatmaps["predicted"][index]]
-    confidence = percent(heatmaps["confidence"][index])
+    confidence = percent(float(heatmaps["confidence"][index]), 0)
     return Cell(
         heatmaps["images"][index],
         f"test image {heatmaps['indices'][index]}: {true}, predicted {predicted} ({confidence})",
@@ -199,16 +194,13 @@ def _original(heatmaps: Arrays, index: int, class_names: Sequence[str]) -> Cell:
     )
 
 
-def _map(
-    heatmaps: Arrays, index: int, method: str, label: str, *, laid: bool = True, caption: str = ""
-) -> Cell:
+def _map(heatmaps: Arrays, index: int, method: str, label: str, *, laid: bool = True) -> Cell:
     """A stored map, laid over its image or cell by cell."""
     return _map_cell(
         heatmaps[f"map_{method}"][index],
         label,
         image=heatmaps["images"][index] if laid else None,
         degenerate=bool(heatmaps[f"degenerate_{method}"][index]),
-        caption=caption,
     )
 
 
@@ -218,16 +210,14 @@ def _map_cell(
     *,
     image: UInt8[np.ndarray, "s s 3"] | None = None,
     degenerate: bool = False,
-    caption: str = "",
 ) -> Cell:
     """A map laid over `image` or, without one, cell by cell; a degenerate one is dark."""
+    highest = "degenerate" if degenerate else f"highest {where(heatmap)}"
     if degenerate:
-        heatmap, highest, caption = np.zeros_like(heatmap), "degenerate", "degenerate"
-    else:
-        highest = f"highest {where(heatmap)}"
+        heatmap = np.zeros_like(heatmap)
     pixels = heat_image(heatmap) if image is None else overlay(image, heatmap, scale=4)
-    captions = (caption,) if caption else ()
-    return Cell(pixels, f"{label}: {highest}", captions, smooth=image is not None)
+    caption = ("degenerate",) if degenerate else ()
+    return Cell(pixels, f"{label}: {highest}", caption, smooth=image is not None)
 
 
 def _remark(method: Mapping[str, Any]) -> str:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import matplotlib
 import numpy as np
 from jaxtyping import Float, Num, UInt8
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -58,7 +57,6 @@ def overlay(
     """Lay a heatmap over the image it explains, which turns grey: all colour is the map's.
 
     Args:
-        image: the image, uint8.
         heatmap: of any grid; it is smoothed to the image's size, and coloured as `heat_image`.
         scale: how many times larger the result is than the image.
         opacity: of the heatmap, 0 to 1.
@@ -85,49 +83,36 @@ def heat_colours(shades: int) -> list[str]:
 @matplotlib.rc_context(STYLE)
 def image_figure(groups: Sequence[Group]) -> Figure:
     """The groups as a figure: side by side if they have few columns, else one below the other."""
-    widths = [max((len(row) for row in group.rows), default=0) for group in groups]
-    heights = [len(group.rows) for group in groups]
+    widths = [max((len(row) for row in group.rows), default=1) for group in groups]
+    heights = [max(len(group.rows), 1) for group in groups]
     beside = sum(widths) <= 8
-    columns = max(sum(widths) if beside else max(widths, default=0), 1)
-    lines = max(max(heights, default=0) if beside else sum(heights), 1)
-    height = 1.62 * lines + 0.6
-    figure = Figure(figsize=(1.25 * columns + 0.3, height), layout="constrained")
-    if any(group.title for group in groups):  # room above for what is not in the layout
-        figure.set_layout_engine("constrained", rect=(0, 0, 1, 1 - 0.35 / height))
-    grid = figure.add_gridspec(lines, columns)
-    left = top = 0
-    for group, width in zip(groups, widths, strict=True):
+    columns = sum(widths) if beside else max(widths)
+    lines = max(heights) if beside else sum(heights)
+    figure = Figure(figsize=(1.25 * columns + 0.3, 1.62 * lines + 0.6), layout="constrained")
+    parts = (
+        figure.subfigures(1, len(groups), width_ratios=widths, squeeze=False)
+        if beside
+        else figure.subfigures(len(groups), 1, height_ratios=heights, squeeze=False)
+    )
+    for part, group, width, height in zip(parts.flat, groups, widths, heights, strict=True):
+        part.suptitle(group.title, x=0.02, ha="left", fontsize=9, fontweight="bold")
+        grid = part.subplots(lines if beside else height, width, squeeze=False)
+        for axes in grid.flat:
+            axes.axis("off")
         for y, row in enumerate(group.rows):
-            for x, cell in enumerate(row):
-                axes = figure.add_subplot(grid[top + y, left + x])
+            for axes, cell in zip(grid[y], row, strict=False):
+                axes.axis("on")
                 axes.imshow(cell.pixels, interpolation="bilinear" if cell.smooth else "nearest")
                 axes.set(xticks=[], yticks=[])
                 axes.spines[:].set_visible(False)
                 axes.set_xlabel("\n".join(cell.caption), fontsize=7.5)
-                if y == 0:
-                    _head(axes, group, x)
-                if x == 0 and group.row_labels:
-                    axes.set_ylabel(group.row_labels[y], fontsize=8)
-        left, top = (left + width, top) if beside else (left, top + len(group.rows))
+            if group.row_labels:
+                grid[y, 0].set_ylabel(group.row_labels[y], fontsize=8)
+        for axes, (name, remark) in zip(grid[0], group.headings, strict=False):
+            lines_of = [*name.replace(": ", ":\n").replace(", ", ",\n").splitlines(), remark]
+            title = "\n".join(filter(None, lines_of))
+            axes.set_title(title, loc="left", fontsize=7.5, fontweight="normal", color=MUTED)
     return figure
-
-
-def _head(axes: Axes, group: Group, column: int) -> None:
-    """What stands over a column: its name and remark, and over the first the group's title."""
-    name, remark = group.headings[column] if group.headings else ("", "")
-    lines = [*name.replace(": ", ":\n").replace(", ", ",\n").splitlines(), remark]
-    axes.set_title("\n".join(filter(None, lines)), fontsize=7.5, fontweight="normal", color=MUTED)
-    if column == 0 and group.title:
-        title = axes.annotate(
-            group.title,
-            (0, 1),
-            xytext=(0, 40),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            fontsize=9,
-            fontweight="bold",
-        )
-        title.set_in_layout(False)  # it spans several columns, and must not widen the first
 
 
 def where(heatmap: Num[np.ndarray, "h w"]) -> str:

@@ -13,6 +13,7 @@ from matplotlib.patches import Rectangle
 
 from visavis.report import labels
 from visavis.report.figures.style import INK, MODEL_COLOURS, MUTED, RULE, STYLE, new_figure
+from visavis.report.text.numbers import decimal
 
 MAX_OPACITY = 0.55
 """Of a cell: text in ink keeps a contrast of 4.5 on it."""
@@ -84,7 +85,7 @@ def agreement(grid: Mapping[str, Any]) -> Figure:
             strength = 0.0 if value is None or a is b else min(max(2 * value, 0.0), 1.0)
             _cell(axes, row, column, colour, strength)
             if a is not b:
-                text = "–" if value is None else f"{value:z.2f}".replace("-", "−")
+                text = "–" if value is None else decimal(value)
                 _text(axes, row, column, text, fontsize=7.5)
     for ticks in (axes.get_xticklabels(), axes.get_yticklabels()):
         for label, m in zip(ticks, maps, strict=True):
@@ -126,11 +127,8 @@ def _colours_alone(axes: Axes, strength: Float[np.ndarray, "classes classes"], c
 
 def _cell(axes: Axes, row: int, column: int, colour: str, strength: float) -> None:
     """A cell of a strength from 0 to 1, transparent so that the page's background shows."""
-    corner = (column - 0.48, row - 0.48)
-    axes.add_patch(Rectangle(corner, 0.96, 0.96, facecolor="none", edgecolor=RULE, linewidth=0.5))
-    if strength > 0.004:
-        alpha = MAX_OPACITY * strength
-        axes.add_patch(Rectangle(corner, 0.96, 0.96, facecolor=colour, alpha=alpha, linewidth=0))
+    face, corner = (colour, MAX_OPACITY * strength), (column - 0.48, row - 0.48)
+    axes.add_patch(Rectangle(corner, 0.96, 0.96, facecolor=face, edgecolor=RULE, linewidth=0.5))
 
 
 def _text(axes: Axes, row: int | float, column: int, text: str, **changes: Any) -> None:

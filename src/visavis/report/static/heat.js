@@ -1,6 +1,7 @@
 // Drawing a heatmap over the image that it is of: in the pages that `serve` shows, and in the report.
 
 export const NAMES = { cnn: "CNN", vit: "ViT" };
+export const ARROWS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
 
 export function element(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
@@ -22,46 +23,28 @@ export function drawLegend(canvas, colours) {
   });
 }
 
-// From 0 at the lowest value (or at 0, if that is higher) to 1 at the highest, as in the report.
-function stretched(map) {
-  const positive = map.map((row) => row.map((value) => Math.max(value, 0)));
-  const all = positive.flat();
-  const low = Math.min(...all), high = Math.max(...all);
-  return positive.map((row) => row.map((value) => (high > low ? (value - low) / (high - low) : 0)));
-}
-
-// For each of `side` places, four cells around it and their weights: cubic, as in the report.
-function cubic(n, side) {
-  const near = (t) => 1.5 * t ** 3 - 2.5 * t ** 2 + 1, far = (t) => -0.5 * t ** 3 + 2.5 * t ** 2 - 4 * t + 2;
-  return Array.from({ length: side }, (_, p) => {
-    const at = ((p + 0.5) * n) / side - 0.5, first = Math.floor(at) - 1;
-    return [0, 1, 2, 3].map((k) => {
-      const away = Math.abs(at - first - k);
-      return [Math.min(Math.max(first + k, 0), n - 1), away < 1 ? near(away) : far(away)];
-    });
-  });
-}
-
-function smooth(map, side) {
-  const rows = cubic(map.length, side), columns = cubic(map[0].length, side);
-  const wide = map.map((row) => columns.map((taps) => taps.reduce((sum, [j, w]) => sum + w * row[j], 0)));
-  return rows.map((taps) => columns.map((_, x) => {
-    const value = taps.reduce((sum, [i, w]) => sum + w * wide[i][x], 0);
-    return Math.min(Math.max(value, 0), 1);
-  }));
+// The map from 0 at its lowest value (or at 0, if that is higher) to 255 at its highest, enlarged smoothly.
+function enlarged(map, side) {
+  const values = map.flat().map((value) => Math.max(value, 0));
+  const low = Math.min(...values), high = Math.max(...values);
+  const levels = new ImageData(map.length, map.length);
+  values.forEach((value, i) => levels.data.set([high > low ? (255 * (value - low)) / (high - low) : 0, 0, 0, 255], 4 * i));
+  const cells = element("canvas", { width: map.length, height: map.length });
+  cells.getContext("2d").putImageData(levels, 0, 0);
+  return pixelsOf(cells, side);
 }
 
 // The image in grey, and the map's colours over it: all colour is the map's.
 export function drawHeat(canvas, pixels, map, colours, opacity) {
-  const side = canvas.width, heat = smooth(stretched(map), side);
+  const side = canvas.width, heat = enlarged(map, side);
   const shades = colours.map((c) => [1, 3, 5].map((i) => parseInt(c.slice(i, i + 2), 16)));
   const drawn = new ImageData(side, side);
   for (let y = 0; y < side; y++) {
     for (let x = 0; x < side; x++) {
       const from = 4 * (32 * Math.floor((32 * y) / side) + Math.floor((32 * x) / side));
       const grey = 0.299 * pixels[from] + 0.587 * pixels[from + 1] + 0.114 * pixels[from + 2];
-      const shade = shades[Math.round(heat[y][x] * (shades.length - 1))];
       const to = 4 * (side * y + x);
+      const shade = shades[Math.round((heat[to] / 255) * (shades.length - 1))];
       for (let k = 0; k < 3; k++) drawn.data[to + k] = (1 - opacity) * grey + opacity * shade[k];
       drawn.data[to + 3] = 255;
     }
@@ -69,15 +52,17 @@ export function drawHeat(canvas, pixels, map, colours, opacity) {
   canvas.getContext("2d").putImageData(drawn, 0, 0);
 }
 
-// The 32 x 32 pixels of an image file in a Blob, or at an address.
-export async function pixelsOf(source) {
-  const address = typeof source === "string" ? source : URL.createObjectURL(source);
+function pixelsOf(drawable, side) {
+  const context = element("canvas", { width: side, height: side }).getContext("2d", { willReadFrequently: true });
+  context.imageSmoothingQuality = "high";
+  context.drawImage(drawable, 0, 0, side, side);
+  return context.getImageData(0, 0, side, side).data;
+}
+
+// The 32 x 32 pixels of the image at an address.
+export async function imagePixels(address) {
   const image = new Image();
   image.src = address;
   await image.decode();
-  const canvas = element("canvas", { width: 32, height: 32 });
-  const context = canvas.getContext("2d", { willReadFrequently: true });
-  context.drawImage(image, 0, 0, 32, 32);
-  if (address !== source) URL.revokeObjectURL(address);
-  return context.getImageData(0, 0, 32, 32).data;
+  return pixelsOf(image, 32);
 }

@@ -7,9 +7,8 @@ from visavis.report.text.numbers import Values, count, percent, score, side
 def default_maps(comparison: Values) -> str:
     """Whether the default maps of the two models agree beyond what images of a class share."""
     method = comparison["side_by_side"]["vit_method"]
-    pairs = {pair["vit_method"]: pair for pair in comparison["similarity"]["pairs"]}
-    pair = pairs.get(method)
-    if pair is None or pair["above_chance"] is None:
+    pair = next(p for p in comparison["similarity"]["pairs"] if p["vit_method"] == method)
+    if pair["above_chance"] is None:
         return "Too few images have both models' maps to measure their agreement."
     verdict = {
         1: "so the models look at partly the same regions",
@@ -27,9 +26,7 @@ def gap(comparison: Values) -> str:
     """Whether two methods or two models make the larger difference between maps."""
     groups = comparison["grid"]["groups"]
     same_model, same_method = groups["same_model"], groups["same_method"]
-    if not (
-        same_model and same_method and same_model["above_chance"] and same_method["above_chance"]
-    ):
+    if not all(group and group["above_chance"] for group in (same_model, same_method)):
         return "Too few images have the maps to compare methods with models."
     verdict = {
         1: "Maps differ more between methods than between models",

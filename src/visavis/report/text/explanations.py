@@ -1,12 +1,15 @@
 """How faithful the explanations are, and how those of the two models differ."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+
+import numpy as np
 
 from visavis.report.labels import METHODS, MODELS
 from visavis.report.text.agreement import default_maps
 from visavis.report.text.numbers import (
     NONE_SHOWN,
     Values,
+    against_chance,
     capital,
     compared,
     count,
@@ -83,11 +86,9 @@ def _localization(scores: Values, explanations: Values) -> list[str]:
     sentences = []
     mask, chance = scores["relevance_mass"], explanations["mask_chance"]
     if mask is not None and chance is not None:
-        hit = {1: "more than chance", -1: "less than chance"}
         sentences.append(
             f"Localization: {share(mask)} of the map lies on the ground-truth mask, which "
-            f"covers {share(chance)} of the image: "
-            f"{hit.get(compared(mask, chance), 'not significantly different from chance')}."
+            f"covers {share(chance)} of the image: {against_chance(compared(mask, chance))}."
         )
     centre, even = scores["central_mass"], explanations["centre_chance"]
     if centre is not None:
@@ -149,35 +150,29 @@ def agnostic(explanations: Values) -> str:
 
 def attention_methods(explanations: Values) -> str:
     """Which of the ViT's own maps is the most faithful."""
+    methods = explanations["methods"]
     known = {
         key: method["scores"]["deletion"]
-        for key, method in explanations["methods"].items()
+        for key, method in methods.items()
         if method["scores"]["deletion"] is not None and key != "occlusion"  # the oracle, nearly
     }
     if not known:
         return "No deletion score could be computed for any of the ViT's methods."
     best = max(known, key=lambda key: known[key]["value"])
-    leads = {
-        key: explanations["methods"][best]["deletion_ahead_of"][key] for key in known if key != best
-    }
-    centre = explanations["baselines"]["centre"]["scores"]["deletion"]
-    below = [
-        METHODS[key]
-        for key in known
-        if side(explanations["methods"][key]["deletion_ahead_of"]["centre"]) == -1
-    ]
     text = (
         f"Among the ViT's methods, {METHODS[best]} has the highest deletion score, "
         f"{score(known[best])}."
     )
+    lead = methods[best]["deletion_ahead_of"]
+    others = [key for key in known if key != best]
     for beaten, relation in ((True, "significantly"), (False, "not significantly")):
-        if names := [
-            f"{METHODS[key]}, {score(known[key])}"
-            for key, lead in leads.items()
-            if (side(lead) == 1) == beaten
-        ]:
-            text += f" It is {relation} above {'; '.join(names)}."
+        names = [key for key in others if (side(lead[key]) == 1) == beaten]
+        if names:
+            scored = "; ".join(f"{METHODS[key]}, {score(known[key])}" for key in names)
+            text += f" It is {relation} above {scored}."
+    below = [METHODS[k] for k in known if side(methods[k]["deletion_ahead_of"]["centre"]) == -1]
     if below:
+        centre = explanations["baselines"]["centre"]["scores"]["deletion"]
         text += f" {_with_verb(below)} significantly below the centre map, {score(centre)}."
     return text
 
@@ -214,14 +209,14 @@ def between_models(cnn: Values, vit: Values, comparison: Values) -> list[str]:
     return [*sentences, default_maps(comparison)]
 
 
-def side_by_side(pair: Values, names: Mapping[str, str]) -> list[str]:
-    """The two images of 2.2 c, `names` giving the class of each; `pair` is `side_by_side`."""
-    kinds = {"highest_agreement": "agree most", "lowest_agreement": "agree least"}
+def side_by_side(pair: Values, labels: np.ndarray, class_names: Sequence[str]) -> list[str]:
+    """The two images of 2.2 c; `pair` is `side_by_side`, `labels` those of the CNN's heatmaps."""
+    kinds = {"agree most": pair["highest_agreement"], "agree least": pair["lowest_agreement"]}
     found = [
-        f"The maps {extreme} on test image {pair[kind]['index']}, {names[kind]}: rank correlation "
-        f"{decimal(pair[kind]['agreement'])}."
-        for kind, extreme in kinds.items()
-        if pair[kind]
+        f"The maps {extreme} on test image {image['index']}, "
+        f"{class_names[labels[image['row_cnn']]]}: rank correlation {decimal(image['agreement'])}."
+        for extreme, image in kinds.items()
+        if image
     ]
     if not found:
         return ["No sampled test image is classified correctly and explained by both models."]

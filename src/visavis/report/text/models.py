@@ -24,12 +24,11 @@ from visavis.report.text.numbers import (
 def class_balance(data: Values) -> str:
     """How the images are spread over splits and classes."""
     parts = []
-    names = {"train": "training"}
     for split, counts in data["counts"].items():
         low, high = min(counts), max(counts)
         each = count(low) if low == high else f"{count(low)} to {count(high)}"
-        total = count(sum(counts))
-        parts.append(f"{total} {names.get(split, split)} images, {each} of each class")
+        name = "training" if split == "train" else split
+        parts.append(f"{count(sum(counts))} {name} images, {each} of each class")
     return f"{'; '.join(parts)}."
 
 
@@ -111,13 +110,11 @@ def consistency(comparison: Values) -> str:
         )
     if same["share"] is None:
         return text
-    more = {1: "more often than", -1: "less often than"}.get(
-        side(same["share"], same["expected"]), "not significantly more often than"
-    )
+    often = {1: "more", -1: "less", 0: "not significantly more"}
     return (
         f"{text} On {share(same['share'])} of the {count(same['n'])} images that both "
-        f"misclassify, they predict the same class, {more} independent errors would "
-        f"({percent(same['expected'])})."
+        f"misclassify, they predict the same class, {often[side(same['share'], same['expected'])]} "
+        f"often than independent errors would ({percent(same['expected'])})."
     )
 
 
@@ -191,11 +188,7 @@ def cost(comparison: Values) -> str:
 
 
 def convergence(rows: Sequence[Values], *, same_machine: bool = True) -> str:
-    """How fast the models reach the highest threshold of validation accuracy that both reach.
-
-    Args:
-        same_machine: whether the seconds of both were taken on one machine, and so compare.
-    """
+    """How fast the models reach the highest threshold of validation accuracy that both reach."""
     if not rows:
         return "Neither model reaches the lowest threshold of validation accuracy."
     both, last = [row for row in rows if row["cnn"] and row["vit"]], rows[-1]

@@ -83,6 +83,12 @@ def side(interval: Interval | None, reference: float = 0.0) -> int:
     return int(interval["low"] > reference) - int(interval["high"] < reference)
 
 
+def against_chance(side: int) -> str:
+    """What `side` or `compared` found, where the reference is chance."""
+    words = {1: "more than chance", -1: "less than chance"}
+    return words.get(side, "not significantly different from chance")
+
+
 def compared(a: Interval | None, b: Interval | None) -> int:
     """1 if the interval of `a` lies above that of `b`, -1 if below, 0 if neither was shown."""
     if a is None or b is None:

@@ -7,6 +7,7 @@ from visavis.report.text.numbers import (
     NONE_SHOWN,
     Interval,
     Values,
+    against_chance,
     compared,
     count,
     decimal,
@@ -92,25 +93,19 @@ def keep_top_k(explanations: Values) -> str:
     area, by_chance = own["minimal_subset"], chance["minimal_subset"]
     if area is None or by_chance is None:
         return f"The minimal sufficient subset of the {model} could not be measured."
-    verdict = {
-        -1: "less than a random ranking needs",
-        1: "more than a random ranking needs",
-    }.get(compared(area, by_chance), "not significantly less than a random ranking needs")
+    verdict = {-1: "less", 1: "more"}.get(compared(area, by_chance), "not significantly less")
     return (
         f"Ranked by {METHODS[main]}, {share(area)} of the image suffices for the {model} to keep "
-        f"its prediction, {verdict} ({share(by_chance)}). With only the top fifth of the cells, "
-        f"its accuracy is {share(own['keep_top_20'])}; with a random fifth, "
-        f"{share(chance['keep_top_20'])}."
+        f"its prediction, {verdict} than a random ranking needs ({share(by_chance)}). With only "
+        f"the top fifth of the cells, its accuracy is {share(own['keep_top_20'])}; with a random "
+        f"fifth, {share(chance['keep_top_20'])}."
     )
 
 
 def idsds(cnn: Values, vit: Values) -> str:
     """Whose default map has the higher in-domain single deletion score."""
     methods = [values["default_method"] for values in (cnn, vit)]
-    a, b = (
-        values["methods"][method]["scores"]["idsds"]
-        for values, method in zip((cnn, vit), methods, strict=True)
-    )
+    a, b = (v["methods"][v["default_method"]]["scores"]["idsds"] for v in (cnn, vit))
     if a is None or b is None:
         return "Too few maps are valid to compare their in-domain single deletion scores."
     better = {1: "the CNN's map is more faithful", -1: "the ViT's map is more faithful"}
@@ -137,13 +132,10 @@ def composites(cross_model: Values) -> list[str]:
     ]
     for name, main in cross_model["default_methods"].items():
         energy = halves["methods"][name][main]["energy"]
-        verdict = {
-            1: "more than chance",
-            -1: "less than chance",
-        }.get(side(energy, halves["chance"]), "not significantly different from chance")
         sentences.append(
             f"Of the {MODELS[name]}'s {METHODS[main]}, {share(energy)} lies on the half of the "
-            f"target class, where chance is {percent(halves['chance'], 0)}: {verdict}."
+            f"target class, where chance is {percent(halves['chance'], 0)}: "
+            f"{against_chance(side(energy, halves['chance']))}."
         )
     sentences.append(
         "A class-agnostic map is the same for both classes, so its two shares sum to exactly 100 % "

@@ -1,4 +1,4 @@
-import { NAMES, drawHeat, drawLegend, element, percent, pixelsOf } from "./heat.js";
+import { ARROWS, NAMES, drawHeat, drawLegend, element, imagePixels, percent } from "./heat.js";
 import { request, showError, showRun } from "./page.js";
 
 const $ = (id) => document.getElementById(id);
@@ -20,10 +20,11 @@ async function start() {
   drawLegend($("legend"), run.colours);
   for (const name of Object.keys(run.models)) panels[name] = panel(name);
   masking();
-  $("camera-label").hidden = !matchMedia("(pointer: coarse)").matches;
-  for (const input of [$("file"), $("camera")]) {
-    input.addEventListener("change", () => { if (input.files[0]) take(input.files[0], input.files[0].name); input.value = ""; });
-  }
+  $("file").addEventListener("change", ({ target }) => {
+    const file = target.files[0];
+    target.value = "";  // so that the same file can be chosen again
+    if (file) take(file, file.name);
+  });
   $("opacity").addEventListener("input", () => Object.values(panels).forEach((p) => p.draw()));
   $("show-all").addEventListener("click", () => { hidden.clear(); drawInput(); refresh(); });
   $("another").addEventListener("click", randomImage);
@@ -75,10 +76,9 @@ async function take(file, name, address = location.pathname) {
   try {
     const { seen } = await request("/api/predict", file);
     const bytes = Uint8Array.from(atob(seen.split(",")[1]), (c) => c.charCodeAt(0));
-    const small = new Blob([bytes], { type: "image/png" });
-    const found = await pixelsOf(small);
+    const found = await imagePixels(seen);
     if (mine !== taken) return;
-    [image, pixels] = [small, found];
+    [image, pixels] = [new Blob([bytes], { type: "image/png" }), found];
   } catch (error) {
     if (mine === taken) showError(error);  // the previous image stays
     return;
@@ -140,16 +140,12 @@ function masking() {
   for (let i = 0; i < CELLS ** 2; i++) grid.append(element("i"));
   let here = 27, hides = null;
   const set = (cell, gone) => {
-    if (hidden.has(cell) === gone) return;
+    if (cell < 0 || hidden.has(cell) === gone) return;
     if (gone) hidden.add(cell); else hidden.delete(cell);
     drawInput();
     refresh();
   };
-  const under = (event) => {
-    const box = grid.getBoundingClientRect();
-    const place = (p, low, size) => Math.min(CELLS - 1, Math.max(0, Math.floor((CELLS * (p - low)) / size)));
-    return CELLS * place(event.clientY, box.top, box.height) + place(event.clientX, box.left, box.width);
-  };
+  const under = ({ clientX, clientY }) => [...grid.children].indexOf(document.elementFromPoint(clientX, clientY));
   grid.addEventListener("pointerdown", (event) => {
     if (event.button !== 0) return;
     grid.setPointerCapture(event.pointerId);
@@ -169,12 +165,15 @@ function masking() {
     $("status").textContent = `row ${Math.floor(here / CELLS) + 1}, column ${(here % CELLS) + 1}${hidden.has(here) ? ", hidden" : ""}`;
   };
   grid.addEventListener("keydown", (event) => {
-    const [dy, dx] = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key] ?? [0, 0];
-    const row = Math.floor(here / CELLS) + dy, column = (here % CELLS) + dx;
-    if (![" ", "Enter"].includes(event.key) && !dy && !dx) return;
+    const step = ARROWS[event.key];
+    if (!step && ![" ", "Enter"].includes(event.key)) return;
     event.preventDefault();
-    if (!dy && !dx) set(here, !hidden.has(here));
-    else if (Math.min(row, column) >= 0 && Math.max(row, column) < CELLS) move(CELLS * row + column);
+    if (!step) {
+      set(here, !hidden.has(here));
+      return;
+    }
+    const row = Math.floor(here / CELLS) + step[0], column = (here % CELLS) + step[1];
+    if (Math.min(row, column) >= 0 && Math.max(row, column) < CELLS) move(CELLS * row + column);
   });
   move(here);
   $("status").textContent = "";
@@ -184,10 +183,9 @@ const signed = (value) => value.toFixed(2).replace("-", "−");
 const OUTCOMES = { 1: ["●", "passed"], 0: ["○", "not significant"], "-1": ["✕", "failed"] };
 
 // A labelled <select>; hidden while it has nothing to choose.
-function chooser(title, changed) {
-  const select = element("select");
+function chooser(title, onchange) {
+  const select = element("select", { onchange });
   const box = element("label", {}, title, select);
-  select.addEventListener("change", changed);
   const fill = (options, value) => {
     select.replaceChildren(...options.map(([key, text]) => element("option", { value: key }, text)));
     select.value = value ?? "";
@@ -199,8 +197,7 @@ function chooser(title, changed) {
 function panel(name) {
   const facts = run.models[name];
   const list = element("ul", { className: "predictions" });
-  const canvas = element("canvas", { width: 256, height: 256, className: "smooth", role: "img" });
-  canvas.setAttribute("aria-label", "No heatmap yet");
+  const canvas = element("canvas", { width: 256, height: 256, className: "smooth", role: "img", "aria-label": "No heatmap yet" });
   const none = element("div", { className: "none", hidden: true });
   const summary = element("div", { className: "summary" });
   const method = chooser("Method", () => { fillChoices(); refresh(); });
@@ -257,11 +254,9 @@ function panel(name) {
   }
 
   function predictions(top) {
-    list.replaceChildren(...top.map((guess) => {
-      const bar = element("i");
-      bar.style.width = `${100 * guess.confidence}%`;
-      return element("li", {}, element("span", {}, guess.class), element("span", {}, percent(guess.confidence)), element("span", { className: `bar ${name}`, "aria-hidden": "true" }, bar));
-    }));
+    list.replaceChildren(...top.map((guess) => element("li", {},
+      element("span", {}, guess.class), element("span", {}, percent(guess.confidence)),
+      element("span", { className: `bar ${name}`, "aria-hidden": "true" }, element("i", { style: `width: ${100 * guess.confidence}%` })))));
   }
 
   fillChoices();
