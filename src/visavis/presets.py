@@ -34,7 +34,7 @@ def preset(name: Preset, source: Literal["cifar10", "shapes", "folder"]) -> Expe
         return _experiment(
             CNNConfig(widths=(32, 64, 128)),
             ViTConfig(width=96, depth=4),
-            epochs=(2, 4) if name == "quick" else (3, 5),
+            epochs=(2, 6) if name == "quick" else (3, 14),
             batch_size=100,
             explain=ExplainConfig(images=200, random_orders=4),
         )
