@@ -1,5 +1,6 @@
 """Downloads from hosts that misbehave, simulated by small servers on this machine."""
 
+import contextlib
 import hashlib
 import http.server
 import socket
@@ -88,6 +89,19 @@ def nothing(handler, start):
 
 def forbidden(handler, start):
     handler.send_error(403)
+
+
+def dripping(size):
+    """Sends `size` bytes fifty times a second."""
+
+    def behave(handler, start):
+        handler.head(206 if start else 200, len(CONTENT) - start)
+        with contextlib.suppress(OSError):  # the other side went away
+            for at in range(start, len(CONTENT), size):
+                handler.wfile.write(CONTENT[at : at + size])
+                time.sleep(0.02)
+
+    return behave
 
 
 def stalling(handler, start):
@@ -190,6 +204,25 @@ def test_a_bad_host_leaves_nothing_and_the_next_is_tried(host, fetch, cache, beh
     assert not (cache / FILE.name).exists()
     assert download.cached() is None
     fetch(bad, host(good))
+    assert (cache / FILE.name).read_bytes() == CONTENT
+
+
+def test_a_slow_host_is_left_for_the_next_which_resumes(host, fetch, cache, monkeypatch):
+    monkeypatch.setattr(download, "WATCH_SECONDS", 0.2)
+    slow, quick = host(dripping(50)), host(good)
+    began = time.monotonic()
+    fetch(slow, quick)
+    assert time.monotonic() - began < 8
+    assert quick.asked[0] > 0
+    assert (cache / FILE.name).read_bytes() == CONTENT
+
+
+def test_if_all_hosts_are_slow_the_first_is_used(host, fetch, cache, monkeypatch):
+    monkeypatch.setattr(download, "WATCH_SECONDS", 0.05)
+    monkeypatch.setattr(download, "MIN_SPEED", 10**12)
+    first, second = host(dripping(20_000)), host(dripping(20_000))
+    fetch(first, second)
+    assert (len(first.asked), len(second.asked)) == (2, 1)
     assert (cache / FILE.name).read_bytes() == CONTENT
 
 

@@ -2,13 +2,14 @@
 
 The official host has been throttled to 55 to 85 kB/s since June 2026 (pytorch/vision issue 9536),
 which is 40 minutes. pooch puts a file into the cache only if its SHA-256 matches; this module adds
-resuming and the choice of a host.
+resuming, a minimum speed, and the choice of a host.
 """
 
 import http.client
 import logging
 import os
 import shutil
+import time
 import urllib.request
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +25,10 @@ log = logging.getLogger(__name__)
 
 TIMEOUT_SECONDS = 6.0
 """Longest wait for a connection or for the next bytes."""
+MIN_SPEED = 100_000
+"""Bytes per second. A slower host is left for the next; if no host is faster, it is used anyway."""
+WATCH_SECONDS = 20.0
+"""Interval over which the speed is measured."""
 NETWORK_ERRORS = (OSError, http.client.HTTPException)
 
 
@@ -57,6 +62,10 @@ SOURCES: dict[str, tuple[File, ...]] = {
 
 class _AttemptError(Exception):
     """Why one attempt at one host failed."""
+
+
+class _TooSlowError(_AttemptError):
+    """The host is slower than the minimum speed."""
 
 
 def cache_folder() -> Path:
@@ -99,21 +108,24 @@ def fetch() -> Path:
 
 def _fetch_from_any(folder: Path) -> None:
     failures = []
-    for base, files in SOURCES.items():
+    attempts = [(base, MIN_SPEED) for base in SOURCES]
+    for base, min_speed in attempts:
         try:
-            for file in files:
-                _fetch_file(base + file.name, file, folder)
+            for file in SOURCES[base]:
+                _fetch_file(base + file.name, file, folder, min_speed)
             return
         except _AttemptError as error:
             failures.append(f"{urlsplit(base).netloc}: {error}")
             log.info(failures[-1])
+            if isinstance(error, _TooSlowError):
+                attempts.append((base, 0))  # again, if no other host delivers
     raise DataError(
         f"CIFAR-10 could not be downloaded ({'; '.join(failures)}). Give a folder that holds it "
         "with --data.dir"
     )
 
 
-def _fetch_file(url: str, file: File, folder: Path) -> None:
+def _fetch_file(url: str, file: File, folder: Path, min_speed: int) -> None:
     """Download `file` into `folder`, resuming what an earlier attempt left in a `.part` file."""
     import pooch  # here: it takes a quarter of a second
 
@@ -125,7 +137,7 @@ def _fetch_file(url: str, file: File, folder: Path) -> None:
         if (free := shutil.disk_usage(folder).free) < file.size - _size(part):
             raise OSError(f"{free / 1e6:.0f} MB free, {file.size / 1e6:.0f} MB needed")
         while (before := _size(part)) < file.size:
-            _receive(url, part, file)
+            _receive(url, part, file, min_speed)
             if _size(part) <= before:
                 raise _AttemptError(f"the connection ended at {_size(part)} of {file.size} bytes")
         part.replace(output)
@@ -137,10 +149,10 @@ def _fetch_file(url: str, file: File, folder: Path) -> None:
         if not resumed:
             raise _AttemptError("it sent another file (the SHA-256 differs)") from error
         log.info("the partial %s was damaged; starting again", file.name)
-        _fetch_file(url, file, folder)
+        _fetch_file(url, file, folder, min_speed)
 
 
-def _receive(url: str, part: Path, file: File) -> None:
+def _receive(url: str, part: Path, file: File, min_speed: int) -> None:
     """Append to `part` what arrives until the file is complete or the connection breaks."""
     received = _size(part)
     headers = {"User-Agent": "visavis", "Range": f"bytes={received}-"}
@@ -153,6 +165,7 @@ def _receive(url: str, part: Path, file: File) -> None:
         received = 0  # the host sends the file from its beginning
     if response.length not in (None, file.size - received):  # such as a web page with an error
         raise _AttemptError(f"it announced {response.length} bytes, not {file.size - received}")
+    mark, marked_at = received, time.monotonic()
     with (
         response,
         part.open("ab" if received else "wb") as output,
@@ -176,6 +189,10 @@ def _receive(url: str, part: Path, file: File) -> None:
             output.write(block)
             received += len(block)
             bar.update(len(block))
+            if (elapsed := time.monotonic() - marked_at) >= WATCH_SECONDS:
+                if (speed := (received - mark) / elapsed) < min_speed:
+                    raise _TooSlowError(f"too slow ({speed / 1e3:.0f} kB/s)")
+                mark, marked_at = received, time.monotonic()
 
 
 def _size(path: Path) -> int:
