@@ -31,11 +31,7 @@ SCORES = {
     "deletion_blur",
     "insertion_blur",
     "idsds",
-    "minimal_subset",
-    "keep_top_10",
     "keep_top_20",
-    "keep_top_30",
-    "keep_top_50",
 }
 
 

@@ -221,7 +221,7 @@ def test_each_score_stands_where_it_belongs(tmp_path: Path) -> None:
         7.44: ("vit", "gradient_attention", "insertion", {"q-2-2-b", "trust"}),
         7.55: ("vit", "gradient_attention", "class_sensitivity", {"q-2-2-b", "trust"}),
         7.66: ("cnn", "grad_cam", "class_sensitivity", {"q-1-3-c", "trust"}),
-        7.77: ("vit", "rollout", "minimal_subset", {"trust"}),
+        7.77: ("vit", "rollout", "keep_top_20", {"trust"}),
         7.88: ("cnn", "occlusion", "deletion_blur", {"trust"}),
     }
     for value, (model, method, score, _) in places.items():

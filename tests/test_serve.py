@@ -191,14 +191,6 @@ def test_without_the_data_the_explained_images_are_left(finished, monkeypatch):
         assert (shown == small.dataset().test_pixels[index]).all()
 
 
-def test_the_description_names_every_address(site):
-    listed = ask(site, "/api/").json["endpoints"]
-    assert {e["path"] for e in listed} == {
-        "/api/", "/api/health", "/api/run", "/api/predict", "/api/explain", "/api/images",
-        "/api/images/{index}.png",
-    }  # fmt: skip
-
-
 def bomb():
     """The header of a PNG of 50,000 x 50,000 pixels, and next to nothing after it."""
 

@@ -111,19 +111,19 @@ def test_missing_scores_are_not_passed(files: dict[str, Facts]) -> None:
         card[check][0] == 1 for check in ("random", "trivial_baselines", "blurred", "mask")
     )
     assert card["weights"] == (None, "no map left")
-    assert "could not be measured" in trust.keep_top_k(cnn)
+    assert "not available" in trust.keep_top(cnn)
 
 
-def test_keep_top_k_follows_the_intervals(files: dict[str, Facts]) -> None:
+def test_keep_top_follows_the_intervals(files: dict[str, Facts]) -> None:
     cnn, _ = sound(files)
     own = cnn["methods"]["grad_cam"]["scores"]
     for value, text in (
-        (0.2, "less than a random"),
-        (0.5, "not significantly less"),
-        (0.9, "more than a"),
+        (0.1, "less than with a random"),
+        (0.4, "no significant difference"),
+        (0.9, "more than with a random"),
     ):
-        own["minimal_subset"] = interval(value)
-        assert text in trust.keep_top_k(cnn)
+        own["keep_top_20"] = interval(value)
+        assert text in trust.keep_top(cnn)
 
 
 def test_methods_that_survive_randomisation_are_named(files: dict[str, Facts]) -> None:

@@ -54,7 +54,7 @@ def charts(material: Material) -> dict[str, Figure]:
             )
         matrix = np.array(models[name]["confusion_matrix"])
         drawn[f"{name}_confusion"] = matrices.confusion(matrix, names, name)
-        drawn |= _score_charts(model) | _trust_charts(model, models[name]["accuracy"]["value"])
+        drawn |= _score_charts(model) | _trust_charts(model)
     return drawn
 
 
@@ -84,14 +84,12 @@ def _row_label(name: str, method: Mapping[str, Any]) -> str:
     return numbers.capital(labels.short(name)) + ("" if method["class_specific"] else " *")
 
 
-def _trust_charts(model: ModelFolder, accuracy: float) -> dict[str, Figure]:
-    """A model's layers, its maps with randomised parameters, and keep-top-k accuracy."""
+def _trust_charts(model: ModelFolder) -> dict[str, Figure]:
+    """A model's layers, and its maps with randomised parameters."""
     explanations, colour = model.explanations, MODEL_COLOURS[model.name]
-    rows = [model.default_method, *(explanations["baselines"][n] for n in ("centre", "random"))]
     return {
         f"{model.name}_layers": dots.layer_sweep(explanations["layer_sweep"]["rows"], colour),
         f"{model.name}_cascade": curves.cascade(explanations["methods"], model.name),
-        f"{model.name}_keep_top_k": curves.keep_top_k(rows, model.name, accuracy),
     }
 
 

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import functools
-import importlib.metadata
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -30,33 +29,15 @@ UPLOADS = 16
 most UPLOADS times `requests.MAX_BYTES` of memory; any more requests get status 503."""
 MAX_ROWS = 10_000
 
-HIDDEN = {"hidden": "cells to mask, 0 to 63 in row-major order, such as 0,1,8"}
 PARAMETERS = {
-    "/api/predict": HIDDEN,
-    "/api/explain": {
-        "model": "cnn or vit; both by default",
-        "method": "one of the model's methods in /api/run; by default the model's default method",
-        "class": "the target class; by default the predicted class",
-        "layer": "one of the method's layers in /api/run",
-        "head": "for attention, from 1; by default the mean over all heads",
-        **HIDDEN,
-    },
-    "/api/images": {
-        "bucket": "one of " + ", ".join(BUCKETS),
-        "true": "the true class",
-        "cnn": "the class that the CNN predicted",
-        "vit": "the class that the ViT predicted",
-        "offset": "first row, from 0",
-        "limit": f"number of rows, at most {MAX_ROWS}; 100 by default",
-    },
+    "predict": ("hidden",),
+    "explain": ("model", "method", "class", "layer", "head", "hidden"),
+    "images": ("bucket", "true", "cnn", "vit", "offset", "limit"),
 }
 
 
 class Api:
-    """The endpoints, and what they share: the models, the test images, and their threads.
-
-    The first line of each endpoint's docstring describes it at /api/.
-    """
+    """The endpoints, and what they share: the models, the test images, and their threads."""
 
     def __init__(self, experiment: Path) -> None:
         self._experiment = experiment
@@ -66,7 +47,6 @@ class Api:
         self._image_thread = ThreadPoolExecutor(1, thread_name_prefix="test images")
         self._uploads = asyncio.Semaphore(UPLOADS)
         self.routes = [
-            Route("/api/", self.describe),
             Route("/api/health", self.health),
             Route("/api/run", self.run),
             Route("/api/predict", self.predict, methods=["POST"]),
@@ -74,20 +54,6 @@ class Api:
             Route("/api/images", self.images),
             Route("/api/images/{index}.png", self.image),
         ]
-
-    async def describe(self, _: Request) -> Response:
-        """This list."""
-        endpoints = [
-            {
-                "method": "POST" if "POST" in (route.methods or ()) else "GET",
-                "path": route.path,
-                "what": (route.endpoint.__doc__ or "").partition("\n")[0],
-                "query": PARAMETERS.get(route.path, {}),
-            }
-            for route in self.routes
-        ]
-        version = importlib.metadata.version("visavis")
-        return JSONResponse({"name": "visavis", "version": version, "endpoints": endpoints})
 
     async def health(self, _: Request) -> Response:
         """Whether the server is up."""
@@ -99,13 +65,13 @@ class Api:
 
     async def predict(self, request: Request) -> Response:
         """The three most probable classes of the image in the body, and its 32 x 32 pixels."""
-        requests.check_names(request, PARAMETERS["/api/predict"])
+        requests.check_names(request, PARAMETERS["predict"])
         hidden = requests.hidden(request)
         return await self._infer(request, lambda models, pixels: models.predict(pixels, hidden))
 
     async def explain(self, request: Request) -> Response:
         """Raw heatmaps of the image in the body, higher meaning more evidence."""
-        requests.check_names(request, PARAMETERS["/api/explain"])
+        requests.check_names(request, PARAMETERS["explain"])
         hidden, query = requests.hidden(request), request.query_params
         return await self._infer(
             request, lambda models, pixels: models.explain(pixels, hidden, query)
@@ -113,7 +79,7 @@ class Api:
 
     async def images(self, request: Request) -> Response:
         """The test images with both models' predictions."""
-        requests.check_names(request, PARAMETERS["/api/images"])
+        requests.check_names(request, PARAMETERS["images"])
         offset = requests.integer(request, "offset", 0, low=0, high=10**9)
         limit = requests.integer(request, "limit", 100, low=1, high=MAX_ROWS)
         tests = await self._test_images()

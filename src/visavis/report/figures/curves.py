@@ -10,7 +10,6 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 
 from visavis.report import labels
 from visavis.report.figures.style import (
-    INK,
     MODEL_COLOURS,
     MUTED,
     PAPER,
@@ -126,30 +125,4 @@ def cascade(methods: Mapping[str, Mapping[str, Any]], model: str) -> Figure:
         f"Line chart: rank correlation of the {name}'s maps with the originals as its parameters "
         "are randomised part by part"
     )
-    return figure
-
-
-@matplotlib.rc_context(STYLE)
-def keep_top_k(rows: Sequence[Mapping[str, Any]], model: str, full_image_accuracy: float) -> Figure:
-    """Accuracy by share of cells kept, with the default method and then with baselines."""
-    name = labels.MODELS[model]
-    figure, axes = new_figure(WIDTH, 3.1, title=f"{name}: keep-top-k accuracy")
-    for row, marker in zip(rows, MARKERS, strict=False):
-        known = [k for k in (10, 20, 30, 50) if row["scores"][f"keep_top_{k}"]]
-        shares = [k / 100 for k in known]
-        value, low, high = (
-            [row["scores"][f"keep_top_{k}"][part] for k in known]
-            for part in ("value", "low", "high")
-        )
-        colour, line = (MUTED, (0, (3, 2))) if axes.lines else (MODEL_COLOURS[model], "-")
-        axes.plot(shares, value, marker, c=colour, ls=line, lw=1.4, ms=5, label=row["label"])
-        axes.vlines(shares, low, high, color=colour, linewidth=1.2)
-    axes.axhline(full_image_accuracy, color=INK, linewidth=1, linestyle=(0, (1, 2)), zorder=1)
-    # On the left, where no line comes near it.
-    axes.text(0.005, full_image_accuracy - 0.05, "full images", fontsize=8, color=MUTED)
-    axes.set(xlabel="Share of the cells kept", ylim=(0, 1), xlim=(0, 0.56))
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(PercentFormatter(1, decimals=0))
-    figure.legend(loc="outside lower left", ncols=2, fontsize=8)
-    figure.set_label(f"Line chart: accuracy of the {name} by share of cells kept")
     return figure

@@ -84,21 +84,17 @@ def trusted(explanations: Values, cross_model: Values) -> str:
     )
 
 
-def keep_top_k(explanations: Values) -> str:
-    """How small a part of the image suffices if a model's default map chooses it."""
-    main = explanations["default_method"]
-    own = explanations["methods"][main]["scores"]
-    chance = explanations["baselines"]["random"]["scores"]
-    model = MODELS[explanations["model"]]
-    area, by_chance = own["minimal_subset"], chance["minimal_subset"]
-    if area is None or by_chance is None:
-        return f"The minimal sufficient subset of the {model} could not be measured."
-    verdict = {-1: "less", 1: "more"}.get(compared(area, by_chance), "not significantly less")
+def keep_top(explanations: Values) -> str:
+    """How accurate a model is with the fifth of the cells that its default map ranks highest."""
+    main, model = explanations["default_method"], MODELS[explanations["model"]]
+    own, chance = (
+        of["scores"]["keep_top_20"]
+        for of in (explanations["methods"][main], explanations["baselines"]["random"])
+    )
+    verdict = {1: "more than", -1: "less than"}.get(compared(own, chance), NONE_SHOWN + " from")
     return (
-        f"Ranked by {METHODS[main]}, {share(area)} of the image suffices for the {model} to keep "
-        f"its prediction, {verdict} than a random ranking needs ({share(by_chance)}). With only "
-        f"the top fifth of the cells, its accuracy is {share(own['keep_top_20'])}; with a random "
-        f"fifth, {share(chance['keep_top_20'])}."
+        f"With only the fifth of the cells that {METHODS[main]} ranks highest, the accuracy of the "
+        f"{model} is {share(own)}: {verdict} with a random fifth, {share(chance)}."
     )
 
 

@@ -10,10 +10,11 @@ from tqdm import tqdm
 
 from visavis import attribution
 from visavis.config import EXPLANATION_SEED as SEED
-from visavis.metrics import baselines, faithfulness, localization, minimal_subset, sanity
+from visavis.metrics import baselines, faithfulness, localization, sanity
 from visavis.metrics.agreement import permutation_baseline, rank_agreement
 from visavis.metrics.bootstrap import Interval
 from visavis.metrics.faithfulness import Removal
+from visavis.metrics.keep_top import keep_top
 from visavis.metrics.localization import Maps, without_degenerate
 from visavis.models import Model
 from visavis.stages.explain.in_domain import accuracies, idsds_scores
@@ -106,20 +107,12 @@ def _scores(
         **removal,
         "deletion_blur": blurred["deletion"],
         "insertion_blur": blurred["insertion"],
-        **keep_top_k(sample, maps),
+        "keep_top_20": sample.interval(
+            keep_top(sample.model, sample.images, maps, sample.labels, seed=SEED)
+        ),
         "idsds": idsds,
         **localized(sample, maps),
     }
-
-
-def keep_top_k(sample: Sample, maps: Maps) -> Scores:
-    """The minimal sufficient subset and the keep-top-k accuracies of one method's maps."""
-    predicted = minimal_subset.predictions(sample.model, sample.images, maps, seed=SEED)
-    values = {
-        "minimal_subset": minimal_subset.minimal_subset(predicted, sample.predicted),
-        **minimal_subset.keep_top_k(predicted, sample.labels),
-    }
-    return {name: sample.interval(of) for name, of in values.items()}
 
 
 def localized(sample: Sample, maps: Maps) -> Scores:
