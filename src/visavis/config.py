@@ -51,7 +51,7 @@ class DataConfig:
     shapes, with a notice."""
     dir: Path | None = None
     """Folder that holds CIFAR-10: the Python or binary archive, packed or unpacked, or the
-    two-file Parquet layout of the public mirrors. Without it, the cache, the mirrors and the
+    two-file Parquet layout of the public mirrors. Without this flag, the cache, the mirrors and the
     official host are tried. For folder: one subfolder of images for each of 2 to 100 classes,
     or train and test folders with such subfolders."""
     validation_fraction: float = 0.1
@@ -102,7 +102,7 @@ class OptimConfig:
     """Side of the random crop that all but the last epochs train on, pixels; its cost falls with
     its area. 32: full images. For the ViT a multiple of the patch size."""
     full_image_epochs: int = 1
-    """The last epochs, which train on full images, without CutMix."""
+    """Number of final epochs, which train on full images, without CutMix."""
     shift: int = 2
     """Shift full training images by up to this many pixels in each direction (reflected edge)."""
     cutout: int = 0
@@ -170,7 +170,7 @@ class ViTConfig:
     patch_size: int = 4
     """Side of the non-overlapping square patches, pixels; divides 32."""
     width: int = 192
-    """Length of a token; a multiple of 4 and of --vit.heads."""
+    """Dimension of a token; a multiple of 4 and of --vit.heads."""
     depth: int = 6
     """Encoder blocks."""
     heads: int = 3
@@ -224,7 +224,7 @@ class TrainConfig:
     device: Device = "auto"
     """auto: a GPU if there is one."""
     precision: Literal["auto", "bf16", "fp16", "float32"] = "auto"
-    """Of training. auto: bf16 on a GPU that has it and on a CPU where a short probe finds it
+    """Of training. auto: bf16 on a GPU that supports it and on a CPU where a short probe finds it
     faster; fp16 on other CUDA GPUs; otherwise float32. Weights are float32 in any case."""
     compile: bool = False
     """Run the training step through torch.compile."""
@@ -239,7 +239,7 @@ class ExplainConfig:
     sweep_images: int = 100
     """Validation images for choosing the Grad-CAM layer of each model."""
     random_orders: int = 5
-    """Random removal orders per image; they define zero of the deletion and insertion scores."""
+    """Random removal orders per image; they define the zero of deletion and insertion scores."""
 
     @property
     def composites(self) -> int:
@@ -274,7 +274,8 @@ class Experiment:
     """Seed of initialisation, order and augmentation of both models."""
     seeds: int = 1
     """Number of trainings of each model, with consecutive seeds from --seed. The report covers the
-    first; the others, each as long, measure how well two trainings of one model agree."""
+    first; the others, each of which takes as long, measure how well two trainings of one model
+    agree."""
     data: DataConfig = field(default_factory=DataConfig)
     cnn: CNNConfig = field(default_factory=CNNConfig)
     vit: ViTConfig = field(default_factory=ViTConfig)

@@ -36,10 +36,10 @@ class Run:
     """
 
     preset: config.Preset
-    """How much to do. smoke: two minutes, a check that everything works. quick: ten minutes on 2
-    cores with fast bf16 (AMX, Zen 5), up to an hour on others. standard: an hour or more, for
-    results worth reading. best: larger models, for a GPU or a night. The built-in shapes take
-    minutes with any preset; there, best equals standard. The flags below override the preset."""
+    """How much to do. smoke: a few minutes, a check that everything works. quick: up to an hour on
+    2 CPU cores. standard: hours, for results worth reading. best: larger models, for a GPU or a
+    night. With fast bf16 times halve. The built-in shapes take minutes with any preset; there,
+    best equals standard. The flags below override the preset."""
     out: Annotated[Path | None, arg(help_behavior_hint="(default: runs/PRESET-SOURCE)")] = None
     """Experiment folder."""
     settings: Annotated[config.Experiment, arg(name="")]
@@ -101,7 +101,7 @@ class Compare:
 
 @dataclass(frozen=True, kw_only=True)
 class CrossModel(Compare):
-    """Test each model with the other's attribution maps, and both models on composites."""
+    """Evaluate each model with the other's attribution maps, and both models on composites."""
 
     device: DeviceFlag = "auto"
     data: config.DataConfig
@@ -169,7 +169,7 @@ class Fetch:
 
 @dataclass(frozen=True, kw_only=True)
 class Doctor:
-    """Check that this machine has what visavis needs, and how to get what is missing."""
+    """Check that this machine has what visavis needs, and say how to get what is missing."""
 
     json: FlagCreatePairsOff[bool] = False
     """Print JSON instead of a table."""

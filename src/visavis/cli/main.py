@@ -19,17 +19,17 @@ Train a CNN and a Vision Transformer from scratch on the same images, explain th
 measure how faithful the explanations are, and compare the two models.
 
 The whole experiment
-  run                       all stages below, and a report; resumes where it stopped
+  run                       all stages below; resumes where it stopped
 
 Stage by stage
   data info                 show the data set: classes, counts, channel statistics
   data fetch                download CIFAR-10 into the cache
-  data verify               look for duplicate, blank and unevenly distributed images
+  data verify               look for duplicate and blank images, and for uneven classes
   train cnn --out DIR       train the CNN
   train vit --out DIR       train the Vision Transformer
   evaluate DIR              evaluate a trained model on the test images
   explain DIR               compute its attribution maps and measure how faithful they are
-  cross-model EXPERIMENT    test each model with the other's attribution maps
+  cross-model EXPERIMENT    evaluate each model with the other's attribution maps
   compare EXPERIMENT        compare both models
   report EXPERIMENT         write report.html
 
@@ -38,7 +38,7 @@ With trained models
   predict EXPERIMENT IMAGE  classify images of your own
 
 This machine
-  doctor                    check that it has what visavis needs, and how to get what is missing
+  doctor                    check that it has what visavis needs, and say how to get the rest
 
 DIR is the run folder of one model, EXPERIMENT the folder that holds cnn/ and vit/.
 `visavis COMMAND --help` lists the flags of a command, `visavis --version` prints the version.

@@ -35,7 +35,7 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(width)
         last = nn.Linear(hidden, width)
         self.feed_forward = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), last)
-        # Each block starts as the identity, so that depth costs nothing at first.
+        # Each block starts by adding no more than a bias, so that depth costs nothing at first.
         nn.init.zeros_(self.attention.output.weight)
         nn.init.zeros_(last.weight)
 

@@ -9,7 +9,7 @@ def keep_freed_memory() -> None:
     """Let this process reuse what it frees, instead of returning it to the system at each step.
 
     Otherwise every training step on a CPU gets the same memory page by page again
-    (docs/benchmarks.md has what that costs).
+    (docs/log.md has what that costs).
     """
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):  # musl has no mallopt

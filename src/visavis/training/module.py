@@ -119,10 +119,10 @@ class Classifier(lightning.LightningModule):
 
 
 def attention_for_training(device: torch.device) -> contextlib.AbstractContextManager[None]:
-    """On a CPU, `scaled_dot_product_attention` trains fastest through its math backend.
+    """On a CPU, the math backend of `scaled_dot_product_attention`; elsewhere PyTorch chooses.
 
-    In bf16 it takes half the time of the flash backend, in float32 up to a tenth more
-    (docs/benchmarks.md). Elsewhere PyTorch chooses.
+    Of a step with the flash backend it takes half the time in bf16, and in float32 at most a tenth
+    more (docs/benchmarks.md).
     """
     if device.type != "cpu":
         return contextlib.nullcontext()

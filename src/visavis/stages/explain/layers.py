@@ -104,7 +104,7 @@ def choose(
         return fallback, (
             f"No layer with {GRID} × {GRID} cells has a score and a map for at least "
             f"{100 * (1 - MAX_DEGENERATE):.0f}\N{NARROW NO-BREAK SPACE}% of the images; "
-            f"{fallback} is used because it is the last one that the prediction depends on."
+            f"{fallback} is used because it is the last one on which the prediction depends."
         )
     best = max(scored, key=lambda row: row["deletion"]["value"])
     excluded = ", ".join(row["layer"] for row in on_grid if row not in scored)
