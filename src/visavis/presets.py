@@ -51,25 +51,14 @@ def preset(name: Preset, source: Literal["cifar10", "shapes", "folder"]) -> Expe
             crop=24,
         )
     if name == "standard":
-        plan = _experiment(
-            CNNConfig(widths=(64, 256, 256)),
-            ViTConfig(width=192, depth=6),
-            epochs=(10, 21),
-            explain=ExplainConfig(),
-            batch_size=batch_size,
-            crop=24,
-        )
-        full, cutmix = (2, 1), 0.0
+        cnn, vit = CNNConfig(widths=(64, 256, 256)), ViTConfig(width=192, depth=6)
+        epochs, full, cutmix = (10, 21), (2, 1), 0.0
     else:
-        plan = _experiment(
-            CNNConfig(widths=(128, 384, 512)),
-            ViTConfig(width=192, depth=9),
-            epochs=(30, 50),
-            explain=ExplainConfig(),
-            batch_size=batch_size,
-            crop=24,
-        )
-        full, cutmix = (3, 5), 0.5
+        cnn, vit = CNNConfig(widths=(128, 384, 512)), ViTConfig(width=192, depth=9)
+        epochs, full, cutmix = (30, 50), (3, 5), 0.5
+    plan = _experiment(
+        cnn, vit, epochs=epochs, explain=ExplainConfig(), batch_size=batch_size, crop=24
+    )
     # A CNN memorises its training images in so many epochs; cutout and smoothing delay it.
     cnn_optim = replace(
         plan.cnn.optim, full_image_epochs=full[0], cutmix=cutmix, cutout=7, label_smoothing=0.2
