@@ -31,6 +31,7 @@ class Stage(nn.Module):
         # ceil_mode: the 31 pixels that the stem leaves become 16, and none are cut off.
         self.pool = nn.MaxPool2d(2, ceil_mode=True) if pool else nn.Identity()
         self.norm1, self.norm2, self.norm3 = (nn.BatchNorm2d(channels) for _ in range(3))
+        # Modules of their own, so that Grad-CAM can look at each.
         self.activation1, self.activation2, self.activation3 = (nn.GELU() for _ in range(3))
         for conv in (self.conv1, self.conv2, self.conv3):
             nn.init.dirac_(conv.weight[: conv.in_channels])  # pass the input on, as far as it goes
@@ -50,10 +51,10 @@ class CNN(nn.Module):
         self.normalize = Normalize()
         self.stem = nn.Conv2d(3, STEM_CHANNELS, kernel_size=2)
         self.stages = nn.Sequential(
-            Stage(STEM_CHANNELS, first, pool=True),
-            Stage(first, second, pool=True),
+            Stage(STEM_CHANNELS, first, pool=True),  # 31 x 31 > 16 x 16
+            Stage(first, second, pool=True),  # > 8 x 8
             # Max-pooling would pass the gradient to one in four of the cells that Grad-CAM shows.
-            Stage(second, third, pool=False),
+            Stage(second, third, pool=False),  # > 4 x 4
         )
         self.head = nn.Linear(third, classes)
 
