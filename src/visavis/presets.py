@@ -45,7 +45,7 @@ def preset(name: Preset, source: Literal["cifar10", "shapes", "folder"]) -> Expe
         return _experiment(
             CNNConfig(widths=(64, 128, 256)),
             ViTConfig(width=192, depth=4),
-            epochs=(5, 5),
+            epochs=(6, 5),
             explain=ExplainConfig(images=100, sweep_images=50),
             batch_size=batch_size,
             crop=24,
