@@ -87,14 +87,7 @@ class Stage(nn.Module):
         super().__init__()
         part: dict[str, Any] = {"kernel_size": 3, "act_layer": nn.GELU}
         self.first = nn.Sequential(
-            ConvNormAct(
-                channels_in,
-                channels,
-                stride=1 if pool else 2,
-                apply_norm=False,
-                apply_act=False,
-                **part,
-            ),
+            ConvNormAct(channels_in, channels, apply_norm=False, apply_act=False, **part),
             nn.MaxPool2d(2, ceil_mode=True) if pool else nn.Identity(),
             BatchNormAct2d(channels, act_layer=nn.GELU),
         )

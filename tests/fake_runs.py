@@ -283,7 +283,7 @@ def _explanations(
             "sample_rule": f"{sample} test images drawn at random with seed 0",
             "grid": [8, 8],
             "default_method": "grad_cam" if name == "cnn" else "gradient_attention",
-            "layer": "stages.1" if name == "cnn" else "blocks.1.norm1",
+            "layer": "stages.2" if name == "cnn" else "blocks.1.norm1",
             "layer_sweep": _sweep(name),
             "methods": {
                 method: {
@@ -400,14 +400,14 @@ def write_cross_model(folder: Path) -> None:
 
 
 def _sweep(name: str) -> dict[str, Any]:
-    layers = [("stages.0", 16, 0.21), ("stages.1", 8, 0.41), ("stages.2", 4, 0.33)]
+    layers = [("stages.0", 16, 0.21), ("stages.1", 8, 0.33), ("stages.2", 8, 0.41)]
     if name == "vit":
         layers = [
             ("blocks.0.norm1", 8, 0.1),
             ("blocks.0.norm2", 8, 0.2),
             ("blocks.1.norm1", 8, 0.3),
         ]
-    chosen = max(layers, key=lambda layer: layer[2])[0]
+    chosen = layers[-1][0]
     return {
         "split": "validation",
         "n": 200,

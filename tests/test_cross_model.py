@@ -113,7 +113,7 @@ def test_the_true_region_scores_one_the_same_map_chance_and_an_invalid_one_nothi
     explanations = {
         name: {
             "methods": {m: {"invalid_because": f} for m, f in methods.items()},
-            "layer": "stages.1.activation2",
+            "layer": "stages.2.activation2",
         }
         for name in ("cnn", "vit")
     }

@@ -360,9 +360,9 @@ def test_the_sweep_scores_each_layer_of_the_cnn_on_its_own_grid():
         "stages.1.activation1": [8, 8],
         "stages.1.activation2": [8, 8],
         "stages.1": [8, 8],
-        "stages.2.activation1": [4, 4],
-        "stages.2.activation2": [4, 4],
-        "stages.2": [4, 4],
+        "stages.2.activation1": [8, 8],
+        "stages.2.activation2": [8, 8],
+        "stages.2": [8, 8],
     }
     assert sum(row["chosen"] for row in found["rows"]) == 1
     assert "12 validation images" in found["reason"]

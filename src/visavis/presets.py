@@ -45,14 +45,14 @@ def preset(name: Preset, source: Literal["cifar10", "shapes", "folder"]) -> Expe
         return _experiment(
             CNNConfig(widths=(64, 128, 256)),
             ViTConfig(width=192, depth=4),
-            epochs=(6, 5),
+            epochs=(5, 5),
             explain=ExplainConfig(images=100, sweep_images=50),
             batch_size=batch_size,
             crop=24,
         )
     if name == "standard":
         cnn, vit = CNNConfig(widths=(64, 256, 256)), ViTConfig(width=192, depth=6)
-        epochs, full, cutmix = (10, 21), (2, 1), 0.0
+        epochs, full, cutmix = (12, 21), (2, 1), 0.0
     else:
         cnn, vit = CNNConfig(widths=(128, 384, 512)), ViTConfig(width=192, depth=9)
         epochs, full, cutmix = (30, 50), (3, 5), 0.5

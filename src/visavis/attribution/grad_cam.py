@@ -18,12 +18,12 @@ from visavis.models.vit import ViT
 def default_layer(model: Model) -> str:
     """The last layer that has 8 x 8 cells and that the prediction depends on.
 
-    For the CNN that is the output of the second stage. For the ViT, with patches of 4 pixels, it is
+    For the CNN that is the output of the last stage. For the ViT, with patches of 4 pixels, it is
     the first norm of the last block: after that block only the class token is read, so the patches'
     gradient is zero.
     """
     if isinstance(model, CNN):
-        return "stages.1"
+        return f"stages.{len(model.stages) - 1}"
     return f"blocks.{len(model.blocks) - 1}.norm1"
 
 

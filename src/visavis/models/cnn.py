@@ -1,7 +1,7 @@
-"""The CNN: a stem and three residual stages of 3 x 3 convolutions, on 32 > 16 > 8 > 4 pixels.
+"""The CNN: a stem and three residual stages of 3 x 3 convolutions, on 32 > 16 > 8 > 8 pixels.
 
-The second stage ends on 8 x 8, where Grad-CAM sees cells as fine as the ViT's patches. The shape
-follows the line of fast CIFAR-10 networks by Page (2018) and Jordan (2024, arXiv 2404.00498).
+The last stage keeps its 8 x 8 grid, so that Grad-CAM sees cells as fine as the ViT's patches. The
+shape follows the line of fast CIFAR-10 networks by Page (2018) and Jordan (2024, arXiv 2404.00498).
 """
 
 import torch.nn.functional as F
@@ -19,13 +19,12 @@ class Stage(nn.Module):
     """Three 3 x 3 convolutions with batch norm and GELU, and a shortcut past the last two.
 
     Args:
-        pool: halve the grid by max-pooling after the first convolution, otherwise by its stride.
+        pool: halve the grid after the first convolution.
     """
 
     def __init__(self, channels_in: int, channels: int, *, pool: bool) -> None:
         super().__init__()
-        stride = 1 if pool else 2
-        self.conv1 = nn.Conv2d(channels_in, channels, 3, stride=stride, padding=1, bias=False)
+        self.conv1 = nn.Conv2d(channels_in, channels, 3, padding=1, bias=False)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         self.conv3 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         # ceil_mode: the 31 pixels that the stem leaves become 16, and none are cut off.
@@ -53,8 +52,7 @@ class CNN(nn.Module):
         self.stages = nn.Sequential(
             Stage(STEM_CHANNELS, first, pool=True),  # 31 x 31 > 16 x 16
             Stage(first, second, pool=True),  # > 8 x 8
-            # Max-pooling would pass the gradient to one in four of the cells that Grad-CAM shows.
-            Stage(second, third, pool=False),  # > 4 x 4
+            Stage(second, third, pool=False),
         )
         self.head = nn.Linear(third, classes)
 
