@@ -24,7 +24,8 @@ def _at_home(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
     monkeypatch.setenv("NETRC", str(home / "netrc"))
-    monkeypatch.setenv("MPLCONFIGDIR", str(home / "matplotlib"))
+    # One for all tests: a new one costs each subprocess seconds for the cache of fonts.
+    monkeypatch.setenv("MPLCONFIGDIR", str(tmp_path_factory.getbasetemp() / "matplotlib"))
 
 
 @pytest.fixture(autouse=True)
