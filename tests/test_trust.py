@@ -118,9 +118,9 @@ def test_keep_top_follows_the_intervals(files: dict[str, Facts]) -> None:
     cnn, _ = sound(files)
     own = cnn["methods"]["grad_cam"]["scores"]
     for value, text in (
-        (0.1, "less than with a random"),
-        (0.4, "no significant difference"),
-        (0.9, "more than with a random"),
+        (0.1, "lower than that with a random"),
+        (0.4, "not significantly different"),
+        (0.9, "higher than that with a random"),
     ):
         own["keep_top_20"] = interval(value)
         assert text in trust.keep_top(cnn)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from visavis.data.images import read_image
-    from visavis.report.figures import overlay
+    from visavis.report.figures.heatmaps import overlay
     from visavis.stages.trained import Trained, load
 
 __all__ = ["Trained", "load", "overlay", "read_image"]
@@ -21,7 +21,7 @@ __all__ = ["Trained", "load", "overlay", "read_image"]
 _HOME = {
     "Trained": "stages.trained",
     "load": "stages.trained",
-    "overlay": "report.figures",
+    "overlay": "report.figures.heatmaps",
     "read_image": "data.images",
 }
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from visavis.compare import gallery
 from visavis.compare.pairing import sampled_rows
-from visavis.report import figures, labels
+from visavis.report import labels
+from visavis.report.figures.heatmaps import heat_colours, stretched, where
 from visavis.report.material import Material
 from visavis.report.text.numbers import count
 from visavis.run_folder import ModelFolder
@@ -48,7 +49,7 @@ def explorer_parts(material: Material) -> dict[str, Any]:
         }
     data = {
         "class_names": material.class_names,
-        "colours": figures.heat_colours(SHADES),
+        "colours": heat_colours(SHADES),
         "buckets": labels.BUCKETS,
         "images": images,
         "confusion": {n: material.comparison["models"][n]["confusion_matrix"] for n in models},
@@ -85,8 +86,8 @@ def _explained(model: ModelFolder, row: np.integer, predicted: str) -> dict[str,
     facts = {"label": model.default_method["label"], "class": predicted}
     if model.heatmaps[f"degenerate_{method}"][row]:
         return {**facts, "map": None, "degenerate_because": "flat or not finite"}
-    steps = np.round(255 * figures.stretched(heatmap)).astype(int)
-    return {**facts, "map": steps.tolist(), "highest": figures.where(heatmap)}
+    steps = np.round(255 * stretched(heatmap)).astype(int)
+    return {**facts, "map": steps.tolist(), "highest": where(heatmap)}
 
 
 def _script() -> str:

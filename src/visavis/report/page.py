@@ -55,7 +55,12 @@ def render(material: Material) -> str:
         lstrip_blocks=True,
     )
     environment.globals["text"] = text
-    environment.filters |= {**vars(numbers), "png": data_address}  # its functions format numbers
+    for filter in (
+        *(numbers.capital, numbers.count, numbers.decimal, numbers.duration, numbers.p_value),
+        *(numbers.percent, numbers.points, numbers.score, numbers.share, numbers.side),
+    ):
+        environment.filters[filter.__name__] = filter
+    environment.filters["png"] = data_address
     return environment.get_template("report.html.j2").render(
         data=material.cnn.data,
         comparison=material.comparison,

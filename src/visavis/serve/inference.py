@@ -19,7 +19,7 @@ from visavis.data.batches import predict, to_images
 from visavis.data.images import data_address
 from visavis.metrics import localization
 from visavis.models.vit import Block, ViT
-from visavis.report import figures
+from visavis.report.figures.heatmaps import heat_colours, where
 from visavis.report.text import trust
 from visavis.run_folder import ModelFolder
 from visavis.serve.requests import one_of
@@ -64,7 +64,7 @@ class Models:
             "data": {"description": data["description"], "notice": data["notice"]},
             "grid": GRID,
             "hidden_colour": [round(255 * value) for value in mean.tolist()],
-            "colours": figures.heat_colours(COLOURS),
+            "colours": heat_colours(COLOURS),
             "models": {name: self._model_facts(model) for name, model in models.items()},
         }
 
@@ -171,7 +171,7 @@ def _explain(
         "head": head,
         "map": None if reason else heatmap.tolist(),
         "degenerate_because": reason,
-        "highest": None if reason else figures.where(heatmap),
+        "highest": None if reason else where(heatmap),
     }
 
 

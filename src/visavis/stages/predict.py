@@ -14,7 +14,7 @@ from visavis.config import MODEL_NAMES
 from visavis.data.images import png, read_image
 from visavis.errors import CheckpointError, DataError
 from visavis.files import write_bytes
-from visavis.report import figures
+from visavis.report.figures.heatmaps import overlay
 from visavis.run_folder import ModelFolder
 from visavis.stages.trained import load
 
@@ -61,7 +61,7 @@ def predict(
             if out is not None:
                 # Numbered, since images of two folders may have one name.
                 target = out / f"{number}-{path.stem}-{model.name}.png"
-                write_bytes(target, png(figures.overlay(pixels[0], model.explain(pixels)[0])))
+                write_bytes(target, png(overlay(pixels[0], model.explain(pixels)[0])))
                 found[model.name]["overlay"] = str(target)
         predictions.append({"image": str(path), "models": found})
     return predictions

@@ -87,14 +87,13 @@ def trusted(explanations: Values, cross_model: Values) -> str:
 def keep_top(explanations: Values) -> str:
     """How accurate a model is with the fifth of the cells that its default map ranks highest."""
     main, model = explanations["default_method"], MODELS[explanations["model"]]
-    own, chance = (
-        of["scores"]["keep_top_20"]
-        for of in (explanations["methods"][main], explanations["baselines"]["random"])
-    )
-    verdict = {1: "more than", -1: "less than"}.get(compared(own, chance), NONE_SHOWN + " from")
+    own = explanations["methods"][main]["scores"]["keep_top_20"]
+    chance = explanations["baselines"]["random"]["scores"]["keep_top_20"]
+    words = {1: "higher than", -1: "lower than", 0: "not significantly different from"}
     return (
         f"With only the fifth of the cells that {METHODS[main]} ranks highest, the accuracy of the "
-        f"{model} is {share(own)}: {verdict} with a random fifth, {share(chance)}."
+        f"{model} is {share(own)}, {words[compared(own, chance)]} that with a random fifth, "
+        f"{share(chance)}."
     )
 
 
