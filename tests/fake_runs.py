@@ -79,7 +79,7 @@ def write_experiment(
         run_folder.write_json(
             model / run_folder.CONFIG,
             {
-                "model": {"kind": name, **config},
+                "model": {"name": name, **config},
                 "seed": seed,
                 "train": to_json(experiment.train),
                 "data": to_json(experiment.data),

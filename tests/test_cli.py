@@ -320,7 +320,7 @@ def test_train_cnn_trains_the_cnn_alone(few_images, tmp_path, visavis_command):
     assert code == 0, err
     assert out.splitlines()[-1] == f"next: visavis evaluate {tmp_path / 'x'}"
     written = run_folder.read_json(tmp_path / "x" / run_folder.CONFIG)
-    assert (written["model"]["kind"], written["seed"]) == ("cnn", 4)
+    assert (written["model"]["name"], written["seed"]) == ("cnn", 4)
 
 
 def test_predict_answers_for_good_images_among_bad_ones(finished, tmp_path, visavis_command):

@@ -219,7 +219,7 @@ def test_nan_weights_are_refused(weights):
         models.load(SMALL_CNN, weights)
 
 
-@pytest.mark.parametrize("values", [{}, {"kind": "resnet"}, {"kind": "cnn", "depth": 3}])
+@pytest.mark.parametrize("values", [{}, {"name": "resnet"}, {"name": "cnn", "depth": 3}])
 def test_a_config_that_describes_no_model_is_refused(values):
     with pytest.raises(CheckpointError, match=r"config\.json"):
         models.config_from_json(values)

@@ -214,7 +214,19 @@ class ViTConfig:
         return int(self.width * self.mlp_ratio)
 
 
-ModelConfig = CNNConfig | ViTConfig
+@dataclass(frozen=True, kw_only=True)
+class RegisteredConfig:
+    """A model that was registered, or that a library builds by name."""
+
+    name: str
+    optim: OptimConfig
+    pretrained: bool = False
+    file: str = ""
+    """The file that registered it, without its folder; empty if no file did."""
+    file_sha256: str = ""
+
+
+ModelConfig = CNNConfig | ViTConfig | RegisteredConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -268,8 +280,12 @@ class TrackingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """One CNN and one ViT, trained, tested, explained and compared on the same images."""
+    """Two models, trained, tested, explained and compared on the same images."""
 
+    first: str = "cnn"
+    """The first model: cnn, vit, a registered one, timm/NAME or torchvision/NAME."""
+    second: str = "vit"
+    """The second model."""
     seed: int = 0
     """Seed of initialisation, order and augmentation of both models."""
     seeds: int = 1
@@ -279,11 +295,17 @@ class Experiment:
     data: DataConfig = field(default_factory=DataConfig)
     cnn: CNNConfig = field(default_factory=CNNConfig)
     vit: ViTConfig = field(default_factory=ViTConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    """Training of a model other than cnn and vit; AdamW updates all of its weights."""
     train: TrainConfig = field(default_factory=TrainConfig)
     explain: ExplainConfig = field(default_factory=ExplainConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
     def __post_init__(self) -> None:
+        _require(
+            self.first != self.second,
+            f"--first and --second are both {self.first}: name two models",
+        )
         _require_ranges(self, "--{0}", seed=(0, 2**32 - 1))
         _require(
             1 <= self.seeds <= 20 and self.seed + self.seeds <= 2**32,
@@ -291,8 +313,9 @@ class Experiment:
         )
 
     def model(self, name: str) -> ModelConfig:
-        """The config of the model called `name`, "cnn" or "vit"."""
-        return self.cnn if name == "cnn" else self.vit
+        """The config of the model called `name`."""
+        own: dict[str, ModelConfig] = {"cnn": self.cnn, "vit": self.vit}
+        return own.get(name) or RegisteredConfig(name=name, optim=self.optim)
 
 
 def to_json(config: Any) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from visavis.errors import CheckpointError
 from visavis.files import write_bytes
 
-SCHEMA = 10
+SCHEMA = 11
 
 # In an experiment folder.
 EXPERIMENT = "experiment.json"
@@ -26,6 +26,9 @@ REPORT = "report.html"
 
 SEED = "seed-{}"
 """Folder of both models trained with another seed, in an experiment folder."""
+
+ROLES = ("first", "second")
+"""The two models of an experiment; files that are about both have these keys."""
 
 # In a model's run folder, in the order in which they are written.
 CONFIG = "config.json"
@@ -219,3 +222,36 @@ class ModelFolder:
     def correct(self) -> Bool[np.ndarray, " n"]:
         """Whether the prediction for each test image is correct."""
         return self.predicted == self.labels
+
+    @property
+    def label(self) -> str:
+        """What the model is called in prose and charts."""
+        name = self.config["model"]["name"]
+        return {"cnn": "CNN", "vit": "ViT"}.get(name, name)
+
+
+def folder_name(model: str) -> str:
+    """The name of a model's run folder in an experiment folder; "timm/resnet18" has a slash."""
+    return model.replace("/", "-")
+
+
+def model_folders(experiment: Path) -> dict[str, ModelFolder]:
+    """The two models of an experiment by role, as experiment.json names them.
+
+    Without that file, the experiment's two run folders in alphabetical order.
+
+    Raises:
+        CheckpointError: there are none, only one, or more than two.
+    """
+    if (experiment / EXPERIMENT).exists():
+        settings = read_json(experiment / EXPERIMENT)["experiment"]
+        names = [folder_name(settings[role]) for role in ROLES]
+    else:
+        names = sorted(path.parent.name for path in experiment.glob(f"*/{CONFIG}"))
+        if len(names) != len(ROLES):
+            raise CheckpointError(
+                f"{experiment} holds {len(names)} run folders of models"
+                + (f" ({', '.join(names)})" if names else "")
+                + "; an experiment has two, each trained with --out in a folder of its own there"
+            )
+    return dict(zip(ROLES, (ModelFolder(experiment / name) for name in names), strict=True))

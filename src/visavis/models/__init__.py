@@ -11,7 +11,15 @@ from jaxtyping import Float
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from visavis.config import NUM_CLASSES, CNNConfig, ModelConfig, ViTConfig, from_json, to_json
+from visavis.config import (
+    NUM_CLASSES,
+    CNNConfig,
+    ModelConfig,
+    RegisteredConfig,
+    ViTConfig,
+    from_json,
+    to_json,
+)
 from visavis.errors import CheckpointError, ConfigError
 from visavis.files import write_bytes
 from visavis.models.cnn import CNN
@@ -26,6 +34,8 @@ MAX_HEADER_BYTES = 1_000_000
 
 def build(config: ModelConfig, classes: int = NUM_CLASSES) -> Model:
     """A freshly initialised model; draws from torch's global generator."""
+    if isinstance(config, RegisteredConfig):
+        raise NotImplementedError
     return CNN(config, classes) if isinstance(config, CNNConfig) else ViT(config, classes)
 
 
@@ -38,13 +48,15 @@ def fit_input(model: Model, images: Float[Tensor, "n 3 32 32"]) -> None:
 
 
 def name_of(config: ModelConfig) -> str:
-    """The architecture's name, "cnn" or "vit"."""
+    """The model's name: "cnn", "vit", or that of a registered one."""
+    if isinstance(config, RegisteredConfig):
+        return config.name
     return "cnn" if isinstance(config, CNNConfig) else "vit"
 
 
 def config_to_json(config: ModelConfig) -> dict[str, Any]:
-    """The config with its kind, for config.json."""
-    return {"kind": name_of(config), **to_json(config)}
+    """The config with the model's name, for config.json."""
+    return {"name": name_of(config), **to_json(config)}
 
 
 def config_from_json(values: dict[str, Any]) -> ModelConfig:
@@ -53,10 +65,12 @@ def config_from_json(values: dict[str, Any]) -> ModelConfig:
     Raises:
         CheckpointError: an unknown kind, key or value.
     """
-    kinds: dict[str, type[ModelConfig]] = {"cnn": CNNConfig, "vit": ViTConfig}
+    own: dict[str, type[ModelConfig]] = {"cnn": CNNConfig, "vit": ViTConfig}
     try:
-        rest = {key: value for key, value in values.items() if key != "kind"}
-        return from_json(kinds[values["kind"]], rest)
+        if values["name"] not in own:
+            return from_json(RegisteredConfig, values)
+        rest = {key: value for key, value in values.items() if key != "name"}
+        return from_json(own[values["name"]], rest)
     except (ConfigError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"config.json does not describe a model: {error}") from error
 

@@ -34,7 +34,7 @@ def settings(models: Iterable[Mapping[str, Any]]) -> list[tuple[str, Any, Any]]:
     `models` are the `model` parts of both config.json.
     """
     tables = [dict(_leaves(model)) for model in models]
-    keys = [key for key in dict.fromkeys([*tables[0], *tables[1]]) if key != "kind"]
+    keys = [key for key in dict.fromkeys([*tables[0], *tables[1]]) if key != "name"]
     return [(key, tables[0].get(key), tables[1].get(key)) for key in keys]
 
 
