@@ -16,7 +16,6 @@ from visavis.metrics.bootstrap import Interval
 from visavis.metrics.faithfulness import Removal
 from visavis.metrics.keep_top import keep_top
 from visavis.metrics.localization import Maps, without_degenerate
-from visavis.models import Model
 from visavis.stages.explain.in_domain import accuracies, idsds_scores
 from visavis.stages.explain.maps import Explained
 from visavis.stages.explain.selection import Sample
@@ -40,7 +39,7 @@ Scores = dict[str, Interval | None]
 def measure(
     sample: Sample,
     explained: dict[str, Explained],
-    copied: Model,
+    copied: Subject,
     *,
     random_orders: int,
     autocast: bool,
@@ -51,10 +50,10 @@ def measure(
         copied: the model, trained further on masked images; IDSDS is measured on it.
     """
     maps = {name: found.maps[: len(sample.images)] for name, found in explained.items()}
-    maps |= _baseline_maps(sample, maps[attribution.DEFAULT_METHOD[sample.kind]])
+    maps |= _baseline_maps(sample, maps[attribution.default_method(sample.subject)])
     removal_by = functools.partial(
         faithfulness.measure,
-        sample.model,
+        sample.subject,
         sample.images,
         sample.targets,
         maps,
@@ -90,11 +89,11 @@ def measure(
 
 
 def _baseline_maps(sample: Sample, default: Maps) -> dict[str, Maps]:
-    n = len(sample.images)
+    n, grid = len(sample.images), sample.subject.grid
     return {
-        "random": baselines.random_maps(n, seed=SEED),
-        "centre": baselines.centre_maps(n),
-        "edges": baselines.edge_maps(sample.images.cpu().numpy()),
+        "random": baselines.random_maps(n, grid, seed=SEED),
+        "centre": baselines.centre_maps(n, grid),
+        "edges": baselines.edge_maps(sample.images.cpu().numpy(), grid),
         "mean": baselines.mean_maps(default),
     }
 
@@ -136,14 +135,14 @@ def randomised(sample: Sample, method: str, maps: Maps) -> dict[str, Any]:
     `permutation_baseline`, and the paired difference `above_chance`, which is what is left of the
     image itself. Under "cascading", the agreement after each part, from the head down.
     """
-    parts = sanity.parts(sample.model)
+    parts = sanity.parts(sample.subject.model)
     original = without_degenerate(maps)
     first = slice(CASCADE_IMAGES)
 
     def after(count: int, rows: slice) -> Maps:
         images, targets = sample.images[rows], sample.predicted[rows]
         return sanity.maps_of_randomised(
-            sample.model, images, targets, method, parts[:count], layer=sample.layer
+            sample.subject, images, targets, method, parts[:count], layer=sample.layer
         )
 
     full = after(len(parts), slice(None))
