@@ -12,7 +12,7 @@ from visavis.attribution.batched import grid_maps
 from visavis.config import EXPLANATION_SEED as SEED
 from visavis.config import IMAGE_SIDE, OptimConfig
 from visavis.data import Dataset
-from visavis.data.batches import TrainingBatches, predict, to_tensor
+from visavis.data.batches import TrainingBatches, hold, predict
 from visavis.data.progress import progress_bar
 from visavis.metrics import idsds
 from visavis.metrics.bootstrap import Interval
@@ -85,11 +85,11 @@ def adapted(
     device = next(model.parameters()).device
     generator = np.random.default_rng(SEED)
     chosen = generator.permutation(rows)[: IMAGES_PER_SAMPLED * sample]
-    pixels = to_tensor(dataset.train_pixels[chosen]).to(device)
+    pixels = hold(dataset.train_pixels, chosen, device)
     settings = dataclasses.replace(
         optim,
         batch_size=min(optim.batch_size, max(2, len(chosen) // 2)),
-        crop=IMAGE_SIDE,
+        crop=0,
         cutout=0,
         cutmix=0.0,
         muon_learning_rate=GENTLE * optim.muon_learning_rate,
