@@ -1,6 +1,8 @@
 """Images resident on the device: shuffled, batched and augmented there, without worker processes.
 
-Images that are too many for that stay in their file, from which each batch is read. Augmentation is a few tensor operations on a whole batch. All random numbers of an epoch are drawn
+Images that are too many for that stay in their file, from which each batch is read.
+
+Augmentation is a few tensor operations on a whole batch. All random numbers of an epoch are drawn
 on the CPU, so that they are the same on every device, and copied to it once: no step waits for it.
 """
 
@@ -59,15 +61,14 @@ class Stored:
         return to_tensor(self.pixels[rows]).to(self.device)
 
 
-Held = UInt8[Tensor, "n 3 side side"] | Stored
+Held = UInt8[Tensor, "_ 3 side side"] | Stored
 """Images that batches are taken from, whichever way they are held."""
 
 
 def hold(
     pixels: UInt8[np.ndarray, "all side side 3"], rows: Int[np.ndarray, " n"], device: torch.device
 ) -> Held:
-    """Some images on the device, or, of those that `image_folder` left in their file, read there
-    batch by batch."""
+    """Some of the images on the device; those that `image_folder` left in a file stay there."""
     if isinstance(pixels, np.memmap):
         return Stored(pixels, rows, device)
     return to_tensor(pixels[rows]).to(device)
@@ -147,9 +148,7 @@ class TrainingBatches:
 class EvaluationBatches:
     """All images in order, each once; the last batch may be smaller."""
 
-    def __init__(
-        self, pixels: Held, labels: Int64[Tensor, " n"], batch_size: int = 500
-    ) -> None:
+    def __init__(self, pixels: Held, labels: Int64[Tensor, " n"], batch_size: int = 500) -> None:
         self.pixels, self.labels, self.batch_size = pixels, labels, batch_size
 
     def __len__(self) -> int:

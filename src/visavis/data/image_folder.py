@@ -5,7 +5,6 @@ import io
 import logging
 import os
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
@@ -74,7 +73,7 @@ def read(folder: Path, side: int = IMAGE_SIDE) -> Dataset:
     if unsupported := _unsupported([root / name for root in roots for name in names]):
         notices.append(f"Left out: {unsupported}.")
     pixels, errors = _pixels(folder, [path for path, _ in train + test], side)
-    notices += _unreadable([error for error in errors if error])
+    notices += _unreadable(sorted(filter(None, errors)))
     good = np.array([not error for error in errors], dtype=bool)
     labels = np.array([label for _, label in train + test], dtype=np.int64)
     is_train = np.arange(len(labels)) < len(train)
@@ -211,9 +210,12 @@ def _pixels(folder: Path, paths: list[Path], side: int) -> tuple[Pixels, list[st
             log.info("%s is damaged; reading the images again", cache)
     log.info("reading %d images from %s", len(paths), folder)
     try:
-        with lock(cache.parent, wait=True), replacing(cache) as temporary:
-            with temporary.open("wb") as file:
-                errors = _convert(folder, paths, side, file)
+        with (
+            lock(cache.parent, wait=True),
+            replacing(cache) as temporary,
+            temporary.open("wb") as file,
+        ):
+            errors = _convert(folder, paths, side, file)
         run_folder.write_arrays(errors_cache, errors=np.array(errors))
         return stored()
     except EnvironmentFault as error:
@@ -226,7 +228,7 @@ def _pixels(folder: Path, paths: list[Path], side: int) -> tuple[Pixels, list[st
     return np.load(content), errors
 
 
-def _convert(folder: Path, paths: list[Path], side: int, file: BinaryIO) -> list[str]:
+def _convert(folder: Path, paths: list[Path], side: int, file: io.BufferedIOBase) -> list[str]:
     """Write the images as .npy, one after the other, and return why each could not be read."""
     shape = (len(paths), side, side, 3)
     header = {"descr": "|u1", "fortran_order": False, "shape": shape}
@@ -235,11 +237,12 @@ def _convert(folder: Path, paths: list[Path], side: int, file: BinaryIO) -> list
     with progress_bar(len(paths), "reading") as bar:
         for path in paths:
             try:
-                content, error = read_image(path, side, name=str(path.relative_to(folder))), ""
-            except (DataError, OSError) as why:
-                content, error = b"", str(why)
-            file.write(content)
-            errors.append(error)
+                pixels = read_image(path, side, name=str(path.relative_to(folder)))
+            except (DataError, OSError) as error:
+                errors.append(str(error))
+            else:
+                errors.append("")
+                file.write(pixels.data)
             bar.update()
     file.write(bytes(side**2 * 3 * sum(map(bool, errors))))  # rows that remain unused
     return errors

@@ -41,8 +41,9 @@ def build(config: ModelConfig, classes: int = NUM_CLASSES, side: int = IMAGE_SID
     """
     if isinstance(config, RegisteredConfig):
         raise NotImplementedError
-    model = CNN if isinstance(config, CNNConfig) else ViT
-    return model(config, classes, side)
+    if isinstance(config, CNNConfig):
+        return CNN(config, classes, side)
+    return ViT(config, classes, side)
 
 
 def fit_input(model: Model, images: Float[Tensor, "n 3 side side"]) -> None:

@@ -17,7 +17,7 @@ from visavis.models import Model
 from visavis.training import hardware
 from visavis.training.optim import learning_rate_factor, optimizer
 
-Split = tuple[Held, Int64[Tensor, " n"]]
+Split = tuple[Held, Int64[Tensor, " _"]]
 """uint8 pixels and, on the device, labels."""
 
 
