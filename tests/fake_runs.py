@@ -58,6 +58,7 @@ def write_experiment(
         "notice": notice,
         "fingerprint": "f" * 64,
         "class_names": list(class_names),
+        "side": 32,
         "counts": {
             "train": [4500] * 10,
             "validation": [500] * 10,

@@ -8,7 +8,7 @@ import typing
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, make_dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import docstring_parser
 import tyro
@@ -117,7 +117,7 @@ class Report(Compare):
 class Predict:
     """Classify images of your own with the trained models.
 
-    Each image is cropped to its central square and scaled to 32 x 32 pixels.
+    Each image is cropped to its central square and scaled to the size that the models take.
     """
 
     experiment: ExperimentFolder = tyro.MISSING
@@ -164,7 +164,10 @@ class Verify(Info):
 
 @dataclass(frozen=True)
 class Fetch:
-    """Download CIFAR-10 into the cache, or resume an interrupted download."""
+    """Download CIFAR-10 or CIFAR-100 into the cache, or resume an interrupted download."""
+
+    source: Positional[Literal["cifar10", "cifar100"]] = "cifar10"
+    """Which of the two."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,6 +189,7 @@ class Chosen:
 
     preset: config.Preset = "standard"
     source: Annotated[config.Source, arg(name="data.source")] = "auto"
+    size: Annotated[int, arg(name="data.size")] = config.IMAGE_SIDE
 
 
 def parse(arguments: Sequence[str], experiment: config.Experiment | None = None) -> Any:
@@ -200,7 +204,7 @@ def parse(arguments: Sequence[str], experiment: config.Experiment | None = None)
     chosen, _ = tyro.cli(Chosen, args=arguments, return_unknown_args=True, add_help=False)
     if experiment is None:
         source = "cifar10" if chosen.source == "auto" else chosen.source
-        experiment = presets.preset(chosen.preset, source)
+        experiment = presets.preset(chosen.preset, source, chosen.size)
     parsed = tyro.cli(
         _tree(chosen.preset, experiment),
         prog="visavis",

@@ -36,7 +36,7 @@ Again = Callable[[Experiment], Any]
 def run(command: flags.Run, again: Again) -> Iterator[str]:
     """`visavis run`."""
     dataset = data.resolve(command.settings.data)
-    command = again(presets.preset(command.preset, dataset.source))
+    command = again(presets.preset(command.preset, dataset.source, dataset.side))
     out = command.out or Path("runs") / f"{command.preset}-{dataset.source}"
     from visavis.stages.run import run as run_stages
 
@@ -50,7 +50,7 @@ def run(command: flags.Run, again: Again) -> Iterator[str]:
 def train(command: flags.TrainCNN | flags.TrainViT, again: Again) -> Iterator[str]:
     """`visavis train cnn` and `visavis train vit`."""
     dataset = data.resolve(command.data)
-    experiment = presets.preset(command.preset, dataset.source)
+    experiment = presets.preset(command.preset, dataset.source, dataset.side)
     command = again(experiment)
     out = command.out
     name = "cnn" if isinstance(command, flags.TrainCNN) else "vit"
@@ -163,7 +163,7 @@ def data_info(command: flags.Info, again: Again) -> Iterator[str]:
 
 def data_fetch(command: flags.Fetch, again: Again) -> Iterator[str]:
     """`visavis data fetch`."""
-    yield str(download.fetch())
+    yield str(download.fetch(command.source))
 
 
 def data_verify(command: flags.Verify, again: Again) -> Iterator[str]:

@@ -23,7 +23,7 @@ The whole experiment
 
 Stage by stage
   data info                 show the data set: classes, counts, channel statistics
-  data fetch                download CIFAR-10 into the cache
+  data fetch [cifar100]     download CIFAR-10, or CIFAR-100, into the cache
   data verify               look for duplicate and blank images, and for uneven classes
   train cnn --out DIR       train the CNN
   train vit --out DIR       train the Vision Transformer

@@ -114,7 +114,7 @@ def images(facts: Mapping[str, Any]) -> str:
     rows.append(["total", *(count(sum(numbers)) for numbers in counts.values())])
     mean, std = (" ".join(map(str, facts[f"channel_{key}"])) for key in ("mean", "std"))
     return (
-        f"{facts['description']}\n{table(rows)}\n"
+        f"{facts['description']}, {facts['side']} x {facts['side']} pixels\n{table(rows)}\n"
         f"mean of red, green, blue: {mean}; standard deviation: {std}\n"
         f"fingerprint {facts['fingerprint']}"
     )

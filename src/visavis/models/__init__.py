@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from visavis.config import (
+    IMAGE_SIDE,
     NUM_CLASSES,
     CNNConfig,
     ModelConfig,
@@ -32,19 +33,28 @@ MAX_HEADER_BYTES = 1_000_000
 """A header of ours has a few kilobytes; a larger one is not parsed."""
 
 
-def build(config: ModelConfig, classes: int = NUM_CLASSES) -> Model:
-    """A freshly initialised model; draws from torch's global generator."""
+def build(config: ModelConfig, classes: int = NUM_CLASSES, side: int = IMAGE_SIDE) -> Model:
+    """A freshly initialised model; draws from torch's global generator.
+
+    Args:
+        side: of the images, pixels.
+    """
     if isinstance(config, RegisteredConfig):
         raise NotImplementedError
-    return CNN(config, classes) if isinstance(config, CNNConfig) else ViT(config, classes)
+    if isinstance(config, CNNConfig):
+        return CNN(config, classes, side)
+    return ViT(config, classes, side)
 
 
-def fit_input(model: Model, images: Float[Tensor, "n 3 32 32"]) -> None:
+def fit_input(model: Model, images: Float[Tensor, "n 3 side side"]) -> None:
     """Fit the normalisation and start the first layer from a whitening of training images."""
     model.normalize.mean.copy_(images.mean(dim=(0, 2, 3), keepdim=True))
     model.normalize.std.copy_(images.std(dim=(0, 2, 3), keepdim=True))
-    first, epsilon = (model.stem, 5e-4) if isinstance(model, CNN) else (model.patch_embedding, 1e-2)
-    whiten(first, model.normalize(images), epsilon=epsilon)
+    images = model.normalize(images)
+    if isinstance(model, CNN):
+        whiten(model.stem, images, epsilon=5e-4, directions=model.stem.out_channels // 2)
+    else:
+        whiten(model.patch_embedding, images, epsilon=1e-2)
 
 
 def name_of(config: ModelConfig) -> str:
@@ -81,7 +91,9 @@ def save(model: nn.Module, path: Path) -> None:
     write_bytes(path, safetensors.torch.save(tensors))  # its own errors hide a full disk
 
 
-def load(config: ModelConfig, path: Path, classes: int = NUM_CLASSES) -> Model:
+def load(
+    config: ModelConfig, path: Path, classes: int = NUM_CLASSES, side: int = IMAGE_SIDE
+) -> Model:
     """The model with the weights of `path`, on the CPU, in evaluation mode.
 
     Raises:
@@ -93,7 +105,7 @@ def load(config: ModelConfig, path: Path, classes: int = NUM_CLASSES) -> Model:
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is damaged: {error}") from error
     with torch.random.fork_rng(devices=[]):
-        model = build(config, classes)
+        model = build(config, classes, side)
     expected = {key: (value.shape, value.dtype) for key, value in model.state_dict().items()}
     found = {key: (value.shape, value.dtype) for key, value in tensors.items()}
     if expected != found:

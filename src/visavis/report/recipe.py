@@ -13,10 +13,11 @@ def command(experiment: Mapping[str, Any]) -> str:
     A data folder is called DIR: its path is private. The settings of the tracker
     change no number and are omitted.
     """
-    source = experiment["data"]["source"]
+    source, size = experiment["data"]["source"], experiment["experiment"]["data"]["size"]
     words = ["visavis run", f"--preset {experiment['preset']}", f"--data.source {source}"]
     try:
-        usual = config.to_json(presets.preset(experiment["preset"], source))
+        usual = config.to_json(presets.preset(experiment["preset"], source, size))
+        usual["data"] = config.to_json(config.DataConfig())  # not what follows from the size itself
     except (ConfigError, KeyError):
         usual = {}
     for flag, value in _leaves(experiment["experiment"]):

@@ -37,7 +37,8 @@ def predict(
         CheckpointError: no model there is trained, or one is damaged.
     """
     folders = [ModelFolder(experiment / name) for name in MODEL_NAMES]
-    models = [load(folder.path) for folder in folders if folder.trained]
+    trained = [folder for folder in folders if folder.trained]
+    models = [load(folder.path) for folder in trained]
     if not models:
         raise CheckpointError(
             f"{experiment} holds no trained model: neither cnn/ nor vit/ has a finished training"
@@ -45,7 +46,7 @@ def predict(
     predictions: list[dict[str, Any]] = []
     for number, path in enumerate(paths, start=1):
         try:
-            pixels = read_image(path)[None]
+            pixels = read_image(path, trained[0].data["side"])[None]
         except DataError as error:
             predictions.append({"image": str(path), "error": str(error)})
             continue

@@ -20,7 +20,7 @@ from lightning.pytorch.loggers import Logger
 from visavis import models, run_folder
 from visavis.config import IMAGE_SIDE, Experiment
 from visavis.data import Dataset, split
-from visavis.data.batches import to_tensor
+from visavis.data.batches import hold
 from visavis.errors import CheckpointError, EnvironmentFault
 from visavis.files import file_sha256, lock
 from visavis.training import hardware, tracking
@@ -68,7 +68,7 @@ def train(
         if device is None:
             log.info("%s: already trained", name)
             return
-        training, validation = (_resident(dataset, indices, device) for indices in rows)
+        training, validation = (_held(dataset, indices, device) for indices in rows)
         facts = _provenance(folder, experiment, name, device)
         module = _module(experiment, name, len(dataset.class_names), training, validation, facts)
         snapshots = Snapshots(folder, dataset, rows[1])
@@ -118,8 +118,10 @@ def _module(
     """A freshly initialised and warmed-up model."""
     torch.manual_seed(experiment.seed)
     config = experiment.model(name)
-    model = models.build(config, classes)
-    models.fit_input(model, training[0][:5000].float().cpu() / 255)
+    side = training[0].shape[-1]
+    model = models.build(config, classes, side)
+    first = training[0][: 5000 * IMAGE_SIDE // side]  # fewer large ones: memory grows with the side
+    models.fit_input(model, first.float().cpu() / 255)
     module = Classifier(
         hardware.place(model, training[0].device),
         config.optim,
@@ -137,7 +139,7 @@ def _warm_up(module: Classifier, device: torch.device) -> None:
     """Take steps and undo them, so that compilation and first calls are not timed."""
     model, dtype = module.model.train(), module.dtype_of_products
     state = {key: value.clone() for key, value in model.state_dict().items()}
-    for side in {module.config.side(0), IMAGE_SIDE}:
+    for side in {module.config.side(0, module.image_side), module.image_side}:
         images = torch.rand(module.config.batch_size, 3, side, side, device=device)
         # As Lightning calls it: another setting of the cache would compile the step again.
         with torch.autocast(
@@ -234,6 +236,6 @@ def _finish(folder: Path, module: Classifier, facts: dict[str, Any]) -> None:
         (folder / leftover).unlink(missing_ok=True)
 
 
-def _resident(dataset: Dataset, indices: np.ndarray, device: torch.device) -> Split:
-    pixels = to_tensor(dataset.train_pixels[indices]).to(device)
-    return pixels, torch.from_numpy(dataset.train_labels[indices]).to(device)
+def _held(dataset: Dataset, indices: np.ndarray, device: torch.device) -> Split:
+    labels = torch.from_numpy(dataset.train_labels[indices]).to(device)
+    return hold(dataset.train_pixels, indices, device), labels

@@ -93,7 +93,8 @@ def load_trained(folder: Path) -> Model:
         raise CheckpointError(
             f"{folder / run_folder.DATA} names no classes; restore it, or train again"
         )
-    model = models.load(models.config_from_json(config.get("model", {})), weights, len(classes))
+    settings = models.config_from_json(config.get("model", {}))
+    model = models.load(settings, weights, len(classes), stored.data["side"])
     if file_sha256(weights) != training.get("weights_sha256"):
         raise CheckpointError(
             f"{weights} is not the file that the training wrote (its SHA-256 is not the one in "

@@ -13,7 +13,9 @@ from visavis.attribution.batched import grid_maps
 from visavis.config import EXPLANATION_SEED as SEED
 from visavis.config import OptimConfig
 from visavis.data import Dataset
-from visavis.data.batches import TrainingBatches, to_tensor
+from visavis.config import OptimConfig
+from visavis.data import Dataset
+from visavis.data.batches import TrainingBatches, hold
 from visavis.data.progress import progress_bar
 from visavis.metrics import idsds
 from visavis.metrics.bootstrap import Interval
@@ -82,11 +84,11 @@ def adapted(
     device = subject.fill.device
     generator = np.random.default_rng(SEED)
     chosen = generator.permutation(rows)[: IMAGES_PER_SAMPLED * sample]
-    pixels = to_tensor(dataset.train_pixels[chosen]).to(device)
+    pixels = hold(dataset.train_pixels, chosen, device)
     settings = dataclasses.replace(
         optim,
         batch_size=min(optim.batch_size, max(2, len(chosen) // 2)),
-        crop=IMAGE_SIDE,
+        crop=0,
         cutout=0,
         cutmix=0.0,
         muon_learning_rate=GENTLE * optim.muon_learning_rate,
