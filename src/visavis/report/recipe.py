@@ -30,9 +30,9 @@ def command(experiment: Mapping[str, Any]) -> str:
 
 
 def settings(models: Iterable[Mapping[str, Any]]) -> list[tuple[str, Any, Any]]:
-    """What each model and its training were set to: name, CNN, ViT; None where there is no such.
+    """What both models and their trainings were set to: the name of a setting, then its two values.
 
-    `models` are the `model` parts of both config.json.
+    None where a model has no such setting. `models` are the `model` parts of both config.json.
     """
     tables = [dict(_leaves(model)) for model in models]
     keys = [key for key in dict.fromkeys([*tables[0], *tables[1]]) if key != "name"]

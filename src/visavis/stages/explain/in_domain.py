@@ -13,8 +13,6 @@ from visavis.attribution.batched import grid_maps
 from visavis.config import EXPLANATION_SEED as SEED
 from visavis.config import OptimConfig
 from visavis.data import Dataset
-from visavis.config import OptimConfig
-from visavis.data import Dataset
 from visavis.data.batches import TrainingBatches, hold
 from visavis.data.progress import progress_bar
 from visavis.metrics import idsds
