@@ -249,6 +249,11 @@ class ExplainConfig:
     """Test images for the scores, drawn at random."""
     sweep_images: int = 100
     """Validation images for choosing the Grad-CAM layer of each model."""
+    methods: tuple[str, ...] = ()
+    """Methods to measure besides the usual ones: layer_cam, smooth_grad, gradient_shap."""
+    grid: int = 0
+    """Cells along a side of the grid that scores are measured on; it divides the image side. 0: the
+    models' own, of patches or of the last layers."""
     random_orders: int = 5
     """Random removal orders per image; they define the zero of deletion and insertion scores."""
 
@@ -264,6 +269,12 @@ class ExplainConfig:
             images=(20, 10_000),
             sweep_images=(20, 5_000),
             random_orders=(1, 100),
+            grid=(0, 32),
+        )
+        known = ("layer_cam", "smooth_grad", "gradient_shap")
+        _require(
+            set(self.methods) <= set(known),
+            f"--explain.methods {' '.join(self.methods)}: use {', '.join(known)}",
         )
 
 
@@ -296,6 +307,9 @@ class Experiment:
     vit: ViTConfig = field(default_factory=ViTConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     """Training of a model other than cnn and vit; AdamW updates all of its weights."""
+    pretrained: bool = False
+    """Start timm/NAME and torchvision/NAME from the weights that the library provides, which it
+    downloads."""
     train: TrainConfig = field(default_factory=TrainConfig)
     explain: ExplainConfig = field(default_factory=ExplainConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
@@ -326,7 +340,8 @@ class Experiment:
     def model(self, name: str) -> ModelConfig:
         """The config of the model called `name`."""
         own: dict[str, ModelConfig] = {"cnn": self.cnn, "vit": self.vit}
-        return own.get(name) or RegisteredConfig(name=name, optim=self.optim)
+        pretrained = self.pretrained and "/" in name
+        return own.get(name) or RegisteredConfig(name=name, optim=self.optim, pretrained=pretrained)
 
 
 def to_json(config: Any) -> dict[str, Any]:
@@ -358,6 +373,8 @@ def _read(name: str, hint: Any, value: Any) -> Any:
     kind, options = typing.get_origin(hint) or hint, typing.get_args(hint)
     if kind is Literal and value in options:
         return value
+    if kind is tuple and options[1:] == (...,) and isinstance(value, list):
+        options = (options[0],) * len(value)
     if kind is tuple and isinstance(value, list) and len(value) == len(options):
         return tuple(_read(name, of, item) for of, item in zip(options, value, strict=True))
     if kind is types.UnionType:  # Path | None

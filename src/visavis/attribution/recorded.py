@@ -94,7 +94,7 @@ def _in_place_of_fused(attend: Callable[..., Tensor]) -> Iterator[None]:
         return (attend if threading.get_ident() == thread else _FUSED)(*args, **kwargs)
 
     with _ONE_AT_A_TIME:
-        F.scaled_dot_product_attention = choose  # type: ignore[assignment]
+        F.scaled_dot_product_attention = choose
         try:
             yield
         finally:

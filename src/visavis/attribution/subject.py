@@ -221,8 +221,8 @@ class Subject:
                 layers[name] = on_grid.shape[-1]
             elif not is_product(self.model.get_submodule(name)):
                 # Of modules that return the same tensor, the outermost.
-                other = names.get(id(output))
-                if other is None or name.count(".") < other.count("."):
+                other = names.get(id(output), "")
+                if not other or name.count(".") < other.count("."):
                     layers.pop(other, None)
                     names[id(output)], layers[name] = name, on_grid.shape[-1]
         if missing := [name for name in wanted or () if name not in layers]:

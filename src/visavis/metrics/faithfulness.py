@@ -15,8 +15,8 @@ The oracle removes cells in the order of how much each one's removal alone lower
 as float32 log-odds: in bf16, or near a probability of 1, most cells would tie. It ignores
 interactions, so more than 1 is possible. D and I are the mean probability over the steps of a
 curve. The cells are masked in 8 steps by default, 8 of 64 in each; both ends (nothing masked, all
-masked) are the same for every order and cancel, which leaves 7 points. The insertion curve of an order is
-the deletion curve of the reversed order, so one set of random orders serves both.
+masked) are the same for every order and cancel, which leaves 7 points. The insertion curve of an
+order is the deletion curve of the reversed order, so one set of random orders serves both.
 
 Over many images the score is the mean numerator over the mean denominator (`ratio_interval`): for
 an image whose prediction no order changes, the denominator is near 0, and a mean of such ratios

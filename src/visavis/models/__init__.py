@@ -1,6 +1,7 @@
-"""Build, save and load a model of either architecture."""
+"""Build, save and load a model: the CNN, the ViT, a registered one, or one of a library."""
 
 import json
+import logging
 import struct
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,19 @@ from visavis.config import (
 from visavis.errors import CheckpointError, ConfigError
 from visavis.files import write_bytes
 from visavis.models.cnn import CNN
+from visavis.models.library import build_registered
+from visavis.models.normalize import Normalized
 from visavis.models.vit import ViT
 from visavis.models.whitening import whiten
+from visavis.registry import registered
 
-Model = CNN | ViT
+log = logging.getLogger(__name__)
+
+Model = CNN | ViT | Normalized
+"""From images in [0, 1] to logits; each normalises its input itself."""
+
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+"""What torchvision's weights were trained with; timm's say what they were."""
 
 MAX_HEADER_BYTES = 1_000_000
 """A header of ours has a few kilobytes; a larger one is not parsed."""
@@ -38,23 +48,58 @@ def build(config: ModelConfig, classes: int = NUM_CLASSES, side: int = IMAGE_SID
 
     Args:
         side: of the images, pixels.
+
+    Raises:
+        VisavisError: a registered model or a library's cannot be built; see `build_registered`.
     """
     if isinstance(config, RegisteredConfig):
-        raise NotImplementedError
+        model = build_registered(config, classes, side)
+        own = getattr(model, "pretrained_cfg", IMAGENET) if config.pretrained else {}
+        return Normalized(model, own.get("mean"), own.get("std"))
     if isinstance(config, CNNConfig):
         return CNN(config, classes, side)
     return ViT(config, classes, side)
 
 
 def fit_input(model: Model, images: Float[Tensor, "n 3 side side"]) -> None:
-    """Fit the normalisation and start the first layer from a whitening of training images."""
-    model.normalize.mean.copy_(images.mean(dim=(0, 2, 3), keepdim=True))
-    model.normalize.std.copy_(images.std(dim=(0, 2, 3), keepdim=True))
+    """Fit the normalisation to training images, unless it came with a library's weights.
+
+    The first layer of the CNN and of the ViT starts from a whitening of them.
+    """
+    if not model.normalize.fits_weights:
+        model.normalize.fit(images)
     images = model.normalize(images)
     if isinstance(model, CNN):
         whiten(model.stem, images, epsilon=5e-4, directions=model.stem.out_channels // 2)
-    else:
+    elif isinstance(model, ViT):
         whiten(model.patch_embedding, images, epsilon=1e-2)
+
+
+def explanation_layers(model: Model) -> list[str] | None:
+    """Where Grad-CAM may look, from the image to the head; None where observation has to tell.
+
+    The CNN's activations, three in each stage; the ViT's norms. Not the convolutions before the
+    activations: their outputs are not yet centred by the batch norm, so Grad-CAM's map is zero
+    everywhere for many images. Of the ViT's last block only the first norm: after it, the head
+    reads only the class token.
+    """
+    if isinstance(model, ViT):
+        norms = (f"blocks.{i}.norm{k}" for i in range(len(model.blocks)) for k in (1, 2))
+        return list(norms)[:-1]
+    if isinstance(model, CNN):
+        parts = (".activation1", ".activation2", "")
+        return [f"stages.{i}{part}" for i in range(len(model.stages)) for part in parts]
+    return None
+
+
+def modules_of(model: Model) -> list[dict[str, Any]]:
+    """The name, type and number of parameters of a model's top-level parts, for training.json."""
+    top = model.model if isinstance(model, Normalized) else model
+    return [
+        {"name": name, "type": type(part).__name__, "parameters": count}
+        for name, part in top.named_children()
+        if (count := sum(parameter.numel() for parameter in part.parameters()))
+    ]
 
 
 def name_of(config: ModelConfig) -> str:
@@ -65,8 +110,11 @@ def name_of(config: ModelConfig) -> str:
 
 
 def config_to_json(config: ModelConfig) -> dict[str, Any]:
-    """The config with the model's name, for config.json."""
-    return {"name": name_of(config), **to_json(config)}
+    """The config with the model's name, for config.json, and the file that registered it."""
+    values = {"name": name_of(config), **to_json(config)}
+    if found := registered.get(values["name"]):
+        values |= {"file": found.file, "file_sha256": found.file_sha256}
+    return values
 
 
 def config_from_json(values: dict[str, Any]) -> ModelConfig:
@@ -78,7 +126,15 @@ def config_from_json(values: dict[str, Any]) -> ModelConfig:
     own: dict[str, type[ModelConfig]] = {"cnn": CNNConfig, "vit": ViTConfig}
     try:
         if values["name"] not in own:
-            return from_json(RegisteredConfig, values)
+            config = from_json(RegisteredConfig, values)
+            found = registered.get(config.name)
+            if found and found.file_sha256 != config.file_sha256:
+                log.warning(
+                    "%s is not the file that this model was made with (its SHA-256 differs from "
+                    "the one in config.json); what it computes may differ, too",
+                    found.file or "what was registered",
+                )
+            return config
         rest = {key: value for key, value in values.items() if key != "name"}
         return from_json(own[values["name"]], rest)
     except (ConfigError, KeyError, TypeError, AttributeError) as error:

@@ -18,20 +18,20 @@ import numpy as np
 import torch
 
 from visavis import run_folder
+from visavis.attribution import Subject
 from visavis.attribution.batched import grid_maps
 from visavis.compare import transfer
 from visavis.compare.pairing import checksums, common_rows, maps_at, require_same_grid
 from visavis.config import EXPLANATION_SEED as SEED
 from visavis.config import ExplainConfig
 from visavis.data import Dataset
-from visavis.data.batches import predict, to_images
+from visavis.data.batches import to_images
 from visavis.errors import CheckpointError
 from visavis.metrics import composites
 from visavis.metrics.bootstrap import MINIMUM
 from visavis.metrics.faithfulness import deletion_means
-from visavis.models import Model
 from visavis.run_folder import ROLES, ModelFolder, model_folders
-from visavis.stages.trained import check_data, load_trained
+from visavis.stages.trained import check_data, load_trained, observed
 
 log = logging.getLogger(__name__)
 
@@ -55,10 +55,13 @@ def cross_evaluate(
     """
     started = time.perf_counter()
     stored = model_folders(experiment)
-    models = {}
+    subjects = {}
     for role, folder in stored.items():
         check_data(folder.path, dataset)
-        models[role] = load_trained(folder.path).to(device)
+        model = load_trained(folder.path).to(device)
+        subjects[role] = observed(
+            model, dataset.train_pixels[:2], grid=folder.explanations["grid"][0]
+        )
         if folder.explanations.get("weights_sha256") != folder.training["weights_sha256"]:
             raise CheckpointError(
                 f"{folder.path} was trained again since it was explained; first: visavis explain "
@@ -72,7 +75,7 @@ def cross_evaluate(
     log.info("Testing each model with the other's maps, on %d test images.", n)
     transferred: dict[str, Any] = {"rankings": [], "transfer": []}
     if n >= MINIMUM:
-        transferred = _transfer(models, dataset, stored, rows_of, autocast=autocast)
+        transferred = _transfer(subjects, dataset, stored, rows_of, autocast=autocast)
     run_folder.write_json(
         experiment / run_folder.CROSS_MODEL,
         {
@@ -82,7 +85,7 @@ def cross_evaluate(
             "default_methods": {role: of["default_method"] for role, of in explanations.items()},
             **transferred,
             "composites": {
-                kind: _composites(models, dataset, kind, explanations, count=config.composites)
+                kind: _composites(subjects, dataset, kind, explanations, count=config.composites)
                 for kind in composites.KINDS
             },
             "seconds": time.perf_counter() - started,
@@ -91,7 +94,7 @@ def cross_evaluate(
 
 
 def _transfer(
-    models: dict[str, Model],
+    subjects: dict[str, Subject],
     dataset: Dataset,
     stored: dict[str, ModelFolder],
     rows: dict[str, np.ndarray],
@@ -106,10 +109,10 @@ def _transfer(
     images = to_images(dataset.test_pixels[indices])
     deletions = {}
     for role, other in (ROLES, ROLES[::-1]):
-        device = next(models[role].parameters()).device
+        device = subjects[role].fill.device
         maps, at = stored[other].heatmaps, rows[other]
         foreign = deletion_means(
-            models[role],
+            subjects[role],
             images.to(device),
             torch.from_numpy(predicted).to(device),
             {f"{other} {method}": maps_at(maps, method, at) for method in methods[other]},
@@ -127,7 +130,7 @@ def _transfer(
 
 
 def _composites(
-    models: dict[str, Model],
+    subjects: dict[str, Subject],
     dataset: Dataset,
     kind: composites.Kind,
     explanations: dict[str, Any],
@@ -140,12 +143,13 @@ def _composites(
         dataset.test_pixels,
         dataset.test_labels,
         count=composites.CANDIDATES * count,
+        grid=subjects["first"].grid,
         seed=SEED,
     )
     images = to_images(made.pixels)
     recognised = {}
-    for role, model in models.items():
-        logits = predict(model, images.to(next(model.parameters()).device)).cpu().numpy()
+    for role, subject in subjects.items():
+        logits = subject.predict(images.to(subject.fill.device)).cpu().numpy()
         recognised[role] = composites.recognised(logits, made.classes)
     rows = np.flatnonzero(recognised["first"] & recognised["second"])[:count]
     used = composites.Composites(made.pixels[rows], made.classes[rows], made.region[rows])
@@ -155,21 +159,22 @@ def _composites(
         "n": len(rows),
         "chance": composites.CHANCE,
         "methods": {
-            role: _energies(role, model, used, explanations[role]) for role, model in models.items()
+            role: _energies(role, subject, used, explanations[role])
+            for role, subject in subjects.items()
         },
     }
 
 
 def _energies(
-    role: str, model: Model, made: composites.Composites, explanations: dict[str, Any]
+    role: str, subject: Subject, made: composites.Composites, explanations: dict[str, Any]
 ) -> dict[str, dict[str, Any]]:
     """The energy of each of a model's methods."""
-    images = to_images(made.pixels).to(next(model.parameters()).device)
+    images = to_images(made.pixels).to(subject.fill.device)
     methods, layer = explanations["methods"], explanations["layer"]
     valid = [method for method, of in methods.items() if of["invalid_because"] is None]
     found = dict.fromkeys(methods, composites.NO_ENERGY)
     for method in valid:
         bar = f"{role} model on composites, {method}"
-        first, second = grid_maps(model, images, [*made.classes.T], method, layer=layer, bar=bar)
+        first, second = grid_maps(subject, images, [*made.classes.T], method, layer=layer, bar=bar)
         found[method] = composites.energy(first, second, made.region, made.classes[:, 0])
     return found

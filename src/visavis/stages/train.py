@@ -159,7 +159,7 @@ def _fit(
     checkpoint: Path,
 ) -> None:
     """Train all epochs, or those after the checkpoint if there is one."""
-    device = module.model.head.weight.device
+    device = next(module.model.parameters()).device
     trainer = lightning.Trainer(
         accelerator="gpu" if device.type == "cuda" else device.type,
         devices=1,
@@ -229,6 +229,7 @@ def _finish(folder: Path, module: Classifier, facts: dict[str, Any]) -> None:
             "images": len(batches.labels),
             "images_per_second": module.steps * batches.batch_size / seconds,
             "weights_sha256": file_sha256(folder / run_folder.WEIGHTS),
+            "modules": models.modules_of(model),
             "resumed": resumed,
         },
     )

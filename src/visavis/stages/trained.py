@@ -1,14 +1,16 @@
 """A trained model from its run folder: checked, loaded, ready to predict and to explain."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 
 from visavis import attribution, models, run_folder
+from visavis.attribution import Subject
 from visavis.data import Dataset
 from visavis.data.batches import in_batches, predict, to_images
 from visavis.errors import CheckpointError
@@ -23,8 +25,10 @@ class Trained:
     """A trained model and what its run folder records about it."""
 
     name: str
-    """ "cnn" or "vit"."""
+    """ "cnn", "vit", or that of a registered or a library's model."""
     model: Model = field(repr=False)
+    subject: Subject = field(repr=False)
+    """What explanations see of the model."""
     class_names: tuple[str, ...]
     layer: str | None
     """Grad-CAM's layer as the explain stage selected it; None before that stage has run."""
@@ -49,12 +53,12 @@ class Trained:
         Raises:
             ValueError: the method does not fit the model, or a class is out of range.
         """
-        method = method or attribution.DEFAULT_METHOD[self.name]
+        method = method or attribution.default_method(self.subject)
         classes = self.predict(pixels).argmax(axis=1) if classes is None else classes
-        layer = self.layer if method == "grad_cam" else None
+        layer = self.layer if attribution.METHODS[method].needs == "layers" else None
         return in_batches(
             lambda images, targets: attribution.explain(
-                self.model, images, targets, method, layer=layer
+                self.subject, images, targets, method, layer=layer
             ),
             to_images(pixels),
             torch.as_tensor(classes),
@@ -69,11 +73,33 @@ def load(folder: Path | str) -> Trained:
     """
     stored = ModelFolder(Path(folder))
     model = load_trained(stored.path)
+    explained: dict[str, Any] = {"layer": None, "grid": [0]}
+    explained = stored.explanations if stored.explained else explained
     return Trained(
-        name=attribution.kind_of(model),
+        name=stored.config["model"]["name"],
         model=model,
+        subject=observed(model, stored.split["examples"], grid=explained["grid"][0]),
         class_names=tuple(stored.data["class_names"]),
-        layer=stored.explanations["layer"] if stored.explained else None,
+        layer=explained["layer"],
+    )
+
+
+def observed(model: Model, pixels: UInt8[np.ndarray, "n side side 3"], *, grid: int = 0) -> Subject:
+    """What explanations see of a model of ours.
+
+    Args:
+        pixels: a few images of its data.
+        grid: cells along a side of the scoring grid; 0: the model's own.
+
+    Raises:
+        ModelError: it is no classifier of such images.
+    """
+    return Subject(
+        model,
+        to_images(pixels[:2]),
+        mean=model.normalize.mean,
+        layers=models.explanation_layers(model),
+        grid=grid or None,
     )
 
 
@@ -133,3 +159,15 @@ def split_rows(
             "that this model was trained on"
         )
     return rows
+
+
+def common_grid(folders: Sequence[Path], dataset: Dataset, wanted: int = 0) -> int:
+    """Cells along a side of the grid that both models are scored on.
+
+    Args:
+        wanted: that of the settings; 0: the models' own, the coarser one where they differ.
+    """
+    if wanted:
+        return wanted
+    pixels = dataset.train_pixels[:2]
+    return min(observed(load_trained(folder), pixels).grid for folder in folders)

@@ -9,6 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from visavis import attribution
+from visavis.attribution import Subject
 from visavis.config import EXPLANATION_SEED as SEED
 from visavis.metrics import baselines, faithfulness, localization, sanity
 from visavis.metrics.agreement import permutation_baseline, rank_agreement
@@ -107,7 +108,7 @@ def _scores(
         "deletion_blur": blurred["deletion"],
         "insertion_blur": blurred["insertion"],
         "keep_top_20": sample.interval(
-            keep_top(sample.model, sample.images, maps, sample.labels, seed=SEED)
+            keep_top(sample.subject, sample.images, maps, sample.labels, seed=SEED)
         ),
         "idsds": idsds,
         **localized(sample, maps),
@@ -116,7 +117,9 @@ def _scores(
 
 def localized(sample: Sample, maps: Maps) -> Scores:
     """Where the relevance of the valid maps lies: in the centre, and in the ground-truth masks."""
-    values = {"central_mass": localization.relevance_mass(maps, localization.centre(len(maps)))}
+    values = {
+        "central_mass": localization.relevance_mass(maps, localization.centre(*maps.shape[:2]))
+    }
     if sample.masks is not None:
         values["relevance_mass"] = localization.relevance_mass(maps, sample.masks)
         values["pointing_hit"] = localization.pointing_hit(maps, sample.masks)

@@ -68,8 +68,8 @@ def choose(
     """The deepest layer that the best one does not significantly exceed in deletion.
 
     Only layers with the scoring grid, or the closest to it that the model has, so that neither
-    model's map is finer than the other's, and with few degenerate maps. A layer must also be significantly better than random
-    orders. The deepest one has seen most of the image.
+    model's map is finer than the other's, and with few degenerate maps. A layer must also be
+    significantly better than random orders. The deepest one has seen most of the image.
 
     Args:
         rows: from the image to the head.
@@ -79,21 +79,24 @@ def choose(
     Returns:
         Its name and, in a sentence or two, why.
     """
-    closest = subject.layers[subject.default_layer]
+    fallback = subject.default_layer
+    assert fallback is not None  # else Grad-CAM is not offered
+    closest = subject.layers[fallback]
     on_grid = [row for row in rows if row["grid"] == [closest, closest]]
     scored = [row for row in on_grid if row["deletion"] and row["degenerate"] <= MAX_DEGENERATE * n]
     if not scored:
-        return subject.default_layer, (
+        return fallback, (
             f"No layer with {closest} × {closest} cells has a score and a map for at least "
             f"{100 * (1 - MAX_DEGENERATE):.0f}\N{NARROW NO-BREAK SPACE}% of the images; "
-            f"{subject.default_layer} is used because it is the last one on which the prediction depends."
+            f"{fallback} is used because it is the last one on which the prediction "
+            "depends."
         )
     best = max(scored, key=lambda row: row["deletion"]["value"])
     excluded = ", ".join(row["layer"] for row in on_grid if row not in scored)
     besides = f" (too many degenerate maps: {excluded})" if excluded else ""
     reason = (
-        f"Of the layers whose maps have {closest} × {closest} cells{besides}, {best['layer']} has the "
-        f"highest normalised deletion score, {_text(best['deletion'])}."
+        f"Of the layers whose maps have {closest} × {closest} cells{besides}, {best['layer']} has "
+        f"the highest normalised deletion score, {_text(best['deletion'])}."
     )
     deepest, rivals = best["layer"], []
     for row in scored:
