@@ -120,7 +120,7 @@ class OptimConfig:
     rectangle is taken from another image; the target is mixed by area."""
 
     def __post_init__(self) -> None:
-        flags = "--cnn.optim.{0} or --vit.optim.{0}"  # this does not know which model it is for
+        flags = "--cnn.optim.{0}, --vit.optim.{0} or --optim.{0}"  # this does not know the model
         _require_ranges(
             self,
             flags,
@@ -153,6 +153,7 @@ class OptimConfig:
 
 
 CNN_OPTIM = OptimConfig(muon_learning_rate=0.1, learning_rate=0.01, momentum=0.7, weight_decay=0.05)
+OTHER_OPTIM = OptimConfig(learning_rate=0.001, weight_decay=0.05)
 VIT_OPTIM = OptimConfig(muon_learning_rate=0.01, learning_rate=0.003, momentum=0.95, shift=3)
 
 
@@ -305,7 +306,7 @@ class Experiment:
     data: DataConfig = field(default_factory=DataConfig)
     cnn: CNNConfig = field(default_factory=CNNConfig)
     vit: ViTConfig = field(default_factory=ViTConfig)
-    optim: OptimConfig = field(default_factory=OptimConfig)
+    optim: OptimConfig = OTHER_OPTIM
     """Training of a model other than cnn and vit; AdamW updates all of its weights."""
     pretrained: bool = False
     """Start timm/NAME and torchvision/NAME from the weights that the library provides, which it
