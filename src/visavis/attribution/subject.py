@@ -52,6 +52,7 @@ class Subject:
             image; or `layers` or `grid` do not fit it.
     """
 
+    @torch.inference_mode(False)
     def __init__(
         self,
         model: nn.Module,
@@ -184,7 +185,7 @@ class Subject:
         side = round((self._tokens - self._prefix) ** 0.5)
         direction = torch.randn(tokens.shape[2], generator=torch.Generator().manual_seed(0))
         for patch in (0, side - 1, side**2 - side):
-            with torch.inference_mode(False), torch.enable_grad():
+            with torch.enable_grad():
                 one = (tokens[:, self._prefix + patch] * direction.to(tokens)).sum()
                 (gradient,) = torch.autograd.grad(one, images, retain_graph=True)
             mass = functional.adaptive_avg_pool2d(gradient.abs().sum(dim=(0, 1))[None], side)

@@ -77,7 +77,7 @@ def fit_input(model: Model, images: Float[Tensor, "n 3 side side"]) -> None:
         whiten(model.patch_embedding, images, epsilon=1e-2)
 
 
-def explanation_layers(model: Model) -> list[str] | None:
+def explanation_layers(model: nn.Module) -> list[str] | None:
     """Where Grad-CAM may look, from the image to the head; None where observation has to tell.
 
     The CNN's activations, three in each stage; the ViT's norms. Not the convolutions before the
@@ -94,7 +94,7 @@ def explanation_layers(model: Model) -> list[str] | None:
     return None
 
 
-def modules_of(model: Model) -> list[dict[str, Any]]:
+def modules_of(model: nn.Module) -> list[dict[str, Any]]:
     """The name, type and number of parameters of a model's top-level parts, for training.json."""
     top = model.model if isinstance(model, Normalized) else model
     return [
