@@ -161,24 +161,22 @@ class Subject:
             self._prefix = squares[0]
         received = [batch_first(of, n) for of in observed.sequences]
         first = next((of for of in received if of.shape[:2] == (n, self._tokens)), None)
-        read = []
-        for output, gradient in zip(observed.outputs, observed.gradients, strict=True):
-            if output.ndim == 3 and batch_first(output, n).shape[1] == self._tokens:
-                read += [] if gradient is None or not gradient.any() else [batch_first(gradient, n)]
         if self.tokens_on_grid(torch.zeros_like(weights[:, 0])) is None:
             self.lacks["attention"] = (
                 f"its {self._tokens} tokens are not the patches of a square image and a few "
                 "others; say how they lie with tokens_to_grid"
             )
-        elif first is None or not read:
-            self.lacks["attention"] = "none of its modules returns the tokens of its attention"
+        elif first is None:
+            self.lacks["attention"] = "none of its modules receives the tokens of its attention"
         elif self._tokens_to_grid is None and not self._in_order(first, observed.images):
             self.lacks["attention"] = (
                 "its tokens do not follow the image row by row; say how they lie with "
                 "tokens_to_grid"
             )
-        else:
-            self.read = read[-1].abs().sum(dim=(0, 2)).nonzero().flatten().tolist()
+        # After the last block no token sees another: those whose attention matters are read.
+        last = observed.attention_gradients[-1]
+        assert last is not None  # see no_attention_because
+        self.read = last.abs().sum(dim=(0, 1, 3)).nonzero().flatten().tolist()
 
     def _in_order(self, tokens: Float[Tensor, "n t width"], images: Tensor) -> bool:
         """Whether the tokens of three corners depend most on their own corner of the image."""
