@@ -118,7 +118,7 @@ def test_the_explorer_holds_the_maps_and_prefers_images_that_a_model_gets_wrong(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(explorer, "SHOWN", 30)
-    compare(write_experiment(tmp_path, accuracy={"cnn": 0.9, "vit": 0.8}))
+    compare(write_experiment(tmp_path, accuracy=(0.9, 0.8)))
     material = Material.read(tmp_path)
     held = json.loads(explorer.explorer_parts(material)["data"])
     cnn = material.cnn.heatmaps
@@ -272,7 +272,7 @@ def test_times_of_two_machines_are_not_set_against_each_other(tmp_path: Path, ht
 
 
 def test_no_winner_where_the_interval_includes_none(tmp_path: Path) -> None:
-    write_experiment(tmp_path, accuracy={"cnn": 0.8, "vit": 0.8})
+    write_experiment(tmp_path, accuracy=(0.8, 0.8))
     compare(tmp_path)
     comparison = run_folder.read_json(tmp_path / run_folder.COMPARISON)
     assert numbers.side(comparison["accuracy_difference"]) == 0
@@ -309,7 +309,7 @@ def test_names_from_outside_are_escaped(tmp_path: Path) -> None:
 
 
 def test_two_models_that_are_never_correct_together(tmp_path: Path) -> None:
-    write_experiment(tmp_path, accuracy={"cnn": 1.0, "vit": 0.0})
+    write_experiment(tmp_path, accuracy=(1.0, 0.0))
     compare(tmp_path)
     html = report(tmp_path).read_text(encoding="utf-8")
     assert "No sampled test image is classified correctly and explained by both" in html

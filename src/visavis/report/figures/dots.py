@@ -99,7 +99,7 @@ def layer_sweep(rows: Sequence[Mapping[str, Any]], colour: str) -> Figure:
 
 @matplotlib.rc_context(STYLE)
 def similarity(pairs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Figure:
-    """Agreement of the first model's map with each of the second's, and the permutation baseline."""
+    """Agreement of the first model's map with each of the second's, and its baseline."""
     figure, axes = _rows(names, 0.36, 1.05)
     for place, pair in enumerate(pairs):
         if pair["agreement"] is None:
