@@ -459,3 +459,8 @@ def test_the_command_holds_what_differs_from_the_preset_and_no_path() -> None:
         "visavis run --preset quick --data.source cifar10 --seed 7 --data.dir DIR "
         "--cnn.widths 8 16 32 --vit.optim.batch-size 123"
     )
+    settings = to_json(preset("quick", "folder", 64))
+    made = {"preset": "quick", "experiment": settings, "data": {"source": "folder"}}
+    assert (
+        command(made) == "visavis run --preset quick --data.source folder --seed 0 --data.size 64"
+    )

@@ -199,11 +199,6 @@ class ViTConfig:
         )
         _require(self.width % 4 == 0, f"--vit.width {self.width}: use a multiple of 4")
         _require(
-            self.optim.crop % self.patch_size == 0,
-            f"--vit.optim.crop {self.optim.crop} does not hold whole patches of --vit.patch-size "
-            f"{self.patch_size}; use a multiple of that, or 0 for full images",
-        )
-        _require(
             0 < self.mlp_ratio <= 16 and self.hidden >= 1,
             f"--vit.mlp-ratio {self.mlp_ratio}: use at least 1 / --vit.width, at most 16",
         )
@@ -326,6 +321,12 @@ class Experiment:
             size % patch == 0 and patch < size,
             f"--vit.patch-size {patch} does not divide images of {size} x {size} pixels "
             f"(--data.size) into a usable grid; use a divisor, such as {size // 8}",
+        )
+        crop = self.vit.optim.crop
+        _require(
+            crop % patch == 0,
+            f"--vit.optim.crop {crop} does not hold whole patches of --vit.patch-size {patch}; use "
+            "a multiple of that, or 0 for full images",
         )
         for name, model in (("cnn.", self.cnn), ("vit.", self.vit), ("", self)):
             _require(

@@ -125,7 +125,7 @@ def _module(
     config = experiment.model(name)
     side = training[0].shape[-1]
     model = models.build(config, classes, side)
-    first = training[0][: 5000 * IMAGE_SIDE // side]  # fewer large ones: memory grows with the side
+    first = training[0][: 5000 * IMAGE_SIDE**2 // side**2]  # as many pixels at every size
     models.fit_input(model, first.float().cpu() / 255)
     module = Classifier(
         hardware.place(model, training[0].device),
