@@ -81,7 +81,10 @@ def test_a_missing_key_is_named():
         (lambda: ViTConfig(width=100, heads=3), "not a multiple"),
         (lambda: ViTConfig(width=63, heads=3), "multiple of 4"),
         (lambda: ViTConfig(mlp_ratio=float("-inf")), "--vit.mlp-ratio -inf: use at least"),
-        (lambda: ViTConfig(optim=OptimConfig(crop=18)), "--vit.optim.crop 18 does not hold whole"),
+        (
+            lambda: Experiment(vit=ViTConfig(optim=OptimConfig(crop=18))),
+            "--vit.optim.crop 18 does not",
+        ),
         (lambda: OptimConfig(learning_rate=-1.0), "learning-rate -1"),
         (lambda: OptimConfig(learning_rate=float("nan")), "learning-rate nan"),
         (lambda: OptimConfig(epochs=0), "epochs 0: use 1"),

@@ -199,21 +199,20 @@ def test_what_exceeds_the_memory_stays_in_the_cache(tmp_path, few, monkeypatch):
         assert (data.info(mapped), verify(mapped)) == (data.info(inside), verify(inside))
 
 
-def test_an_experiment_is_the_same_from_memory_and_from_the_cache(tmp_path, few, monkeypatch):
+def test_a_training_is_the_same_from_memory_and_from_the_cache(tmp_path, few, monkeypatch):
     draw(tmp_path / "own", ["a", "b"], each=40, side=50)
     found = []
     for limit in (image_folder.MEMORY_BYTES, 1):
         monkeypatch.setattr(image_folder, "MEMORY_BYTES", limit)
         dataset = image_folder.read(tmp_path / "own", 64)
-        for name in ("cnn", "vit"):
-            folder = tmp_path / str(limit) / name
-            train(folder, small.experiment(), name, dataset)
-            evaluate(folder, dataset)
-            weights = (folder / run_folder.WEIGHTS).read_bytes()
-            found.append((weights, run_folder.read_arrays(folder / run_folder.PREDICTIONS)))
-    for (weights, inside), (others, mapped) in zip(found[:2], found[2:], strict=True):
-        assert weights == others
-        assert all(np.array_equal(inside[key], mapped[key]) for key in inside)
+        folder = tmp_path / str(limit)
+        train(folder, small.experiment(), "cnn", dataset)
+        evaluate(folder, dataset)
+        weights = (folder / run_folder.WEIGHTS).read_bytes()
+        found.append((weights, run_folder.read_arrays(folder / run_folder.PREDICTIONS)))
+    (weights, inside), (others, mapped) = found
+    assert weights == others
+    assert all(np.array_equal(inside[key], mapped[key]) for key in inside)
 
 
 def test_a_cache_that_is_cut_off_is_written_again(tmp_path, few):

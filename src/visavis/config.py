@@ -120,7 +120,7 @@ class OptimConfig:
     rectangle is taken from another image; the target is mixed by area."""
 
     def __post_init__(self) -> None:
-        flags = "--cnn.optim.{0} or --vit.optim.{0}"  # this does not know which model it is for
+        flags = "--cnn.optim.{0}, --vit.optim.{0} or --optim.{0}"  # this does not know the model
         _require_ranges(
             self,
             flags,
@@ -153,6 +153,7 @@ class OptimConfig:
 
 
 CNN_OPTIM = OptimConfig(muon_learning_rate=0.1, learning_rate=0.01, momentum=0.7, weight_decay=0.05)
+OTHER_OPTIM = OptimConfig(learning_rate=0.001, weight_decay=0.05)
 VIT_OPTIM = OptimConfig(muon_learning_rate=0.01, learning_rate=0.003, momentum=0.95, shift=3)
 
 
@@ -197,11 +198,6 @@ class ViTConfig:
             f"--vit.width {self.width} is not a multiple of --vit.heads {self.heads}",
         )
         _require(self.width % 4 == 0, f"--vit.width {self.width}: use a multiple of 4")
-        _require(
-            self.optim.crop % self.patch_size == 0,
-            f"--vit.optim.crop {self.optim.crop} does not hold whole patches of --vit.patch-size "
-            f"{self.patch_size}; use a multiple of that, or 0 for full images",
-        )
         _require(
             0 < self.mlp_ratio <= 16 and self.hidden >= 1,
             f"--vit.mlp-ratio {self.mlp_ratio}: use at least 1 / --vit.width, at most 16",
@@ -305,7 +301,7 @@ class Experiment:
     data: DataConfig = field(default_factory=DataConfig)
     cnn: CNNConfig = field(default_factory=CNNConfig)
     vit: ViTConfig = field(default_factory=ViTConfig)
-    optim: OptimConfig = field(default_factory=OptimConfig)
+    optim: OptimConfig = OTHER_OPTIM
     """Training of a model other than cnn and vit; AdamW updates all of its weights."""
     pretrained: bool = False
     """Start timm/NAME and torchvision/NAME from the weights that the library provides, which it
@@ -325,6 +321,12 @@ class Experiment:
             size % patch == 0 and patch < size,
             f"--vit.patch-size {patch} does not divide images of {size} x {size} pixels "
             f"(--data.size) into a usable grid; use a divisor, such as {size // 8}",
+        )
+        crop = self.vit.optim.crop
+        _require(
+            crop % patch == 0,
+            f"--vit.optim.crop {crop} does not hold whole patches of --vit.patch-size {patch}; use "
+            "a multiple of that, or 0 for full images",
         )
         for name, model in (("cnn.", self.cnn), ("vit.", self.vit), ("", self)):
             _require(

@@ -6,6 +6,7 @@ from typing import Literal
 from visavis.config import (
     CNN_OPTIM,
     IMAGE_SIDE,
+    OTHER_OPTIM,
     VIT_OPTIM,
     CNNConfig,
     DataConfig,
@@ -101,6 +102,8 @@ def _experiment(
     )
     return Experiment(
         data=data,
+        # Full images, since not every model takes smaller crops; as many epochs as the CNN.
+        optim=replace(OTHER_OPTIM, epochs=epochs[0], batch_size=batch_size),
         cnn=replace(cnn, optim=cnn_optim),
         vit=replace(vit, patch_size=patch, optim=vit_optim),
         explain=explain,

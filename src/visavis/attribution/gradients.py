@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -78,11 +79,13 @@ def _one_by_one(
 ) -> Float[Tensor, "n g g"]:
     """Each image with the same noise, so that its map does not depend on the batch."""
     found = []
-    with frozen(subject.model), with_gradient(images) as inputs:
+    state = np.random.get_state()  # Captum draws from NumPy's generator, too
+    with frozen(subject.model), with_gradient(images) as inputs, torch.random.fork_rng():
         for image, target in zip(inputs.split(1), targets.split(1), strict=True):
-            with torch.random.fork_rng():
-                torch.manual_seed(0)
-                found.append(method.attribute(image, target=target.clone(), **settings).detach())
+            torch.manual_seed(0)
+            np.random.seed(0)
+            found.append(method.attribute(image, target=target.clone(), **settings).detach())
+    np.random.set_state(state)
     return _cell_sums(subject, torch.cat(found))
 
 

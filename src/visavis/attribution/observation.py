@@ -190,7 +190,7 @@ def no_attention_because(observed: Observed, plain: Float[Tensor, "n classes"]) 
         return "it does not compute attention as often in a second pass"
     if float((observed.logits - plain).abs().max()) > SAME * float(plain.abs().max()):
         return "its logits change when attention is written out"
-    if any(float((of.sum(dim=-1) - 1).abs().max()) > SAME for of in weights):
+    if any(float((of.detach().sum(dim=-1) - 1).abs().max()) > SAME for of in weights):
         return "the rows of its attention do not sum to 1"
     for gradient in observed.attention_gradients:
         if gradient is None or not torch.isfinite(gradient).all():

@@ -52,6 +52,7 @@ class Subject:
             image; or `layers` or `grid` do not fit it.
     """
 
+    @torch.inference_mode(False)
     def __init__(
         self,
         model: nn.Module,
@@ -160,31 +161,29 @@ class Subject:
             self._prefix = squares[0]
         received = [batch_first(of, n) for of in observed.sequences]
         first = next((of for of in received if of.shape[:2] == (n, self._tokens)), None)
-        read = []
-        for output, gradient in zip(observed.outputs, observed.gradients, strict=True):
-            if output.ndim == 3 and batch_first(output, n).shape[1] == self._tokens:
-                read += [] if gradient is None or not gradient.any() else [batch_first(gradient, n)]
         if self.tokens_on_grid(torch.zeros_like(weights[:, 0])) is None:
             self.lacks["attention"] = (
                 f"its {self._tokens} tokens are not the patches of a square image and a few "
                 "others; say how they lie with tokens_to_grid"
             )
-        elif first is None or not read:
-            self.lacks["attention"] = "none of its modules returns the tokens of its attention"
+        elif first is None:
+            self.lacks["attention"] = "none of its modules receives the tokens of its attention"
         elif self._tokens_to_grid is None and not self._in_order(first, observed.images):
             self.lacks["attention"] = (
                 "its tokens do not follow the image row by row; say how they lie with "
                 "tokens_to_grid"
             )
-        else:
-            self.read = read[-1].abs().sum(dim=(0, 2)).nonzero().flatten().tolist()
+        # After the last block no token sees another: those whose attention matters are read.
+        last = observed.attention_gradients[-1]
+        assert last is not None  # see no_attention_because
+        self.read = last.abs().sum(dim=(0, 1, 3)).nonzero().flatten().tolist()
 
     def _in_order(self, tokens: Float[Tensor, "n t width"], images: Tensor) -> bool:
         """Whether the tokens of three corners depend most on their own corner of the image."""
         side = round((self._tokens - self._prefix) ** 0.5)
         direction = torch.randn(tokens.shape[2], generator=torch.Generator().manual_seed(0))
         for patch in (0, side - 1, side**2 - side):
-            with torch.inference_mode(False), torch.enable_grad():
+            with torch.enable_grad():
                 one = (tokens[:, self._prefix + patch] * direction.to(tokens)).sum()
                 (gradient,) = torch.autograd.grad(one, images, retain_graph=True)
             mass = functional.adaptive_avg_pool2d(gradient.abs().sum(dim=(0, 1))[None], side)

@@ -1,7 +1,9 @@
 """Build, save and load a model: the CNN, the ViT, a registered one, or one of a library."""
 
+import dataclasses
 import json
 import logging
+import pickle
 import struct
 from pathlib import Path
 from typing import Any
@@ -75,7 +77,7 @@ def fit_input(model: Model, images: Float[Tensor, "n 3 side side"]) -> None:
         whiten(model.patch_embedding, images, epsilon=1e-2)
 
 
-def explanation_layers(model: Model) -> list[str] | None:
+def explanation_layers(model: nn.Module) -> list[str] | None:
     """Where Grad-CAM may look, from the image to the head; None where observation has to tell.
 
     The CNN's activations, three in each stage; the ViT's norms. Not the convolutions before the
@@ -92,7 +94,7 @@ def explanation_layers(model: Model) -> list[str] | None:
     return None
 
 
-def modules_of(model: Model) -> list[dict[str, Any]]:
+def modules_of(model: nn.Module) -> list[dict[str, Any]]:
     """The name, type and number of parameters of a model's top-level parts, for training.json."""
     top = model.model if isinstance(model, Normalized) else model
     return [
@@ -143,7 +145,8 @@ def config_from_json(values: dict[str, Any]) -> ModelConfig:
 
 def save(model: nn.Module, path: Path) -> None:
     """Write the weights as safetensors."""
-    tensors = {key: value.contiguous().cpu() for key, value in model.state_dict().items()}
+    # Copies, since models may share a tensor between two layers, and safetensors refuses that.
+    tensors = {key: value.cpu().clone().contiguous() for key, value in model.state_dict().items()}
     write_bytes(path, safetensors.torch.save(tensors))  # its own errors hide a full disk
 
 
@@ -155,13 +158,49 @@ def load(
     Raises:
         CheckpointError: the file is missing, damaged, of another model, or holds NaN or infinity.
     """
-    _check_header(path)
-    try:
-        tensors = safetensors.torch.load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged: {error}") from error
+    tensors = _safetensors(path)
+    if isinstance(config, RegisteredConfig):  # its library's weights would only be overwritten
+        config = dataclasses.replace(config, pretrained=False)
     with torch.random.fork_rng(devices=[]):
         model = build(config, classes, side)
+    _load_into(model, tensors, path)
+    return model.eval()
+
+
+def load_brought(model: Model, path: Path) -> bool:
+    """Load weights that were not written here: a state dict, as safetensors or by `torch.save`.
+
+    Returns:
+        Whether they include the normalisation of the input, as those of a run folder do.
+
+    Raises:
+        CheckpointError: as `load`, or it is no state dict.
+    """
+    if path.suffix == ".safetensors":
+        tensors = _safetensors(path)
+    else:
+        try:
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
+        except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+            what = " ".join(str(error).split())[:200]
+            raise CheckpointError(f"{path} cannot be read as weights: {what}") from error
+        tensors = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else {}
+    if not tensors or not all(isinstance(value, Tensor) for value in tensors.values()):
+        raise CheckpointError(f"{path} holds no state dict: tensors by the name of a parameter")
+    inside = isinstance(model, Normalized) and "normalize.mean" not in tensors
+    _load_into(model.get_submodule("model") if inside else model, tensors, path)
+    return not inside
+
+
+def _safetensors(path: Path) -> dict[str, Tensor]:
+    _check_header(path)
+    try:
+        return safetensors.torch.load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from error
+
+
+def _load_into(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
     expected = {key: (value.shape, value.dtype) for key, value in model.state_dict().items()}
     found = {key: (value.shape, value.dtype) for key, value in tensors.items()}
     if expected != found:
@@ -169,13 +208,12 @@ def load(
             k for k in expected.keys() | found.keys() if expected.get(k) != found.get(k)
         )
         raise CheckpointError(
-            f"{path} does not fit config.json: {', '.join(differing[:5])}"
+            f"{path} does not fit the model: {', '.join(differing[:5])}"
             + (f" and {len(differing) - 5} more differ" if len(differing) > 5 else " differ")
         )
     if bad := [key for key, value in tensors.items() if not torch.isfinite(value).all()]:
         raise CheckpointError(f"{path} holds NaN or infinity in {bad[0]}; train this model again")
     model.load_state_dict(tensors)
-    return model.eval()
 
 
 def _check_header(path: Path) -> None:

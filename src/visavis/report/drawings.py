@@ -29,20 +29,15 @@ def charts(material: Material) -> dict[str, Figure]:
     """The figures that show numbers."""
     comparison, names, of = material.comparison, material.class_names, material.labels
     models, pairs = comparison["models"], comparison["similarity"]["pairs"]
-    methods = {role: model.explanations["methods"] for role, model in material.models.items()}
-    rows = [pair["second_method"] for pair in pairs]
-    default = labels.short(comparison["side_by_side"]["first_method"], methods["first"])
+    methods = material.models["second"].explanations["methods"]
+    rows = [_row_label(pair["second_method"], methods) for pair in pairs]
     difference = np.array(comparison["confusion_difference"])
     drawn = {
         "reliability": curves.reliability(comparison["calibration"], of),
         "f1_per_class": dots.f1_per_class(
             {role: facts["f1_per_class"] for role, facts in models.items()}, names, of
         ),
-        "similarity": dots.similarity(
-            pairs,
-            [_row_label(name, methods["second"]) for name in rows],
-            f"{labels.the(of['first'])}'s {default}",
-        ),
+        "similarity": dots.similarity(pairs, rows),
         "cross_model": dots.cross_model(material.cross_model["rankings"], of),
         "overlap": bars.overlap(comparison["overlap"], of),
         "agreement": matrices.agreement(comparison["grid"], of),

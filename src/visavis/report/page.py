@@ -6,6 +6,7 @@ numbers of its own: what it prints stands in the JSON files, formatted.
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import jinja2
 from markupsafe import Markup
@@ -22,6 +23,7 @@ from visavis.report.figures.style import svg
 from visavis.report.material import Material
 from visavis.report.recipe import command, settings
 from visavis.report.text import numbers
+from visavis.run_folder import ModelFolder
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +79,13 @@ def render(material: Material) -> str:
         labels=material.labels,
         buckets=labels.bucket_names(material.labels),
         command=command(material.experiment) if material.experiment else None,
-        settings=settings(model.config["model"] for model in models.values()),
+        settings=settings(_settings(model) for model in models.values()),
         scores=SCORES,
         same_machine=material.same_machine,
     )
+
+
+def _settings(model: ModelFolder) -> dict[str, Any]:
+    """Those of a training only if it happened here."""
+    settings = model.config["model"]
+    return {key: of for key, of in settings.items() if key != "optim" or model.history}

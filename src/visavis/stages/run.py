@@ -114,16 +114,8 @@ def claim(out: Path, experiment: Experiment, preset_name: str, dataset: Dataset)
         run_folder.write_json(path, wanted)
         return
     found = run_folder.read_json(path)
-    decides = (
-        "first",
-        "second",
-        "seed",
-        "cnn",
-        "vit",
-        "optim",
-        "pretrained",
-        "explain",
-    )  # the other settings do not change results
+    # The other settings do not change results.
+    decides = ("first", "second", "seed", "cnn", "vit", "optim", "pretrained", "explain")
     settings = found.get("experiment", {})
     lines = differences({key: settings.get(key) for key in decides}, to_json(experiment))
     lines += differences({"data": found.get("data")}, wanted)

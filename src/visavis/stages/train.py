@@ -23,6 +23,7 @@ from visavis.data import Dataset, split
 from visavis.data.batches import hold
 from visavis.errors import CheckpointError, EnvironmentFault
 from visavis.files import file_sha256, lock
+from visavis.stages.trained import check_classifier
 from visavis.training import hardware, tracking
 from visavis.training.callbacks import AtomicCheckpointIO, History, checkpoints, read_checkpoint
 from visavis.training.module import Classifier, Split
@@ -63,6 +64,10 @@ def train(
         config = experiment.data
         rows = split(dataset.train_labels, config.validation_fraction, config.split_seed)
         finished = (folder / run_folder.TRAINING).exists()
+        if not finished and not (folder / run_folder.CONFIG).exists():
+            settings = experiment.model(name)
+            classes = len(dataset.class_names)
+            check_classifier(models.build(settings, classes, dataset.side), dataset)
         device = None if finished else hardware.select_device(experiment.train.device)
         claim(folder, experiment, name, dataset, *rows)
         if device is None:
@@ -120,7 +125,7 @@ def _module(
     config = experiment.model(name)
     side = training[0].shape[-1]
     model = models.build(config, classes, side)
-    first = training[0][: 5000 * IMAGE_SIDE // side]  # fewer large ones: memory grows with the side
+    first = training[0][: 5000 * IMAGE_SIDE**2 // side**2]  # as many pixels at every size
     models.fit_input(model, first.float().cpu() / 255)
     module = Classifier(
         hardware.place(model, training[0].device),
@@ -189,7 +194,7 @@ def _fit(
     except (torch.cuda.OutOfMemoryError, MemoryError):
         raise EnvironmentFault(
             f"not enough memory for a batch of {module.config.batch_size} images; lower "
-            "--cnn.optim.batch-size or --vit.optim.batch-size"
+            "--cnn.optim.batch-size, --vit.optim.batch-size or --optim.batch-size"
         ) from None
 
 

@@ -11,9 +11,10 @@ from jaxtyping import Float, Int, UInt8
 
 from visavis import attribution, models, run_folder
 from visavis.attribution import Subject
+from visavis.attribution.observation import plain_logits
 from visavis.data import Dataset
 from visavis.data.batches import in_batches, predict, to_images
-from visavis.errors import CheckpointError
+from visavis.errors import CheckpointError, ModelError
 from visavis.files import file_sha256
 from visavis.models import Model
 from visavis.run_folder import ModelFolder
@@ -101,6 +102,20 @@ def observed(model: Model, pixels: UInt8[np.ndarray, "n side side 3"], *, grid: 
         layers=models.explanation_layers(model),
         grid=grid or None,
     )
+
+
+def check_classifier(model: Model, dataset: Dataset) -> None:
+    """Check that a model classifies images of `dataset`, before anything is written for it.
+
+    Raises:
+        ModelError: it fails, its logits are not finite, or it has another number of classes.
+    """
+    logits = plain_logits(model, to_images(dataset.train_pixels[:2]))
+    if logits.shape[1] != len(dataset.class_names):
+        raise ModelError(
+            f"the model returns {logits.shape[1]} logits for each image, and the data have "
+            f"{len(dataset.class_names)} classes; its factory is called with that number"
+        )
 
 
 def load_trained(folder: Path) -> Model:

@@ -106,7 +106,7 @@ class Classifier(lightning.LightningModule):
                 raise VisavisError(
                     f"training diverged: the loss is not a number in epoch "
                     f"{self.current_epoch + 1}; epochs before it are kept. Lower the learning "
-                    "rates (--cnn.optim.… or --vit.optim.…) and use a new --out"
+                    "rates (--cnn.optim.…, --vit.optim.… or --optim.…) and use a new --out"
                 )
 
     def configure_optimizers(self) -> Any:

@@ -98,8 +98,8 @@ def layer_sweep(rows: Sequence[Mapping[str, Any]], colour: str) -> Figure:
 
 
 @matplotlib.rc_context(STYLE)
-def similarity(pairs: Sequence[Mapping[str, Any]], names: Sequence[str], of: str) -> Figure:
-    """Agreement of one model's map `of` with each of the other's, and the permutation baseline."""
+def similarity(pairs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Figure:
+    """Agreement of the first model's map with each of the second's, and its baseline."""
     figure, axes = _rows(names, 0.36, 1.05)
     for place, pair in enumerate(pairs):
         if pair["agreement"] is None:
@@ -111,10 +111,10 @@ def similarity(pairs: Sequence[Mapping[str, Any]], names: Sequence[str], of: str
     axes.plot([], [], "o", color=MODEL_COLOURS["second"], label="same image")
     axes.plot([], [], "o", color=MUTED, markerfacecolor=PAPER, label="permutation baseline")
     axes.axvline(0, **REFERENCE_LINE)
-    axes.set_xlabel(f"Mean rank correlation with {of}")
+    axes.set_xlabel("Mean rank correlation")
     figure.legend(loc="outside upper left", ncols=2)
     figure.set_label(
-        f"Dot chart: agreement of {of} with each map of the other model, and its baseline"
+        "Dot chart: agreement of the first model's map with each of the second's, and its baseline"
     )
     return figure
 
@@ -134,7 +134,9 @@ def cross_model(rankings: Sequence[Mapping[str, Any]], labels: Mapping[str, str]
         axes.plot([], [], "o", color=MODEL_COLOURS[role], label=f"tested on {the(label)}")
     axes.plot([], [], "o", color=MUTED, markerfacecolor=PAPER, label="open: the other's map")
     axes.axvline(0, **REFERENCE_LINE)
-    axes.set_xlabel("Normalised deletion: 0 random order, 1 single-cell effects")
+    # Of the figure: beside the long names of rows there is no room for it.
+    scale = "Normalised deletion: 0 random order, 1 single-cell effects"
+    figure.supxlabel(scale, fontsize=9, color=MUTED)
     figure.legend(loc="outside upper left", ncols=2, fontsize=8)
     figure.set_label("Dot chart: deletion score on both models by the order of each map")
     return figure

@@ -250,7 +250,7 @@ function panel(role) {
     const m = facts.methods[found.method];
     none.hidden = found.map !== null;
     const of = found.class_specific ? ` for “${found.class}”` : "";
-    let words = `${m.label} of ${facts.label}${of}: highest ${found.highest} of ${label}`;
+    let words = `${facts.label}, ${m.label}${of}: highest ${found.highest} of ${label}`;
     if (found.map) drawHeat(canvas, shown, found.map, run.colours, Number($("opacity").value) / 100);
     else words = none.textContent = `Degenerate map${of}: it is ${found.degenerate_because}.`;
     canvas.setAttribute("aria-label", words);
