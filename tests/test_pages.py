@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 import small
-from sites import ask, other_experiment, serving
+from sites import ask, larger, other_experiment, serving
 from visavis import run_folder
+from visavis.data.images import read_image
 from visavis.serve import test_images
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -120,8 +121,6 @@ def test_an_uploaded_image_gets_the_answers_of_the_command(page, site, tmp_path)
     seen = page.evaluate(
         "[...document.getElementById('seen').getContext('2d').getImageData(0, 0, 32, 32).data]"
     )
-    from visavis.data.images import read_image
-
     assert (np.reshape(seen, (32, 32, 4))[..., :3] == read_image(path)).all()
 
 
@@ -164,10 +163,34 @@ def test_any_class_method_block_and_head_can_be_asked_about(page):
     with page.expect_request(re.compile("method=attention")):
         page.locator("#second-panel").get_by_label("Method").select_option("attention")
     with page.expect_request(re.compile("layer=1&head=2|head=2.*layer=1")):
-        page.locator("#second-panel").get_by_label("Layer").select_option("1")
+        page.locator("#second-panel").get_by_label(re.compile("^Layer")).select_option("1")
         page.locator("#second-panel").get_by_label("Head").select_option("2")
     assert "Attention, last block" in said()
     assert "Not class-specific" in page.inner_text("#second-panel .summary")
+
+
+def test_a_model_without_attention_has_no_such_controls(browser, tmp_path, monkeypatch):
+    monkeypatch.setattr(test_images.data, "resolve", lambda _: larger(small.dataset()))
+    with serving(other_experiment(tmp_path)) as other:
+        page = browser.new_page()
+        page.goto(other.url)
+        page.wait_for_selector("#second-panel .predictions li")
+        upload(page, image(tmp_path))
+        assert "56 by 56 pixels" in page.get_attribute("#seen", "aria-label")
+        assert page.locator("#cells i").count() == 49
+        cnn = page.locator("#first-panel")
+        assert cnn.locator("h2").inner_text().startswith("resnet20")
+        assert not cnn.get_by_label("Head").is_visible()
+        methods = cnn.get_by_label("Method").locator("option").all_inner_texts()
+        assert "LayerCAM" in methods and not [name for name in methods if "ttention" in name]
+        assert "attention rollout, because it computes no attention." in cnn.inner_text()
+        assert "Not offered" not in page.inner_text("#second-panel")
+        page.focus("#cells")
+        page.keyboard.press(" ")
+        page.wait_for_selector("#hidden-count:has-text('1 of 49')")
+        settle(page)
+        assert page.locator("#error").is_hidden()
+        page.close()
 
 
 def test_what_is_no_image_gets_a_sentence_and_the_image_before_stays(page, tmp_path):
