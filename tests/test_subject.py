@@ -333,9 +333,7 @@ def test_hooks_and_modes_are_as_before_also_after_an_error():
         raise IndexError("from inside")
 
     model.norm.forward = fail
-    with pytest.raises(
-        ModelError, match=r"fails on images of 32 x 32 pixels.*IndexError"
-    ):
+    with pytest.raises(ModelError, match=r"fails on images of 32 x 32 pixels.*IndexError"):
         Subject(model, tiny.images(2))
     assert tiny.hooks(model) == 0
     assert not torch.overrides._get_current_function_mode_stack()

@@ -57,7 +57,14 @@ def build(config: ModelConfig, classes: int = NUM_CLASSES, side: int = IMAGE_SID
     if isinstance(config, RegisteredConfig):
         model = build_registered(config, classes, side)
         own = getattr(model, "pretrained_cfg", IMAGENET) if config.pretrained else {}
-        return Normalized(model, own.get("mean"), own.get("std"))
+        said = registered.get(config.name)
+        return Normalized(
+            model,
+            own.get("mean"),
+            own.get("std"),
+            layers=said.layers if said else None,
+            tokens_to_grid=said.tokens_to_grid if said else None,
+        )
     if isinstance(config, CNNConfig):
         return CNN(config, classes, side)
     return ViT(config, classes, side)
