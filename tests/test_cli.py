@@ -283,7 +283,7 @@ def test_run_does_everything_once_and_goes_on_where_it_stopped(
     assert text.splitlines()[-2] == str(out / "report.html")
     assert f"visavis serve {out} --open" in text.splitlines()[-1]
     comparison = run_folder.read_json(out / run_folder.COMPARISON)
-    accuracy = 100 * comparison["models"]["cnn"]["accuracy"]["value"]
+    accuracy = 100 * comparison["models"]["first"]["accuracy"]["value"]
     assert f"{accuracy:.1f} %" in text.splitlines()[1]
     assert "cnn: epoch 1 of 1" in narration and "vit: epoch 1 of 1" in narration
     before = {p: p.stat().st_mtime_ns for p in out.glob("*/*") if p.name != ".lock"}

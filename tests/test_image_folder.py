@@ -276,7 +276,7 @@ def test_two_classes_go_through_an_experiment(tmp_path):
     out = tmp_path / "out"
     report = run(out, experiment, "smoke", dataset)
     comparison = run_folder.read_json(out / run_folder.COMPARISON)
-    assert np.shape(comparison["models"]["cnn"]["confusion_matrix"]) == (2, 2)
+    assert np.shape(comparison["models"]["first"]["confusion_matrix"]) == (2, 2)
     html = report.read_text(encoding="utf-8")
     assert "disc &amp; &lt;b&gt;" in html and "disc & <b>" not in html
     with serving(out) as site:

@@ -393,6 +393,7 @@ def test_any_two_models_stand_in_their_places(pair: tuple[dict[str, Any], str]) 
 
 def test_a_model_that_is_not_there_is_not_named(pair: tuple[dict[str, Any], str]) -> None:
     facts, html = pair
+    html = re.sub(r"base64,[^\"]*", "", html)  # letters of images may well be these
     assert "CNN" not in html
     if "vit" not in facts["names"]:
         assert "ViT" not in html and "ttention rollout multiplies" not in html
