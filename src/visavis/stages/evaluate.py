@@ -39,15 +39,16 @@ def evaluate(folder: Path, dataset: Dataset, *, device: torch.device | str = "cp
     with lock(folder):
         model = hardware.place(load_trained(folder), torch.device(device))
         start = time.perf_counter()
-        logits = _logits(model, dataset.test_pixels, device, "test")
+        indices = np.arange(len(dataset.test_labels), dtype=np.int32)
+        logits = _logits(model, dataset.test_pixels, indices, device, "test")
         seconds = time.perf_counter() - start
         rows = split_rows(folder, dataset, "validation")
-        validation = _logits(model, dataset.train_pixels[rows], device, "validation")
+        validation = _logits(model, dataset.train_pixels, rows, device, "validation")
         run_folder.write_arrays(
             folder / run_folder.PREDICTIONS,
             logits=logits.numpy(),
             labels=dataset.test_labels,
-            indices=np.arange(len(logits), dtype=np.int32),
+            indices=indices,
             validation_logits=validation.numpy(),
             validation_labels=dataset.train_labels[rows],
         )
@@ -71,10 +72,12 @@ def evaluate(folder: Path, dataset: Dataset, *, device: torch.device | str = "cp
         log.info("%s: %.2f %% of %d test images correct", folder.name, 100 * accuracy, len(logits))
 
 
-def _logits(model: Model, pixels: Pixels, device: torch.device | str, what: str) -> Logits:
+def _logits(
+    model: Model, pixels: Pixels, rows: np.ndarray, device: torch.device | str, what: str
+) -> Logits:
     def logits(batch: np.ndarray) -> Logits:
-        images = to_images(batch).to(device, memory_format=torch.channels_last)
+        images = to_images(pixels[batch]).to(device, memory_format=torch.channels_last)
         return model(images).float().cpu()
 
     with torch.inference_mode():
-        return in_batches(logits, pixels, size=500, bar=what)
+        return in_batches(logits, rows, size=500, bar=what)
