@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from visavis import run_folder
-from visavis.data import Dataset, Pixels
+from visavis.data import Dataset
 from visavis.data.batches import in_batches, to_images
 from visavis.files import lock
 from visavis.metrics import classification
@@ -73,7 +73,11 @@ def evaluate(folder: Path, dataset: Dataset, *, device: torch.device | str = "cp
 
 
 def _logits(
-    model: Model, pixels: Pixels, rows: np.ndarray, device: torch.device | str, what: str
+    model: Model,
+    pixels: UInt8[np.ndarray, "all side side 3"],
+    rows: Int[np.ndarray, " n"],
+    device: torch.device | str,
+    what: str,
 ) -> Logits:
     def logits(batch: np.ndarray) -> Logits:
         images = to_images(pixels[batch]).to(device, memory_format=torch.channels_last)
