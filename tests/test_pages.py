@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import small
-from sites import ask, serving
+from sites import ask, other_experiment, serving
 from visavis import run_folder
 from visavis.serve import test_images
 
@@ -71,7 +71,7 @@ def page(browser, site):
         lambda request: None if request.url.startswith(inside) else wrong.append(request.url),
     )
     opened.goto(site.url)
-    opened.wait_for_selector("#vit-panel .predictions li")
+    opened.wait_for_selector("#second-panel .predictions li")
     settle(opened)
     yield opened
     context.close()
@@ -90,9 +90,9 @@ def image(folder):
     return path
 
 
-def shown(page, model):
+def shown(page, role):
     """The answers on the page, as (class, percent)."""
-    rows = page.locator(f"#{model}-panel .predictions li").all_inner_texts()
+    rows = page.locator(f"#{role}-panel .predictions li").all_inner_texts()
     return [tuple(part.strip() for part in row.split("\n") if part.strip())[:2] for row in rows]
 
 
@@ -111,8 +111,8 @@ def test_an_uploaded_image_gets_the_answers_of_the_command(page, site, tmp_path)
     path = image(tmp_path)
     upload(page, path)
     answer = ask(site, "/api/predict", path.read_bytes()).json["models"]
-    for model in ("cnn", "vit"):
-        for (name, percent), guess in zip(shown(page, model), answer[model]["top"], strict=True):
+    for role in run_folder.ROLES:
+        for (name, percent), guess in zip(shown(page, role), answer[role]["top"], strict=True):
             assert name == guess["class"]
             assert float(percent.removesuffix(" %")) == pytest.approx(
                 100 * guess["confidence"], abs=0.51
@@ -140,9 +140,9 @@ def test_hiding_a_cell_moves_both_answers(page, site, tmp_path):
     assert page.inner_text("#hidden-count") == "2 of 64 cells hidden"
     assert sum("hidden=19%2C20" in url or "hidden=19,20" in url for url in asked) >= 3
     answer = ask(site, "/api/predict?hidden=19,20", path.read_bytes()).json["models"]
-    for model in ("cnn", "vit"):
-        guesses = answer[model]["top"]
-        assert [name for name, _ in shown(page, model)] == [g["class"] for g in guesses]
+    for role in run_folder.ROLES:
+        guesses = answer[role]["top"]
+        assert [name for name, _ in shown(page, role)] == [g["class"] for g in guesses]
     mean = ask(site, "/api/run").json["hidden_colour"]
     seen = page.evaluate(
         "[...document.getElementById('seen').getContext('2d').getImageData(13, 9, 1, 1).data]"
@@ -155,19 +155,19 @@ def test_hiding_a_cell_moves_both_answers(page, site, tmp_path):
 def test_any_class_method_block_and_head_can_be_asked_about(page):
     def said():
         settle(page)
-        frame = page.locator("#vit-panel .frame")
+        frame = page.locator("#second-panel .frame")
         return frame.inner_text() + frame.locator("canvas").get_attribute("aria-label")
 
     settle(page)
-    page.locator("#vit-panel").get_by_label("Target class").select_option("star")
+    page.locator("#second-panel").get_by_label("Target class").select_option("star")
     assert "star" in said()
     with page.expect_request(re.compile("method=attention")):
-        page.locator("#vit-panel").get_by_label("Method").select_option("attention")
+        page.locator("#second-panel").get_by_label("Method").select_option("attention")
     with page.expect_request(re.compile("layer=1&head=2|head=2.*layer=1")):
-        page.locator("#vit-panel").get_by_label("Layer").select_option("1")
-        page.locator("#vit-panel").get_by_label("Head").select_option("2")
-    assert "attention" in said()
-    assert "Not class-specific" in page.inner_text("#vit-panel .summary")
+        page.locator("#second-panel").get_by_label("Layer").select_option("1")
+        page.locator("#second-panel").get_by_label("Head").select_option("2")
+    assert "Attention, last block" in said()
+    assert "Not class-specific" in page.inner_text("#second-panel .summary")
 
 
 def test_what_is_no_image_gets_a_sentence_and_the_image_before_stays(page, tmp_path):
@@ -183,7 +183,7 @@ def test_what_is_no_image_gets_a_sentence_and_the_image_before_stays(page, tmp_p
 def test_names_are_shown_as_they_are_and_never_run(page, site):
     page.evaluate("window.canary = () => { document.title = 'run' }")
     assert "<img src=x onerror=canary()>" in page.inner_text("#about")
-    page.locator("#cnn-panel").get_by_label("Target class").select_option(
+    page.locator("#first-panel").get_by_label("Target class").select_option(
         "<script>canary()</script>"
     )
     settle(page)
@@ -196,13 +196,13 @@ def test_filters_choose_and_a_deep_link_keeps_the_choice(page, site):
     explore(page, site)
     total = ask(site, "/api/images?bucket=both_wrong_different&limit=1").json["total"]
     page.select_option("[name=bucket]", "both_wrong_different")
-    page.select_option("[name=sort]", "cnn_confidence")
+    page.select_option("[name=sort]", "first_confidence")
     assert page.inner_text("#explorer-count") == f"{total} image{'' if total == 1 else 's'}"
     labels = page.locator(".tile").evaluate_all("tiles => tiles.map((tile) => tile.ariaLabel)")
     assert labels and all(label.count("wrong") == 2 for label in labels)
     page.locator(".tile").nth(min(2, total - 1)).click()
     title, link = page.inner_text("#explorer-title"), page.url
-    assert "bucket=both_wrong_different" in link and "sort=cnn_confidence" in link
+    assert "bucket=both_wrong_different" in link and "sort=first_confidence" in link
     again = page.context.new_page()
     again.goto(link)
     again.wait_for_selector(".tile[aria-selected=true]")
@@ -222,7 +222,7 @@ def test_a_cell_of_a_confusion_matrix_shows_its_images(page, site):
     button.first.click()
     assert page.inner_text("#explorer-count").split()[0] == str(counted)
     labels = page.locator(".tile").evaluate_all("tiles => tiles.map((tile) => tile.ariaLabel)")
-    answer = page.input_value("[name=vit]")
+    answer = page.input_value("[name=second]")
     assert answer and all(f"ViT predicts {answer}," in label for label in labels)
 
 
@@ -295,7 +295,7 @@ def test_nothing_hangs_over_the_edge(page, site, width):
     page.set_viewport_size({"width": width, "height": 844})
     for path in ("", "explore"):
         page.goto(site.url + path)
-        page.wait_for_selector(".tile" if path else "#vit-panel .predictions li")
+        page.wait_for_selector(".tile" if path else "#second-panel .predictions li")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
@@ -307,7 +307,7 @@ def test_axe_finds_nothing_against_level_aa(page, site, scheme):
     rules = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}
     for path in ("", "explore"):
         page.goto(site.url + path)
-        page.wait_for_selector(".tile" if path else "#vit-panel .predictions li")
+        page.wait_for_selector(".tile" if path else "#second-panel .predictions li")
         page.wait_for_load_state("networkidle")
         found = Axe().run(page, options=rules).response["violations"]
         told = [(v["id"], [node["html"][:120] for node in v["nodes"][:3]]) for v in found]
@@ -321,9 +321,9 @@ def test_the_report_holds_the_explorer_and_asks_for_nothing(browser, finished):
     opened.on("console", lambda said: wrong.append(said.text))
     opened.on("request", lambda request: wrong.append(request.url))
     address = (finished / run_folder.REPORT).as_uri()
-    opened.goto(f"{address}#explore?sort=vit_confidence")
+    opened.goto(f"{address}#explore?sort=second_confidence")
     opened.wait_for_selector(".tile")
-    assert opened.input_value("[name=sort]") == "vit_confidence"
+    assert opened.input_value("[name=sort]") == "second_confidence"
     shown = opened.locator(".tile").count()
     assert opened.inner_text("#explorer-count") == f"{shown} images"
     assert not opened.locator(".plain-list").is_visible()

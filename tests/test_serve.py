@@ -25,12 +25,11 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 import small
-from sites import ask, serving
-from visavis import attribution, run_folder, serve
+from sites import ask, larger, other_experiment, serving
+from visavis import attribution, registry, run_folder, serve
 from visavis.data.batches import to_images
 from visavis.data.images import png, read_image
 from visavis.metrics import masking
-from visavis.report.labels import BUCKETS
 from visavis.serve import api, requests, test_images
 from visavis.stages.predict import predict
 from visavis.stages.trained import load
@@ -62,8 +61,8 @@ def test_answers_are_those_of_the_command(site, finished, tmp_path):
     (expected,) = predict(finished, [path])
     answer = ask(site, "/api/predict", path.read_bytes(), content_type="image/jpeg")
     assert answer.status == 200
-    for name, found in answer.json["models"].items():
-        guesses = expected["models"][name]["top"]
+    for found in answer.json["models"].values():
+        guesses = expected["models"][found["name"]]["top"]
         assert [g["class"] for g in found["top"]] == [g["class"] for g in guesses]
         assert [g["confidence"] for g in found["top"]] == pytest.approx(
             [g["confidence"] for g in guesses]
@@ -76,13 +75,13 @@ def test_the_image_that_was_seen_comes_back_whole(site, noise):
     assert (read_image(content) == noise).all()
 
 
-@pytest.mark.parametrize("name", ["cnn", "vit"])
-def test_heatmaps_are_those_of_the_library(site, finished, noise, name):
+@pytest.mark.parametrize(("role", "name"), [("first", "cnn"), ("second", "vit")])
+def test_heatmaps_are_those_of_the_library(site, finished, noise, role, name):
     trained = load(finished / name)
     wish = trained.class_names[3]
-    for method in attribution.methods_for(trained.model):
-        query = f"model={name}&method={method}&class={wish}"
-        found = ask(site, f"/api/explain?{query}", png(noise)).json["models"][name]
+    for method in attribution.methods_for(trained.subject):
+        query = f"model={role}&method={method}&class={wish}"
+        found = ask(site, f"/api/explain?{query}", png(noise)).json["models"][role]
         expected = trained.explain(noise[None], np.array([3]), method=method)[0]
         assert found["class"] == wish
         if found["map"] is None:
@@ -92,11 +91,11 @@ def test_heatmaps_are_those_of_the_library(site, finished, noise, name):
 
 
 def test_one_head_of_one_block_is_that_head(site, finished, noise):
-    model = load(finished / "vit").model
-    query = "model=vit&method=attention&layer=1&head=2"
-    found = ask(site, f"/api/explain?{query}", png(noise)).json["models"]["vit"]
-    weights = attribution.attention_weights(model, to_images(noise[None]))
-    expected = attribution.class_attention(weights)[0, 0, 1]
+    subject = load(finished / "vit").subject
+    query = "model=second&method=attention&layer=1&head=2"
+    found = ask(site, f"/api/explain?{query}", png(noise)).json["models"]["second"]
+    weights = attribution.attention_weights(subject, to_images(noise[None]))
+    expected = attribution.patch_attention(subject, weights[0])[0, 1]
     assert np.array(found["map"]) == pytest.approx(expected.numpy(), abs=1e-6)
 
 
@@ -104,27 +103,27 @@ def test_hidden_cells_are_the_holes_of_the_scores(site, finished, noise):
     trained = load(finished / "cnn")
     kept = np.ones((1, 1, 8, 8), dtype=bool)
     kept[0, 0, 2, 5] = kept[0, 0, 7, 0] = False
-    logits = masking.masked_logits(trained.model, to_images(noise[None]), kept)
+    logits = masking.masked_logits(trained.subject, to_images(noise[None]), kept)
     expected = logits.softmax(dim=1)[0].max().item()
     answer = ask(site, "/api/predict?hidden=21,56,21", png(noise)).json
-    assert answer["models"]["cnn"]["top"][0]["confidence"] == pytest.approx(expected, abs=1e-5)
+    assert answer["models"]["first"]["top"][0]["confidence"] == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_map_without_evidence_is_told_and_not_drawn(site, finished, noise, monkeypatch):
     monkeypatch.setattr(attribution, "explain", lambda *_, **__: torch.zeros(1, 8, 8))
-    found = ask(site, "/api/explain?model=cnn", png(noise)).json["models"]["cnn"]
+    found = ask(site, "/api/explain?model=first", png(noise)).json["models"]["first"]
     assert found["map"] is None and found["degenerate_because"] == "zero everywhere"
 
 
 @pytest.mark.parametrize(
     ("query", "named"),
     [
-        ("model=mlp", "cnn, vit"),
-        ("model=cnn&method=rollout", "grad_cam"),
+        ("model=cnn", "first, second"),
+        ("model=first&method=rollout", "grad_cam"),
         ("class=unicorn", "unicorn"),
-        ("model=cnn&layer=stages.9", "stages.0"),
-        ("model=vit&method=attention&head=99", "use 1, 2"),
-        ("model=vit&method=attention&layer=9", "1, 2"),
+        ("model=first&layer=stages.9", "stages.0"),
+        ("model=second&method=attention&head=99", "use 1, 2"),
+        ("model=second&method=attention&layer=9", "1, 2"),
         ("head=x", "head 'x'"),
         ("hidden=64", "0 to 63"),
         ("hidden=-1", "0 to 63"),
@@ -142,20 +141,23 @@ def test_test_images_are_listed_as_they_were_answered(site, finished):
     found = ask(site, "/api/images?limit=1000").json
     assert found["total"] == len(found["images"]) == 60 and found["notice"] is None
     overlap = run_folder.read_json(finished / run_folder.COMPARISON)["overlap"]
-    counts = {k: ask(site, f"/api/images?bucket={k}&limit=1").json["total"] for k in BUCKETS}
+    counts = {
+        k: ask(site, f"/api/images?bucket={k}&limit=1").json["total"] for k in found["buckets"]
+    }
     assert sum(counts.values()) == 60
     assert counts["both_correct"] == overlap["both_correct"]
-    assert counts["only_cnn"] == overlap["only_cnn"]
+    assert counts["only_first"] == overlap["only_first"]
+    assert found["buckets"]["only_second"] == "Only the ViT correct"
     stored = run_folder.read_arrays(finished / "vit" / run_folder.PREDICTIONS)
     names = small.dataset().class_names
     for row in found["images"]:
-        assert row["vit"] == names[stored["logits"][row["index"]].argmax()]
+        assert row["second"] == names[stored["logits"][row["index"]].argmax()]
     second = ask(site, "/api/images?offset=1&limit=1").json["images"]
     assert second == found["images"][1:2]
 
 
 @pytest.mark.parametrize(
-    "query", ["bucket=nonsense", "true=unicorn", "vit=", "limit=0", "colour=red"]
+    "query", ["bucket=nonsense", "true=unicorn", "second=", "vit=cat", "limit=0", "colour=red"]
 )
 def test_a_filter_that_cannot_be_met_is_refused(site, query):
     answer = ask(site, f"/api/images?{query}")
@@ -306,10 +308,10 @@ def test_a_request_head_that_does_not_come_is_not_waited_for(finished, monkeypat
 def test_too_many_uploads_get_status_503(finished, noise, monkeypatch):
     busy, free = threading.Event(), threading.Event()
 
-    def slow(content):
+    def slow(content, side):
         busy.set()
         assert free.wait(30)
-        return read_image(content)
+        return read_image(content, side)
 
     monkeypatch.setattr(api, "UPLOADS", 1)
     monkeypatch.setattr(requests, "read_image", slow)
@@ -326,9 +328,9 @@ def test_too_many_uploads_get_status_503(finished, noise, monkeypatch):
 
 def test_requests_at_once_get_what_they_would_get_alone(site, noise):
     wishes = [
-        (np.roll(noise, i, axis=0), f"model={name}&method={method}")
-        for i, (name, method) in enumerate(
-            [("cnn", "grad_cam"), ("vit", "grad_cam"), ("vit", "gradient_attention")] * 3
+        (np.roll(noise, i, axis=0), f"model={role}&method={method}")
+        for i, (role, method) in enumerate(
+            [("first", "grad_cam"), ("second", "grad_cam"), ("second", "gradient_attention")] * 3
         )
     ]
 
@@ -422,9 +424,58 @@ def test_without_a_model_the_page_explains_and_the_api_says_so(tmp_path, noise):
 def test_one_model_is_served_alone(finished, tmp_path, noise):
     os.symlink(finished / "vit", tmp_path / "vit")
     with serving(tmp_path) as one:
-        assert list(ask(one, "/api/run").json["models"]) == ["vit"]
-        assert list(ask(one, "/api/explain", png(noise)).json["models"]) == ["vit"]
+        (facts,) = ask(one, "/api/run").json["models"].values()
+        (found,) = ask(one, "/api/explain", png(noise)).json["models"].values()
+        assert facts["label"] == found["label"] == "ViT"
         assert ask(one, "/api/images").status == 409
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory):
+    return other_experiment(tmp_path_factory.mktemp("others"))
+
+
+def test_any_two_models_are_served_at_their_size(others, monkeypatch, noise):
+    monkeypatch.setattr(test_images.data, "resolve", lambda _: larger(small.dataset()))
+    with serving(others) as site:
+        facts = ask(site, "/api/run").json
+        first, second = facts["models"].values()
+        assert (first["name"], first["label"], second["label"]) == ("resnet20", "resnet20", "ViT")
+        assert (facts["side"], facts["grid"]) == (56, 7)
+        assert "smooth_grad" in first["methods"] and "rollout" not in first["methods"]
+        (missing,) = first["not_offered"]
+        assert missing["because"] == "it computes no attention" and len(missing["methods"]) == 3
+        assert second["not_offered"] == []
+        assert first["methods"]["layer_cam"]["layer"] in first["methods"]["layer_cam"]["layers"]
+        assert first["methods"]["grad_cam"]["deletion"] is None
+        for method in first["methods"]:
+            found = ask(site, f"/api/explain?model=first&method={method}", png(noise))
+            assert found.status == 200 and found.json["models"]["first"]["method"] == method
+        found = ask(site, "/api/predict?hidden=48", png(noise))
+        assert read_image(base64.b64decode(found.json["seen"].partition(",")[2]), 56).shape[0] == 56
+        assert "0 to 48" in ask(site, "/api/predict?hidden=49", png(noise)).json["error"]
+        assert ask(site, "/api/images").json["buckets"]["only_first"] == "Only resnet20 correct"
+        shown = Image.open(io.BytesIO(ask(site, "/api/images/7.png").body))
+        assert shown.size == (56, 56)
+
+
+def test_a_model_that_this_process_does_not_know_is_told(others, monkeypatch, noise, caplog):
+    monkeypatch.delitem(registry.registered, "resnet20")
+    with serving(others) as site:
+        for answer in (ask(site, "/api/run"), ask(site, "/api/explain", png(noise))):
+            assert answer.status == 409
+            assert "resnet20 is not known in this process" in answer.json["error"]
+    assert "Traceback" not in caplog.text
+
+
+def test_a_model_that_cannot_be_explained_is_told(others, monkeypatch):
+    def broken(classes, side):
+        raise RuntimeError("no such layer")
+
+    monkeypatch.setitem(registry.registered, "resnet20", registry.Registered(broken, "", ""))
+    with serving(others) as site:
+        answer = ask(site, "/api/run")
+        assert answer.status == 409 and "fails with RuntimeError" in answer.json["error"]
 
 
 def test_models_of_different_images_are_not_set_side_by_side(finished, tmp_path):
@@ -467,7 +518,8 @@ def test_a_damaged_model_is_told_without_a_path(finished, tmp_path, noise):
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
     with serving(tmp_path) as damaged:
         answer = ask(damaged, "/api/run")
-        assert answer.status == 409 and str(tmp_path) not in answer.json["error"]
+        assert answer.status == 409 and "weights.safetensors is not" in answer.json["error"]
+        assert str(tmp_path.parent) not in answer.json["error"]
 
 
 def test_beyond_loopback_a_token_is_asked_for(finished, noise):

@@ -87,7 +87,7 @@ def _explained(model: ModelFolder, row: np.integer, predicted: str) -> dict[str,
     """The default map as /api/explain gives it, but in steps from 0 to 255."""
     method = model.explanations["default_method"]
     heatmap = model.heatmaps[f"map_{method}"][row]
-    facts = {"label": model.default_method["label"], "class": predicted}
+    facts = {"method_label": model.default_method["label"], "class": predicted}
     if model.heatmaps[f"degenerate_{method}"][row]:
         return {**facts, "map": None, "degenerate_because": "flat or not finite"}
     steps = np.round(255 * stretched(heatmap)).astype(int)

@@ -8,16 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from visavis.config import IMAGE_SIDE
 from visavis.data.images import png
 from visavis.errors import VisavisError
-from visavis.report.labels import BUCKETS
+from visavis.run_folder import ROLES
 from visavis.serve import requests
 
 if TYPE_CHECKING:  # torch is loaded in the models' thread, so that the page opens at once
@@ -32,7 +30,7 @@ MAX_ROWS = 10_000
 PARAMETERS = {
     "predict": ("hidden",),
     "explain": ("model", "method", "class", "layer", "head", "hidden"),
-    "images": ("bucket", "true", "cnn", "vit", "offset", "limit"),
+    "images": ("bucket", "true", *ROLES, "offset", "limit"),
 }
 
 
@@ -64,17 +62,17 @@ class Api:
         return JSONResponse(await self._in_model_thread(lambda models: models.facts()))
 
     async def predict(self, request: Request) -> Response:
-        """The three most probable classes of the image in the body, and its 32 x 32 pixels."""
+        """The three most probable classes of the image in the body, and its pixels, scaled."""
         requests.check_names(request, PARAMETERS["predict"])
-        hidden = requests.hidden(request)
-        return await self._infer(request, lambda models, pixels: models.predict(pixels, hidden))
+        return await self._infer(
+            request, lambda models, content: models.predict(content, request.query_params)
+        )
 
     async def explain(self, request: Request) -> Response:
         """Raw heatmaps of the image in the body, higher meaning more evidence."""
         requests.check_names(request, PARAMETERS["explain"])
-        hidden, query = requests.hidden(request), request.query_params
         return await self._infer(
-            request, lambda models, pixels: models.explain(pixels, hidden, query)
+            request, lambda models, content: models.explain(content, request.query_params)
         )
 
     async def images(self, request: Request) -> Response:
@@ -86,15 +84,15 @@ class Api:
         rows = tests.rows
         for key, value in request.query_params.items():
             if key not in ("offset", "limit"):
-                requests.one_of(value, BUCKETS if key == "bucket" else tests.classes, key)
+                requests.one_of(value, tests.buckets if key == "bucket" else tests.classes, key)
                 rows = [row for row in rows if row[key] == value]
         page = rows[offset : offset + limit]
         return JSONResponse(
-            {"total": len(rows), "buckets": BUCKETS, "notice": tests.notice, "images": page}
+            {"total": len(rows), "buckets": tests.buckets, "notice": tests.notice, "images": page}
         )
 
     async def image(self, request: Request) -> Response:
-        """A test image, 32 x 32 pixels."""
+        """A test image, of the size that the models take."""
         tests = await self._test_images()
         index = request.path_params["index"]
         pixels = tests.pixels.get(int(index)) if index.isdecimal() and len(index) < 10 else None
@@ -104,9 +102,8 @@ class Api:
 
     async def warm_up(self) -> None:
         """Load what the first requests would have to wait for."""
-        blank = np.full((IMAGE_SIDE, IMAGE_SIDE, 3), 128, dtype=np.uint8)
         with contextlib.suppress(VisavisError, HTTPException):
-            await self._in_model_thread(lambda models: models.explain(blank, [], {}))
+            await self._in_model_thread(lambda models: models.explain(models.blank(), {}))
             await self._test_images()
 
     def close(self) -> None:
@@ -115,16 +112,14 @@ class Api:
             executor.shutdown(wait=False, cancel_futures=True)
 
     async def _infer(
-        self, request: Request, work: Callable[["Models", np.ndarray], dict[str, Any]]
+        self, request: Request, work: Callable[["Models", bytes], dict[str, Any]]
     ) -> Response:
         """Run `work` on the uploaded image, unless too many uploads are waiting already."""
         if self._uploads.locked():
             raise HTTPException(503, "too many images at once; try again in a second")
         async with self._uploads:
             content = await requests.body(request)
-            found = await self._in_model_thread(
-                lambda models: work(models, requests.image(content))
-            )
+            found = await self._in_model_thread(lambda models: work(models, content))
         return JSONResponse(found)
 
     async def _in_model_thread(self, work: Callable[["Models"], dict[str, Any]]) -> dict[str, Any]:

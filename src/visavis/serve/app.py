@@ -29,7 +29,14 @@ mimetypes.add_type("text/javascript", ".js")
 
 def create_app(experiment: Path, *, token: str | None = None) -> Starlette:
     """The application for one experiment; every request must show the `token`, if there is one."""
+    experiment = experiment.resolve()
     api = Api(experiment)
+
+    async def unreadable(_: Request, error: Exception) -> JSONResponse:
+        """The message names paths: the page may only show those inside the experiment."""
+        log.error("%s", error)
+        sentence = str(error).replace(str(experiment), experiment.name)
+        return error_response(HTTPException(409, sentence))
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -50,7 +57,7 @@ def create_app(experiment: Path, *, token: str | None = None) -> Starlette:
             Middleware(Security, token=token),
             Middleware(GZipMiddleware, minimum_size=2000),
         ],
-        exception_handlers={VisavisError: _unreadable, HTTPException: _http_error},
+        exception_handlers={VisavisError: unreadable, HTTPException: _http_error},
         lifespan=lifespan,
     )
 
@@ -65,12 +72,6 @@ def _page(path: str, template: str) -> Route:
         return HTMLResponse(html)
 
     return Route(path, page)
-
-
-async def _unreadable(_: Request, error: Exception) -> JSONResponse:
-    """Only the terminal shows what is wrong with the run folder: the message names paths."""
-    log.error("%s", error)
-    return error_response(HTTPException(409, "cannot read the run folder; see the terminal"))
 
 
 async def _http_error(_: Request, error: Exception) -> JSONResponse:

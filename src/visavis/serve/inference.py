@@ -4,8 +4,9 @@ One thread at a time may use a model: explaining registers hooks on it and compu
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,24 +15,40 @@ from starlette.exceptions import HTTPException
 from torch import Tensor
 
 from visavis import attribution, run_folder
-from visavis.config import GRID, IMAGE_SIDE, MODEL_NAMES
-from visavis.data.batches import predict, to_images
-from visavis.data.images import data_address
+from visavis.attribution import METHODS, Subject
+from visavis.data.batches import to_images
+from visavis.data.images import data_address, png
 from visavis.metrics import localization
-from visavis.models.vit import Block, ViT
+from visavis.report import labels
 from visavis.report.figures.heatmaps import heat_colours, where
 from visavis.report.text import trust
 from visavis.run_folder import ModelFolder
-from visavis.serve.requests import one_of
-from visavis.stages.explain import layers
+from visavis.serve import requests
+from visavis.serve.requests import Query, one_of
 from visavis.stages.trained import Trained, load
 
 TOP = 3
-CELL = IMAGE_SIDE // GRID
 COLOURS = 64
 """Colours of a heatmap that the page receives."""
 
-Pixels = UInt8[np.ndarray, "32 32 3"]
+Pixels = UInt8[np.ndarray, "side side 3"]
+
+
+@dataclass(frozen=True)
+class Served:
+    """A trained model, with its run folder as it is now."""
+
+    trained: Trained
+    folder: ModelFolder
+
+    @property
+    def subject(self) -> Subject:
+        return self.trained.subject
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The model's name, and its label in prose."""
+        return {"name": self.trained.name, "label": self.folder.label}
 
 
 class Models:
@@ -41,130 +58,178 @@ class Models:
         self.experiment = experiment
         self._loaded: dict[str, Trained] = {}
 
-    def trained(self) -> dict[str, Trained]:
-        """The trained models by name; status 409 if there is none."""
-        for name in MODEL_NAMES:
-            folder = ModelFolder(self.experiment / name)
-            if name not in self._loaded and folder.trained:
-                self._loaded[name] = load(folder.path)
-        if not self._loaded:
+    def served(self) -> dict[str, Served]:
+        """The trained models by role; status 409 if there is none, or their images differ."""
+        folders = run_folder.trained_models(self.experiment)
+        if not folders:
             raise HTTPException(409, "no model is trained here yet")
-        return {name: self._loaded[name] for name in MODEL_NAMES if name in self._loaded}
+        if len({folder.data["fingerprint"] for folder in folders.values()}) > 1:
+            raise HTTPException(409, "the two models were trained on different images")
+        for folder in folders.values():
+            if folder.name not in self._loaded:
+                self._loaded[folder.name] = load(folder.path)
+        return {role: Served(self._loaded[of.name], of) for role, of in folders.items()}
 
     def facts(self) -> dict[str, Any]:
         """The experiment's data and classes, and each model's methods with their checks."""
-        models = self.trained()
-        data, *others = (ModelFolder(self.experiment / name).data for name in models)
-        if any(other["fingerprint"] != data["fingerprint"] for other in others):
-            raise HTTPException(409, "the two models were trained on different images")
-        mean = next(iter(models.values())).model.normalize.mean.flatten()
+        models = self.served()
+        first = next(iter(models.values()))
+        data = first.folder.data
+        mean = first.subject.fill.flatten().tolist()
         return {
-            "experiment": self.experiment.resolve().name,
+            "experiment": self.experiment.name,
             "class_names": data["class_names"],
             "data": {"description": data["description"], "notice": data["notice"]},
-            "grid": GRID,
-            "hidden_colour": [round(255 * value) for value in mean.tolist()],
+            "side": _side(models),
+            "grid": _grid(models),
+            "hidden_colour": [round(255 * value) for value in mean],
             "colours": heat_colours(COLOURS),
-            "models": {name: self._model_facts(model) for name, model in models.items()},
+            "models": {role: self._model_facts(role, model) for role, model in models.items()},
         }
 
-    def _model_facts(self, trained: Trained) -> dict[str, Any]:
-        folder = ModelFolder(self.experiment / trained.name)
-        explained = folder.explanations if folder.explained else None
+    def _model_facts(self, role: str, model: Served) -> dict[str, Any]:
+        folder = model.folder
+        explained: dict[str, Any] = {"n": 0, "methods": {}}
+        explained = folder.explanations if folder.explained else explained
         path = self.experiment / run_folder.CROSS_MODEL
         card = {}
-        if explained and path.exists():
-            card = trust.scorecard(explained, run_folder.read_json(path))
+        if folder.explained and path.exists():
+            card = trust.scorecard(explained, run_folder.read_json(path), role)
+        methods = {}
+        for name in attribution.methods_for(model.subject):
+            measured = explained["methods"].get(name)
+            methods[name] = {
+                "label": METHODS[name].label,
+                "class_specific": METHODS[name].class_specific,
+                "signed": METHODS[name].signed,
+                **_layers(model.trained, name),
+                "deletion": measured and measured["scores"]["deletion"],
+                "n": explained["n"],
+                "checks": [
+                    {"what": trust.CHECKS[check], "outcome": outcome, "value": value}
+                    for check, (outcome, value) in card.get(name, {}).items()
+                ],
+            }
         return {
+            **model.names,
             "parameters": folder.training["parameters"],
             "test_accuracy": folder.evaluation["accuracy"] if folder.tested else None,
-            "default_method": attribution.DEFAULT_METHOD[trained.name],
-            "methods": {
-                name: {
-                    "label": attribution.METHODS[name].label,
-                    "class_specific": attribution.METHODS[name].class_specific,
-                    "signed": attribution.METHODS[name].signed,
-                    **_layers(trained, name),
-                    "deletion": explained and explained["methods"][name]["scores"]["deletion"],
-                    "n": explained["n"] if explained else 0,
-                    "checks": [
-                        {"what": trust.CHECKS[check], "outcome": outcome, "value": value}
-                        for check, (outcome, value) in card.get(name, {}).items()
-                    ],
-                }
-                for name in attribution.methods_for(trained.model)
-            },
+            "default_method": attribution.default_method(model.subject),
+            "methods": methods,
+            "not_offered": _not_offered(model.subject),
         }
 
-    def predict(self, pixels: Pixels, hidden: list[int]) -> dict[str, Any]:
-        """As `visavis predict --json`, and the pixels that the models were given, as a PNG."""
+    def predict(self, content: bytes, query: Query) -> dict[str, Any]:
+        """The most probable classes, and the pixels that the models were given, as a PNG."""
+        models = self.served()
+        pixels, images = _received(models, content, query)
         found = {}
-        for name, trained in self.trained().items():
-            image = _image(trained, pixels, hidden)
-            probabilities = predict(trained.model, image).softmax(dim=1)[0].numpy()
-            found[name] = {
+        for role, model in models.items():
+            probabilities = _probabilities(model.subject, images[role])
+            names = model.trained.class_names
+            found[role] = {
+                **model.names,
                 "top": [
-                    {"class": trained.class_names[k], "confidence": float(probabilities[k])}
+                    {"class": names[k], "confidence": float(probabilities[k])}
                     for k in np.argsort(-probabilities)[:TOP]
-                ]
+                ],
             }
         return {"models": found, "seen": data_address(pixels)}
 
-    def explain(
-        self, pixels: Pixels, hidden: list[int], query: Mapping[str, str]
-    ) -> dict[str, Any]:
-        """The raw heatmap of each model, with its method, target class and layer.
+    def explain(self, content: bytes, query: Query) -> dict[str, Any]:
+        """The raw heatmap of each model, with its method, target class and layer."""
+        models = self.served()
+        roles = [one_of(query["model"], models, "model")] if "model" in query else models
+        _, images = _received(models, content, query)
+        return {"models": {role: _explain(models[role], images[role], query) for role in roles}}
 
-        `query` holds the parameters of /api/explain; status 422 if a value does not exist.
-        """
-        models = self.trained()
-        names = [one_of(query["model"], models, "model")] if "model" in query else models
-        return {"models": {n: _explain(models[n], pixels, hidden, query) for n in names}}
+    def blank(self) -> bytes:
+        """A grey image, as an uploaded file."""
+        side = _side(self.served())
+        return png(np.full((side, side, 3), 128, dtype=np.uint8))
+
+
+def _side(models: Mapping[str, Served]) -> int:
+    """Height and width of the images, pixels."""
+    return next(iter(models.values())).subject.side
+
+
+def _grid(models: Mapping[str, Served]) -> int:
+    """Cells along a side that can be hidden: those of the coarser grid, where the models differ."""
+    return min(model.subject.grid for model in models.values())
+
+
+def _received(
+    models: Mapping[str, Served], content: bytes, query: Query
+) -> tuple[Pixels, dict[str, Float[Tensor, "1 3 side side"]]]:
+    """The uploaded pixels; and for each model an image whose hidden cells have its mean colour."""
+    grid, side = _grid(models), _side(models)
+    hidden = requests.hidden(query, grid)
+    pixels = requests.image(content, side)
+    images = {}
+    for role, model in models.items():
+        images[role] = to_images(pixels[None])
+        for cell in hidden:
+            row, column = (side // grid * place for place in divmod(cell, grid))
+            area = np.s_[:, :, row : row + side // grid, column : column + side // grid]
+            images[role][area] = model.subject.fill
+    return pixels, images
+
+
+def _probabilities(
+    subject: Subject, image: Float[Tensor, "1 3 side side"]
+) -> Float[np.ndarray, " classes"]:
+    return subject.predict(image).softmax(dim=1)[0].numpy()
 
 
 def _layers(trained: Trained, method: str) -> dict[str, Any]:
     """The layers and the number of heads to choose from, with the default layer."""
-    if method == "grad_cam":
-        default = trained.layer or attribution.default_layer(trained.model)
-        return {"layers": layers.candidates(trained.model), "layer": default, "heads": 0}
+    subject = trained.subject
+    if METHODS[method].needs == "layers":
+        layer = trained.layer or subject.default_layer
+        return {"layers": list(subject.layers), "layer": layer, "heads": 0}
     if method == "attention":
-        assert isinstance(trained.model, ViT)
-        depth = len(trained.model.blocks)
-        heads = cast(Block, trained.model.blocks[0]).attention.heads
-        return {"layers": [str(i + 1) for i in range(depth)], "layer": str(depth), "heads": heads}
+        blocks = [str(i + 1) for i in range(subject.blocks)]
+        return {"layers": blocks, "layer": blocks[-1], "heads": subject.heads}
     return {"layers": [], "layer": None, "heads": 0}
 
 
-def _explain(
-    trained: Trained, pixels: Pixels, hidden: list[int], query: Mapping[str, str]
-) -> dict[str, Any]:
-    model, names = trained.model, trained.class_names
-    method = query.get("method", attribution.DEFAULT_METHOD[trained.name])
-    one_of(method, attribution.methods_for(model), "method")
-    choices = _layers(trained, method)
+def _not_offered(subject: Subject) -> list[dict[str, Any]]:
+    """The methods, as they are called within a sentence, that cannot explain a model, and why."""
+    found: dict[str, list[str]] = {}
+    for name, method in METHODS.items():
+        if method.needs in subject.lacks:
+            found.setdefault(subject.lacks[method.needs], []).append(labels.named(name))
+    return [{"methods": names, "because": reason} for reason, names in found.items()]
+
+
+def _explain(model: Served, image: Float[Tensor, "1 3 side side"], query: Query) -> dict[str, Any]:
+    subject, names = model.subject, model.trained.class_names
+    method = query.get("method", attribution.default_method(subject))
+    one_of(method, attribution.methods_for(subject), "method")
+    choices = _layers(model.trained, method)
     layer, head = choices["layer"], None
     if "layer" in query:
         layer = one_of(query["layer"], choices["layers"], "layer")
     if "head" in query:
         head = int(one_of(query["head"], [str(i + 1) for i in range(choices["heads"])], "head"))
-    image = _image(trained, pixels, hidden)
-    probabilities = predict(model, image).softmax(dim=1)[0].numpy()
+    probabilities = _probabilities(subject, image)
     target = int(probabilities.argmax())
     if "class" in query:
         target = names.index(one_of(query["class"], names, "class"))
     if method == "attention":
-        assert isinstance(model, ViT)
-        weights = attribution.attention_weights(model, image)
-        block = attribution.class_attention(weights)[int(layer) - 1]
-        found = block.mean(dim=1) if head is None else block[:, head - 1]
+        weights = attribution.attention_weights(subject, image)[int(layer) - 1]
+        heads = attribution.patch_attention(subject, weights)
+        found = heads.mean(dim=1) if head is None else heads[:, head - 1]
     else:
-        found = attribution.explain(model, image, torch.tensor([target]), method, layer=layer)
+        found = attribution.explain(subject, image, torch.tensor([target]), method, layer=layer)
     heatmap = found[0].float().cpu().numpy()
     (reason,) = localization.degenerate_reasons(heatmap[None])
     return {
+        **model.names,
         "method": method,
-        "label": attribution.METHODS[method].label,
-        "class_specific": attribution.METHODS[method].class_specific,
+        "method_label": METHODS[method].label,
+        "class_specific": METHODS[method].class_specific,
         "class": names[target],
         "confidence": float(probabilities[target]),
         "layer": layer,
@@ -173,12 +238,3 @@ def _explain(
         "degenerate_because": reason,
         "highest": None if reason else where(heatmap),
     }
-
-
-def _image(trained: Trained, pixels: Pixels, hidden: list[int]) -> Float[Tensor, "1 3 32 32"]:
-    """The image with the hidden cells in the mean colour of the training images."""
-    image = to_images(pixels[None])
-    for cell in hidden:
-        row, column = (CELL * place for place in divmod(cell, GRID))
-        image[:, :, row : row + CELL, column : column + CELL] = trained.model.normalize.mean
-    return image

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,9 +10,11 @@ from jaxtyping import UInt8
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
-from visavis.config import GRID
 from visavis.data.images import read_image
 from visavis.errors import DataError
+
+Query = Mapping[str, str]
+"""The parameters of a request."""
 
 MAX_BYTES = 20_000_000
 """Of an uploaded image."""
@@ -48,10 +50,10 @@ async def body(request: Request) -> bytes:
     return bytes(content)
 
 
-def image(content: bytes) -> UInt8[np.ndarray, "32 32 3"]:
+def image(content: bytes, side: int) -> UInt8[np.ndarray, "side side 3"]:
     """The pixels of an uploaded file; status 422 if it is not an image."""
     try:
-        return read_image(content)
+        return read_image(content, side)
     except DataError as error:
         raise HTTPException(422, str(error)) from None
 
@@ -70,14 +72,14 @@ def one_of(value: str, known: Collection[Any], what: str) -> str:
     return value
 
 
-def hidden(request: Request) -> list[int]:
-    """The cells of the image to mask."""
+def hidden(query: Query, grid: int) -> list[int]:
+    """The cells of the image to mask, on a grid with so many along a side."""
     try:
-        cells = {int(word) for word in request.query_params.get("hidden", "").split(",") if word}
+        cells = {int(word) for word in query.get("hidden", "").split(",") if word}
     except ValueError:
         cells = {-1}
-    if not cells <= set(range(GRID**2)):
-        raise HTTPException(422, f"hidden: cells are numbers from 0 to {GRID**2 - 1}, as in 0,1,8")
+    if not cells <= set(range(grid**2)):
+        raise HTTPException(422, f"hidden: cells are numbers from 0 to {grid**2 - 1}, as in 0,1,8")
     return sorted(cells)
 
 

@@ -10,12 +10,12 @@ from jaxtyping import UInt8
 from starlette.exceptions import HTTPException
 
 from visavis import data
-from visavis.attribution import DEFAULT_METHOD
 from visavis.compare import gallery
-from visavis.config import MODEL_NAMES, DataConfig, from_json
+from visavis.config import DataConfig, from_json
 from visavis.data import download
 from visavis.errors import DataError, VisavisError
-from visavis.run_folder import ModelFolder
+from visavis.report import labels
+from visavis.run_folder import ROLES, ModelFolder, trained_models
 from visavis.stages.trained import check_data
 
 log = logging.getLogger(__name__)
@@ -25,9 +25,11 @@ log = logging.getLogger(__name__)
 class TestImages:
     """Test images by their index in the test set."""
 
-    pixels: dict[int, UInt8[np.ndarray, "32 32 3"]]
+    pixels: dict[int, UInt8[np.ndarray, "side side 3"]]
     rows: list[dict[str, Any]]
     """As `gallery.rows`."""
+    buckets: dict[str, str]
+    """What the values of `bucket` are called."""
     classes: list[str]
     notice: str | None
     """Why some test images are missing."""
@@ -40,26 +42,29 @@ def read(experiment: Path) -> TestImages:
         HTTPException: a model is not tested yet.
         CheckpointError: a file is damaged.
     """
-    folders = {name: ModelFolder(experiment / name) for name in MODEL_NAMES}
-    if not all(folder.tested for folder in folders.values()):
+    folders = trained_models(experiment)
+    if len(folders) < len(ROLES) or not all(folder.tested for folder in folders.values()):
         raise HTTPException(409, "the test images can be browsed once both models are tested")
-    cnn = folders["cnn"]
-    if cnn.data["fingerprint"] != folders["vit"].data["fingerprint"]:
+    first, second = folders.values()
+    if first.data["fingerprint"] != second.data["fingerprint"]:
         raise HTTPException(409, "the two models were trained on different images")
-    heatmaps = {}
+    heatmaps, similarity = {}, {}
     if all(folder.explained for folder in folders.values()):
-        heatmaps = {name: folder.heatmaps for name, folder in folders.items()}
-    pixels, notice = _pixels(cnn, heatmaps)
+        heatmaps = {role: folder.heatmaps for role, folder in folders.items()}
+        methods = {role: of.explanations["default_method"] for role, of in folders.items()}
+        similarity = gallery.similarity(heatmaps, methods)
+    pixels, notice = _pixels(first, heatmaps)
     rows = gallery.rows(
-        np.arange(len(cnn.labels)),
-        cnn.labels,
-        {name: folder.predicted for name, folder in folders.items()},
-        {name: folder.confidence for name, folder in folders.items()},
-        cnn.data["class_names"],
-        gallery.similarity(heatmaps, DEFAULT_METHOD) if heatmaps else {},
+        np.arange(len(first.labels)),
+        first.labels,
+        {role: folder.predicted for role, folder in folders.items()},
+        {role: folder.confidence for role, folder in folders.items()},
+        first.data["class_names"],
+        similarity,
     )
     rows = [row for row in rows if row["index"] in pixels]
-    return TestImages(pixels, rows, cnn.data["class_names"], notice)
+    buckets = labels.bucket_names({role: folder.label for role, folder in folders.items()})
+    return TestImages(pixels, rows, buckets, first.data["class_names"], notice)
 
 
 def _pixels(

@@ -168,7 +168,7 @@ async function detail(p) {
     for (const [role, found] of Object.entries(models)) {
       if (found.map) drawHeat(maps[role], pixels, found.map, source.run.colours, 0.6);
       else maps[role].after(element("div", { className: "none" }, `degenerate: ${found.degenerate_because}`));
-      const words = `${source.run.labels[role]}, ${found.label} for “${found.class}”: ${found.map ? `highest ${found.highest}` : "degenerate"}.`;
+      const words = `${source.run.labels[role]}, ${found.method_label} for “${found.class}”: ${found.map ? `highest ${found.highest}` : "degenerate"}.`;
       maps[role].setAttribute("aria-label", words);
       sentences.push(words);
     }

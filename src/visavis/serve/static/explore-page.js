@@ -8,6 +8,7 @@ try {
   const run = await request("/api/run");
   const { images, buckets, notice } = await request("/api/images?limit=10000");
   showRun(run);
+  run.labels = Object.fromEntries(Object.entries(run.models).map(([role, { label }]) => [role, label]));
   if (notice) showText("notice", [run.data.notice, notice].filter(Boolean).join(" "));
   explore({
     run,
@@ -15,7 +16,7 @@ try {
     buckets,
     image,
     explain: async (p) => request("/api/explain", await (await fetch(image(p.index))).blob()),
-    confusion: { cnn: confusion(run, images, "cnn"), vit: confusion(run, images, "vit") },
+    confusion: { first: confusion(run, images, "first"), second: confusion(run, images, "second") },
     more: (p) => element("a", { href: `/?image=${p.index}` }, "Open it to hide parts and try other methods and target classes"),
     read: () => new URLSearchParams(location.search),
     write: (query) => history.replaceState(null, "", query ? `?${query}` : location.pathname),
@@ -25,9 +26,9 @@ try {
   showError(error);
 }
 
-function confusion(run, images, name) {
+function confusion(run, images, role) {
   const place = new Map(run.class_names.map((c, i) => [c, i]));
   const counts = run.class_names.map(() => run.class_names.map(() => 0));
-  for (const p of images) counts[place.get(p.true)][place.get(p[name])] += 1;
+  for (const p of images) counts[place.get(p.true)][place.get(p[role])] += 1;
   return counts;
 }

@@ -1,7 +1,5 @@
 // Shared by both pages: requests to the API, facts about the experiment, and error messages.
 
-import { NAMES } from "./heat.js";
-
 export async function request(path, body) {
   const options = body ? { method: "POST", body, headers: { "content-type": "image/png" } } : {};
   let response;
@@ -17,8 +15,8 @@ export async function request(path, body) {
 
 export function showRun(run) {
   document.getElementById("loading").hidden = true;
-  const accuracies = Object.entries(run.models).map(([name, model]) =>
-    `${NAMES[name]} ${model.test_accuracy === null ? "not tested" : `${(100 * model.test_accuracy).toFixed(1)} %`}`);
+  const accuracies = Object.values(run.models).map((model) =>
+    `${model.label} ${model.test_accuracy === null ? "not tested" : `${(100 * model.test_accuracy).toFixed(1)} %`}`);
   document.getElementById("about").textContent = `${run.experiment}, test accuracy: ${accuracies.join(", ")}`;
   showText("notice", run.data.notice);
 }

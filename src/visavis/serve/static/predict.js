@@ -1,10 +1,10 @@
-import { ARROWS, NAMES, drawHeat, drawLegend, element, imagePixels, percent } from "./heat.js";
+import { ARROWS, drawHeat, drawLegend, element, imagePixels, percent } from "./heat.js";
 import { request, showError, showRun } from "./page.js";
 
 const $ = (id) => document.getElementById(id);
-const CELLS = 8;
 let run;
-let image = null;  // the 32 x 32 pixels as a PNG: what the server makes of any file
+let cells;  // along a side: what can be hidden
+let image = null;  // its pixels, scaled, as a PNG: what the server makes of any file
 let pixels = null;
 let shown = null;  // the pixels with the hidden cells: what the models see
 let hidden = new Set();
@@ -15,10 +15,11 @@ start().catch(showError);
 
 async function start() {
   run = await request("/api/run");
+  cells = run.grid;
   showRun(run);
   $("live").hidden = false;
   drawLegend($("legend"), run.colours);
-  for (const name of Object.keys(run.models)) panels[name] = panel(name);
+  for (const role of Object.keys(run.models)) panels[role] = panel(role);
   masking();
   $("file").addEventListener("change", ({ target }) => {
     const file = target.files[0];
@@ -110,8 +111,8 @@ async function refresh() {
         request(`/api/predict?${query}`, image),
         ...Object.values(panels).map((p) => p.explain(query)),
       ]);
-      for (const [name, { top }] of Object.entries(models)) panels[name].predictions(top);
-      $("status").textContent = Object.entries(models).map(([name, { top: [best] }]) => `${NAMES[name]}: ${best.class}, ${percent(best.confidence)}`).join("; ");
+      for (const [role, { top }] of Object.entries(models)) panels[role].predictions(top);
+      $("status").textContent = Object.values(models).map(({ label: model, top: [best] }) => `${model}: ${best.class}, ${percent(best.confidence)}`).join("; ");
       showError(null);
     } catch (error) {
       showError(error);
@@ -122,13 +123,13 @@ async function refresh() {
 }
 
 function drawInput() {
-  const context = $("seen").getContext("2d");
-  context.putImageData(new ImageData(new Uint8ClampedArray(pixels), 32, 32), 0, 0);
+  const context = $("seen").getContext("2d"), { side } = run, wide = side / cells;
+  context.putImageData(new ImageData(new Uint8ClampedArray(pixels), side, side), 0, 0);
   context.fillStyle = `rgb(${run.hidden_colour})`;
-  for (const cell of hidden) context.fillRect(4 * (cell % CELLS), 4 * Math.floor(cell / CELLS), 4, 4);
-  shown = context.getImageData(0, 0, 32, 32).data;
-  const count = hidden.size ? `${hidden.size} of 64 cells hidden` : "";
-  $("seen").setAttribute("aria-label", `${label}, 32 by 32 pixels${count && `, ${count}`}`);
+  for (const cell of hidden) context.fillRect(wide * (cell % cells), wide * Math.floor(cell / cells), wide, wide);
+  shown = context.getImageData(0, 0, side, side).data;
+  const count = hidden.size ? `${hidden.size} of ${cells ** 2} cells hidden` : "";
+  $("seen").setAttribute("aria-label", `${label}, ${side} by ${side} pixels${count && `, ${count}`}`);
   [...$("cells").children].forEach((cell, i) => cell.classList.toggle("gone", hidden.has(i)));
   $("hidden-count").textContent = count;
   $("show-all").disabled = !hidden.size;
@@ -136,9 +137,14 @@ function drawInput() {
 
 // Hide and show cells with the pointer or the keyboard.
 function masking() {
-  const grid = $("cells");
-  for (let i = 0; i < CELLS ** 2; i++) grid.append(element("i"));
-  let here = 27, hides = null;
+  const grid = $("cells"), middle = Math.floor((cells - 1) / 2);
+  $("seen").width = $("seen").height = run.side;
+  $("size").textContent = `${run.side} × ${run.side} pixels, `;
+  $("cell-size").textContent = `of ${run.side / cells} × ${run.side / cells} pixels`;
+  grid.setAttribute("aria-label", `Hide parts of the image: move over its ${cells} by ${cells} cells with the arrow keys; press space to hide or show a cell`);
+  grid.style.setProperty("--cells", cells);
+  for (let i = 0; i < cells ** 2; i++) grid.append(element("i"));
+  let here = cells * middle + middle, hides = null;
   const set = (cell, gone) => {
     if (cell < 0 || hidden.has(cell) === gone) return;
     if (gone) hidden.add(cell); else hidden.delete(cell);
@@ -162,7 +168,7 @@ function masking() {
     grid.children[here].classList.remove("here");
     here = to;
     grid.children[here].classList.add("here");
-    $("status").textContent = `row ${Math.floor(here / CELLS) + 1}, column ${(here % CELLS) + 1}${hidden.has(here) ? ", hidden" : ""}`;
+    $("status").textContent = `row ${Math.floor(here / cells) + 1}, column ${(here % cells) + 1}${hidden.has(here) ? ", hidden" : ""}`;
   };
   grid.addEventListener("keydown", (event) => {
     const step = ARROWS[event.key];
@@ -172,13 +178,14 @@ function masking() {
       set(here, !hidden.has(here));
       return;
     }
-    const row = Math.floor(here / CELLS) + step[0], column = (here % CELLS) + step[1];
-    if (Math.min(row, column) >= 0 && Math.max(row, column) < CELLS) move(CELLS * row + column);
+    const row = Math.floor(here / cells) + step[0], column = (here % cells) + step[1];
+    if (Math.min(row, column) >= 0 && Math.max(row, column) < cells) move(cells * row + column);
   });
   move(here);
   $("status").textContent = "";
 }
 
+const AND = new Intl.ListFormat("en-GB");
 const signed = (value) => value.toFixed(2).replace("-", "−");
 const OUTCOMES = { 1: ["●", "passed"], 0: ["○", "not significant"], "-1": ["✕", "failed"] };
 
@@ -194,8 +201,8 @@ function chooser(title, onchange) {
   return { select, box, fill };
 }
 
-function panel(name) {
-  const facts = run.models[name];
+function panel(role) {
+  const facts = run.models[role];
   const list = element("ul", { className: "predictions" });
   const canvas = element("canvas", { width: 256, height: 256, className: "smooth", role: "img", "aria-label": "No heatmap yet" });
   const none = element("div", { className: "none", hidden: true });
@@ -208,11 +215,12 @@ function panel(name) {
   method.fill(Object.entries(facts.methods).map(([key, m]) => [key, m.label + (m.class_specific ? "" : " (not class-specific)")]), facts.default_method);
   target.fill([["", "predicted class"], ...run.class_names.map((c) => [c, c])]);
   const checks = element("ul", { className: "checks" });
-  $("live").append(element("section", { className: "panel", id: `${name}-panel`, "aria-label": NAMES[name] },
-    element("h2", { className: name }, NAMES[name], element("small", {}, `${facts.parameters.toLocaleString("en")} parameters`)),
+  $("live").append(element("section", { className: "panel", id: `${role}-panel`, "aria-label": facts.label },
+    element("h2", { className: role }, facts.label, element("small", {}, `${facts.parameters.toLocaleString("en")} parameters`)),
     list, element("div", { className: "frame" }, canvas, none),
     element("div", { className: "controls" }, method.box, target.box, layer.box, head.box), summary,
-    element("details", {}, element("summary", {}, "Can this method be trusted?"), checks)));
+    element("details", {}, element("summary", {}, "Can this method be trusted?"), checks),
+    ...facts.not_offered.map(({ methods, because }) => element("p", { className: "quiet" }, `Not offered: ${AND.format(methods)}, because ${because}.`))));
   let found = null;
 
   function fillChoices() {
@@ -229,11 +237,11 @@ function panel(name) {
 
   async function explain(query) {
     const wanted = new URLSearchParams(query);
-    wanted.set("model", name);
+    wanted.set("model", role);
     for (const [key, choice] of Object.entries({ method, class: target, layer, head })) {
       if (!choice.box.hidden && choice.select.value) wanted.set(key, choice.select.value);
     }
-    found = (await request(`/api/explain?${wanted}`, image)).models[name];
+    found = (await request(`/api/explain?${wanted}`, image)).models[role];
     draw();
   }
 
@@ -242,7 +250,7 @@ function panel(name) {
     const m = facts.methods[found.method];
     none.hidden = found.map !== null;
     const of = found.class_specific ? ` for “${found.class}”` : "";
-    let words = `${m.label} of the ${NAMES[name]}${of}: highest ${found.highest} of ${label}`;
+    let words = `${facts.label}, ${m.label}${of}: highest ${found.highest} of ${label}`;
     if (found.map) drawHeat(canvas, shown, found.map, run.colours, Number($("opacity").value) / 100);
     else words = none.textContent = `Degenerate map${of}: it is ${found.degenerate_because}.`;
     canvas.setAttribute("aria-label", words);
@@ -256,7 +264,7 @@ function panel(name) {
   function predictions(top) {
     list.replaceChildren(...top.map((guess) => element("li", {},
       element("span", {}, guess.class), element("span", {}, percent(guess.confidence)),
-      element("span", { className: `bar ${name}`, "aria-hidden": "true" }, element("i", { style: `width: ${100 * guess.confidence}%` })))));
+      element("span", { className: `bar ${role}`, "aria-hidden": "true" }, element("i", { style: `width: ${100 * guess.confidence}%` })))));
   }
 
   fillChoices();
