@@ -179,7 +179,7 @@ def ours(config: ModelConfig, steps: int) -> float:
     models.fit_input(model, pixels[:5000].float().cpu() / 255)
     module = Classifier(
         hardware.place(model, device),
-        replace(config.optim, epochs=1, batch_size=BATCH, crop=IMAGE_SIDE),
+        replace(config.optim, epochs=1, batch_size=BATCH, crop=0),
         training=(pixels[rows], labels[rows]),
         validation=(pixels[:BATCH], labels[:BATCH]),
         seed=0,

@@ -1,5 +1,7 @@
 """Experiment folders as the stages leave them, made of random numbers, without any training."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +27,38 @@ VIT_METHODS = {
     "integrated_gradients": ("Integrated gradients", True),
     "occlusion": ("Occlusion", True),
 }
-METHODS = {"cnn": CNN_METHODS, "vit": VIT_METHODS}
-PARTS = {
-    "cnn": ("head", "stages.2", "stages.1", "stages.0", "stem"),
-    "vit": ("head", "norm", "blocks.1", "blocks.0", "class_token", "positions", "patch_embedding"),
-}
+OTHER_METHODS = {"layer_cam": ("LayerCAM", True), "smooth_grad": ("SmoothGrad", True)}
+"""Beside those of the CNN, of a model that is neither it nor a ViT."""
+CNN_PARTS = ("head", "stages.2", "stages.1", "stages.0", "stem")
+VIT_PARTS = (
+    *("head", "norm", "blocks.1", "blocks.0"),
+    *("class_token", "positions", "patch_embedding"),
+)
 BASELINES = ("random", "centre", "edges", "mean")
-ACCURACY = {"cnn": 0.9, "vit": 0.8}
-PARAMETERS = {"cnn": 1_968_450, "vit": 2_700_490}
+ACCURACIES = (0.9, 0.8)
+PARAMETERS = (1_968_450, 2_700_490)
+
+
+def is_vit(name: str) -> bool:
+    return "vit" in name
+
+
+def methods_of(name: str) -> dict[str, tuple[str, bool]]:
+    if is_vit(name):
+        return VIT_METHODS
+    return CNN_METHODS if name == "cnn" else CNN_METHODS | OTHER_METHODS
+
+
+def default_of(name: str) -> str:
+    return "gradient_attention" if is_vit(name) else "grad_cam"
 
 
 def write_experiment(
     folder: Path,
     *,
+    names: tuple[str, str] = ("cnn", "vit"),
+    untrained: Sequence[str] = (),
+    grid: int = 8,
     test: tuple[np.ndarray, np.ndarray, np.ndarray | None] | None = None,
     class_names: tuple[str, ...] = shapes.CLASS_NAMES,
     source: str = "shapes",
@@ -46,18 +67,27 @@ def write_experiment(
     sample: int = 60,
     seed: int = 0,
     gallery: int = 6,
-    accuracy: dict[str, float] | None = None,
+    accuracy: tuple[float, float] = (0.9, 0.8),
     experiment: Experiment | None = None,
 ) -> Path:
-    """An experiment folder before `compare`, on `test` = (pixels, labels, masks) or on shapes."""
+    """An experiment folder before `compare`, on `test` = (pixels, labels, masks) or on shapes.
+
+    Args:
+        untrained: of `names`, those whose weights were brought along.
+        grid: of the maps; images are cut to a multiple of it.
+    """
     pixels, labels, masks = test or shapes.draw(400, seed=1)
+    side = 32 // grid * grid
+    pixels, masks = pixels[:, :side, :side], None if masks is None else masks[:, :side, :side]
     experiment = experiment or preset("quick", "shapes")
+    experiment = replace(experiment, first=names[0], second=names[1])
     data = {
         "source": source,
         "description": description,
         "notice": notice,
         "fingerprint": "f" * 64,
         "class_names": list(class_names),
+        "side": 32,
         "counts": {
             "train": [4500] * 10,
             "validation": [500] * 10,
@@ -72,9 +102,9 @@ def write_experiment(
         folder / run_folder.EXPERIMENT,
         {"preset": "quick", "experiment": to_json(experiment), "data": data},
     )
-    for number, name in enumerate(("cnn", "vit")):
+    for number, name in enumerate(names):
         rng = np.random.default_rng([seed, number])
-        model = folder / name
+        model = folder / run_folder.folder_name(name)
         config = to_json(experiment.model(name))
         run_folder.write_json(
             model / run_folder.CONFIG,
@@ -93,12 +123,25 @@ def write_experiment(
             validation=np.arange(45_000, 50_000, dtype=np.int32),
             examples=examples,
         )
-        right = (accuracy or ACCURACY)[name]
-        _training(model, name, right, rng)
-        _film(model, name, pixels, labels)
-        logits = _predictions(model, labels, class_names, right, rng)
+        if name in untrained:
+            run_folder.write_json(
+                model / run_folder.TRAINING,
+                {
+                    "parameters": 272_474,
+                    "weights_sha256": "b" * 64,
+                    "modules": [
+                        {"name": "conv1", "type": "Conv2d", "parameters": 432},
+                        {"name": "layers", "type": "Sequential", "parameters": 271_392},
+                        {"name": "fc", "type": "Linear", "parameters": 650},
+                    ],
+                },
+            )
+        else:
+            _training(model, number, accuracy[number], rng)
+            _film(model, name, pixels, labels, grid)
+        logits = _predictions(model, labels, class_names, accuracy[number], rng)
         _explanations(
-            model, name, experiment, (pixels, labels, masks), logits, sample, gallery, rng
+            model, name, experiment, (pixels, labels, masks), logits, sample, gallery, grid, rng
         )
     write_cross_model(folder)
     return folder
@@ -126,9 +169,9 @@ def _provenance() -> dict[str, Any]:
     }
 
 
-def _training(model: Path, name: str, right: float, rng: np.random.Generator) -> None:
-    epochs = 8 if name == "cnn" else 12
-    seconds = 61.0 if name == "cnn" else 148.0
+def _training(model: Path, number: int, right: float, rng: np.random.Generator) -> None:
+    epochs = (8, 12)[number]
+    seconds = (61.0, 148.0)[number]
     history = []
     for epoch in range(1, epochs + 1):
         learned = 1 - np.exp(-4 * epoch / epochs)
@@ -150,7 +193,7 @@ def _training(model: Path, name: str, right: float, rng: np.random.Generator) ->
     run_folder.write_json(
         model / run_folder.TRAINING,
         {
-            "parameters": PARAMETERS[name],
+            "parameters": PARAMETERS[number],
             "epochs": epochs,
             "best_epoch": best["epoch"],
             "best_val_loss": best["val_loss"],
@@ -164,16 +207,15 @@ def _training(model: Path, name: str, right: float, rng: np.random.Generator) ->
     )
 
 
-def _film(model: Path, name: str, pixels: np.ndarray, labels: np.ndarray) -> None:
+def _film(model: Path, name: str, pixels: np.ndarray, labels: np.ndarray, grid: int) -> None:
     rows = np.unique(labels, return_index=True)[1]
-    maps = np.stack([_places(pixels[rows], None) * strength for strength in (0.0, 0.5, 1.0)])
-    method = "grad_cam" if name == "cnn" else "gradient_attention"
+    maps = np.stack([_places(pixels[rows], None, grid) * strength for strength in (0.0, 0.5, 1.0)])
     run_folder.write_arrays(
         model / run_folder.SNAPSHOTS,
         epochs=np.array([0, 1, 8], dtype=np.int32),
         images=pixels[rows],
         labels=labels[rows],
-        **{f"map_{method}": maps},
+        **{f"map_{default_of(name)}": maps},
     )
 
 
@@ -222,6 +264,7 @@ def _explanations(
     logits: np.ndarray,
     sample: int,
     gallery: int,
+    grid: int,
     rng: np.random.Generator,
 ) -> None:
     pixels, labels, masks = test
@@ -243,8 +286,8 @@ def _explanations(
         "in_sample": np.isin(indices, sampled),
         "runner_up": np.argsort(logits[indices], 1)[:, -2].astype(np.int64),
     }
-    places = _places(pixels, None if masks is None else masks[indices])
-    methods = METHODS[name]
+    places = _places(pixels, None if masks is None else masks[indices], grid)
+    methods = methods_of(name)
     for number, (method, (_, class_specific)) in enumerate(methods.items()):
         maps = places * (1 + 0.3 * number) + rng.gamma(1.0, 0.04, places.shape)
         arrays[f"map_{method}"] = maps.astype(np.float32)
@@ -252,8 +295,8 @@ def _explanations(
         if class_specific:
             arrays[f"map_{method}_true"] = maps.astype(np.float32)
             arrays[f"degenerate_{method}_true"] = np.zeros(len(indices), bool)
-    if name == "vit":
-        shape = (len(indices), experiment.vit.depth, experiment.vit.heads, 8, 8)
+    if is_vit(name):
+        shape = (len(indices), experiment.vit.depth, experiment.vit.heads, grid, grid)
         heads = places[:, None, None] + rng.gamma(1.0, 0.3, shape)
         arrays["attention_heads"] = (heads / heads.sum((3, 4), keepdims=True)).astype(np.float16)
     run_folder.write_arrays(model / run_folder.HEATMAPS, **arrays)
@@ -281,10 +324,10 @@ def _explanations(
             "model": name,
             "n": sample,
             "sample_rule": f"{sample} test images drawn at random with seed 0",
-            "grid": [8, 8],
-            "default_method": "grad_cam" if name == "cnn" else "gradient_attention",
-            "layer": "stages.2" if name == "cnn" else "blocks.1.norm1",
-            "layer_sweep": _sweep(name),
+            "grid": [grid, grid],
+            "default_method": default_of(name),
+            "layer": "blocks.1.norm1" if is_vit(name) else "stages.2",
+            "layer_sweep": _sweep(name, grid),
             "methods": {
                 method: {
                     "label": label,
@@ -302,7 +345,7 @@ def _explanations(
                     },
                     "cascading": [
                         {"part": part, "agreement": interval(0.8 / (1 + step))}
-                        for step, part in enumerate(PARTS[name])
+                        for step, part in enumerate(VIT_PARTS if is_vit(name) else CNN_PARTS)
                     ],
                     "deletion_blur_ahead_of": {
                         other: interval(0.1) for other in (*methods, *BASELINES) if other != method
@@ -336,60 +379,67 @@ def _explanations(
     )
 
 
-def _places(pixels: np.ndarray, masks: np.ndarray | None) -> np.ndarray:
+def _places(pixels: np.ndarray, masks: np.ndarray | None, grid: int) -> np.ndarray:
     """A blob per image: on its mask, or where it differs most from its mean colour."""
+    cells_of = (len(pixels), grid, pixels.shape[1] // grid, grid, pixels.shape[2] // grid)
     if masks is not None:
-        return masks.reshape(-1, 8, 4, 8, 4).mean((2, 4))
+        return masks.reshape(cells_of).mean((2, 4))
     away = np.abs(pixels - pixels.mean((1, 2), keepdims=True)).mean(3)
-    cells = away.reshape(-1, 8, 4, 8, 4).mean((2, 4))
+    cells = away.reshape(cells_of).mean((2, 4))
     return (cells / cells.max((1, 2), keepdims=True)) ** 2
 
 
 def write_cross_model(folder: Path) -> None:
     """What the cross_model stage leaves, of the heatmaps that are there now."""
-    gains = {"cnn": 0.4, "vit": 0.35}
+    gains = {"first": 0.4, "second": 0.35}
+    models = run_folder.model_folders(folder)
+    methods = {role: model.explanations["methods"] for role, model in models.items()}
+    default = {role: model.explanations["default_method"] for role, model in models.items()}
+    shared = [method for method in methods["first"] if method in methods["second"]]
+    pairs = dict.fromkeys([tuple(default.values()), *((m, m) for m in shared)])
     run_folder.write_json(
         folder / run_folder.CROSS_MODEL,
         {
+            "labels": {role: model.label for role, model in models.items()},
             "heatmaps_sha256": checksums(folder),
             "n": 50,
-            "default_methods": {"cnn": "grad_cam", "vit": "gradient_attention"},
+            "default_methods": default,
             "rankings": [
                 {
-                    "model": name,
+                    "model": role,
                     "method": method,
                     "deletion": {
-                        on: interval(gain * (1 if on == name else 0.5) - 0.03 * number)
+                        on: interval(gain * (1 if on == role else 0.5) - 0.03 * number)
                         for on, gain in gains.items()
                     },
                 }
-                for name, methods in METHODS.items()
-                for number, method in enumerate(methods)
+                for role, of in methods.items()
+                for number, method in enumerate(of)
             ],
             "transfer": [
                 {
-                    "cnn_method": a,
-                    "vit_method": b,
-                    "cnn_transfer": interval(0.6, 0.1),
-                    "vit_transfer": interval(0.4, 0.1),
+                    "first_method": a,
+                    "second_method": b,
+                    "first_transfer": interval(0.6, 0.1),
+                    "second_transfer": interval(0.4, 0.1),
                 }
-                for a, b in (("grad_cam", "gradient_attention"), *((m, m) for m in CNN_METHODS))
+                for a, b in pairs
             ],
             "composites": {
                 kind: {
                     "candidates": 1000,
-                    "recognised": {"cnn": 0.42, "vit": 0.31},
+                    "recognised": {"first": 0.42, "second": 0.31},
                     "n": 30,
                     "chance": chance,
                     "methods": {
-                        name: {
-                            method: {
-                                "energy": interval(chance + 0.2 * specific),
+                        role: {
+                            name: {
+                                "energy": interval(chance + 0.2 * method["class_specific"]),
                                 "degenerate_fraction": 0.0,
                             }
-                            for method, (_, specific) in methods.items()
+                            for name, method in of.items()
                         }
-                        for name, methods in METHODS.items()
+                        for role, of in methods.items()
                     },
                 }
                 for kind, chance in (("halves", 0.5), ("box", 0.5))
@@ -399,13 +449,13 @@ def write_cross_model(folder: Path) -> None:
     )
 
 
-def _sweep(name: str) -> dict[str, Any]:
-    layers = [("stages.0", 16, 0.21), ("stages.1", 8, 0.33), ("stages.2", 8, 0.41)]
-    if name == "vit":
+def _sweep(name: str, grid: int) -> dict[str, Any]:
+    layers = [("stages.0", 2 * grid, 0.21), ("stages.1", grid, 0.33), ("stages.2", grid, 0.41)]
+    if is_vit(name):
         layers = [
-            ("blocks.0.norm1", 8, 0.1),
-            ("blocks.0.norm2", 8, 0.2),
-            ("blocks.1.norm1", 8, 0.3),
+            ("blocks.0.norm1", grid, 0.1),
+            ("blocks.0.norm2", grid, 0.2),
+            ("blocks.1.norm1", grid, 0.3),
         ]
     chosen = layers[-1][0]
     return {
@@ -414,7 +464,7 @@ def _sweep(name: str) -> dict[str, Any]:
         "rows": [
             {
                 "layer": layer,
-                "grid": [grid, grid],
+                "grid": [side, side],
                 "degenerate": 0,
                 "deletion_drop": interval(deletion / 4),
                 "insertion_gain": interval(deletion / 4),
@@ -422,8 +472,8 @@ def _sweep(name: str) -> dict[str, Any]:
                 "insertion": interval(deletion - 0.05),
                 "chosen": layer == chosen,
             }
-            for layer, grid, deletion in layers
+            for layer, side, deletion in layers
         ],
         "reason": f"{chosen} has the highest normalised deletion score, 0.41 (0.38 to 0.44), of "
-        "the 2 layers whose maps have 8 × 8 cells. Measured on 200 validation images.",
+        f"the 2 layers whose maps have {grid} × {grid} cells. Measured on 200 validation images.",
     }

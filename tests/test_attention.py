@@ -5,15 +5,15 @@ from torch.nn import functional
 
 import tiny
 from visavis import attribution
+from visavis.attribution import attention
 from visavis.attribution.attention import (
-    RecordedAttention,
     attention_weights,
-    class_attention,
     gradient_attention,
+    patch_attention,
     rollout,
 )
+from visavis.attribution.recorded import RecordedAttention
 from visavis.metrics import localization
-from visavis.models.vit import ViT
 
 
 def attention_by_hand(model, images):
@@ -39,7 +39,7 @@ def attention_by_hand(model, images):
 
 def test_weights_are_those_of_the_true_forward_pass_through_all_blocks():
     model, images = tiny.model("vit"), tiny.images(3)
-    weights = attention_weights(model, images)
+    weights = attention_weights(tiny.subject(model), images)
     assert weights.shape == (2, 3, 2, 65, 65)
     torch.testing.assert_close(weights, attention_by_hand(model, images).detach())
     torch.testing.assert_close(weights.sum(dim=-1), torch.ones(2, 3, 2, 65))
@@ -47,15 +47,19 @@ def test_weights_are_those_of_the_true_forward_pass_through_all_blocks():
 
 def test_maps_do_not_depend_on_the_batch_or_on_the_callers_mode():
     model, images, classes = tiny.model("vit"), tiny.images(5), torch.arange(5)
-    for method in attribution.methods_for(model):
-        expected = attribution.explain(model, images, classes, method)
+    for method in attribution.methods_for(tiny.subject(model)):
+        expected = attribution.explain(tiny.subject(model), images, classes, method)
         assert expected.shape == (5, 8, 8)
         assert not expected.requires_grad
         for i in range(5):
-            single = attribution.explain(model, images[i : i + 1], classes[i : i + 1], method)
+            single = attribution.explain(
+                tiny.subject(model), images[i : i + 1], classes[i : i + 1], method
+            )
             torch.testing.assert_close(single[0], expected[i], atol=1e-5, rtol=1e-4)
         with torch.inference_mode():
-            inside = attribution.explain(model, images.clone(), classes.clone(), method)
+            inside = attribution.explain(
+                tiny.subject(model), images.clone(), classes.clone(), method
+            )
         assert torch.equal(inside, expected)
 
 
@@ -71,25 +75,31 @@ def test_logits_with_recording_equal_those_without():
     assert len(recorded.weights) == 2
 
 
-def test_rollout_of_two_tokens_computed_by_hand():
+def test_rollout_of_two_tokens_computed_by_hand(monkeypatch):
     first = torch.tensor([[[0.5, 0.5], [0.1, 0.9]], [[0.7, 0.3], [0.3, 0.7]]])  # two heads
     second = torch.tensor([[[0.4, 0.6], [0.4, 0.6]], [[0.6, 0.4], [0.4, 0.6]]])
     # Means of heads [[.6 .4] [.2 .8]] and [[.5 .5] [.4 .6]]; with half the identity
     # [[.8 .2] [.1 .9]] and [[.75 .25] [.2 .8]]; second times first, row 0, column 1:
     expected = 0.75 * 0.2 + 0.25 * 0.9
-    found = rollout(torch.stack([first, second])[:, None])
+    subject = tiny.subject("vit")
+    subject._tokens, subject._prefix = 2, 1
+    monkeypatch.setattr(
+        attention, "attention_weights", lambda *_: torch.stack([first, second])[:, None]
+    )
+    monkeypatch.setattr(subject, "tokens_on_grid", lambda tokens: tokens[:, 1:, :, None])
+    found = rollout(subject, tiny.images(1))
     torch.testing.assert_close(found, torch.tensor([[[expected]]]))
 
 
 def test_rollout_of_rows_that_sum_to_one_keeps_the_sum():
-    weights = attention_weights(tiny.model("vit"), tiny.images(2))
-    to_patches = rollout(weights).sum(dim=(1, 2))
+    to_patches = rollout(tiny.subject("vit"), tiny.images(2)).sum(dim=(1, 2))
     assert ((to_patches > 0.5) & (to_patches < 1)).all()
 
 
-def test_class_attention_is_the_class_tokens_row_on_the_grid():
-    weights = attention_weights(tiny.model("vit"), tiny.images(2))
-    maps = class_attention(weights)
+def test_patch_attention_is_the_class_tokens_row_on_the_grid():
+    subject = tiny.subject("vit")
+    weights = attention_weights(subject, tiny.images(2))
+    maps = patch_attention(subject, weights)
     assert maps.shape == (2, 2, 2, 8, 8)
     assert maps[1, 0, 1, 2, 3] == weights[1, 0, 1, 0, 1 + 2 * 8 + 3]
 
@@ -109,44 +119,26 @@ def test_gradient_attention_equals_an_independent_implementation():
         )
         # R = (1 + second)(1 + first)
         expected = first + second + second @ first
-        found = gradient_attention(model, image[None], torch.tensor([label]))
+        found = gradient_attention(tiny.subject(model), image[None], torch.tensor([label]))
         torch.testing.assert_close(found.flatten(), expected[0, 1:])
 
 
 def test_only_class_specific_methods_depend_on_the_target_class():
     model, images = tiny.model("vit"), tiny.images(3)
-    for method in attribution.methods_for(model):
+    for method in attribution.methods_for(tiny.subject(model)):
         one, other = (
-            attribution.explain(model, images, torch.full((3,), c), method) for c in (2, 7)
+            attribution.explain(tiny.subject(model), images, torch.full((3,), c), method)
+            for c in (2, 7)
         )
         assert torch.equal(one, other) != attribution.METHODS[method].class_specific
 
 
-class Skipping(ViT):
-    """A ViT that skips its last block."""
-
-    def forward(self, images):
-        blocks, self.blocks = self.blocks, self.blocks[:-1]
-        try:
-            return super().forward(images)
-        finally:
-            self.blocks = blocks
-
-
-class Repeating(ViT):
-    """A ViT that runs twice."""
-
-    def forward(self, images):
-        super().forward(images)
-        return super().forward(images)
-
-
 @pytest.mark.parametrize("method", ["attention", "rollout", "gradient_attention"])
-@pytest.mark.parametrize("kind", [Skipping, Repeating])
-def test_a_pass_that_does_not_go_through_each_block_once_is_an_error(kind, method):
-    model = kind(tiny.VIT_CONFIG)
-    with pytest.raises(RuntimeError, match="computed attention"):
-        attribution.explain(model, tiny.images(2), torch.tensor([0, 1]), method)
+def test_a_pass_that_does_not_go_through_each_block_once_is_an_error(method):
+    subject = tiny.subject("vit")
+    subject.model.blocks = subject.model.blocks[:-1]
+    with pytest.raises(RuntimeError, match="computed attention 1 times instead of 2"):
+        attribution.explain(subject, tiny.images(2), torch.tensor([0, 1]), method)
 
 
 @pytest.mark.parametrize(
@@ -156,6 +148,7 @@ def test_a_pass_that_does_not_go_through_each_block_once_is_an_error(kind, metho
 @pytest.mark.parametrize("error", [None, "class", "model"])
 def test_the_model_is_left_as_it_was_found(method, error, monkeypatch):
     model = tiny.model("vit").train()
+    subject = tiny.subject(model)
     classes = torch.tensor([0, 10 if error == "class" else 1])
 
     def fail(_features):
@@ -165,10 +158,10 @@ def test_the_model_is_left_as_it_was_found(method, error, monkeypatch):
         monkeypatch.setattr(model.norm, "forward", fail)
     expected = {None: None, "class": ValueError, "model": IndexError}[error]
     if expected is None:
-        attribution.explain(model, tiny.images(2), classes, method)
+        attribution.explain(subject, tiny.images(2), classes, method)
     else:
         with pytest.raises(expected):
-            attribution.explain(model, tiny.images(2), classes, method)
+            attribution.explain(subject, tiny.images(2), classes, method)
     assert tiny.hooks(model) == 0
     assert not torch.overrides._get_current_function_mode_stack()
     assert all(module.training for module in model.modules())
@@ -191,7 +184,7 @@ def test_a_planted_patch_is_found_by_trained_models_and_not_by_untrained_ones(me
     def found(models):
         shares = []
         for model in models:
-            maps = attribution.explain(model, images, labels, method).numpy()
+            maps = attribution.explain(tiny.subject(model), images, labels, method).numpy()
             good = [reason is None for reason in localization.degenerate_reasons(maps)]
             shares.append(localization.relevance_mass(maps[good], masks[good]))
         return np.concatenate(shares).mean()
@@ -204,22 +197,22 @@ def test_a_planted_patch_is_found_by_trained_models_and_not_by_untrained_ones(me
 
 def test_wrong_arguments_are_errors():
     images, classes = tiny.images(2), torch.tensor([0, 1])
-    with pytest.raises(ValueError, match="cannot explain a cnn; use grad_cam"):
-        attribution.explain(tiny.model("cnn"), images, classes, "rollout")
-    with pytest.raises(ValueError, match="'gradcam' cannot explain a vit"):
-        attribution.explain(tiny.model("vit"), images, classes, "gradcam")
+    with pytest.raises(ValueError, match="cannot explain this model: it computes no attention"):
+        attribution.explain(tiny.subject("cnn"), images, classes, "rollout")
+    with pytest.raises(ValueError, match="there is no method 'gradcam'"):
+        attribution.explain(tiny.subject("vit"), images, classes, "gradcam")
     with pytest.raises(ValueError, match="only grad_cam takes a layer"):
-        attribution.explain(tiny.model("vit"), images, classes, "rollout", layer="blocks.0.norm1")
+        attribution.explain(tiny.subject("vit"), images, classes, "rollout", layer="blocks.0.norm1")
     with pytest.raises(ValueError, match="classes must be"):
-        attribution.explain(tiny.model("vit"), images, torch.tensor([0, 10]), "attention")
+        attribution.explain(tiny.subject("vit"), images, torch.tensor([0, 10]), "attention")
 
 
 @pytest.mark.parametrize("kind", ["cnn", "vit"])
 @pytest.mark.parametrize("value", [0.0, 0.5, float("nan")])
 def test_flat_images_give_a_finite_map_and_nan_a_degenerate_one(kind, value):
     model, images = tiny.model(kind), torch.full((1, 3, 32, 32), value)
-    for method in attribution.methods_for(model):
-        maps = attribution.explain(model, images, torch.tensor([3]), method)
+    for method in attribution.methods_for(tiny.subject(model)):
+        maps = attribution.explain(tiny.subject(model), images, torch.tensor([3]), method)
         if value != value:  # NaN
             assert localization.degenerate_reasons(maps.numpy()) != [None]
         else:

@@ -22,7 +22,7 @@ def test_integrated_gradients_equal_an_independent_implementation(kind):
         model(point).gather(1, classes[:, None]).sum().backward()
         total += weight * point.grad
     expected = ((images - blank) * total).sum(dim=1).view(3, 8, 4, 8, 4).sum(dim=(2, 4))
-    found = integrated_gradients(model, images, classes)
+    found = integrated_gradients(tiny.subject(model), images, classes)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-3)
     with torch.no_grad():
         gain = (model(images) - model(blank)).gather(1, classes[:, None])[:, 0]
@@ -33,15 +33,21 @@ def test_on_a_linear_model_both_give_each_cells_contribution():
     model, images = Linear(), bright(4)
     truth = torch.from_numpy(model.truth(images))
     ones = torch.ones(4, dtype=torch.int64)
-    torch.testing.assert_close(integrated_gradients(model, images, ones), truth, atol=1e-5, rtol=0)
-    torch.testing.assert_close(occlusion(model, images)[:, 1], truth, atol=1e-5, rtol=0)
-    assert not occlusion(model, images)[:, 0].any()  # class 0's logit depends on nothing
+    torch.testing.assert_close(
+        integrated_gradients(tiny.subject(model), images, ones), truth, atol=1e-5, rtol=0
+    )
+    torch.testing.assert_close(
+        occlusion(tiny.subject(model), images)[:, 1], truth, atol=1e-5, rtol=0
+    )
+    assert not occlusion(tiny.subject(model), images)[
+        :, 0
+    ].any()  # class 0's logit depends on nothing
 
 
 @pytest.mark.parametrize("kind", ["cnn", "vit"])
 def test_occlusion_equals_masking_cell_by_cell_for_every_class(kind):
     model, images = tiny.model(kind), tiny.images(3)
-    maps = occlusion(model, images)
+    maps = occlusion(tiny.subject(model), images)
     assert maps.shape == (3, 10, 8, 8)
     for row, column in ((0, 0), (2, 5), (7, 7)):
         masked = images.clone()
@@ -65,7 +71,7 @@ def test_a_planted_patch_is_found_by_a_trained_model():
     }
     taught = {"cnn": tiny.taught("cnn", steps=30), "vit": tiny.taught("vit", steps=50)}
     for (kind, method), (inside, hit) in bars.items():
-        maps = attribution.explain(taught[kind], images, labels, method).numpy()
+        maps = attribution.explain(tiny.subject(taught[kind]), images, labels, method).numpy()
         assert localization.relevance_mass(maps, masks).mean() > inside > 3 * masks.mean()
         assert localization.pointing_hit(maps, masks).mean() > hit > 3 * masks.mean()
 
@@ -77,7 +83,8 @@ def test_a_signed_map_names_evidence_against_its_class():
     shown = images[labels == 1]
     for method in ("integrated_gradients", "occlusion"):
         zero, one = (
-            attribution.explain(model, shown, torch.full((len(shown),), c), method) for c in (0, 1)
+            attribution.explain(tiny.subject(model), shown, torch.full((len(shown),), c), method)
+            for c in (0, 1)
         )
         highest = one.flatten(1).argmax(dim=1, keepdim=True)
         assert (zero.flatten(1).gather(1, highest) < 0).float().mean() > 0.9

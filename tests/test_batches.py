@@ -3,14 +3,21 @@ import pytest
 import torch
 
 from visavis.config import OptimConfig
-from visavis.data.batches import EvaluationBatches, TrainingBatches, cutmix, to_images
+from visavis.data.batches import (
+    EvaluationBatches,
+    Stored,
+    TrainingBatches,
+    cutmix,
+    hold,
+    to_images,
+)
 
 PLAIN = OptimConfig(batch_size=7, flip=False, shift=0)
 
 
-def numbered(n):
+def numbered(n, *, side=32):
     """Images whose first pixel says which they are."""
-    pixels = torch.randint(0, 256, (n, 3, 32, 32), dtype=torch.uint8)
+    pixels = torch.randint(0, 256, (n, 3, side, side), dtype=torch.uint8)
     pixels[:, 0, 0, 0] = torch.arange(n)
     return pixels, torch.arange(n)
 
@@ -46,6 +53,29 @@ def test_an_epoch_repeats_from_seed_and_number_alone():
     assert torch.equal(epoch(0, 3), epoch(0, 3))
     assert not torch.equal(epoch(0, 3), epoch(0, 4))
     assert not torch.equal(epoch(0, 3), epoch(1, 3))
+
+
+@pytest.mark.parametrize("crop", [0, 32])
+def test_images_in_a_file_give_the_batches_of_images_in_memory(tmp_path, crop):
+    generator = np.random.default_rng(0)
+    pixels = generator.integers(0, 256, (60, 40, 40, 3), np.uint8)
+    rows, labels = generator.permutation(60)[:45], torch.arange(45)
+    np.save(tmp_path / "pixels.npy", pixels)
+    mapped = np.load(tmp_path / "pixels.npy", mmap_mode="r")
+    config = OptimConfig(batch_size=7, crop=crop, cutout=8, cutmix=0.5, epochs=3)
+    held, stored = (hold(of, rows, torch.device("cpu")) for of in (pixels, mapped))
+    assert isinstance(held, torch.Tensor) and isinstance(stored, Stored)
+    assert held.shape == stored.shape and torch.equal(held[:9], stored[:9])
+    for epoch in (0, 2):
+        for one, other in zip(
+            *(TrainingBatches(of, labels, config, seed=1, epoch=epoch) for of in (held, stored)),
+            strict=True,
+        ):
+            assert all(map(torch.equal, one, other))
+    for one, other in zip(
+        *(EvaluationBatches(of, labels, batch_size=7) for of in (held, stored)), strict=True
+    ):
+        assert all(map(torch.equal, one, other))
 
 
 def test_evaluation_sees_each_image_exactly_once_in_order():
@@ -105,9 +135,9 @@ def only_batch(pixels, config):
     return images
 
 
-@pytest.mark.parametrize("side", [24, 25])
-def test_the_first_epochs_see_random_crops_from_anywhere_inside_their_image(side):
-    pixels, labels = numbered(400)
+@pytest.mark.parametrize(("side", "full"), [(24, 32), (25, 32), (40, 48)])
+def test_the_first_epochs_see_random_crops_from_anywhere_inside_their_image(side, full):
+    pixels, labels = numbered(400, side=full)
     config = OptimConfig(
         batch_size=400, flip=False, shift=2, crop=side, epochs=3, full_image_epochs=1
     )
@@ -115,7 +145,7 @@ def test_the_first_epochs_see_random_crops_from_anywhere_inside_their_image(side
     def epoch(number):
         return next(iter(TrainingBatches(pixels, labels, config, seed=0, epoch=number)))
 
-    assert epoch(2)[0].shape[2:] == (32, 32)
+    assert epoch(2)[0].shape[2:] == (full, full)
     images, seen, _ = epoch(1)
     corners = []
     for image, original in zip(images, pixels[seen].float() / 255, strict=True):
@@ -123,15 +153,16 @@ def test_the_first_epochs_see_random_crops_from_anywhere_inside_their_image(side
         same = (crops == image[:, None, None]).all(dim=(3, 4)).all(dim=0)
         assert same.sum() == 1
         corners.append(tuple(same.nonzero()[0].tolist()))
-    assert {row for row, _ in corners} == set(range(33 - side))
-    assert {column for _, column in corners} == set(range(33 - side))
+    assert {row for row, _ in corners} == set(range(full + 1 - side))
+    assert {column for _, column in corners} == set(range(full + 1 - side))
 
 
 def test_the_cost_of_epochs_is_their_fraction_of_the_area():
     config = OptimConfig(epochs=4, crop=16, full_image_epochs=1)
-    assert [config.side(epoch) for epoch in range(4)] == [16, 16, 16, 32]
-    assert config.cost() == 3 / 4 + 1
-    assert config.cost(2) == 1 / 4 + 1
+    assert [config.side(epoch, 32) for epoch in range(4)] == [16, 16, 16, 32]
+    assert config.cost(32) == 3 / 4 + 1
+    assert config.cost(32, 2) == 1 / 4 + 1
+    assert OptimConfig(epochs=4).cost(64) == 4
 
 
 def test_cutmix_is_off_in_the_full_image_epochs():

@@ -79,7 +79,10 @@ def test_evidence_for_the_truth_uses_the_maps_for_the_true_class_of_what_both_ex
         }
 
     found = behaviour.evidence_for_truth(
-        heatmaps("grad_cam"), heatmaps("gradient_attention"), np.arange(55)
+        heatmaps("grad_cam"),
+        heatmaps("gradient_attention"),
+        np.arange(55),
+        ("grad_cam", "gradient_attention"),
     )
     assert found["n"] == 47  # of 55 indices, 50 in the sample, 3 degenerate
     assert found["agreement"]["value"] == pytest.approx(1)

@@ -1,5 +1,6 @@
 """The command line as its users meet it: exit codes, messages, what goes to which stream."""
 
+import dataclasses
 import errno
 import json
 import os
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -16,8 +18,10 @@ import small
 import visavis.report.page
 import visavis.stages.compare
 import visavis.stages.run
+import visavis.stages.train
 from visavis import config, data, presets, run_folder
 from visavis.cli import main
+from visavis.data import download
 from visavis.errors import CheckpointError, ConfigError, DataError, EnvironmentFault
 from visavis.training import memory
 
@@ -125,7 +129,8 @@ def test_run_takes_the_promised_flags_and_explains_each(visavis_command):
         *(f"{preset}: " for preset in ("smoke", "quick", "standard", "best")),
         "--out PATH",
         "--seed INT",
-        "--data.source {auto,cifar10,shapes,folder}",
+        "--data.source {auto,cifar10,cifar100,shapes,folder}",
+        "--data.size INT",
         "--data.dir PATH",
         "--tracking.wandb {auto,online,offline,off}",
         "--cnn.optim.epochs INT Passes over the training images.",
@@ -159,10 +164,14 @@ def test_help_shows_the_defaults_of_the_chosen_preset(visavis_command):
         ("run --cnn.optim.epoch 3", "Perhaps you meant: --cnn.optim.epochs"),
         ("run --cnn.optim.epochs three", "Error parsing --cnn.optim.epochs"),
         ("run --vit.mlp-ratio big", "Error parsing --vit.mlp-ratio"),
-        ("run --data.source cifar", "('auto', 'cifar10', 'shapes', 'folder')"),
+        ("run --data.source cifar", "('auto', 'cifar10', 'cifar100', 'shapes',"),
         ("run --preset quik", "invalid choice 'quik' for argument '--preset'"),
-        ("run --vit.patch-size 5", "--vit.patch-size 5 does not divide the image side 32"),
+        ("run --vit.patch-size 5", "--vit.patch-size 5 does not divide images of 32 x 32"),
         ("run --cnn.optim.epochs 0", "--cnn.optim.epochs"),
+        ("run --data.size 64", "--data.size 64: only the images of a folder"),
+        ("run --data.source folder --data.size 65", "--data.size 65: use 32 to 256"),
+        ("run --data.source folder", "say which with --data.dir DIR"),
+        ("data fetch shapes", "cifar100"),
         ("run --seed", "Missing value for argument '--seed'"),
         ("run --cnn.widths 8 8", "'--cnn.widths'. Expected 3 values"),
         ("run stray", "Unrecognized options: stray"),
@@ -236,6 +245,33 @@ def test_a_preset_follows_the_images_and_flags_override_it(
     assert experiment.vit.optim.epochs == 77
     assert experiment.vit.width == expected.vit.width
     assert experiment.seed == 3
+
+
+def test_the_size_of_the_images_decides_crop_and_patches(monkeypatch, tmp_path, visavis_command):
+    pixels = {
+        f"{part}_pixels": np.zeros((n, 64, 64, 3), np.uint8)
+        for part, n in (("train", 200), ("test", 60))
+    }
+    large = dataclasses.replace(small.dataset(), source="folder", test_masks=None, **pixels)
+    monkeypatch.setattr(data, "resolve", lambda wanted: large)
+    calls = []
+    monkeypatch.setattr(visavis.stages.train, "train", lambda *given: calls.append(given))
+    source = ("--data.source", "folder", "--data.dir", tmp_path, "--data.size", "64")
+    visavis_command("train", "vit", "--out", tmp_path / "vit", "--preset", "quick", *source)
+    ((_, experiment, *_),) = calls
+    assert (experiment.data.size, experiment.vit.patch_size, experiment.vit.optim.crop) == (
+        64,
+        8,
+        48,
+    )
+
+
+def test_fetch_takes_the_data_set(monkeypatch, visavis_command):
+    asked = []
+    monkeypatch.setattr(download, "fetch", lambda source: asked.append(source) or "there")
+    for arguments in ((), ("cifar100",)):
+        assert visavis_command("data", "fetch", *arguments)[:2] == (0, "there\n")
+    assert asked == ["cifar10", "cifar100"]
 
 
 @pytest.fixture

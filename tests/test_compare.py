@@ -36,13 +36,15 @@ def change_maps(folder: Path, **arrays: np.ndarray) -> None:
 def pair_of(experiment: Path, method: str) -> dict[str, Any]:
     compare(experiment)
     pairs = run_folder.read_json(experiment / run_folder.COMPARISON)["similarity"]["pairs"]
-    return next(pair for pair in pairs if pair["vit_method"] == method)
+    return next(pair for pair in pairs if pair["second_method"] == method)
 
 
 def test_agrees_with_each_models_own_test(experiment: Path, comparison: dict[str, Any]) -> None:
-    for name in ("cnn", "vit"):
+    assert comparison["names"] == {"first": "cnn", "second": "vit"}
+    assert comparison["labels"] == {"first": "CNN", "second": "ViT"}
+    for role, name in comparison["names"].items():
         evaluation = run_folder.read_json(experiment / name / run_folder.EVALUATION)
-        facts = comparison["models"][name]
+        facts = comparison["models"][role]
         assert facts["accuracy"]["value"] == pytest.approx(evaluation["accuracy"])
         assert facts["f1_macro"]["value"] == pytest.approx(evaluation["f1_macro"])
         assert facts["confusion_matrix"] == evaluation["confusion_matrix"]
@@ -52,15 +54,15 @@ def test_agrees_with_each_models_own_test(experiment: Path, comparison: dict[str
 def test_counts_add_up(comparison: dict[str, Any]) -> None:
     o, models = comparison["overlap"], comparison["models"]
     n = comparison["test_n"]
-    assert o["both_correct"] + o["only_cnn"] + o["only_vit"] + o["both_wrong"] == n
-    assert (o["both_correct"] + o["only_cnn"]) / n == pytest.approx(
-        models["cnn"]["accuracy"]["value"]
+    assert o["both_correct"] + o["only_first"] + o["only_second"] + o["both_wrong"] == n
+    assert (o["both_correct"] + o["only_first"]) / n == pytest.approx(
+        models["first"]["accuracy"]["value"]
     )
     assert 0 < o["both_wrong_same_class"] < o["both_wrong"]
-    assert comparison["mcnemar"]["only_cnn"] == o["only_cnn"]
-    assert comparison["mcnemar"]["only_vit"] == o["only_vit"]
+    assert comparison["mcnemar"]["only_first"] == o["only_first"]
+    assert comparison["mcnemar"]["only_second"] == o["only_second"]
     assert np.sum(comparison["confusion_difference"]) == 0
-    assert np.trace(comparison["confusion_difference"]) == o["only_cnn"] - o["only_vit"]
+    assert np.trace(comparison["confusion_difference"]) == o["only_first"] - o["only_second"]
 
 
 def test_the_better_model_is_found(comparison: dict[str, Any]) -> None:
@@ -110,16 +112,16 @@ def test_convergence_has_not_reached_as_a_value() -> None:
             for e, a in enumerate(accuracies, 1)
         ]
 
-    rows = convergence({"cnn": history(0.4, 0.75, 0.65), "vit": history(0.2, 0.35)})
+    rows = convergence({"first": history(0.4, 0.75, 0.65), "second": history(0.2, 0.35)})
     assert rows == [
         {
             "val_accuracy": 0.3,
-            "cnn": {"epochs": 1, "seconds": 10.0},
-            "vit": {"epochs": 2, "seconds": 20.0},
+            "first": {"epochs": 1, "seconds": 10.0},
+            "second": {"epochs": 2, "seconds": 20.0},
         },
-        {"val_accuracy": 0.5, "cnn": {"epochs": 2, "seconds": 20.0}, "vit": None},
-        {"val_accuracy": 0.6, "cnn": {"epochs": 2, "seconds": 20.0}, "vit": None},
-        {"val_accuracy": 0.7, "cnn": {"epochs": 2, "seconds": 20.0}, "vit": None},
+        {"val_accuracy": 0.5, "first": {"epochs": 2, "seconds": 20.0}, "second": None},
+        {"val_accuracy": 0.6, "first": {"epochs": 2, "seconds": 20.0}, "second": None},
+        {"val_accuracy": 0.7, "first": {"epochs": 2, "seconds": 20.0}, "second": None},
     ]
 
 
@@ -137,7 +139,7 @@ def test_similarity_of_the_same_maps_is_one(tmp_path: Path) -> None:
 
 
 def test_maps_that_share_only_a_centre_do_not_agree_above_chance(tmp_path: Path) -> None:
-    write_experiment(tmp_path, sample=200, accuracy={"cnn": 0.99, "vit": 0.99})
+    write_experiment(tmp_path, sample=200, accuracy=(0.99, 0.99))
     distance = np.hypot(*np.meshgrid(np.arange(8) - 3.5, np.arange(8) - 3.5))
     for name, method in (("cnn", "map_grad_cam"), ("vit", "map_rollout")):
         n = len(run_folder.read_arrays(tmp_path / name / run_folder.HEATMAPS)["indices"])
@@ -170,9 +172,9 @@ def test_side_by_side_finds_the_planted_pair_and_skips_degenerate_maps(tmp_path:
     )
     compare(tmp_path)
     pair = run_folder.read_json(tmp_path / run_folder.COMPARISON)["side_by_side"]
-    assert pair["highest_agreement"]["row_cnn"] == pair["highest_agreement"]["row_vit"] == same
+    assert pair["highest_agreement"]["row_first"] == pair["highest_agreement"]["row_second"] == same
     assert pair["highest_agreement"]["agreement"] == pytest.approx(1)
-    assert pair["lowest_agreement"]["row_cnn"] == opposite
+    assert pair["lowest_agreement"]["row_first"] == opposite
 
 
 def test_images_are_matched_by_index_not_by_row(tmp_path: Path) -> None:
@@ -185,26 +187,26 @@ def test_images_are_matched_by_index_not_by_row(tmp_path: Path) -> None:
 
 
 def test_nothing_in_common_gives_no_number(tmp_path: Path) -> None:
-    write_experiment(tmp_path, accuracy={"cnn": 1.0, "vit": 0.0})
+    write_experiment(tmp_path, accuracy=(1.0, 0.0))
     compare(tmp_path)
     comparison = run_folder.read_json(tmp_path / run_folder.COMPARISON)
     assert comparison["similarity"]["n"] == 0
     assert comparison["similarity"]["pairs"][0]["agreement"] is None
     assert comparison["side_by_side"]["highest_agreement"] is None
-    assert comparison["mistakes"]["cnn"]["same_place"]["above_chance"] is None
-    assert comparison["mistakes"]["vit"]["same_place"]["n"] > 0
+    assert comparison["mistakes"]["first"]["same_place"]["above_chance"] is None
+    assert comparison["mistakes"]["second"]["same_place"]["n"] > 0
 
 
 def test_a_model_that_reads_the_wrong_class_elsewhere(tmp_path: Path) -> None:
-    write_experiment(tmp_path, sample=120, accuracy={"cnn": 0.5, "vit": 0.5})
+    write_experiment(tmp_path, sample=120, accuracy=(0.5, 0.5))
     maps = run_folder.read_arrays(tmp_path / "cnn" / run_folder.HEATMAPS)["map_grad_cam"]
     change_maps(tmp_path / "cnn", map_grad_cam_true=-maps)
     compare(tmp_path)
     mistakes = run_folder.read_json(tmp_path / run_folder.COMPARISON)["mistakes"]
-    assert mistakes["cnn"]["same_place"]["agreement"]["value"] == pytest.approx(-1)
-    assert mistakes["cnn"]["same_place"]["above_chance"]["high"] < 0
-    assert mistakes["vit"]["same_place"]["agreement"]["value"] == pytest.approx(1)
-    assert mistakes["vit"]["same_place"]["above_chance"]["low"] > 0
+    assert mistakes["first"]["same_place"]["agreement"]["value"] == pytest.approx(-1)
+    assert mistakes["first"]["same_place"]["above_chance"]["high"] < 0
+    assert mistakes["second"]["same_place"]["agreement"]["value"] == pytest.approx(1)
+    assert mistakes["second"]["same_place"]["above_chance"]["low"] > 0
 
 
 def test_the_grid_parts_the_gap_of_methods_from_the_gap_of_models() -> None:
@@ -218,7 +220,7 @@ def test_the_grid_parts_the_gap_of_methods_from_the_gap_of_models() -> None:
 
     maps = [
         similarity.Kind(model, seed, method, noisy(values))
-        for model in ("cnn", "vit")
+        for model in ("first", "second")
         for seed in (0, 1)
         for method, values in (("one", first), ("two", second))
     ]
@@ -245,9 +247,9 @@ def test_the_grid_of_maps_with_a_shared_centre_does_not_agree_above_chance() -> 
     centre = np.exp(-0.1 * sum((x - 3.5) ** 2 for x in np.meshgrid(np.arange(8), np.arange(8))))
     a, b = (centre + 0.2 * generator.random((100, 8, 8)) for _ in range(2))
     maps = [
-        similarity.Kind("cnn", 0, "one", a),
-        similarity.Kind("vit", 0, "one", b),
-        similarity.Kind("vit", 0, "two", np.full((100, 8, 8), np.nan)),
+        similarity.Kind("first", 0, "one", a),
+        similarity.Kind("second", 0, "one", b),
+        similarity.Kind("second", 0, "two", np.full((100, 8, 8), np.nan)),
     ]
     found = similarity.grid(maps, np.arange(100) % 10)
     assert abs(found["groups"]["same_method"]["above_chance"]["value"]) < 0.03
@@ -260,9 +262,9 @@ def test_the_grid_of_a_comparison_has_every_map_of_both(comparison: dict[str, An
     found = comparison["grid"]
     assert len(found["maps"]) == 9
     assert found["n"] == comparison["similarity"]["n"]
-    pair = next(p for p in comparison["similarity"]["pairs"] if p["vit_method"] == "grad_cam")
+    pair = next(p for p in comparison["similarity"]["pairs"] if p["second_method"] == "grad_cam")
     names = [(m["model"], m["method"]) for m in found["maps"]]
-    row, column = names.index(("cnn", "grad_cam")), names.index(("vit", "grad_cam"))
+    row, column = names.index(("first", "grad_cam")), names.index(("second", "grad_cam"))
     assert found["above_chance"][row][column] == pytest.approx(pair["above_chance"]["value"])
 
 
@@ -275,15 +277,15 @@ def test_another_seed_gives_the_ceiling_and_its_accuracy(tmp_path: Path) -> None
     compare(tmp_path)
     found = run_folder.read_json(tmp_path / run_folder.COMPARISON)
     trained = [(row["model"], row["seed"]) for row in found["seeds"]]
-    assert trained == [("cnn", 0), ("vit", 0), ("cnn", 1), ("vit", 1)]
+    assert trained == [("first", 0), ("second", 0), ("first", 1), ("second", 1)]
     for row in found["seeds"]:
-        folder = tmp_path / ("seed-1" if row["seed"] else "") / row["model"]
+        folder = tmp_path / ("seed-1" if row["seed"] else "") / found["names"][row["model"]]
         assert row["accuracy"] == run_folder.read_json(folder / run_folder.EVALUATION)["accuracy"]
     assert len(found["grid"]["maps"]) == 18
     assert found["grid"]["n"] < found["similarity"]["n"]
     assert found["grid"]["groups"]["other_seed"]["pairs"] == 9
     ceiling = found["grid"]["noise_ceiling"]
-    assert min(ceiling[kind]["low"] for kind in ("models", "cnn", "vit")) > 0.1
+    assert min(ceiling[kind]["low"] for kind in ("models", "first", "second")) > 0.1
     assert ceiling["normalised"]["value"] == pytest.approx(1, abs=0.15)
 
 
@@ -299,10 +301,39 @@ def test_a_ceiling_that_was_not_shown_normalises_nothing() -> None:
     generator = np.random.default_rng(3)
     maps = [
         similarity.Kind(model, seed, method, generator.random((100, 8, 8)))
-        for model, method in (("cnn", "grad_cam"), ("vit", "gradient_attention"))
+        for model, method in (("first", "grad_cam"), ("second", "gradient_attention"))
         for seed in (0, 1)
     ]
     found = seeds.noise_ceiling(maps, np.arange(100) % 10)
     assert found is not None
     assert found["normalised"] is None
     assert seeds.noise_ceiling(maps[::2], np.arange(100) % 10) is None  # one seed
+
+
+def test_the_default_methods_are_those_of_the_explanations(tmp_path: Path) -> None:
+    write_experiment(tmp_path, names=("vit", "resnet20"))
+    compare(tmp_path)
+    found = run_folder.read_json(tmp_path / run_folder.COMPARISON)
+    assert found["names"] == {"first": "vit", "second": "resnet20"}
+    pairs = found["similarity"]["pairs"]
+    assert {pair["first_method"] for pair in pairs} == {"gradient_attention"}
+    assert [pair["second_method"] for pair in pairs][:1] == ["grad_cam"]
+    assert found["side_by_side"]["second_method"] == "grad_cam"
+    assert found["mistakes"]["first"]["method"] == "gradient_attention"
+
+
+def test_a_model_that_was_not_trained_here_has_no_times(tmp_path: Path) -> None:
+    write_experiment(tmp_path, names=("resnet20", "vit"), untrained=["resnet20"], grid=7)
+    compare(tmp_path)
+    found = run_folder.read_json(tmp_path / run_folder.COMPARISON)
+    assert found["models"]["first"]["parameters"] > 0
+    assert found["models"]["first"]["epochs"] is found["models"]["first"]["train_seconds"] is None
+    assert found["convergence"]
+    assert all(row.keys() == {"val_accuracy", "second"} for row in found["convergence"])
+
+
+def test_maps_of_two_grids_are_not_compared(tmp_path: Path) -> None:
+    write_experiment(tmp_path)
+    change(tmp_path / "vit" / run_folder.EXPLANATIONS, grid=[7, 7])
+    with pytest.raises(CheckpointError, match=r"8 x 8 cells .* 7 x 7; .*same --explain\.grid"):
+        compare(tmp_path)

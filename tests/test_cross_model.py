@@ -56,17 +56,17 @@ def twins(tmp_path_factory, dataset):
 def test_a_model_keeps_all_of_its_gain_with_its_own_twins_maps(twins):
     found = run_folder.read_json(twins / run_folder.CROSS_MODEL)
     assert found["n"] == 40  # they agree on every image
-    assert [p["cnn_method"] for p in found["transfer"]] == [
+    assert [p["first_method"] for p in found["transfer"]] == [
         "grad_cam",
         "integrated_gradients",
         "occlusion",
     ]
     for pair in found["transfer"]:
-        assert pair["cnn_method"] == pair["vit_method"]
-        for key in ("cnn_transfer", "vit_transfer"):
+        assert pair["first_method"] == pair["second_method"]
+        for key in ("first_transfer", "second_transfer"):
             unchanged = {"value": 1, "low": 1, "high": 1}
             assert pair[key] is None or pair[key] == pytest.approx(unchanged, abs=0.02)
-    assert found["transfer"][-1]["cnn_transfer"] is not None
+    assert found["transfer"][-1]["first_transfer"] is not None
 
 
 def test_rankings_are_of_every_map_on_both_models(twins):
@@ -75,19 +75,19 @@ def test_rankings_are_of_every_map_on_both_models(twins):
     explanations = run_folder.read_json(twins / "cnn" / run_folder.EXPLANATIONS)["methods"]
     for row in rows:
         apart = 0.3 if row["method"] == "grad_cam" else 0.02  # its zeros tie, in random order
-        assert row["deletion"]["cnn"] == pytest.approx(row["deletion"]["vit"], abs=apart)
+        assert row["deletion"]["first"] == pytest.approx(row["deletion"]["second"], abs=apart)
     by_occlusion = next(row for row in rows if row["method"] == "occlusion")
     own = explanations["occlusion"]["scores"]["deletion"]
-    assert by_occlusion["deletion"]["vit"]["value"] == pytest.approx(own["value"], rel=0.05)
+    assert by_occlusion["deletion"]["second"]["value"] == pytest.approx(own["value"], rel=0.05)
 
 
 def test_composites_are_those_that_both_recognise(twins):
     found = run_folder.read_json(twins / run_folder.CROSS_MODEL)["composites"]
     for kind in ("halves", "box"):
         assert found[kind]["chance"] == 0.5
-        assert found[kind]["recognised"]["cnn"] == found[kind]["recognised"]["vit"] < 0.5
+        assert found[kind]["recognised"]["first"] == found[kind]["recognised"]["second"] < 0.5
         assert found[kind]["n"] == round(
-            found[kind]["candidates"] * found[kind]["recognised"]["cnn"]
+            found[kind]["candidates"] * found[kind]["recognised"]["first"]
         )
 
 
@@ -111,17 +111,17 @@ def test_the_true_region_scores_one_the_same_map_chance_and_an_invalid_one_nothi
     monkeypatch.setattr("visavis.stages.cross_model.grid_maps", maps)
     methods = {"grad_cam": None, "occlusion": None, "integrated_gradients": "not the same"}
     explanations = {
-        name: {
+        role: {
             "methods": {m: {"invalid_because": f} for m, f in methods.items()},
             "layer": "stages.2.activation2",
         }
-        for name in ("cnn", "vit")
+        for role in ("first", "second")
     }
-    both = {"cnn": tiny.model("cnn"), "vit": tiny.model("vit")}
+    both = {"first": tiny.model("cnn"), "second": tiny.model("vit")}
     found = _composites(both, dataset, kind, explanations, count=30)
     assert found["n"] == 30
-    for name in ("cnn", "vit"):
-        of = found["methods"][name]
+    for role in ("first", "second"):
+        of = found["methods"][role]
         assert of["grad_cam"]["energy"] == pytest.approx({"value": 1, "low": 1, "high": 1})
         assert of["occlusion"]["energy"]["value"] == pytest.approx(found["chance"])
         assert of["integrated_gradients"]["energy"] is None

@@ -6,7 +6,7 @@ import pytest
 
 from visavis import data
 from visavis.config import DataConfig
-from visavis.data import cifar10, download, shapes
+from visavis.data import cifar, download, shapes
 from visavis.data.verify import verify
 from visavis.errors import DataError, EnvironmentFault
 
@@ -23,7 +23,7 @@ def drawn():
 
 
 def test_shapes_need_neither_file_nor_network(monkeypatch, drawn):
-    monkeypatch.setattr(download, "fetch", lambda: pytest.fail("it went to the network"))
+    monkeypatch.setattr(download, "fetch", lambda _: pytest.fail("it went to the network"))
     again = data.resolve(DataConfig(source="shapes"))
     assert again.source == "shapes"
     assert again.notice is None
@@ -35,16 +35,18 @@ def test_shapes_need_neither_file_nor_network(monkeypatch, drawn):
 
 
 def test_auto_takes_cifar10_if_it_is_available(tmp_path, monkeypatch, drawn):
-    monkeypatch.setattr(download, "fetch", lambda: tmp_path)
+    monkeypatch.setattr(download, "fetch", lambda source: tmp_path / source)
     read = []
-    monkeypatch.setattr(cifar10, "read", lambda folder: read.append(folder) or drawn)
-    assert data.resolve(DataConfig(source="auto")) is drawn
-    assert read == [tmp_path]
+    monkeypatch.setattr(cifar, "read", lambda *given: read.append(given) or drawn)
+    for source in ("auto", "cifar10", "cifar100"):
+        assert data.resolve(DataConfig(source=source)) is drawn
+    (ten, hundred) = ((tmp_path / name, name) for name in ("cifar10", "cifar100"))
+    assert read == [ten, ten, hundred]
 
 
 @pytest.mark.parametrize("error", [DataError("all hosts are down"), EnvironmentFault("disk full")])
 def test_auto_falls_back_to_shapes_and_gives_the_reason(monkeypatch, error):
-    def fetch():
+    def fetch(source):
         raise error
 
     monkeypatch.setattr(download, "fetch", fetch)
@@ -52,14 +54,15 @@ def test_auto_falls_back_to_shapes_and_gives_the_reason(monkeypatch, error):
     assert dataset.source == "shapes"
     assert "CIFAR-10 is not available" in dataset.notice
     assert str(error) in dataset.notice
-    with pytest.raises(type(error), match=str(error)):
-        data.resolve(DataConfig(source="cifar10"))
+    for source in ("cifar10", "cifar100"):
+        with pytest.raises(type(error), match=str(error)):
+            data.resolve(DataConfig(source=source))
 
 
 def test_a_folder_that_was_given_is_never_replaced(tmp_path, monkeypatch):
-    monkeypatch.setattr(download, "fetch", lambda: pytest.fail("it went to the network"))
-    for source in ("auto", "cifar10"):
-        with pytest.raises(DataError, match="no CIFAR-10 in"):
+    monkeypatch.setattr(download, "fetch", lambda _: pytest.fail("it went to the network"))
+    for source in ("auto", "cifar10", "cifar100"):
+        with pytest.raises(DataError, match=r"no CIFAR-100? in"):
             data.resolve(DataConfig(source=source, dir=tmp_path))
 
 
@@ -101,6 +104,7 @@ def test_split_refuses_a_class_that_is_too_small():
 
 def test_info_is_json_and_right(drawn):
     info = json.loads(json.dumps(data.info(drawn)))
+    assert info["side"] == 32
     assert info["counts"] == {"train": [20] * 10, "test": [10] * 10}
     scaled = drawn.train_pixels / 255
     assert info["channel_mean"] == pytest.approx(scaled.mean(axis=(0, 1, 2)), abs=1e-4)

@@ -134,7 +134,7 @@ def cache(tmp_path, monkeypatch):
 @pytest.fixture
 def fetch(cache, monkeypatch):
     def run(*hosts):
-        sources = {getattr(host, "url", host): (FILE,) for host in hosts}
+        sources = {"cifar10": {getattr(host, "url", host): (FILE,) for host in hosts}}
         monkeypatch.setattr(download, "SOURCES", sources)
         return download.fetch()
 
@@ -264,7 +264,7 @@ def test_a_source_of_two_files_counts_only_when_both_are_there(host, cache, monk
     one = host(
         lambda handler, start: (good if "cifar" in handler.path else forbidden)(handler, start)
     )
-    monkeypatch.setattr(download, "SOURCES", {one.url: (FILE, second)})
+    monkeypatch.setattr(download, "SOURCES", {"cifar10": {one.url: (FILE, second)}})
     with pytest.raises(DataError, match="403"):
         download.fetch()
     assert download.cached() is None
@@ -272,6 +272,17 @@ def test_a_source_of_two_files_counts_only_when_both_are_there(host, cache, monk
     download.fetch()
     assert visible(cache) == [FILE.name, "second.bin"]
     assert one.asked == [0, 0, 0]
+
+
+def test_one_data_set_in_the_cache_is_not_taken_for_the_other(host, fetch, cache, monkeypatch):
+    fetch(host(good))
+    other = host(good)
+    hundred = FILE._replace(name="hundred.bin")
+    sources = {**download.SOURCES, "cifar100": {other.url: (hundred,)}}
+    monkeypatch.setattr(download, "SOURCES", sources)
+    assert download.cached("cifar100") is None
+    assert download.fetch("cifar100") == cache
+    assert visible(cache) == [FILE.name, "hundred.bin"]
 
 
 def test_too_little_disk_space_is_reported_before_downloading(host, fetch, cache, monkeypatch):
@@ -296,8 +307,9 @@ def test_cache_folder_without_home(monkeypatch):
     assert download.cache_folder().is_absolute()
 
 
-def test_sources_end_with_the_official_host_and_are_all_encrypted():
-    assert "www.cs.toronto.edu" in list(download.SOURCES)[-1]
-    for base, files in download.SOURCES.items():
+@pytest.mark.parametrize("source", ["cifar10", "cifar100"])
+def test_sources_end_with_the_official_host_and_are_all_encrypted(source):
+    assert "www.cs.toronto.edu" in list(download.SOURCES[source])[-1]
+    for base, files in download.SOURCES[source].items():
         assert base.startswith("https://") and base.endswith("/")
         assert all(len(file.sha256) == 64 for file in files)

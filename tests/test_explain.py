@@ -9,7 +9,7 @@ import tiny
 from visavis import attribution, models, run_folder
 from visavis.attribution.batched import to_cells
 from visavis.config import ExplainConfig
-from visavis.data import Dataset
+from visavis.data import Dataset, describe
 from visavis.data.batches import to_images
 from visavis.errors import CheckpointError
 from visavis.files import file_sha256
@@ -55,12 +55,7 @@ def trained_folder(folder, model, dataset, *, accuracy=0.5):
     config = tiny.CNN_CONFIG if attribution.kind_of(model) == "cnn" else tiny.VIT_CONFIG
     run_folder.write_json(folder / run_folder.CONFIG, {"model": models.config_to_json(config)})
     models.save(model, folder / run_folder.WEIGHTS)
-    described = {
-        "fingerprint": dataset.fingerprint,
-        "description": dataset.description,
-        "class_names": list(dataset.class_names),
-    }
-    run_folder.write_json(folder / run_folder.DATA, described)
+    run_folder.write_json(folder / run_folder.DATA, describe(dataset))
     checksum = file_sha256(folder / run_folder.WEIGHTS)
     run_folder.write_json(folder / run_folder.TRAINING, {"weights_sha256": checksum})
     run_folder.write_arrays(

@@ -10,16 +10,15 @@ from visavis.metrics import baselines, faithfulness, localization
 from visavis.metrics.bootstrap import interval
 from visavis.metrics.faithfulness import kept_cells, measure, removal_order
 from visavis.metrics.masking import log_odds, probabilities
-from visavis.models.cnn import CNN
 from visavis.models.normalize import Normalize
 from visavis.stages.explain import layers
 
 
-class Linear(CNN):
+class Linear(nn.Module):
     """Class 1's logit is a weighted sum of the cells' brightness: the truth is known."""
 
     def __init__(self, *, weight=1.0, seed=0):
-        nn.Module.__init__(self)
+        super().__init__()
         self.normalize = Normalize()
         self.head = nn.Linear(64, 2)
         cells = torch.rand(64, generator=torch.Generator().manual_seed(seed)) * weight
@@ -49,10 +48,12 @@ def test_on_a_linear_model_the_truth_scores_one_its_opposite_below_zero_and_chan
         "truth": truth,
         "other scale": 1000 * truth**3,
         "opposite": -truth,
-        "random": baselines.random_maps(150, seed=5),
+        "random": baselines.random_maps(150, 8, seed=5),
         "zero": np.zeros_like(truth),
     }
-    removal = measure(model, images, torch.ones(150, dtype=torch.int64), maps, random_orders=10)
+    removal = measure(
+        tiny.subject(model), images, torch.ones(150, dtype=torch.int64), maps, random_orders=10
+    )
     for name in ("truth", "other scale"):
         for score in normalised(removal, name).values():
             assert score == pytest.approx({"value": 1, "low": 1, "high": 1}, abs=1e-4)
@@ -81,8 +82,8 @@ def test_the_oracle_breaks_ties_at_random(monkeypatch):
     monkeypatch.setattr(
         faithfulness, "kept_cells", lambda o, steps: seen.append(o) or kept_cells(o, steps=steps)
     )
-    maps = {"map": baselines.random_maps(30, seed=0)}
-    measure(model, images, torch.ones(30, dtype=torch.int64), maps, random_orders=1)
+    maps = {"map": baselines.random_maps(30, 8, seed=0)}
+    measure(tiny.subject(model), images, torch.ones(30, dtype=torch.int64), maps, random_orders=1)
     first = np.concatenate([orders[:, 1, 0] for orders in seen])
     assert len(set(first.tolist())) > 10
 
@@ -91,8 +92,10 @@ def test_log_odds_order_cells_where_probabilities_are_all_but_one():
     model, images = Linear(weight=40.0), bright(3)
     classes = torch.ones(3, dtype=torch.int64)
     alone = np.repeat(~np.eye(64, dtype=bool).reshape(1, 64, 8, 8), 3, axis=0)
-    assert (probabilities(model, images, classes, alone).astype(np.float32) == 1).all()
-    left = log_odds(model, images, classes, alone)
+    assert (
+        probabilities(tiny.subject(model), images, classes, alone).astype(np.float32) == 1
+    ).all()
+    left = log_odds(tiny.subject(model), images, classes, alone)
     truth = model.truth(images).reshape(3, 64)
     assert (np.argsort(left, axis=1) == np.argsort(-truth, axis=1)).mean() > 0.9
 
@@ -101,7 +104,7 @@ def test_curves_equal_removing_cell_after_cell_by_hand():
     model, images = Linear(), bright(2)
     maps = np.random.default_rng(0).random((2, 8, 8))
     classes = torch.tensor([1, 0])
-    removal = measure(model, images, classes, {"map": maps}, random_orders=1)
+    removal = measure(tiny.subject(model), images, classes, {"map": maps}, random_orders=1)
     for i in range(2):
         order = np.argsort(-maps[i].ravel())
         deletion, insertion = [], []
@@ -131,7 +134,7 @@ def test_a_masked_cell_takes_the_mean_colour_and_the_others_stay():
     model.normalize.mean.copy_(torch.tensor([0.1, 0.2, 0.3]).view(1, 3, 1, 1))
     kept = np.ones((1, 1, 8, 8), dtype=bool)
     kept[0, 0, 2, 5] = False
-    probabilities(model, images, torch.tensor([0]), kept)
+    probabilities(tiny.subject(model), images, torch.tensor([0]), kept)
     cell = model.seen[0, :, 8:12, 20:24]
     torch.testing.assert_close(cell.mean(dim=(1, 2)), torch.tensor([0.1, 0.2, 0.3]))
     expected = images.clone()
@@ -155,8 +158,10 @@ def test_ties_are_removed_in_exact_counts_and_in_random_order():
 
 def test_a_model_whose_prediction_no_order_changes_has_no_score():
     model, images = Linear(weight=0.0), bright(20)
-    maps = {"map": baselines.random_maps(20, seed=0)}
-    removal = measure(model, images, torch.ones(20, dtype=torch.int64), maps, random_orders=3)
+    maps = {"map": baselines.random_maps(20, 8, seed=0)}
+    removal = measure(
+        tiny.subject(model), images, torch.ones(20, dtype=torch.int64), maps, random_orders=3
+    )
     assert set(normalised(removal, "map").values()) == {None}
 
 
@@ -165,7 +170,7 @@ def test_one_degenerate_map_is_excluded_and_the_others_count():
     maps = model.truth(images)
     maps[3], maps[4, 0, 0] = 0.25, np.nan
     removal = measure(
-        model, images, torch.ones(30, dtype=torch.int64), {"m": maps}, random_orders=2
+        tiny.subject(model), images, torch.ones(30, dtype=torch.int64), {"m": maps}, random_orders=2
     )
     assert np.flatnonzero(np.isnan(removal.deletion["m"])).tolist() == [3, 4]
     assert removal.scores("m")["deletion"]["value"] == pytest.approx(1)
@@ -176,11 +181,11 @@ def test_measuring_leaves_the_model_alone_and_bf16_changes_little(kind):
     model, images = tiny.model(kind).train(), tiny.images(30)
     classes = torch.arange(30) % 10
     kept = np.random.default_rng(0).random((30, 9, 8, 8)) < 0.5
-    exact = probabilities(model, images, classes, kept)
+    exact = probabilities(tiny.subject(model), images, classes, kept)
     np.testing.assert_allclose(
-        probabilities(model, images[:1], classes[:1], kept[:1]), exact[:1], rtol=1e-4
+        probabilities(tiny.subject(model), images[:1], classes[:1], kept[:1]), exact[:1], rtol=1e-4
     )
-    rough = probabilities(model, images, classes, kept, autocast=True)
+    rough = probabilities(tiny.subject(model), images, classes, kept, autocast=True)
     assert 0 < abs(rough - exact).max() < 0.05
     assert model.training
     assert all(parameter.requires_grad for parameter in model.parameters())
@@ -189,11 +194,11 @@ def test_measuring_leaves_the_model_alone_and_bf16_changes_little(kind):
 
 def test_maps_of_other_grids_come_to_eight_by_eight_by_area():
     fine = torch.arange(256.0).view(1, 16, 16)
-    assert to_cells(fine)[0, 0, 0] == (0 + 1 + 16 + 17) / 4
+    assert to_cells(fine, 8)[0, 0, 0] == (0 + 1 + 16 + 17) / 4
     coarse = torch.arange(16.0).view(1, 4, 4)
-    assert torch.equal(to_cells(coarse), coarse.repeat_interleave(2, 1).repeat_interleave(2, 2))
+    assert torch.equal(to_cells(coarse, 8), coarse.repeat_interleave(2, 1).repeat_interleave(2, 2))
     many = torch.rand(3, 2, 8, 8)
-    assert torch.equal(to_cells(many), many)
+    assert torch.equal(to_cells(many, 8), many)
 
 
 def test_degenerate_maps_have_a_reason_whatever_their_scale():
@@ -211,11 +216,11 @@ def test_degenerate_maps_have_a_reason_whatever_their_scale():
 
 
 def test_relevance_mass_against_its_chance():
-    inside = localization.centre(500)
+    inside = localization.centre(500, 8)
     uniform = np.ones((1, 8, 8))
     assert localization.relevance_mass(uniform, inside[:1]) == [0.25]
     assert localization.relevance_mass(inside[:1], inside[:1]) == [1]
-    share = interval(localization.relevance_mass(baselines.random_maps(500, seed=0), inside))
+    share = interval(localization.relevance_mass(baselines.random_maps(500, 8, seed=0), inside))
     assert share["low"] < 0.25 < share["high"]
     assert np.isnan(localization.relevance_mass(-uniform, inside[:1])).all()
     signed = np.where(inside[:1] > 0, 1.0, -5.0)
@@ -225,7 +230,7 @@ def test_relevance_mass_against_its_chance():
 def test_relevance_mass_a_mask_counts_cells_by_the_part_that_is_covered():
     mask = np.zeros((1, 32, 32), dtype=bool)
     mask[0, :4, :2] = True  # half of the first cell
-    cells = localization.cell_means(mask)
+    cells = localization.cell_means(mask, 8)
     assert cells[0, 0, 0] == 0.5
     assert cells.sum() == 0.5
     spot = np.zeros((1, 8, 8))
@@ -250,19 +255,19 @@ def test_class_sensitivity_from_none_to_full():
 def test_baselines_are_what_they_are_called():
     image = np.zeros((1, 3, 32, 32))
     image[..., 16:] = 1
-    edges = baselines.edge_maps(image)
+    edges = baselines.edge_maps(image, 8)
     assert (edges[0, :, 3:5] > 0).all()
     assert edges[0].sum() == edges[0, :, 3:5].sum()
-    centred = baselines.centre_maps(1)
-    assert localization.relevance_mass(centred, localization.centre(1))[0] == pytest.approx(
+    centred = baselines.centre_maps(1, 8)
+    assert localization.relevance_mass(centred, localization.centre(1, 8))[0] == pytest.approx(
         0.51, abs=0.02
     )
 
 
 def test_the_edges_of_an_image_do_not_depend_on_its_batch():
     images = tiny.images(5).numpy()
-    single = [baselines.edge_maps(image[None])[0] for image in images]
-    np.testing.assert_array_equal(baselines.edge_maps(images), np.stack(single))
+    single = [baselines.edge_maps(image[None], 8)[0] for image in images]
+    np.testing.assert_array_equal(baselines.edge_maps(images, 8), np.stack(single))
 
 
 def test_the_mean_map_is_that_of_the_valid_maps_each_scaled_to_one():
@@ -282,7 +287,7 @@ def test_pointing_hit_and_mask_auc_from_the_truth_to_chance():
         assert localization.pointing_hit(maps, inside).mean() == pytest.approx(hit)
         curve = localization.mask_auc(maps, inside)
         assert curve.mean() == pytest.approx(area, abs=0.04)
-    chance = baselines.random_maps(400, seed=2)
+    chance = baselines.random_maps(400, 8, seed=2)
     assert localization.pointing_hit(chance, inside).mean() == pytest.approx(1 / 8, abs=0.05)
     assert localization.mask_auc(chance, inside).mean() == pytest.approx(0.5, abs=0.02)
     assert np.isnan(localization.mask_auc(chance[:1], np.zeros((1, 8, 8)))).all()
@@ -292,12 +297,12 @@ def test_blur_fills_with_the_blurred_image_and_changes_no_even_image():
     model, images = Linear(), bright(3)
     ones = torch.ones(3, dtype=torch.int64)
     none_left = np.zeros((3, 1, 8, 8), dtype=bool)
-    blurred = log_odds(model, images, ones, none_left, fill="blur")
-    blank = log_odds(model, images, ones, none_left)
+    blurred = log_odds(tiny.subject(model), images, ones, none_left, fill="blur")
+    blank = log_odds(tiny.subject(model), images, ones, none_left)
     assert (blurred > blank + 1).all()  # brighter than the mean colour, as the image is
     even = torch.full((2, 3, 32, 32), 0.9)
     kept = np.random.default_rng(0).random((2, 5, 8, 8)) < 0.5
-    found = log_odds(model, even, ones[:2], kept, fill="blur")
+    found = log_odds(tiny.subject(model), even, ones[:2], kept, fill="blur")
     np.testing.assert_allclose(found, found[0, 0], rtol=1e-5)
 
 
@@ -313,7 +318,9 @@ def choose(rows, *, lead_width=0.05, fallback="late"):
         lead = values[a]["value"] - values[b]["value"]
         return {"value": lead, "low": lead - lead_width, "high": lead + lead_width}
 
-    return layers.choose(rows, 100, ahead, fallback=fallback)
+    of = tiny.subject("cnn", layers=["stages.2"])
+    of.layers = {fallback: 8}
+    return layers.choose(rows, 100, ahead, of)
 
 
 def test_the_layer_with_the_highest_deletion_score_of_those_with_the_scoring_grid_is_chosen():
@@ -351,7 +358,7 @@ def test_without_scores_the_last_layer_is_used_and_the_reason_given():
 
 
 def test_the_sweep_scores_each_layer_of_the_cnn_on_its_own_grid():
-    found = layers.sweep(tiny.model("cnn"), tiny.images(12), random_orders=2)
+    found = layers.sweep(tiny.subject("cnn"), tiny.images(12), random_orders=2)
     grids = {row["layer"]: row["grid"] for row in found["rows"]}
     assert grids == {
         "stages.0.activation1": [16, 16],

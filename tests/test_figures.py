@@ -1,12 +1,16 @@
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from visavis.report.figures import bars, curves, dots, galleries, heatmaps, matrices
-from visavis.report.figures.style import BASELINE_COLOUR, MODEL_COLOURS, svg
+from visavis.report.figures.style import BASELINE_COLOUR, FIRST, svg
+from visavis.run_folder import ModelFolder
 
 NAMES = ("cat", "dog", "<script>")
+LABELS = {"first": "CNN", "second": "resnet20"}
+LOOK = {"label": "CNN", "colour": FIRST}
 CELL = 32 // 8
 
 
@@ -14,6 +18,19 @@ def hot(row: int, column: int) -> np.ndarray:
     heatmap = np.zeros((8, 8), np.float32)
     heatmap[row, column] = 3.0
     return heatmap
+
+
+def model(heatmaps: dict[str, np.ndarray]) -> ModelFolder:
+    """A CNN whose one image is classified correctly."""
+    folder = ModelFolder(Path("cnn"))
+    vars(folder)["heatmaps"] = heatmaps  # where a file that was read is kept
+    vars(folder)["config"] = {"model": {"name": "cnn"}}
+    vars(folder)["explanations"] = {
+        "default_method": "grad_cam",
+        "methods": {"grad_cam": {"label": "Grad-CAM", "class_specific": True}},
+        "gallery": {"correct": [0], "incorrect": []},
+    }
+    return folder
 
 
 def lightness(pixels: np.ndarray) -> np.ndarray:
@@ -60,9 +77,9 @@ def test_evidence_against_a_class_counts_as_none() -> None:
 
 def test_svg_takes_its_colours_from_the_page_and_is_reproducible() -> None:
     matrix = np.array([[5, 1, 0], [0, 7, 0], [2, 0, 3]])
-    drawn, again = (svg(matrices.confusion(matrix, NAMES, "cnn")) for _ in range(2))
+    drawn, again = (svg(matrices.confusion(matrix, NAMES, **LOOK)) for _ in range(2))
     assert drawn == again
-    assert "var(--cnn)" in drawn
+    assert "var(--first)" in drawn
     assert "var(--ink)" in drawn
     assert not re.findall(r"#[0-9a-f]{6}", drawn)
     assert 'role="img"' in drawn
@@ -70,7 +87,7 @@ def test_svg_takes_its_colours_from_the_page_and_is_reproducible() -> None:
 
 
 def test_class_names_are_escaped_and_stand_on_both_axes() -> None:
-    drawn = svg(matrices.confusion(np.eye(3, dtype=int), NAMES, "vit"))
+    drawn = svg(matrices.confusion(np.eye(3, dtype=int), NAMES, **LOOK))
     assert "<script>" not in drawn
     assert drawn.count("&lt;script&gt;") == 2
 
@@ -81,23 +98,24 @@ def test_a_class_called_like_a_formula_is_drawn() -> None:
 
 
 def test_confusion_shows_counts_and_shares_of_the_row() -> None:
-    drawn = svg(matrices.confusion(np.array([[30, 10], [0, 0]]), ("a", "b"), "cnn"))
+    drawn = svg(matrices.confusion(np.array([[30, 10], [0, 0]]), ("a", "b"), **LOOK))
     for text in ("30", "75.0", "10", "25.0"):
         assert f">{text}</text>" in drawn
 
 
 def test_confusion_difference_shows_which_model_has_more() -> None:
-    figure = matrices.confusion_difference(np.array([[4, -4], [0, 0]]), ("a", "b"))
+    figure = matrices.confusion_difference(np.array([[4, -4], [0, 0]]), ("a", "b"), LABELS)
     drawn = svg(figure)
     assert ">+4</text>" in drawn
     assert ">−4</text>" in drawn
-    assert "var(--cnn)" in drawn
-    assert "var(--vit)" in drawn
+    assert "CNN minus resnet20, counts" in drawn
+    assert "var(--first)" in drawn
+    assert "var(--second)" in drawn
 
 
 def test_a_missing_score_reads_not_available() -> None:
     rows = [
-        dots.Score("here", {"value": 0.1, "low": 0.0, "high": 0.2}, MODEL_COLOURS["cnn"]),
+        dots.Score("here", {"value": 0.1, "low": 0.0, "high": 0.2}, FIRST),
         dots.Score("gone", None, BASELINE_COLOUR),
     ]
     assert "not available" in svg(dots.scores(rows, "A score"))
@@ -113,9 +131,9 @@ def test_curves_of_a_single_epoch() -> None:
         "elapsed_train_seconds": 4.0,
     }
     for figure in (
-        curves.training_curve([epoch], 1, "cnn", "loss"),
-        curves.training_curve([epoch], 1, "vit", "accuracy"),
-        curves.wall_clock({"cnn": [epoch], "vit": [epoch]}),
+        curves.training_curve([epoch], 1, "loss", **LOOK),
+        curves.training_curve([epoch], 1, "accuracy", **LOOK),
+        curves.wall_clock({"first": [epoch], "second": [epoch]}, LABELS),
     ):
         assert "<svg" in svg(figure)
 
@@ -125,7 +143,7 @@ def test_the_tested_epoch_is_marked_where_the_validation_loss_is() -> None:
         {"epoch": e, "train_loss": 1 / e, "val_loss": loss}
         for e, loss in enumerate((2.0, 0.5, 0.9), 1)
     ]
-    axes = curves.training_curve(history, 2, "cnn", "loss").axes[0]
+    axes = curves.training_curve(history, 2, "loss", **LOOK).axes[0]
     assert any(
         list(line.get_xdata()) == [2] and list(line.get_ydata()) == [0.5] for line in axes.lines
     )
@@ -141,22 +159,22 @@ def test_image_figure_of_a_model_that_is_never_wrong(image: np.ndarray) -> None:
         "map_grad_cam": hot(0, 0)[None],
         "degenerate_grad_cam": np.array([False]),
     }
-    groups = galleries.grad_cam_gallery(arrays, {"correct": [0], "incorrect": []}, NAMES)
+    groups = galleries.gallery(model(arrays), NAMES)
     cell, laid = groups[0].rows[0]
     assert "true: dog" in cell.caption
     assert cell.caption[1].startswith("predicted: dog, 88")
-    assert laid.alt == "Grad-CAM for dog: highest in the upper left"
+    assert laid.alt == "Grad-CAM of the CNN for dog: highest in the upper left"
     assert heatmaps.image_figure(groups).axes
 
     arrays["degenerate_grad_cam"] = np.array([True])
-    degenerate = galleries.grad_cam_gallery(arrays, {"correct": [0], "incorrect": []}, NAMES)
+    degenerate = galleries.gallery(model(arrays), NAMES)
     assert degenerate[0].rows[0][1].caption == ("degenerate",)
 
 
 def test_a_score_that_no_layer_has_is_named_so() -> None:
     insertion = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 50}
     row = {"layer": "stage 3", "grid": [8, 8], "chosen": True, "deletion": None}
-    figure = dots.layer_sweep([{**row, "insertion": insertion}])
+    figure = dots.layer_sweep([{**row, "insertion": insertion}], FIRST)
     entries = [text.get_text() for text in figure.legends[0].get_texts()]
     assert entries == ["deletion: none", "insertion", "chosen layer: filled"]
 
@@ -189,3 +207,20 @@ def test_of_many_blocks_evenly_spaced_ones_are_shown_and_the_last() -> None:
 )
 def test_the_part_of_the_image_is_named_symmetrically(row: int, column: int, part: str) -> None:
     assert heatmaps.where(hot(row, column)) == f"in the {part}"
+
+
+@pytest.mark.parametrize(("side", "shown"), [(28, 112), (32, 128), (64, 128), (224, 128)])
+def test_images_of_any_side_are_shown_at_about_the_same(side: int, shown: int) -> None:
+    arrays = {
+        "images": np.zeros((1, side, side, 3), np.uint8),
+        "labels": np.array([1]),
+        "predicted": np.array([1]),
+        "confidence": np.array([1.0]),
+        "indices": np.array([0]),
+        "map_grad_cam": np.eye(7, dtype=np.float32)[None],
+        "degenerate_grad_cam": np.array([False]),
+    }
+    original, laid = galleries.gallery(model(arrays), NAMES)[0].rows[0]
+    assert original.pixels.shape[0] == min(side, 128)
+    assert original.smooth == (side > 64)
+    assert laid.pixels.shape == (shown, shown, 3)

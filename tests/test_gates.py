@@ -9,8 +9,8 @@ from visavis.attribution import gates, methods
 @pytest.mark.parametrize("kind", ["cnn", "vit"])
 def test_every_method_passes_on_a_sound_model(kind):
     model, images, classes = tiny.model(kind), tiny.images(4), torch.arange(4)
-    for method in attribution.methods_for(model):
-        assert gates.invalid_because(model, images, classes, method) is None
+    for method in attribution.methods_for(tiny.subject(model)):
+        assert gates.invalid_because(tiny.subject(model), images, classes, method) is None
 
 
 def test_maps_that_mix_the_images_of_a_batch_are_caught(monkeypatch):
@@ -22,7 +22,7 @@ def test_maps_that_mix_the_images_of_a_batch_are_caught(monkeypatch):
 
     monkeypatch.setattr(methods, "explain", mixing)
     reason = gates.invalid_because(
-        tiny.model("vit"), tiny.images(4), torch.arange(4), "gradient_attention"
+        tiny.subject("vit"), tiny.images(4), torch.arange(4), "gradient_attention"
     )
     assert reason == "not the same in another batch"
 
@@ -35,5 +35,5 @@ def test_maps_that_differ_from_call_to_call_are_caught(monkeypatch):
         return maps * (1 + 0.1 * torch.rand(maps.shape, generator=draws))
 
     monkeypatch.setattr(methods, "explain", noisy)
-    reason = gates.invalid_because(tiny.model("vit"), tiny.images(4), torch.arange(4), "rollout")
+    reason = gates.invalid_because(tiny.subject("vit"), tiny.images(4), torch.arange(4), "rollout")
     assert reason == "not the same in a second call"

@@ -5,11 +5,12 @@ from torch import nn
 from torch.nn.functional import gelu, max_pool2d
 
 import tiny
+from visavis import attribution
+from visavis.attribution import Subject
 from visavis.attribution.batched import to_cells
 from visavis.attribution.frozen import check_targets
-from visavis.attribution.grad_cam import default_layer, grad_cam
+from visavis.attribution.grad_cam import grad_cam
 from visavis.metrics import localization
-from visavis.models.cnn import CNN
 
 CNN_LAYERS = ["stages.0", "stages.1.conv1", "stages.1", "stages.2.activation2", "stages.2"]
 
@@ -43,7 +44,9 @@ def test_cnn_maps_equal_an_independent_implementation(layer):
     model, images, classes = tiny.model("cnn"), tiny.images(6), torch.arange(4, 10)
     expected = by_hand(model, images, classes, layer)
     assert expected.count_nonzero() > 0
-    torch.testing.assert_close(grad_cam(model, images, classes, layer=layer), expected)
+    torch.testing.assert_close(
+        grad_cam(tiny.subject(model), images, classes, layer=layer), expected
+    )
 
 
 @pytest.mark.parametrize("layer", ["blocks.1.norm1", "blocks.0.norm1", "blocks.0"])
@@ -51,24 +54,25 @@ def test_vit_maps_equal_an_independent_implementation(layer):
     model, images, classes = tiny.model("vit"), tiny.images(3), torch.tensor([0, 9, 4])
     expected = by_hand(model, images, classes, layer, tokens_to_grid)
     assert expected.count_nonzero() > 0
-    torch.testing.assert_close(grad_cam(model, images, classes, layer=layer), expected)
+    torch.testing.assert_close(
+        grad_cam(tiny.subject(model), images, classes, layer=layer), expected
+    )
 
 
 def test_default_layers_have_eight_by_eight_maps_that_are_not_degenerate():
     for kind in ("cnn", "vit"):
-        model = tiny.model(kind)
-        maps = grad_cam(model, tiny.images(4), torch.tensor([1, 2, 3, 4]))
+        subject, targets = tiny.subject(kind), torch.tensor([1, 2, 3, 4])
+        maps = grad_cam(subject, tiny.images(4), targets)
         assert maps.shape == (4, 8, 8)
         assert maps.dtype == torch.float32
-        assert torch.equal(
-            maps,
-            grad_cam(model, tiny.images(4), torch.tensor([1, 2, 3, 4]), layer=default_layer(model)),
-        )
+        expected = {"cnn": "stages.2", "vit": "blocks.1.norm1"}[kind]
+        assert subject.default_layer == expected
+        assert torch.equal(maps, grad_cam(subject, tiny.images(4), targets, layer=expected))
         assert localization.degenerate_reasons(maps.numpy()).count(None) > 0
 
 
 def test_after_the_last_block_patches_have_no_gradient_and_the_maps_are_degenerate():
-    maps = grad_cam(tiny.model("vit"), tiny.images(2), torch.tensor([1, 2]), layer="blocks.1")
+    maps = grad_cam(tiny.subject("vit"), tiny.images(2), torch.tensor([1, 2]), layer="blocks.1")
     assert localization.degenerate_reasons(maps.numpy()) == ["zero everywhere"] * 2
 
 
@@ -77,15 +81,15 @@ def test_at_the_last_stage_grad_cam_is_cam():
     model, images, classes = tiny.model("cnn"), tiny.images(3), torch.tensor([2, 5, 7])
     weights = model.head.weight[classes]
     cam = torch.einsum("nk,nkhw->nhw", weights, features(model, images)).relu() / 64
-    maps = grad_cam(model, images, classes, layer="stages.2")
+    maps = grad_cam(tiny.subject(model), images, classes, layer="stages.2")
     torch.testing.assert_close(maps, cam.detach())
 
 
-class OneConvolution(CNN):
+class OneConvolution(nn.Module):
     """Two channels on a 2 x 2 grid, the means of red and of green, and a head that reads places."""
 
     def __init__(self):
-        nn.Module.__init__(self)
+        super().__init__()
         self.convolution = nn.Conv2d(3, 2, 16, stride=16, bias=False)
         self.head = nn.Linear(8, 2)
         with torch.no_grad():
@@ -105,23 +109,26 @@ def test_one_convolution_computed_by_hand():
     image = torch.stack([red, green, torch.zeros(2, 2)])
     image = image.repeat_interleave(16, 1).repeat_interleave(16, 2)[None]
     # Mean gradients: red 4/4 = 1, green -8/4 = -2. So the map is relu(red - 2 green).
-    found = grad_cam(OneConvolution(), image, torch.tensor([1]), layer="convolution")
+    subject = Subject(OneConvolution(), image.repeat(2, 1, 1, 1))
+    found = grad_cam(subject, image, torch.tensor([1]), layer="convolution")
     torch.testing.assert_close(found, torch.tensor([[[0.5, 0.0], [0.0, 0.5]]]))
-    assert not grad_cam(OneConvolution(), image, torch.tensor([0]), layer="convolution").any()
+    assert not grad_cam(subject, image, torch.tensor([0]), layer="convolution").any()
 
 
 @pytest.mark.parametrize("kind", ["cnn", "vit"])
 def test_a_map_does_not_depend_on_the_batch_or_on_the_callers_mode(kind):
     model, images, classes = tiny.model(kind), tiny.images(5), torch.arange(5)
-    expected = grad_cam(model, images, classes)
-    single = [grad_cam(model, images[i : i + 1], classes[i : i + 1]) for i in range(5)]
+    expected = grad_cam(tiny.subject(model), images, classes)
+    single = [
+        grad_cam(tiny.subject(model), images[i : i + 1], classes[i : i + 1]) for i in range(5)
+    ]
     torch.testing.assert_close(torch.cat(single), expected, atol=1e-5, rtol=1e-4)
     with torch.no_grad():
-        assert torch.equal(grad_cam(model, images, classes), expected)
+        assert torch.equal(grad_cam(tiny.subject(model), images, classes), expected)
     with torch.inference_mode():
-        assert torch.equal(grad_cam(model, images.clone(), classes.clone()), expected)
+        assert torch.equal(grad_cam(tiny.subject(model), images.clone(), classes.clone()), expected)
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(grad_cam(model, images, classes), expected)
+        assert torch.equal(grad_cam(tiny.subject(model), images, classes), expected)
 
 
 @pytest.mark.parametrize("kind", ["cnn", "vit"])
@@ -130,6 +137,7 @@ def test_the_model_is_left_as_it_was_found(kind, error, monkeypatch):
     model = tiny.model(kind).train()
     model.normalize.eval()  # a mixed state, as in fine-tuning
     model.head.bias.requires_grad_(False)
+    subject = tiny.subject(model)
     for parameter in model.parameters():
         parameter.grad = torch.ones_like(parameter) if parameter.requires_grad else None
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -143,10 +151,10 @@ def test_the_model_is_left_as_it_was_found(kind, error, monkeypatch):
     expected = {None: None, "class": ValueError, "layer": ValueError, "model": IndexError}[error]
     layer = "stages.7" if error == "layer" else None
     if expected is None:
-        grad_cam(model, tiny.images(2), classes, layer=layer)
+        attribution.explain(subject, tiny.images(2), classes, "grad_cam", layer=layer)
     else:
         with pytest.raises(expected):
-            grad_cam(model, tiny.images(2), classes, layer=layer)
+            attribution.explain(subject, tiny.images(2), classes, "grad_cam", layer=layer)
     assert tiny.hooks(model) == 0
     assert model.training
     assert model.head.training
@@ -161,13 +169,13 @@ def test_the_model_is_left_as_it_was_found(kind, error, monkeypatch):
 def test_targets_out_of_range_are_errors():
     for classes in (torch.tensor([0, -1]), torch.tensor([10, 0]), torch.tensor([0])):
         with pytest.raises(ValueError, match="classes must be"):
-            check_targets(tiny.model("cnn"), tiny.images(2), classes)
+            check_targets(10, tiny.images(2), classes)
 
 
 @pytest.mark.parametrize("layer", ["head", "stages.9", "normalize.nothing"])
 def test_a_layer_without_a_grid_is_an_error_that_names_it(layer):
     with pytest.raises(ValueError, match=f"layer {layer}"):
-        grad_cam(tiny.model("cnn"), tiny.images(2), torch.tensor([0, 1]), layer=layer)
+        grad_cam(tiny.subject("cnn"), tiny.images(2), torch.tensor([0, 1]), layer=layer)
 
 
 def test_a_planted_patch_is_found_by_a_trained_model_and_not_by_an_untrained_one():
@@ -175,7 +183,7 @@ def test_a_planted_patch_is_found_by_a_trained_model_and_not_by_an_untrained_one
     model = tiny.taught("cnn", steps=20)
     assert (model(images).argmax(dim=1) == labels).float().mean() > 0.95
     images, labels, masks = images[labels == 1], labels[labels == 1], masks[labels == 1]
-    maps = to_cells(grad_cam(model, images, labels)).numpy()
+    maps = to_cells(grad_cam(tiny.subject(model), images, labels), 8).numpy()
     # The last stage sees most of the image from every cell, so its map is wider than the patch.
     assert localization.relevance_mass(maps, masks).mean() > 3 * masks.mean()
     peak = (maps == maps.max(axis=(1, 2), keepdims=True)).astype(np.float32)
@@ -184,7 +192,9 @@ def test_a_planted_patch_is_found_by_a_trained_model_and_not_by_an_untrained_one
 
     shares = []
     for seed in range(8):
-        untrained = to_cells(grad_cam(tiny.model("cnn", seed=seed), images, labels)).numpy()
+        untrained = to_cells(
+            grad_cam(tiny.subject(tiny.model("cnn", seed=seed)), images, labels), 8
+        ).numpy()
         good = np.array([reason is None for reason in localization.degenerate_reasons(untrained)])
         shares += list(localization.relevance_mass(untrained[good], masks[good]))
     assert len(shares) > 200

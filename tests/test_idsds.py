@@ -13,19 +13,19 @@ from visavis.stages.explain.in_domain import adapted, with_masked_regions
 
 def test_on_a_linear_model_the_truth_scores_one_and_chance_zero():
     model, images = Linear(), bright(200)
-    drops = logit_drops(model, images, torch.ones(200, dtype=torch.int64))
+    drops = logit_drops(tiny.subject(model), images, torch.ones(200, dtype=torch.int64))
     truth = model.truth(images).astype(np.float32)
     np.testing.assert_allclose(
         drops, truth.reshape(200, 4, 2, 4, 2).sum(axis=(2, 4)), atol=1e-5, rtol=0
     )
     np.testing.assert_allclose(score(truth, drops), 1)
     np.testing.assert_allclose(score(-truth, drops), -1)
-    assert score(baselines.random_maps(200, seed=1), drops).mean() == pytest.approx(0, abs=0.06)
+    assert score(baselines.random_maps(200, 8, seed=1), drops).mean() == pytest.approx(0, abs=0.06)
     assert np.isnan(score(np.zeros_like(truth), drops)).all()
 
 
 def test_each_of_the_sixteen_cells_is_deleted_once():
-    left = single_deletions()
+    left = single_deletions(8)
     assert left.shape == (16, 8, 8)
     assert ((~left).sum(axis=0) == 1).all()
     assert ((~left).sum(axis=(1, 2)) == 4).all()
@@ -38,10 +38,13 @@ def test_the_copy_learns_and_the_model_stays(kind):
     before = {name: value.clone() for name, value in model.state_dict().items()}
     rows = np.arange(100)
     settings = OptimConfig(batch_size=20)
-    copies = [adapted(model, settings, data, rows, sample=40, autocast=False) for _ in range(2)]
+    copies = [
+        adapted(tiny.subject(model), settings, data, rows, sample=40, autocast=False)
+        for _ in range(2)
+    ]
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    assert not model.training and not copies[0].training
-    first, again = (copied.state_dict() for copied in copies)
+    assert not model.training and not copies[0].model.training
+    first, again = (copied.model.state_dict() for copied in copies)
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert any(not torch.equal(first[name], before[name]) for name in first)
     assert all(parameter.grad is None for parameter in model.parameters())
@@ -49,7 +52,7 @@ def test_the_copy_learns_and_the_model_stays(kind):
 
 def test_half_of_the_images_have_one_cell_masked_by_the_mean_colour():
     model, images = tiny.model("cnn"), tiny.images(400)
-    masked = with_masked_regions(model, images, np.random.default_rng(0))
+    masked = with_masked_regions(tiny.subject(model), images, np.random.default_rng(0))
     changed = (masked != images).any(dim=1)
     counts = changed.flatten(1).sum(dim=1)
     assert set(counts.tolist()) == {0, 64}
@@ -59,7 +62,10 @@ def test_half_of_the_images_have_one_cell_masked_by_the_mean_colour():
         masked[changed[:, None].expand_as(masked)] == mean[changed[:, None].expand_as(masked)]
     ).all()
     assert (
-        (with_masked_regions(model, images, np.random.default_rng(0), fraction=1.0) != images)
+        (
+            with_masked_regions(tiny.subject(model), images, np.random.default_rng(0), fraction=1.0)
+            != images
+        )
         .any(dim=(1, 2, 3))
         .all()
     )

@@ -11,11 +11,14 @@ import small
 from sites import ask, serving
 from visavis import data, run_folder
 from visavis.config import DataConfig
-from visavis.data import image_folder, shapes
+from visavis.data import download, image_folder, shapes
 from visavis.data.images import read_image
-from visavis.errors import ConfigError, DataError
+from visavis.data.verify import verify
+from visavis.errors import ConfigError, DataError, EnvironmentFault
 from visavis.presets import preset
 from visavis.report.figures import matrices, style
+from visavis.stages.evaluate import evaluate
+from visavis.stages.train import train
 
 
 @pytest.fixture
@@ -151,9 +154,9 @@ def test_pixels_are_cached_until_a_file_changes(tmp_path, few, monkeypatch):
     first = image_folder.read(tmp_path)
     reads = []
 
-    def counted(path, name):
+    def counted(path, side, *, name):
         reads.append(path.name)
-        return read_image(path, name)
+        return read_image(path, side, name=name)
 
     monkeypatch.setattr(image_folder, "read_image", counted)
     again = image_folder.read(tmp_path)
@@ -162,6 +165,74 @@ def test_pixels_are_cached_until_a_file_changes(tmp_path, few, monkeypatch):
     changed = image_folder.read(tmp_path)
     assert reads
     assert [p for p in (*changed.train_pixels, *changed.test_pixels) if (p[..., 0] == 255).all()]
+
+
+def test_images_are_read_at_the_size_asked_for(tmp_path, few):
+    draw(tmp_path, ["a", "b"])
+    large = data.resolve(DataConfig(source="folder", dir=tmp_path, size=48))
+    assert (large.side, large.test_pixels.shape[1:]) == (48, (48, 48, 3))
+    expected = {read_image(path, 48).tobytes() for path in tmp_path.rglob("*.png")}
+    assert {pixels.tobytes() for pixels in (*large.train_pixels, *large.test_pixels)} == expected
+    assert data.resolve(DataConfig(source="folder", dir=tmp_path)).side == 32
+
+
+def test_the_first_training_images_are_of_all_classes(tmp_path, few):
+    draw(tmp_path, ["a", "b", "c"], each=30)
+    assert set(image_folder.read(tmp_path).train_labels[:12]) == {0, 1, 2}
+
+
+def test_what_exceeds_the_memory_stays_in_the_cache(tmp_path, few, monkeypatch):
+    draw(tmp_path, ["a", "b"], each=20)
+    (tmp_path / "a" / "000.png").write_bytes(b"no")
+    (tmp_path / "b" / "007.png").write_bytes(b"no")
+    inside = image_folder.read(tmp_path, 40)
+    monkeypatch.setattr(image_folder, "MEMORY_BYTES", 1)
+    for path in download.cache_folder().glob("folder-*"):
+        path.unlink()
+    for _ in ("written", "read again"):
+        mapped = image_folder.read(tmp_path, 40)
+        for part in ("train_pixels", "test_pixels"):
+            assert isinstance(getattr(mapped, part), np.memmap)
+            assert not isinstance(getattr(inside, part), np.memmap)
+            assert np.array_equal(getattr(mapped, part), getattr(inside, part))
+        assert mapped.fingerprint == inside.fingerprint
+        assert (data.info(mapped), verify(mapped)) == (data.info(inside), verify(inside))
+
+
+def test_a_training_is_the_same_from_memory_and_from_the_cache(tmp_path, few, monkeypatch):
+    draw(tmp_path / "own", ["a", "b"], each=40, side=50)
+    found = []
+    for limit in (image_folder.MEMORY_BYTES, 1):
+        monkeypatch.setattr(image_folder, "MEMORY_BYTES", limit)
+        dataset = image_folder.read(tmp_path / "own", 64)
+        folder = tmp_path / str(limit)
+        train(folder, small.experiment(), "cnn", dataset)
+        evaluate(folder, dataset)
+        weights = (folder / run_folder.WEIGHTS).read_bytes()
+        found.append((weights, run_folder.read_arrays(folder / run_folder.PREDICTIONS)))
+    (weights, inside), (others, mapped) = found
+    assert weights == others
+    assert all(np.array_equal(inside[key], mapped[key]) for key in inside)
+
+
+def test_a_cache_that_is_cut_off_is_written_again(tmp_path, few):
+    draw(tmp_path, ["a", "b"])
+    first = image_folder.read(tmp_path)
+    (cache,) = download.cache_folder().glob("folder-*.npy")
+    for size in (1_000, 10, 0):
+        os.truncate(cache, size)
+        assert image_folder.read(tmp_path).fingerprint == first.fingerprint
+
+
+def test_without_a_cache_images_must_fit_into_memory(tmp_path, few, monkeypatch):
+    draw(tmp_path / "own", ["a", "b"])
+    (tmp_path / "file").write_text("")
+    cached = image_folder.read(tmp_path / "own")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert image_folder.read(tmp_path / "own").fingerprint == cached.fingerprint
+    monkeypatch.setattr(image_folder, "MEMORY_BYTES", 1)
+    with pytest.raises(EnvironmentFault, match="cannot write"):
+        image_folder.read(tmp_path / "own")
 
 
 @pytest.mark.parametrize(
@@ -183,7 +254,7 @@ def test_a_folder_that_cannot_be_used_is_refused(tmp_path, names, each, message)
 
 def test_a_folder_must_be_named_and_be_there(tmp_path):
     with pytest.raises(ConfigError, match=r"--data\.dir"):
-        DataConfig(source="folder")
+        data.resolve(DataConfig(source="folder"))
     with pytest.raises(DataError, match="does not exist; give a folder"):
         image_folder.read(tmp_path / "nothing")
 

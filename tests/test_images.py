@@ -48,9 +48,11 @@ def test_the_central_square_is_averaged_to_32_pixels():
     assert np.array_equal(read_image(saved(Image.fromarray(wide))), np.full((32, 32, 3), 50))
 
 
+@pytest.mark.parametrize("side", [32, 64])
 @pytest.mark.parametrize("size", [(1, 1), (1, 2_000), (31, 33), (32, 32), (1_000, 700)])
-def test_any_size_becomes_32(size):
-    pixels = read_image(saved(Image.new("RGB", size, (12, 34, 56))))
+def test_any_size_becomes_the_one_asked_for(size, side):
+    pixels = read_image(saved(Image.new("RGB", size, (12, 34, 56))), side)
+    assert pixels.shape == (side, side, 3)
     assert np.array_equal(np.unique(pixels.reshape(-1, 3), axis=0), [[12, 34, 56]])
 
 

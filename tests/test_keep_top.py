@@ -35,21 +35,21 @@ def test_exactly_a_fifth_of_the_cells_is_left():
     ones = np.ones(30, dtype=np.int64)
     enough, one_more = needs(KEPT), needs(KEPT + 1)
     truth, wider = evidence(), evidence(cells=KEPT + 1)
-    assert keep_top(enough, images_of(truth, enough), truth, ones).all()
-    assert not keep_top(one_more, images_of(wider, one_more), wider, ones).any()
+    assert keep_top(tiny.subject(enough), images_of(truth, enough), truth, ones).all()
+    assert not keep_top(tiny.subject(one_more), images_of(wider, one_more), wider, ones).any()
 
 
 def test_a_random_map_and_the_opposite_keep_less():
     model, truth, ones = needs(6), evidence(cells=6), np.ones(30, dtype=np.int64)
-    images, blind = images_of(truth, model), baselines.random_maps(30, seed=3)
-    assert keep_top(model, images, truth, ones).all()
-    assert keep_top(model, images, blind, ones).mean() < 0.1
-    assert not keep_top(model, images, -truth, ones).any()
+    images, blind = images_of(truth, model), baselines.random_maps(30, 8, seed=3)
+    assert keep_top(tiny.subject(model), images, truth, ones).all()
+    assert keep_top(tiny.subject(model), images, blind, ones).mean() < 0.1
+    assert not keep_top(tiny.subject(model), images, -truth, ones).any()
 
 
 @pytest.mark.parametrize("kind", ["cnn", "vit"])
 def test_a_degenerate_map_has_no_score(kind):
-    maps = baselines.random_maps(3, seed=0)
+    maps = baselines.random_maps(3, 8, seed=0)
     maps[1] = 0
-    correct = keep_top(tiny.model(kind), tiny.images(3), maps, np.zeros(3, dtype=np.int64))
+    correct = keep_top(tiny.subject(kind), tiny.images(3), maps, np.zeros(3, dtype=np.int64))
     assert np.isnan(correct).tolist() == [False, True, False]

@@ -120,8 +120,8 @@ def test_mcnemar_by_hand():
     correct_b = np.array([1, 0, 0, 0, 0, 0, 1, 0], dtype=bool)
     # 5 against 1: twice the chance of at most 1 head in 6 throws.
     assert classification.mcnemar(correct_a, correct_b) == {
-        "only_cnn": 5,
-        "only_vit": 1,
+        "only_first": 5,
+        "only_second": 1,
         "p_value": pytest.approx(2 * 7 / 64),
     }
     assert classification.mcnemar(correct_a, correct_a)["p_value"] == 1

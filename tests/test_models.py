@@ -96,6 +96,30 @@ def test_models_take_full_images_and_random_crops(config, side):
     assert models.build(config)(torch.rand(2, 3, side, side)).shape == (2, 10)
 
 
+@pytest.mark.parametrize(("side", "grid"), [(40, 10), (64, 8), (96, 8), (120, 10), (256, 8)])
+def test_larger_images_end_on_a_grid_of_about_8_by_8(side, grid):
+    cnn, seen = models.build(SMALL_CNN, 3, side), []
+    cnn.stages.register_forward_hook(lambda *given: seen.append(given[-1].shape[2:]))
+    vit = models.build(ViTConfig(width=32, depth=1, heads=4, patch_size=side // 8), 3, side)
+    images = torch.rand(9, 3, side, side)
+    for model in (cnn, vit):
+        models.fit_input(model, images)
+        assert model(images).shape == (9, 3)
+        assert model(images[..., : side // 4 * 3, : side // 4 * 3]).shape == (9, 3)
+    assert seen[0] == (grid, grid)
+    assert vit.grid == 8
+
+
+def test_a_larger_stem_starts_from_the_strongest_directions():
+    torch.manual_seed(0)
+    smooth = F.avg_pool2d(torch.rand(50, 3, 70, 70), 7, stride=1)
+    model = models.build(SMALL_CNN, side=64)
+    models.fit_input(model, smooth)
+    outputs = model.stem(model.normalize(smooth)).transpose(0, 1).flatten(1)
+    assert (outputs[:12].var(dim=1) - 1).abs().max() < 0.1
+    torch.testing.assert_close(outputs[12:], -outputs[:12])
+
+
 def test_fixed_positions_are_not_learned():
     learned, fixed = (
         models.build(ViTConfig(width=32, depth=1, heads=4, positions=kind))

@@ -157,20 +157,20 @@ def test_the_explorer_holds_the_maps_and_prefers_images_that_a_model_gets_wrong(
     monkeypatch.setattr(explorer, "SHOWN", 60)
     material = Material.read(experiment)
     held = json.loads(explorer.explorer_parts(material)["data"])
-    cnn = material.cnn.heatmaps
+    cnn = material.models["first"].heatmaps
     sampled = cnn["indices"][cnn["in_sample"]]
     wrong = [p for p in held["images"] if p["bucket"] != "both_correct"]
     assert 5 < len(wrong) < len(held["images"]) == 60 < len(sampled)
     missed = {
         int(index)
-        for of in (material.cnn.heatmaps, material.vit.heatmaps)
+        for of in (model.heatmaps for model in material.models.values())
         for index in of["indices"][of["predicted"] != of["labels"]]
     }
     assert {p["index"] for p in wrong} == missed & set(sampled.tolist())
     for image in held["images"]:
         row = int(np.flatnonzero(cnn["indices"] == image["index"])[0])
-        assert image["cnn"] == material.class_names[cnn["predicted"][row]]
-        if levels := image["models"]["cnn"]["map"]:
+        assert image["first"] == material.class_names[cnn["predicted"][row]]
+        if levels := image["models"]["first"]["map"]:
             given = np.maximum(cnn["map_grad_cam"][row], 0)
             spread = (given - given.min()) / np.ptp(given)
             assert np.array(levels) / 255 == pytest.approx(spread, abs=0.003)
@@ -244,7 +244,7 @@ def test_the_headline_is_the_comparison(experiment: Path, html: str) -> None:
             numbers.count(facts["parameters"]),
             numbers.duration(facts["train_seconds"]),
         ]
-    assert '<b class="cnn">CNN higher</b>' in table
+    assert '<b class="first">CNN higher</b>' in table
 
 
 def test_each_score_stands_where_it_belongs(html: str) -> None:
@@ -289,7 +289,7 @@ def test_times_of_two_machines_are_not_set_against_each_other(changed: Path, htm
 
 @pytest.mark.usefixtures("undrawn")
 def test_no_winner_where_the_interval_includes_none(tmp_path: Path) -> None:
-    write_experiment(tmp_path, accuracy={"cnn": 0.8, "vit": 0.8})
+    write_experiment(tmp_path, accuracy=(0.8, 0.8))
     compare(tmp_path)
     comparison = run_folder.read_json(tmp_path / run_folder.COMPARISON)
     assert numbers.side(comparison["accuracy_difference"]) == 0
@@ -329,7 +329,7 @@ def test_names_from_outside_are_escaped(tmp_path: Path) -> None:
 
 
 def test_two_models_that_are_never_correct_together(tmp_path: Path) -> None:
-    write_experiment(tmp_path, accuracy={"cnn": 1.0, "vit": 0.0})
+    write_experiment(tmp_path, accuracy=(1.0, 0.0))
     compare(tmp_path)
     html = report(tmp_path).read_text(encoding="utf-8")
     assert "No sampled test image is classified correctly and explained by both" in html
@@ -354,7 +354,7 @@ def test_maps_without_evidence_and_without_scores(tmp_path: Path) -> None:
     write_cross_model(tmp_path)
     compare(tmp_path)
     html = report(tmp_path).read_text(encoding="utf-8")
-    assert "Grad-CAM for disc: degenerate" in html
+    assert "Grad-CAM of the CNN for disc: degenerate" in html
     assert "its faithfulness is unknown" in html
     assert "Too few images" in html
 
@@ -371,10 +371,89 @@ def test_the_same_files_give_the_same_report(experiment: Path, html: str) -> Non
 
 
 def test_figures_are_those_of_the_report(drawn: dict[str, Figure]) -> None:
-    assert {"cnn_loss", "vit_confusion", "wall_clock", "grad_cam_gallery", "side_by_side"} <= set(
+    assert {"first_loss", "second_confusion", "wall_clock", "first_gallery", "side_by_side"} <= set(
         drawn
     )
     assert all(isinstance(figure, Figure) for figure in drawn.values())
+
+
+PAIRS = {
+    "two ViTs": {"names": ("vit", "timm/vit_tiny")},
+    "one that was not trained here": {
+        "names": ("resnet20", "vit"),
+        "untrained": ["resnet20"],
+        "grid": 7,
+    },
+    "two that were not": {"names": ("resnet20", "resnet56"), "untrained": ["resnet20", "resnet56"]},
+}
+
+
+@pytest.fixture(scope="module", params=PAIRS)
+def pair(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[dict[str, Any], str]:
+    folder = write_experiment(tmp_path_factory.mktemp("pair"), **PAIRS[request.param])
+    compare(folder)
+    return PAIRS[request.param], report(folder).read_text(encoding="utf-8")
+
+
+def test_any_two_models_stand_in_their_places(pair: tuple[dict[str, Any], str]) -> None:
+    facts, html = pair
+    first, second = ("ViT" if name == "vit" else name for name in facts["names"])
+    assert f"<h1>{first} and {second}, face to face</h1>" in html
+    assert f'<th class="first">{first}</th><th class="second">{second}</th>' in html
+    sections = dict(zip(*[iter(re.split(r'id="(q-[\d-]+[abc])">', html)[1:])] * 2, strict=True))
+    assert list(sections) == ITEMS
+    for item, of in sections.items():
+        own, other = (first, second) if item.startswith("q-1-") else (second, first)
+        if item[2:5] in ("1-2", "2-1"):
+            assert own in of and other not in of
+
+
+def test_a_model_that_is_not_there_is_not_named(pair: tuple[dict[str, Any], str]) -> None:
+    facts, html = pair
+    assert "CNN" not in html
+    if "vit" not in facts["names"]:
+        assert "ViT" not in html and "ttention rollout multiplies" not in html
+    assert ("Attention by block and head" in html) == any("vit" in n for n in facts["names"])
+
+
+def test_nothing_stands_there_twice(pair: tuple[dict[str, Any], str]) -> None:
+    _, html = pair
+    ids = Page(html).values("id")
+    assert len(ids) == len(set(ids))
+    captions = re.findall(r"<figcaption>(.{150,}?)</figcaption>", html)
+    assert len(captions) > 10
+    assert len(captions) == len(set(captions))
+    introductions = re.findall(r'<p class="intro">(.*?)</p>', html)
+    assert len(introductions) == len(set(introductions))
+
+
+def test_what_needs_a_history_is_left_out_without_one(pair: tuple[dict[str, Any], str]) -> None:
+    facts, html = pair
+    untrained = facts.get("untrained", [])
+    assert html.count("was not trained here: it came with its weights") == len(untrained)
+    assert html.count("Loss (cross-entropy) of") == 2 - len(untrained)
+    assert ("Validation accuracy by training time" in html) == (len(untrained) < 2)
+    assert ("Both trained from scratch" in html) == (not untrained)
+    assert html.count("<td>Conv2d</td>") == len(untrained)
+
+
+def test_what_is_not_offered_is_listed_with_the_reason(tmp_path: Path) -> None:
+    write_experiment(tmp_path, names=("resnet20", "vit"))
+    path = tmp_path / "resnet20" / run_folder.EXPLANATIONS
+    values = run_folder.read_json(path) | {"layer": None, "layer_sweep": None}
+    del values["methods"]["grad_cam"]
+    values["default_method"] = "layer_cam"
+    values["not_offered"] = {"grad_cam": "No layer of it keeps a grid.", "rollout": "No attention."}
+    run_folder.write_json(path, values)
+    write_cross_model(tmp_path)
+    compare(tmp_path)
+    html = report(tmp_path).read_text(encoding="utf-8")
+    assert "Grad-CAM is not offered for resnet20. No layer of it keeps a grid." in html
+    listed = "Grad-CAM (No layer of it keeps a grid), attention rollout (No attention)."
+    assert f"Not offered for resnet20: {listed}" in html
+    assert "LayerCAM: what resnet20 looks at" in html
 
 
 def test_needs_no_torch() -> None:
@@ -398,4 +477,9 @@ def test_the_command_holds_what_differs_from_the_preset_and_no_path() -> None:
     assert command(made) == (
         "visavis run --preset quick --data.source cifar10 --seed 7 --data.dir DIR "
         "--cnn.widths 8 16 32 --vit.optim.batch-size 123"
+    )
+    settings = to_json(preset("quick", "folder", 64))
+    made = {"preset": "quick", "experiment": settings, "data": {"source": "folder"}}
+    assert (
+        command(made) == "visavis run --preset quick --data.source folder --seed 0 --data.size 64"
     )

@@ -34,22 +34,28 @@ def test_a_map_changes_with_the_parameters_it_depends_on_and_with_no_others():
     images, labels, _ = tiny.planted(40, seed=999)
     shown, targets = images[labels == 1], labels[labels == 1].numpy()
     model = tiny.taught("cnn", steps=20)
-    (maps,) = grid_maps(model, shown, [targets], "grad_cam")
-    same = sanity.maps_of_randomised(model, shown, targets, "grad_cam", [])
+    (maps,) = grid_maps(tiny.subject(model), shown, [targets], "grad_cam")
+    same = sanity.maps_of_randomised(tiny.subject(model), shown, targets, "grad_cam", [])
     np.testing.assert_allclose(rank_agreement(maps, same), 1, atol=1e-6)
-    full = sanity.maps_of_randomised(model, shown, targets, "grad_cam", sanity.parts(model))
+    full = sanity.maps_of_randomised(
+        tiny.subject(model), shown, targets, "grad_cam", sanity.parts(model)
+    )
     assert np.nanmean(rank_agreement(maps, full)) < 0.6
 
     model = tiny.taught("vit", steps=50)
-    (attention,) = grid_maps(model, shown, [targets], "attention")
-    above = sanity.maps_of_randomised(model, shown, targets, "attention", ["head", "norm"])
+    (attention,) = grid_maps(tiny.subject(model), shown, [targets], "attention")
+    above = sanity.maps_of_randomised(
+        tiny.subject(model), shown, targets, "attention", ["head", "norm"]
+    )
     np.testing.assert_allclose(above, attention, atol=1e-6)  # does not depend on the head
 
 
 def test_a_degenerate_map_is_nan():
     model, shown = models.build(tiny.VIT_CONFIG), tiny.images(3)  # its head is zero
     classes = np.zeros(3, np.int64)
-    found = sanity.maps_of_randomised(model, shown, classes, "gradient_attention", ["norm"])
+    found = sanity.maps_of_randomised(
+        tiny.subject(model), shown, classes, "gradient_attention", ["norm"]
+    )
     assert np.isnan(found).all()
 
 
@@ -61,12 +67,12 @@ def test_agreement_above_chance_is_of_the_image_and_not_of_the_layout(left, monk
     true = (3 * layout + shown).astype(np.float32)
     kept = shown + 0.3 * noise if left == "image" else 3 * layout + noise
 
-    def randomised_maps(model, images, classes, method, names, *, layer=None, seed=0):
+    def randomised_maps(subject, images, classes, method, names, *, layer=None, seed=0):
         return kept[: len(images)].astype(np.float32)
 
     monkeypatch.setattr(sanity, "maps_of_randomised", randomised_maps)
     labels = np.arange(100) % 10
-    sample = Sample(tiny.model("cnn"), tiny.images(100), labels, labels, None, "stages.2")
+    sample = Sample(tiny.subject("cnn"), tiny.images(100), labels, labels, None, "stages.2")
     found = findings.randomised(sample, "grad_cam", true)["randomised"]
     above_chance = found["above_chance"]
     if left == "image":

@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from visavis.report import labels
 from visavis.report.text import agreement, explanations, models, numbers
 
 NAMES = ("cat", "dog", "ship")
@@ -78,15 +79,16 @@ def facts_of(model: str, deletion: float, **changes: Any) -> dict[str, Any]:
 @pytest.fixture
 def comparison() -> dict[str, Any]:
     return {
+        "labels": {"first": "CNN", "second": "ViT"},
         "test_n": 10_000,
-        "models": {"cnn": facts(0.9), "vit": facts(0.8)},
+        "models": {"first": facts(0.9), "second": facts(0.8)},
         "accuracy_difference": interval(0.1),
         "f1_macro_difference": interval(0.1),
-        "mcnemar": {"only_cnn": 1500, "only_vit": 500, "p_value": 1e-9},
+        "mcnemar": {"only_first": 1500, "only_second": 500, "p_value": 1e-9},
         "overlap": {
             "both_correct": 7500,
-            "only_cnn": 1500,
-            "only_vit": 500,
+            "only_first": 1500,
+            "only_second": 500,
             "both_wrong": 500,
             "both_wrong_same_class": 123,
         },
@@ -98,12 +100,12 @@ def comparison() -> dict[str, Any]:
                 "uncalibrated": {"error": interval(0.04), "confidence": 0.95},
                 "temperature_scaled": {"error": interval(0.01), "confidence": 0.9},
             }
-            for name in ("cnn", "vit")
+            for name in ("first", "second")
         },
         "buckets": {
             "both_correct": {"similarity": {"above_chance": interval(0.3)}},
-            "only_cnn": {"similarity": {"above_chance": interval(0.1)}},
-            "only_vit": {"similarity": {"above_chance": interval(0.3)}},
+            "only_first": {"similarity": {"above_chance": interval(0.1)}},
+            "only_second": {"similarity": {"above_chance": interval(0.3)}},
             "both_wrong_same": {"similarity": {"above_chance": None}},
             "both_wrong_different": {"similarity": {"above_chance": None}},
         },
@@ -111,16 +113,16 @@ def comparison() -> dict[str, Any]:
         "convergence": [
             {
                 "val_accuracy": 0.7,
-                "cnn": {"epochs": 1, "seconds": 61.0},
-                "vit": {"epochs": 6, "seconds": 888.0},
+                "first": {"epochs": 1, "seconds": 61.0},
+                "second": {"epochs": 6, "seconds": 888.0},
             },
-            {"val_accuracy": 0.85, "cnn": {"epochs": 5, "seconds": 305.0}, "vit": None},
+            {"val_accuracy": 0.85, "first": {"epochs": 5, "seconds": 305.0}, "second": None},
         ],
         "similarity": {
             "n": 374,
             "pairs": [
                 {
-                    "vit_method": "gradient_attention",
+                    "second_method": "gradient_attention",
                     "n": 370,
                     "agreement": interval(0.45),
                     "permutation_baseline": interval(0.13),
@@ -128,7 +130,10 @@ def comparison() -> dict[str, Any]:
                 }
             ],
         },
-        "side_by_side": {"cnn_method": "grad_cam", "vit_method": "gradient_attention"},
+        "side_by_side": {
+            "first_method": "grad_cam",
+            "second_method": "gradient_attention",
+        },
     }
 
 
@@ -191,15 +196,15 @@ def test_accuracy_follows_the_interval(
 
 
 def test_a_most_frequent_mistake_is_named_of_which_there_may_be_several() -> None:
-    text = models.test_result("cnn", 10_000, facts(0.9), NAMES)
+    text = models.test_result("CNN", 10_000, facts(0.9), NAMES)
     assert "no error is more frequent than cat predicted as dog, in 20 of the images." in text
     assert "best at ship (F1 0.930) and weakest at cat (F1 0.710)" in text
     perfect = facts(1.0) | {"confusion_matrix": [[100, 0, 0], [0, 100, 0], [0, 0, 100]]}
-    assert "error" not in models.test_result("cnn", 300, perfect, NAMES)
+    assert "error" not in models.test_result("CNN", 300, perfect, NAMES)
 
 
 def test_the_mistake_that_differs_most_comes_with_both_counts(comparison: dict[str, Any]) -> None:
-    comparison["models"]["vit"]["confusion_matrix"][0][1] = 27
+    comparison["models"]["second"]["confusion_matrix"][0][1] = 27
     text = models.confusions(comparison, NAMES)
     assert "cat is predicted as dog: 20 times by the CNN, 27 times by the ViT" in text
 
@@ -207,14 +212,50 @@ def test_the_mistake_that_differs_most_comes_with_both_counts(comparison: dict[s
 def test_convergence_names_the_faster_and_what_one_alone_reaches(
     comparison: dict[str, Any],
 ) -> None:
-    text = models.convergence(comparison["convergence"]).replace(numbers.THIN, " ")
+    text = models.convergence(comparison).replace(numbers.THIN, " ")
     assert "a validation accuracy of 70 %" in text
     assert "the CNN after 1 epoch and 1 min 1 s of training, the ViT after 6 epochs" in text
     assert "the CNN is faster" in text
     assert "Only the CNN reaches 85 %" in text
-    alone = models.convergence(comparison["convergence"][1:]).replace(numbers.THIN, " ")
+    comparison["convergence"] = comparison["convergence"][1:]
+    alone = models.convergence(comparison).replace(numbers.THIN, " ")
     assert alone == "Only the CNN reaches any of the accuracy thresholds, up to 85 %."
-    assert "Neither" in models.convergence([])
+    assert "No model" in models.convergence(comparison | {"convergence": []})
+
+
+def test_models_that_were_not_trained_here_have_no_convergence(
+    comparison: dict[str, Any],
+) -> None:
+    comparison["labels"]["first"] = "resnet20"
+    comparison["models"]["first"]["epochs"] = None
+    for row in comparison["convergence"]:
+        del row["first"]
+    comparison["convergence"] = comparison["convergence"][:1]
+    text = models.convergence(comparison).replace(numbers.THIN, " ")
+    assert text == (
+        "A validation accuracy of 70 % is reached by the ViT after 6 epochs and 14 min 48 s of "
+        "training."
+    )
+    cost = models.cost(comparison)
+    assert cost.startswith("resnet20 has 1,234,567 learnable parameters and was not trained here")
+    assert "; the ViT has 1,234,567 and trained for" in cost
+    assert models.training("resnet20", {}).startswith("resnet20 was not trained here")
+    comparison["models"]["second"]["epochs"] = None
+    assert models.convergence(comparison) is None
+
+
+def test_a_name_takes_no_article(comparison: dict[str, Any]) -> None:
+    comparison["labels"] = {"first": "resnet20", "second": "timm/vit_tiny"}
+    text = " ".join([models.accuracy(comparison), models.overlap(comparison)])
+    assert text.startswith("resnet20 is more accurate: resnet20 90.0")
+    assert "only resnet20 is correct on 1,500, only timm/vit_tiny on 500" in text
+    assert labels.the("CNN", "The") == "The CNN"
+
+
+def test_a_method_without_a_name_here_has_that_of_the_explanations() -> None:
+    assert labels.named("score_cam", {"score_cam": {"label": "Score-CAM"}}) == "Score-CAM"
+    assert labels.named("score_cam") == labels.short("score_cam") == "score cam"
+    assert labels.short("rollout") == "rollout"
 
 
 @pytest.mark.parametrize(
@@ -230,7 +271,7 @@ def test_convergence_names_the_faster_and_what_one_alone_reaches(
 def test_the_verdict_on_the_maps_needs_random_centre_and_edges(
     deletion: float, expected: str
 ) -> None:
-    verdict = explanations.meaningful(facts_of("cnn", deletion), "grad_cam")[0]
+    verdict = explanations.meaningful(facts_of("cnn", deletion), "CNN")[0]
     assert verdict.endswith(f"{expected}.")
     assert ("meaningful" in verdict) == (deletion == 0.4)
 
@@ -238,17 +279,17 @@ def test_the_verdict_on_the_maps_needs_random_centre_and_edges(
 def test_a_faithful_map_beside_the_known_truth_is_not_called_meaningful() -> None:
     values = facts_of("cnn", 0.4, relevance_mass=interval(0.16))
     values["mask_chance"] = interval(0.16)
-    verdict = explanations.meaningful(values, "grad_cam")[0]
+    verdict = explanations.meaningful(values, "CNN")[0]
     assert verdict.endswith("match the ground-truth mask significantly better than chance.")
     assert "meaningful" not in verdict
     values["methods"]["grad_cam"]["scores"]["relevance_mass"] = interval(0.4)
-    assert "meaningful" in explanations.meaningful(values, "grad_cam")[0]
+    assert "meaningful" in explanations.meaningful(values, "CNN")[0]
 
 
 def test_without_a_deletion_score_there_is_no_verdict() -> None:
     values = facts_of("cnn", 0.4, insertion=None, class_sensitivity=None)
     values["methods"]["grad_cam"]["scores"]["deletion"] = None
-    sentences = explanations.meaningful(values, "grad_cam")
+    sentences = explanations.meaningful(values, "CNN")
     assert "faithfulness is unknown" in sentences[0]
     assert not any(s.startswith(("Deletion", "Insertion", "Class")) for s in sentences)
 
@@ -256,14 +297,14 @@ def test_without_a_deletion_score_there_is_no_verdict() -> None:
 def test_shares_are_compared_with_chance() -> None:
     values = facts_of("cnn", 0.4, relevance_mass=interval(0.3), central_mass=interval(0.2))
     values["mask_chance"] = interval(0.16)
-    text = " ".join(explanations.meaningful(values, "grad_cam"))
+    text = " ".join(explanations.meaningful(values, "CNN"))
     assert "more than chance" in text
     assert "biased away from the centre" in text
     values["methods"]["grad_cam"]["scores"] |= {
         "relevance_mass": interval(0.17),
         "central_mass": interval(0.255),
     }
-    text = " ".join(explanations.meaningful(values, "grad_cam"))
+    text = " ".join(explanations.meaningful(values, "CNN"))
     assert "not significantly different from chance" in text
     assert "no significant bias" in text
 
@@ -271,7 +312,7 @@ def test_shares_are_compared_with_chance() -> None:
 def test_degenerate_maps_are_counted() -> None:
     values = facts_of("cnn", 0.4)
     values["methods"]["grad_cam"]["degenerate"] = 12
-    assert "12 of the 500 maps were degenerate" in explanations.meaningful(values, "grad_cam")[-1]
+    assert "12 of the 500 maps were degenerate" in explanations.meaningful(values, "CNN")[-1]
 
 
 def test_class_agnostic_methods_are_named_as_such() -> None:
@@ -282,21 +323,21 @@ def test_class_agnostic_methods_are_named_as_such() -> None:
 
 def test_the_best_of_the_vits_maps_beats_only_what_it_was_shown_to_beat() -> None:
     values = facts_of("vit", 0.4)
-    assert "has the highest deletion score, 0.40" in explanations.attention_methods(values)
-    assert "It is significantly above attention rollout, 0.10" in explanations.attention_methods(
-        values
+    assert "has the highest deletion score, 0.40" in explanations.methods_compared(values, "ViT")
+    assert "It is significantly above attention rollout, 0.10" in explanations.methods_compared(
+        values, "ViT"
     )
     best = values["methods"]["gradient_attention"]
     best["deletion_ahead_of"]["rollout"] = interval(0.005)
-    assert "It is not significantly above attention rollout" in explanations.attention_methods(
-        values
+    assert "It is not significantly above attention rollout" in explanations.methods_compared(
+        values, "ViT"
     )
-    assert "is significantly above" not in explanations.attention_methods(values)
+    assert "is significantly above" not in explanations.methods_compared(values, "ViT")
 
 
 def test_maps_that_the_centre_alone_beats_are_named() -> None:
     values = facts_of("vit", 0.4)
-    text = explanations.attention_methods(values)
+    text = explanations.methods_compared(values, "ViT")
     assert text.endswith(
         "Attention rollout is significantly below the centre map, 0.20 (0.19 to 0.21)."
     )
@@ -313,15 +354,19 @@ def test_maps_that_the_centre_alone_beats_are_named() -> None:
 def test_between_models_has_no_favourite(
     comparison: dict[str, Any], vit: float, expected: str
 ) -> None:
-    sentences = explanations.between_models(facts_of("cnn", 0.4), facts_of("vit", vit), comparison)
+    explained = {"first": facts_of("cnn", 0.4), "second": facts_of("vit", vit)}
+    sentences = explanations.between_models(explained, comparison)
     assert expected in sentences[0]
     assert "no significant difference" in sentences[2]
 
 
 def test_a_lead_that_only_the_models_own_scale_makes_is_none(comparison: dict[str, Any]) -> None:
     same_drop = {"deletion_drop": interval(0.2), "insertion_gain": interval(0.2)}
-    cnn, vit = facts_of("cnn", 0.4, **same_drop), facts_of("vit", 0.9, **same_drop)
-    assert "neither is significantly" in explanations.between_models(cnn, vit, comparison)[0]
+    explained = {
+        "first": facts_of("cnn", 0.4, **same_drop),
+        "second": facts_of("vit", 0.9, **same_drop),
+    }
+    assert "neither is significantly" in explanations.between_models(explained, comparison)[0]
 
 
 @pytest.mark.parametrize(
@@ -359,16 +404,16 @@ def test_mistakes_follow_the_intervals() -> None:
             "above_chance": interval(0.3),
         },
     }
-    text = explanations.mistakes("vit", values)
+    text = explanations.mistakes("ViT", values)
     assert text.startswith("The ViT is less confident when it is wrong")
     assert "partly the same regions" in text
     values["same_place"]["above_chance"] = interval(0.005)
-    assert "not significantly above a shared layout" in explanations.mistakes("vit", values)
+    assert "not significantly above a shared layout" in explanations.mistakes("ViT", values)
     values |= {
         "incorrect_confidence": interval(0.905),
         "same_place": {"n": 3, "above_chance": None},
     }
-    text = explanations.mistakes("vit", values)
+    text = explanations.mistakes("ViT", values)
     assert text.startswith("The ViT is not significantly less confident")
     assert "rank correlation" not in text
 
@@ -407,7 +452,7 @@ def test_models_that_make_no_mistakes_have_no_consistency(comparison: dict[str, 
 def test_calibration_follows_the_interval_of_accuracy(
     comparison: dict[str, Any], confidence: float, expected: str
 ) -> None:
-    comparison["calibration"]["cnn"]["uncalibrated"]["confidence"] = confidence
+    comparison["calibration"]["first"]["uncalibrated"]["confidence"] = confidence
     assert f"The CNN is {expected}" in models.calibration(comparison)
 
 
@@ -427,13 +472,13 @@ def test_swapping_the_models_swaps_the_findings(comparison: dict[str, Any]) -> N
         return text.replace("CNN", "?").replace("ViT", "CNN").replace("?", "ViT")
 
     other = copy.deepcopy(comparison)
-    other["models"] = {"cnn": comparison["models"]["vit"], "vit": comparison["models"]["cnn"]}
+    other["models"] = dict(zip(other["models"], reversed(other["models"].values()), strict=True))
     other["accuracy_difference"] = interval(-0.1)
     for row in other["convergence"]:
-        row["cnn"], row["vit"] = row["vit"], row["cnn"]
+        row["first"], row["second"] = row["second"], row["first"]
     assert (
         swapped(models.accuracy(other)).split(":")[0] == models.accuracy(comparison).split(":")[0]
     )
     faster = "the CNN is faster"
-    assert faster in models.convergence(comparison["convergence"])
-    assert faster in swapped(models.convergence(other["convergence"]))
+    assert faster in models.convergence(comparison)
+    assert faster in swapped(models.convergence(other))

@@ -32,6 +32,10 @@ def files(folder: Path) -> dict[str, Facts]:
     }
 
 
+def explained(files: dict[str, Facts]) -> dict[str, Facts]:
+    return {"first": files["cnn"], "second": files["vit"]}
+
+
 def sound(files: dict[str, Facts]) -> tuple[Facts, Facts]:
     """The CNN's explanations and a cross_model in which its Grad-CAM passes every check."""
     cnn, cross_model = copy.deepcopy(files["cnn"]), copy.deepcopy(files["cross_model"])
@@ -41,10 +45,10 @@ def sound(files: dict[str, Facts]) -> tuple[Facts, Facts]:
 
 def test_a_map_that_passes_every_check_is_named(files: dict[str, Facts]) -> None:
     cnn, cross_model = sound(files)
-    card = trust.scorecard(cnn, cross_model)["grad_cam"]
+    card = trust.scorecard(cnn, cross_model, "first")["grad_cam"]
     assert card.keys() == trust.CHECKS.keys()
     assert {verdict for verdict, _ in card.values()} == {1}
-    assert trust.trusted(cnn, cross_model) == (
+    assert trust.trusted(cnn, cross_model, "first") == (
         "Of the CNN's 3 methods, Grad-CAM passed every applicable check."
     )
 
@@ -60,7 +64,7 @@ def without(cnn: Facts, cross_model: Facts, check: str, value: float) -> None:
     elif check == "weights":
         method["randomised"]["above_chance"] = interval(trust.MAX_AGREEMENT_RANDOMISED - value)
     elif check == "class":
-        box = cross_model["composites"]["box"]["methods"]["cnn"]["grad_cam"]
+        box = cross_model["composites"]["box"]["methods"]["first"]["grad_cam"]
         box["energy"] = interval(0.5 + value)
     else:
         method["scores"]["relevance_mass"] = interval(cnn["mask_chance"]["value"] + value)
@@ -76,10 +80,10 @@ def test_each_check_alone_can_be_missed(
         value = 0.3 if verdict == 0 else -0.15
         cnn["baselines"]["centre"]["scores"]["relevance_mass"] = interval(0.46)
     without(cnn, cross_model, check, value)
-    card = trust.scorecard(cnn, cross_model)["grad_cam"]
+    card = trust.scorecard(cnn, cross_model, "first")["grad_cam"]
     assert card.pop(check)[0] == verdict
     assert {found for found, _ in card.values()} == {1}
-    text = trust.trusted(cnn, cross_model)
+    text = trust.trusted(cnn, cross_model, "first")
     assert "none passed every applicable check" in text
     assert trust.CHECKS[check].lower() in text
 
@@ -87,22 +91,25 @@ def test_each_check_alone_can_be_missed(
 def test_class_agnostic_maps_are_not_checked_for_the_class(
     files: dict[str, Facts],
 ) -> None:
-    card = trust.scorecard(files["vit"], files["cross_model"])
+    card = trust.scorecard(files["vit"], files["cross_model"], "second")
     applicable = {name: checks["class"][0] is not None for name, checks in card.items()}
     assert applicable == {n: m["class_specific"] for n, m in files["vit"]["methods"].items()}
 
 
 def test_without_composites_no_check_is_missed(files: dict[str, Facts]) -> None:
     cnn, cross_model = sound(files)
-    cross_model["composites"]["box"]["methods"]["cnn"]["grad_cam"]["energy"] = None
-    assert trust.scorecard(cnn, cross_model)["grad_cam"]["class"] == (None, "too few images")
-    assert "Grad-CAM passed every applicable" in trust.trusted(cnn, cross_model)
+    cross_model["composites"]["box"]["methods"]["first"]["grad_cam"]["energy"] = None
+    assert trust.scorecard(cnn, cross_model, "first")["grad_cam"]["class"] == (
+        None,
+        "too few images",
+    )
+    assert "Grad-CAM passed every applicable" in trust.trusted(cnn, cross_model, "first")
 
 
 def test_without_masks_no_check_needs_them(files: dict[str, Facts]) -> None:
     cnn, cross_model = sound(files)
     cnn["mask_chance"] = None
-    assert "mask" not in trust.scorecard(cnn, cross_model)["grad_cam"]
+    assert "mask" not in trust.scorecard(cnn, cross_model, "first")["grad_cam"]
 
 
 def test_missing_scores_are_not_passed(files: dict[str, Facts]) -> None:
@@ -112,12 +119,12 @@ def test_missing_scores_are_not_passed(files: dict[str, Facts]) -> None:
     for key in ("deletion_ahead_of", "deletion_blur_ahead_of"):
         method[key] = dict.fromkeys(method[key])
     method["randomised"] = dict.fromkeys(method["randomised"])
-    card = trust.scorecard(cnn, cross_model)["grad_cam"]
+    card = trust.scorecard(cnn, cross_model, "first")["grad_cam"]
     assert not any(
         card[check][0] == 1 for check in ("random", "trivial_baselines", "blurred", "mask")
     )
     assert card["weights"] == (None, "no map left")
-    assert "not available" in trust.keep_top(cnn)
+    assert "not available" in trust.keep_top(cnn, "CNN")
 
 
 def test_keep_top_follows_the_intervals(files: dict[str, Facts]) -> None:
@@ -129,28 +136,30 @@ def test_keep_top_follows_the_intervals(files: dict[str, Facts]) -> None:
         (0.9, "higher than that with a random"),
     ):
         own["keep_top_20"] = interval(value)
-        assert text in trust.keep_top(cnn)
+        assert text in trust.keep_top(cnn, "CNN")
 
 
 def test_methods_that_survive_randomisation_are_named(files: dict[str, Facts]) -> None:
     cnn, _ = sound(files)
     for method in cnn["methods"].values():
         method["randomised"]["above_chance"] = interval(0.0)
-    assert "no method agrees" in trust.randomised(cnn)
+    assert "no method agrees" in trust.randomised(cnn, "CNN")
     cnn["methods"]["occlusion"]["randomised"]["above_chance"] = interval(0.3)
-    assert "above chance: occlusion (" in trust.randomised(cnn)
+    assert "above chance: occlusion (" in trust.randomised(cnn, "CNN")
 
 
 def test_composites_explain_the_score_of_class_agnostic_maps(files: dict[str, Facts]) -> None:
     cross_model = copy.deepcopy(files["cross_model"])
-    text = " ".join(trust.composites(cross_model))
+    text = " ".join(trust.composites(explained(files), cross_model))
     assert "more than chance" in text
     assert "sum to exactly 100 %" in text
     energies = cross_model["composites"]["halves"]["methods"]
-    energies["cnn"]["grad_cam"]["energy"] = interval(0.5)
-    assert "not significantly different from chance" in " ".join(trust.composites(cross_model))
+    energies["first"]["grad_cam"]["energy"] = interval(0.5)
+    assert "not significantly different from chance" in " ".join(
+        trust.composites(explained(files), cross_model)
+    )
     cross_model["composites"]["halves"]["n"] = 3
-    assert "too few composites" in " ".join(trust.composites(cross_model))
+    assert "too few composites" in " ".join(trust.composites(explained(files), cross_model))
 
 
 def test_the_larger_gap_is_named_only_where_the_intervals_part(files: dict[str, Facts]) -> None:
@@ -170,7 +179,7 @@ def test_an_unmeasured_noise_ceiling_is_reported_as_such(files: dict[str, Facts]
     comparison = copy.deepcopy(files["comparison"])
     assert "not measured" in agreement.noise_ceiling(comparison)
     assert agreement.other_seeds(comparison) is None
-    kinds = {"models": interval(0.3), "cnn": interval(0.6), "vit": interval(0.5)}
+    kinds = {"models": interval(0.3), "first": interval(0.6), "second": interval(0.5)}
     for value, text in ((0.5, "differ more than two trainings"), (1.0, "not significantly less")):
         relative = {"normalised": interval(value)}
         comparison["grid"]["noise_ceiling"] = kinds | relative
@@ -178,7 +187,9 @@ def test_an_unmeasured_noise_ceiling_is_reported_as_such(files: dict[str, Facts]
     comparison["grid"]["noise_ceiling"] = kinds | {"normalised": None}
     assert "could not be computed" in agreement.noise_ceiling(comparison)
     rows = [
-        {"model": m, "seed": s, "accuracy": 0.5 + s / 10} for s in (0, 1) for m in ("cnn", "vit")
+        {"model": m, "seed": s, "accuracy": 0.5 + s / 10}
+        for s in (0, 1)
+        for m in ("first", "second")
     ]
     comparison["seeds"] = rows
     assert "60.0\u202f% (seed 1)" in str(agreement.other_seeds(comparison))
@@ -193,14 +204,14 @@ def test_transfer_follows_the_intervals(files: dict[str, Facts]) -> None:
         (1.5, "more than with its own"),
         (0.0, "no significant gain over a random order"),
     ):
-        main["vit_transfer"] = interval(value)
+        main["second_transfer"] = interval(value)
         assert text in agreement.transfer(cross_model)[0]
-    main["vit_transfer"] = None
+    main["second_transfer"] = None
     assert "could not be computed" in agreement.transfer(cross_model)[0]
 
 
 def test_findings_cover_both_models(files: dict[str, Facts]) -> None:
-    sentences = findings(*files.values())
+    sentences = findings(explained(files), files["comparison"], files["cross_model"])
     assert len(sentences) == 7
     assert "to the CNN" in sentences[3] and "to the ViT" in sentences[3]
     assert "Of the CNN's 3 methods" in sentences[4]
@@ -216,10 +227,8 @@ def test_the_marks_of_the_report_are_those_of_the_scorecard(
     cross_model = run_folder.read_json(folder / run_folder.CROSS_MODEL)
     verdicts = [
         verdict
-        for name in ("cnn", "vit")
-        for checks in trust.scorecard(
-            run_folder.read_json(folder / name / run_folder.EXPLANATIONS), cross_model
-        ).values()
+        for role, model in run_folder.model_folders(folder).items()
+        for checks in trust.scorecard(model.explanations, cross_model, role).values()
         for verdict, _ in checks.values()
     ]
     marks = {1: "●", 0: "○", -1: "✕"}
@@ -232,12 +241,13 @@ def test_idsds_names_the_better_map_only_where_intervals_part(
 ) -> None:
     cnn, vit = copy.deepcopy(files["cnn"]), copy.deepcopy(files["vit"])
     vit["methods"]["gradient_attention"]["scores"]["idsds"] = interval(0.5)
+    both = {"first": cnn, "second": vit}
     for value, text in (
         (0.9, "the CNN's map is more"),
         (0.1, "the ViT's map is more"),
         (0.5, "no significant"),
     ):
         cnn["methods"]["grad_cam"]["scores"]["idsds"] = interval(value)
-        assert text in trust.idsds(cnn, vit)
+        assert text in trust.idsds(both, files["comparison"]["labels"])
     cnn["methods"]["grad_cam"]["scores"]["idsds"] = None
-    assert "Too few" in trust.idsds(cnn, vit)
+    assert "Too few" in trust.idsds(both, files["comparison"]["labels"])

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from visavis import models
+from visavis.attribution import Subject
 from visavis.config import CNNConfig, ViTConfig
 
 CNN_CONFIG = CNNConfig(widths=(8, 16, 16))
@@ -26,6 +27,13 @@ def model(kind, *, seed=0, config=None):
             scale = max(parameter[0].numel(), 1) ** -0.5
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale)
     return built.eval()
+
+
+def subject(of, **settings):
+    """What explanations see of a model, or of a new one of the kind "cnn" or "vit"."""
+    of = model(of) if isinstance(of, str) else of
+    layers = models.explanation_layers(of)
+    return Subject(of, images(2), mean=of.normalize.mean, layers=layers, **settings)
 
 
 def images(n=4, *, seed=0):

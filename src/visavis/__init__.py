@@ -1,4 +1,4 @@
-"""visavis: a CNN and a Vision Transformer, trained from scratch, explained and compared.
+"""visavis: two image classifiers, trained from scratch, explained and compared.
 
 import visavis
 
@@ -12,14 +12,32 @@ image = visavis.overlay(pixels[0], heatmaps[0])
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from visavis.attribution import Subject, explain, methods_for
+    from visavis.cli.main import main
     from visavis.data.images import read_image
+    from visavis.registry import register_model
     from visavis.report.figures.heatmaps import overlay
     from visavis.stages.trained import Trained, load
 
-__all__ = ["Trained", "load", "overlay", "read_image"]
+__all__ = [
+    "Subject",
+    "Trained",
+    "explain",
+    "load",
+    "main",
+    "methods_for",
+    "overlay",
+    "read_image",
+    "register_model",
+]
 
 _HOME = {
+    "Subject": "attribution",
     "Trained": "stages.trained",
+    "explain": "attribution",
+    "main": "cli.main",
+    "methods_for": "attribution",
+    "register_model": "registry",
     "load": "stages.trained",
     "overlay": "report.figures.heatmaps",
     "read_image": "data.images",

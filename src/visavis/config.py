@@ -11,19 +11,19 @@ from typing import Any, Literal, TypeVar
 from visavis.errors import ConfigError
 
 IMAGE_SIDE = 32
-"""Height and width of every image, pixels."""
+"""Height and width of the images of CIFAR and of the shapes, pixels."""
 
 NUM_CLASSES = 10
 
 GRID = 8
-"""Explanations are scored on GRID x GRID cells of IMAGE_SIDE / GRID pixels each."""
+"""Explanations are scored on GRID x GRID cells, whatever the size of the images."""
 
 MODEL_NAMES = ("cnn", "vit")
 
 EXPLANATION_SEED = 0
 """Seed of which images are explained, and of random orders and baselines; one for both models."""
 
-Source = Literal["auto", "cifar10", "shapes", "folder"]
+Source = Literal["auto", "cifar10", "cifar100", "shapes", "folder"]
 Preset = Literal["smoke", "quick", "standard", "best"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 T = TypeVar("T")
@@ -46,14 +46,17 @@ class DataConfig:
     """The data set."""
 
     source: Source = "auto"
-    """cifar10: CIFAR-10, an error if it is not available. shapes: built-in, drawn images, without
-    files or network. folder: images of your own. auto: cifar10 if it is available, otherwise
-    shapes, with a notice."""
+    """cifar10, cifar100: CIFAR-10, or CIFAR-100 with its fine labels; an error if it is not
+    available. shapes: built-in, drawn images, without files or network. folder: images of your
+    own. auto: cifar10 if it is available, otherwise shapes, with a notice."""
     dir: Path | None = None
-    """Folder that holds CIFAR-10: the Python or binary archive, packed or unpacked, or the
-    two-file Parquet layout of the public mirrors. Without this flag, the cache, the mirrors and the
-    official host are tried. For folder: one subfolder of images for each of 2 to 100 classes,
-    or train and test folders with such subfolders."""
+    """Folder that holds CIFAR: the Python or binary archive, packed or unpacked, or, of CIFAR-10,
+    the two-file Parquet layout of the public mirrors. Without this flag, the cache, the mirrors of
+    CIFAR-10 and the official host are tried. For folder: one subfolder of images for each of 2 to
+    100 classes, or train and test folders with such subfolders."""
+    size: int = IMAGE_SIDE
+    """Height and width to which the images of a folder are scaled, pixels: 32 to 256, a multiple
+    of 8. The other images are 32 x 32."""
     validation_fraction: float = 0.1
     """Fraction of the training images held out for validation, stratified by class."""
     split_seed: int = 0
@@ -66,12 +69,17 @@ class DataConfig:
         )
         _require_ranges(self, "--data.{0}", split_seed=(0, 2**32 - 1))
         _require(
-            self.dir is None or self.source != "shapes",
-            "--data.dir and --data.source shapes contradict each other: shapes are drawn, not read",
+            32 <= self.size <= 256 and self.size % 8 == 0,
+            f"--data.size {self.size}: use 32 to 256, a multiple of 8",
         )
         _require(
-            self.dir is not None or self.source != "folder",
-            "--data.source folder: say which with --data.dir DIR",
+            self.size == IMAGE_SIDE or self.source == "folder",
+            f"--data.size {self.size}: only the images of a folder (--data.source folder) are "
+            f"scaled; those of CIFAR and the shapes are {IMAGE_SIDE} x {IMAGE_SIDE}",
+        )
+        _require(
+            self.dir is None or self.source != "shapes",
+            "--data.dir and --data.source shapes contradict each other: shapes are drawn, not read",
         )
 
 
@@ -98,9 +106,9 @@ class OptimConfig:
     """Fraction of the target spread over all classes. Not used in validation and test loss."""
     flip: bool = True
     """Mirror half of the training images in one epoch, the other half in the next."""
-    crop: int = 32
+    crop: int = 0
     """Side of the random crop that all but the last epochs train on, pixels; its cost falls with
-    its area. 32: full images. For the ViT a multiple of the patch size."""
+    its area. 0: full images. For the ViT a multiple of the patch size."""
     full_image_epochs: int = 1
     """Number of final epochs, which train on full images, without CutMix."""
     shift: int = 2
@@ -112,7 +120,7 @@ class OptimConfig:
     rectangle is taken from another image; the target is mixed by area."""
 
     def __post_init__(self) -> None:
-        flags = "--cnn.optim.{0} or --vit.optim.{0}"  # this does not know which model it is for
+        flags = "--cnn.optim.{0}, --vit.optim.{0} or --optim.{0}"  # this does not know the model
         _require_ranges(
             self,
             flags,
@@ -120,7 +128,7 @@ class OptimConfig:
             batch_size=(2, 50_000),
             shift=(0, 16),
             cutout=(0, 32),
-            crop=(8, 32),
+            crop=(8 if self.crop else 0, 256),
             full_image_epochs=(1, 10_000),
             cutmix=(0, 1),
         )
@@ -135,16 +143,17 @@ class OptimConfig:
         """Whether `epoch`, counted from 0, is one of the last ones: full images, unmixed."""
         return epoch >= self.epochs - self.full_image_epochs
 
-    def side(self, epoch: int) -> int:
-        """Height and width of the images that `epoch`, counted from 0, trains on, pixels."""
-        return IMAGE_SIDE if self.sees_full_images(epoch) else self.crop
+    def side(self, epoch: int, full: int) -> int:
+        """Height and width of what `epoch`, counted from 0, trains on; `full`: of the images."""
+        return full if self.sees_full_images(epoch) else self.crop or full
 
-    def cost(self, first: int = 0) -> float:
+    def cost(self, full: int, first: int = 0) -> float:
         """The cost of the epochs from `first` on, in epochs of full images."""
-        return sum(((self.side(i) / IMAGE_SIDE) ** 2 for i in range(first, self.epochs)), 0.0)
+        return sum(((self.side(i, full) / full) ** 2 for i in range(first, self.epochs)), 0.0)
 
 
 CNN_OPTIM = OptimConfig(muon_learning_rate=0.1, learning_rate=0.01, momentum=0.7, weight_decay=0.05)
+OTHER_OPTIM = OptimConfig(learning_rate=0.001, weight_decay=0.05)
 VIT_OPTIM = OptimConfig(muon_learning_rate=0.01, learning_rate=0.003, momentum=0.95, shift=3)
 
 
@@ -168,7 +177,7 @@ class ViTConfig:
     """The Vision Transformer (Dosovitskiy et al. 2021), pre-norm, with a class token."""
 
     patch_size: int = 4
-    """Side of the non-overlapping square patches, pixels; divides 32."""
+    """Side of the non-overlapping square patches, pixels; divides the images' side."""
     width: int = 192
     """Dimension of a token; a multiple of 4 and of --vit.heads."""
     depth: int = 6
@@ -182,31 +191,17 @@ class ViTConfig:
     optim: OptimConfig = VIT_OPTIM
 
     def __post_init__(self) -> None:
-        _require(
-            self.patch_size in (2, 4, 8, 16),
-            f"--vit.patch-size {self.patch_size} does not divide the image side {IMAGE_SIDE} into "
-            "a usable grid; use 2, 4, 8 or 16",
-        )
-        _require_ranges(self, "--vit.{0}", width=(8, 8192), depth=(1, 100), heads=(1, 256))
+        _require_ranges(self, "--vit.{0}", patch_size=(2, 128), width=(8, 8192))
+        _require_ranges(self, "--vit.{0}", depth=(1, 100), heads=(1, 256))
         _require(
             self.width % self.heads == 0,
             f"--vit.width {self.width} is not a multiple of --vit.heads {self.heads}",
         )
         _require(self.width % 4 == 0, f"--vit.width {self.width}: use a multiple of 4")
         _require(
-            self.optim.crop % self.patch_size == 0,
-            f"--vit.optim.crop {self.optim.crop} does not hold whole patches of --vit.patch-size "
-            f"{self.patch_size}; use a multiple of that, or 32 for full images",
-        )
-        _require(
             0 < self.mlp_ratio <= 16 and self.hidden >= 1,
             f"--vit.mlp-ratio {self.mlp_ratio}: use at least 1 / --vit.width, at most 16",
         )
-
-    @property
-    def grid(self) -> int:
-        """Patches along one side of the image."""
-        return IMAGE_SIDE // self.patch_size
 
     @property
     def hidden(self) -> int:
@@ -250,6 +245,11 @@ class ExplainConfig:
     """Test images for the scores, drawn at random."""
     sweep_images: int = 100
     """Validation images for choosing the Grad-CAM layer of each model."""
+    methods: tuple[str, ...] = ()
+    """Methods to measure besides the usual ones: layer_cam, smooth_grad, gradient_shap."""
+    grid: int = 0
+    """Cells along a side of the grid that scores are measured on; it divides the image side. 0: the
+    models' own, of patches or of the last layers."""
     random_orders: int = 5
     """Random removal orders per image; they define the zero of deletion and insertion scores."""
 
@@ -265,6 +265,12 @@ class ExplainConfig:
             images=(20, 10_000),
             sweep_images=(20, 5_000),
             random_orders=(1, 100),
+            grid=(0, 32),
+        )
+        known = ("layer_cam", "smooth_grad", "gradient_shap")
+        _require(
+            set(self.methods) <= set(known),
+            f"--explain.methods {' '.join(self.methods)}: use {', '.join(known)}",
         )
 
 
@@ -295,8 +301,11 @@ class Experiment:
     data: DataConfig = field(default_factory=DataConfig)
     cnn: CNNConfig = field(default_factory=CNNConfig)
     vit: ViTConfig = field(default_factory=ViTConfig)
-    optim: OptimConfig = field(default_factory=OptimConfig)
+    optim: OptimConfig = OTHER_OPTIM
     """Training of a model other than cnn and vit; AdamW updates all of its weights."""
+    pretrained: bool = False
+    """Start timm/NAME and torchvision/NAME from the weights that the library provides, which it
+    downloads."""
     train: TrainConfig = field(default_factory=TrainConfig)
     explain: ExplainConfig = field(default_factory=ExplainConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
@@ -307,6 +316,24 @@ class Experiment:
             f"--first and --second are both {self.first}: name two models",
         )
         _require_ranges(self, "--{0}", seed=(0, 2**32 - 1))
+        size, patch = self.data.size, self.vit.patch_size
+        _require(
+            size % patch == 0 and patch < size,
+            f"--vit.patch-size {patch} does not divide images of {size} x {size} pixels "
+            f"(--data.size) into a usable grid; use a divisor, such as {size // 8}",
+        )
+        crop = self.vit.optim.crop
+        _require(
+            crop % patch == 0,
+            f"--vit.optim.crop {crop} does not hold whole patches of --vit.patch-size {patch}; use "
+            "a multiple of that, or 0 for full images",
+        )
+        for name, model in (("cnn.", self.cnn), ("vit.", self.vit), ("", self)):
+            _require(
+                model.optim.crop <= size,
+                f"--{name}optim.crop {model.optim.crop} is larger than the images (--data.size "
+                f"{size}); use at most their side, or 0 for full images",
+            )
         _require(
             1 <= self.seeds <= 20 and self.seed + self.seeds <= 2**32,
             f"--seeds {self.seeds}: use 1 to 20, and no seed above {2**32 - 1}",
@@ -315,7 +342,8 @@ class Experiment:
     def model(self, name: str) -> ModelConfig:
         """The config of the model called `name`."""
         own: dict[str, ModelConfig] = {"cnn": self.cnn, "vit": self.vit}
-        return own.get(name) or RegisteredConfig(name=name, optim=self.optim)
+        pretrained = self.pretrained and "/" in name
+        return own.get(name) or RegisteredConfig(name=name, optim=self.optim, pretrained=pretrained)
 
 
 def to_json(config: Any) -> dict[str, Any]:
@@ -347,6 +375,8 @@ def _read(name: str, hint: Any, value: Any) -> Any:
     kind, options = typing.get_origin(hint) or hint, typing.get_args(hint)
     if kind is Literal and value in options:
         return value
+    if kind is tuple and options[1:] == (...,) and isinstance(value, list):
+        options = (options[0],) * len(value)
     if kind is tuple and isinstance(value, list) and len(value) == len(options):
         return tuple(_read(name, of, item) for of, item in zip(options, value, strict=True))
     if kind is types.UnionType:  # Path | None

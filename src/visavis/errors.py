@@ -13,6 +13,10 @@ class ConfigError(VisavisError, ValueError):
     exit_code = 2
 
 
+class ModelError(ConfigError):
+    """A model that is no classifier of these images, or that does not bear what is asked of it."""
+
+
 class DataError(VisavisError):
     """Data that is missing, damaged, or not in the expected format."""
 

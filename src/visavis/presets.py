@@ -5,8 +5,11 @@ from typing import Literal
 
 from visavis.config import (
     CNN_OPTIM,
+    IMAGE_SIDE,
+    OTHER_OPTIM,
     VIT_OPTIM,
     CNNConfig,
+    DataConfig,
     Experiment,
     ExplainConfig,
     Preset,
@@ -14,8 +17,12 @@ from visavis.config import (
 )
 
 
-def preset(name: Preset, source: Literal["cifar10", "shapes", "folder"]) -> Experiment:
-    """The settings of a preset for a data source.
+def preset(
+    name: Preset,
+    source: Literal["cifar10", "cifar100", "shapes", "folder"],
+    size: int = IMAGE_SIDE,
+) -> Experiment:
+    """The settings of a preset for a data source, and for images of `size` x `size` pixels.
 
     smoke shows that everything works; quick trains smaller models for a few epochs; standard is
     for results worth reading; best trains larger models for longer. All are short next to the 200
@@ -23,8 +30,10 @@ def preset(name: Preset, source: Literal["cifar10", "shapes", "folder"]) -> Expe
     decay to zero make few epochs enough. The built-in shapes are fewer and easier, so less of
     everything is enough for them, and best is standard. docs/benchmarks.md has what each reaches.
     """
+    data = DataConfig(source="folder" if source == "folder" else "auto", size=size)
     if name == "smoke":
         return _experiment(
+            data,
             CNNConfig(widths=(16, 16, 32)),
             ViTConfig(width=48, depth=3),
             epochs=(1, 1),
@@ -32,6 +41,7 @@ def preset(name: Preset, source: Literal["cifar10", "shapes", "folder"]) -> Expe
         )
     if source == "shapes":  # no crops: one might miss what decides the class
         return _experiment(
+            data,
             CNNConfig(widths=(32, 64, 128)),
             ViTConfig(width=96, depth=4),
             epochs=(2, 6) if name == "quick" else (3, 14),
@@ -39,16 +49,17 @@ def preset(name: Preset, source: Literal["cifar10", "shapes", "folder"]) -> Expe
             explain=ExplainConfig(images=200, random_orders=4),
         )
     # Folders of one's own are often small: smaller batches, so that there are steps enough. Random
-    # crops of 24 x 24 pixels cost little more than half, and buy more epochs.
+    # crops cost little more than half of full images, and buy more epochs.
     batch_size = 50 if source == "folder" else 250
     if name == "quick":
         return _experiment(
+            data,
             CNNConfig(widths=(64, 128, 256)),
             ViTConfig(width=192, depth=4),
             epochs=(5, 5),
             explain=ExplainConfig(images=100, sweep_images=50),
             batch_size=batch_size,
-            crop=24,
+            crop=True,
         )
     if name == "standard":
         cnn, vit = CNNConfig(widths=(64, 256, 256)), ViTConfig(width=192, depth=6)
@@ -57,7 +68,7 @@ def preset(name: Preset, source: Literal["cifar10", "shapes", "folder"]) -> Expe
         cnn, vit = CNNConfig(widths=(128, 384, 512)), ViTConfig(width=192, depth=9)
         epochs, full, cutmix = (30, 50), (3, 5), 0.5
     plan = _experiment(
-        cnn, vit, epochs=epochs, explain=ExplainConfig(), batch_size=batch_size, crop=24
+        data, cnn, vit, epochs=epochs, explain=ExplainConfig(), batch_size=batch_size, crop=True
     )
     # A CNN memorises its training images in so many epochs; cutout and smoothing delay it.
     cnn_optim = replace(
@@ -70,19 +81,30 @@ def preset(name: Preset, source: Literal["cifar10", "shapes", "folder"]) -> Expe
 
 
 def _experiment(
+    data: DataConfig,
     cnn: CNNConfig,
     vit: ViTConfig,
     *,
     epochs: tuple[int, int],
     explain: ExplainConfig,
     batch_size: int = 250,
-    crop: int = 32,
+    crop: bool = False,
 ) -> Experiment:
-    """Args: epochs: of the CNN and of the ViT."""
+    """The ViT sees 8 x 8 patches at every size, and 6 x 6 of them in a random crop.
+
+    Args:
+        epochs: of the CNN and of the ViT.
+    """
+    patch = data.size // 8
     cnn_optim, vit_optim = (
-        replace(optim, epochs=count, batch_size=batch_size, crop=crop)
+        replace(optim, epochs=count, batch_size=batch_size, crop=6 * patch if crop else 0)
         for optim, count in zip((CNN_OPTIM, VIT_OPTIM), epochs, strict=True)
     )
     return Experiment(
-        cnn=replace(cnn, optim=cnn_optim), vit=replace(vit, optim=vit_optim), explain=explain
+        data=data,
+        # Full images, since not every model takes smaller crops; as many epochs as the CNN.
+        optim=replace(OTHER_OPTIM, epochs=epochs[0], batch_size=batch_size),
+        cnn=replace(cnn, optim=cnn_optim),
+        vit=replace(vit, patch_size=patch, optim=vit_optim),
+        explain=explain,
     )

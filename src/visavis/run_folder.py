@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from visavis.errors import CheckpointError
 from visavis.files import write_bytes
 
-SCHEMA = 11
+SCHEMA = 12
 
 # In an experiment folder.
 EXPERIMENT = "experiment.json"
@@ -243,15 +243,32 @@ def model_folders(experiment: Path) -> dict[str, ModelFolder]:
     Raises:
         CheckpointError: there are none, only one, or more than two.
     """
+    names = _names(experiment)
+    if len(names) != len(ROLES):
+        raise CheckpointError(
+            f"{experiment} holds {len(names)} run folders of models"
+            + (f" ({', '.join(names)})" if names else "")
+            + "; an experiment has two, each trained with --out in a folder of its own there"
+        )
+    return dict(zip(ROLES, (ModelFolder(experiment / name) for name in names), strict=True))
+
+
+def trained_models(experiment: Path) -> dict[str, ModelFolder]:
+    """Those of an experiment's models that are trained, by role; there may be only one.
+
+    Raises:
+        CheckpointError: there are more than two.
+    """
+    names = _names(experiment)
+    if len(names) > 1:
+        found = model_folders(experiment)
+    else:
+        found = dict(zip(ROLES, (ModelFolder(experiment / name) for name in names), strict=False))
+    return {role: folder for role, folder in found.items() if folder.trained}
+
+
+def _names(experiment: Path) -> list[str]:
     if (experiment / EXPERIMENT).exists():
         settings = read_json(experiment / EXPERIMENT)["experiment"]
-        names = [folder_name(settings[role]) for role in ROLES]
-    else:
-        names = sorted(path.parent.name for path in experiment.glob(f"*/{CONFIG}"))
-        if len(names) != len(ROLES):
-            raise CheckpointError(
-                f"{experiment} holds {len(names)} run folders of models"
-                + (f" ({', '.join(names)})" if names else "")
-                + "; an experiment has two, each trained with --out in a folder of its own there"
-            )
-    return dict(zip(ROLES, (ModelFolder(experiment / name) for name in names), strict=True))
+        return [folder_name(settings[role]) for role in ROLES]
+    return sorted(path.parent.name for path in experiment.glob(f"*/{CONFIG}"))

@@ -1,16 +1,15 @@
 """Explain a model's prediction by a heatmap over the image: one file for each family of methods."""
 
-from visavis.attribution.attention import attention_weights, class_attention
-from visavis.attribution.grad_cam import default_layer
-from visavis.attribution.methods import DEFAULT_METHOD, METHODS, explain, kind_of, methods_for
+from visavis.attribution.attention import attention_weights, patch_attention
+from visavis.attribution.methods import METHODS, default_method, explain, methods_for
+from visavis.attribution.subject import Subject
 
 __all__ = [
-    "DEFAULT_METHOD",
     "METHODS",
+    "Subject",
     "attention_weights",
-    "class_attention",
-    "default_layer",
+    "default_method",
     "explain",
-    "kind_of",
     "methods_for",
+    "patch_attention",
 ]

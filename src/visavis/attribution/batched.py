@@ -8,24 +8,23 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from visavis.attribution.methods import explain
+from visavis.attribution.methods import METHODS, explain
 from visavis.attribution.perturbation import occlusion
-from visavis.config import GRID
+from visavis.attribution.subject import Subject
 from visavis.data.batches import Images, in_batches
 from visavis.metrics.localization import Maps
-from visavis.models import Model
 
 BATCH = 50
 
 
-def to_cells(maps: Float[Tensor, "*batch g g"]) -> Float[Tensor, "*batch 8 8"]:
-    """Maps of any grid on 8 x 8 cells: the mean over a cell's area, or the value that covers it."""
+def to_cells(maps: Float[Tensor, "*batch g g"], grid: int) -> Float[Tensor, "*batch cells cells"]:
+    """Maps on another grid: the mean over a cell's area, or the value that covers it."""
     flat = maps.reshape(-1, 1, *maps.shape[-2:])
-    return functional.adaptive_avg_pool2d(flat, GRID).reshape(*maps.shape[:-2], GRID, GRID)
+    return functional.adaptive_avg_pool2d(flat, grid).reshape(*maps.shape[:-2], grid, grid)
 
 
 def grid_maps(
-    model: Model,
+    subject: Subject,
     images: Images,
     targets: Sequence[Int[np.ndarray, " n"]],
     method: str,
@@ -33,23 +32,25 @@ def grid_maps(
     layer: str | None = None,
     bar: str | None = None,
 ) -> list[Maps]:
-    """One set of maps for each of `targets`, which hold a target class for each image.
+    """Maps on the scoring grid, one set for each of `targets`: a target class for each image.
 
     Args:
         layer: where Grad-CAM looks; other methods ignore it.
         bar: what a progress bar says; none is shown without.
     """
     if not len(images):
-        return [np.empty((0, GRID, GRID), dtype=np.float32) for _ in targets]
-    at = layer if method == "grad_cam" else None
+        return [np.empty((0, subject.grid, subject.grid), dtype=np.float32) for _ in targets]
+    at = layer if METHODS[method].needs == "layers" else None
 
-    def maps(batch: Tensor, classes: Int[Tensor, "b k"]) -> Float[Tensor, "b k 8 8"]:
+    def maps(batch: Tensor, classes: Int[Tensor, "b k"]) -> Float[Tensor, "b k g g"]:
         if method == "occlusion":  # one pass serves all target classes
-            every_class = occlusion(model, batch)
+            every_class = occlusion(subject, batch)
             found = every_class[torch.arange(len(batch))[:, None], classes]
         else:
-            found = torch.stack([explain(model, batch, c, method, layer=at) for c in classes.T], 1)
-        return to_cells(found).cpu()
+            found = torch.stack(
+                [explain(subject, batch, c, method, layer=at) for c in classes.T], 1
+            )
+        return to_cells(found, subject.grid).cpu()
 
     classes = torch.from_numpy(np.stack(targets, axis=1)).to(images.device)
     found = in_batches(maps, images, classes, size=BATCH, bar=bar)

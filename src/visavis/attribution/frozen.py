@@ -7,8 +7,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from visavis.models import Model
-
 BATCH = 128
 """Images in one pass on a CPU: its caches hold little more."""
 
@@ -48,20 +46,19 @@ def with_gradient(images: Float[Tensor, "n 3 h w"]) -> Iterator[Float[Tensor, "n
         yield images.clone().detach().requires_grad_()
 
 
-def check_targets(model: Model, images: Tensor, targets: Int[Tensor, " k"]) -> None:
+def check_targets(classes: int, images: Tensor, targets: Int[Tensor, " k"]) -> None:
     """Check that there is one target class in range for each image.
 
     Raises:
         ValueError: another number of targets, another type, or a class that the model lacks.
     """
-    count = model.head.out_features
     if targets.shape != (len(images),) or targets.is_floating_point():
         raise ValueError(
             f"classes must be {len(images)} whole numbers, one for each image; "
             f"found {targets.dtype} of shape {tuple(targets.shape)}"
         )
-    if len(targets) and not 0 <= int(targets.min()) <= int(targets.max()) < count:
+    if len(targets) and not 0 <= int(targets.min()) <= int(targets.max()) < classes:
         raise ValueError(
-            f"classes must be from 0 to {count - 1}; found "
+            f"classes must be from 0 to {classes - 1}; found "
             f"{int(targets.min())} to {int(targets.max())}"
         )

@@ -5,8 +5,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from visavis.attribution import methods
+from visavis.attribution.subject import Subject
 from visavis.data.batches import Images, Targets
-from visavis.models import Model
 
 TOLERANCE = 5e-3
 """Of a map's largest absolute value: more than float32 arithmetic in another order changes, also in
@@ -14,7 +14,7 @@ the small differences of large logits that occlusion takes."""
 
 
 def invalid_because(
-    model: Model, images: Images, targets: Targets, method: str, *, layer: str | None = None
+    subject: Subject, images: Images, targets: Targets, method: str, *, layer: str | None = None
 ) -> str | None:
     """Why the method's maps are not valid on this model, or None.
 
@@ -23,7 +23,7 @@ def invalid_because(
     """
 
     def maps(of: slice) -> Float[Tensor, "k g g"]:
-        return methods.explain(model, images[of], targets[of], method, layer=layer)
+        return methods.explain(subject, images[of], targets[of], method, layer=layer)
 
     together = maps(slice(None))
     if _differ(together, maps(slice(None))):

@@ -1,20 +1,28 @@
-"""Integrated gradients with the Captum library."""
+"""Gradients with respect to the image, with the Captum library."""
 
+from typing import Any
+
+import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from visavis.attribution.frozen import BATCH, frozen, with_gradient
-from visavis.config import GRID
+from visavis.attribution.subject import Subject
 from visavis.data.batches import Images, Targets
-from visavis.metrics.localization import CELL_SIDE
-from visavis.models import Model
 
 STEPS = 10
 """Points of the path integral (Gauss-Legendre). On CIFAR-10 the maps of 8 points already rank the
 cells as those of 64 do, with a rank correlation of 0.99."""
+NOISE = 0.1
+"""Standard deviation of the noise of SmoothGrad and Gradient SHAP, of the range of a pixel."""
+SAMPLES = 25
+"""Noisy copies of each image."""
 
 
-def integrated_gradients(model: Model, images: Images, targets: Targets) -> Float[Tensor, "n 8 8"]:
+def integrated_gradients(
+    subject: Subject, images: Images, targets: Targets
+) -> Float[Tensor, "n g g"]:
     """Each cell's contribution to the logit on the straight path from the mean colour to the image.
 
     The integral of the gradient along that path, times the path, summed over a cell's pixels. The
@@ -28,13 +36,63 @@ def integrated_gradients(model: Model, images: Images, targets: Targets) -> Floa
     """
     from captum.attr import IntegratedGradients
 
-    with frozen(model), with_gradient(images) as inputs:
-        attributions = IntegratedGradients(model).attribute(
+    with frozen(subject.model), with_gradient(images) as inputs:
+        attributions = IntegratedGradients(subject).attribute(
             inputs,
-            baselines=model.normalize.mean.expand_as(images).detach(),
+            baselines=subject.fill.expand_as(images).detach(),
             target=targets.clone(),
             n_steps=STEPS,
             internal_batch_size=BATCH,
         )
-    pixels = attributions.detach().sum(dim=1).float()
-    return pixels.unflatten(2, (GRID, CELL_SIDE)).unflatten(1, (GRID, CELL_SIDE)).sum(dim=(2, 4))
+    return _cell_sums(subject, attributions)
+
+
+def smooth_grad(subject: Subject, images: Images, targets: Targets) -> Float[Tensor, "n g g"]:
+    """The magnitude of the logit's gradient, averaged over noisy copies of the image.
+
+    Source: Smilkov et al. 2017 (arXiv 1706.03825), equation 2, of absolute values.
+    """
+    from captum.attr import NoiseTunnel, Saliency
+
+    noisy = NoiseTunnel(Saliency(subject))
+    return _one_by_one(subject, noisy, images, targets, nt_samples=SAMPLES, stdevs=NOISE)
+
+
+def gradient_shap(subject: Subject, images: Images, targets: Targets) -> Float[Tensor, "n g g"]:
+    """Integrated gradients at random points of the path, each with noise added to the image.
+
+    Returns:
+        Signed, in units of the logit.
+
+    Source: Lundberg & Lee 2017 (arXiv 1705.07874) as Captum estimates it (expected gradients).
+    """
+    from captum.attr import GradientShap
+
+    baseline = {"baselines": subject.fill.expand(1, -1, subject.side, subject.side)}
+    return _one_by_one(
+        subject, GradientShap(subject), images, targets, n_samples=SAMPLES, stdevs=NOISE, **baseline
+    )
+
+
+def _one_by_one(
+    subject: Subject, method: Any, images: Images, targets: Targets, **settings: Any
+) -> Float[Tensor, "n g g"]:
+    """Each image with the same noise, so that its map does not depend on the batch."""
+    found = []
+    state = np.random.get_state()  # Captum draws from NumPy's generator, too
+    with frozen(subject.model), with_gradient(images) as inputs, torch.random.fork_rng():
+        for image, target in zip(inputs.split(1), targets.split(1), strict=True):
+            torch.manual_seed(0)
+            np.random.seed(0)
+            found.append(method.attribute(image, target=target.clone(), **settings).detach())
+    np.random.set_state(state)
+    return _cell_sums(subject, torch.cat(found))
+
+
+def _cell_sums(
+    subject: Subject, attributions: Float[Tensor, "n 3 side side"]
+) -> Float[Tensor, "n g g"]:
+    cells = (subject.grid, subject.cell_side)
+    return (
+        attributions.detach().sum(dim=1).float().unflatten(2, cells).unflatten(1, cells).sum((2, 4))
+    )

@@ -1,23 +1,23 @@
 """The registry of methods, and the one call that runs any of them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from visavis.attribution import attention
+from visavis.attribution.attention import gradient_attention, last_attention, rollout
 from visavis.attribution.frozen import check_targets
-from visavis.attribution.grad_cam import grad_cam
-from visavis.attribution.gradients import integrated_gradients
+from visavis.attribution.grad_cam import grad_cam, layer_cam
+from visavis.attribution.gradients import gradient_shap, integrated_gradients, smooth_grad
 from visavis.attribution.perturbation import occlusion
+from visavis.attribution.subject import Subject
 from visavis.data.batches import Images, Targets
-from visavis.models import Model
-from visavis.models.cnn import CNN
-from visavis.models.vit import ViT
 
 Heatmaps = Float[Tensor, "n g g"]
-"""Raw maps on the model's own grid: higher means more evidence; scales differ between methods."""
+"""Raw maps on the method's own grid: higher means more evidence; scales differ between methods."""
 
 
 @dataclass(frozen=True)
@@ -25,70 +25,91 @@ class Method:
     """An attribution method."""
 
     label: str
-    models: tuple[str, ...] = ("cnn", "vit")
+    compute: Callable[..., Heatmaps]
+    """Called with a subject, images and targets, and the layer if it needs layers."""
+    needs: Literal["layers", "attention", "gradients", None]
+    """What of a model: see `Subject.lacks`."""
     class_specific: bool = True
     """Whether the map depends on the target class. If not, it only shows where the model looks, not
     what the evidence for its prediction is."""
     signed: bool = False
     """Whether negative values occur, as evidence against the class."""
+    on_request: bool = False
+    """Whether it is measured only if --explain.methods asks for it."""
 
 
 METHODS = {
-    "grad_cam": Method("Grad-CAM"),
-    "gradient_attention": Method("Gradient-weighted attention", ("vit",)),
-    "attention": Method("Class-token attention, last block", ("vit",), class_specific=False),
-    "rollout": Method("Attention rollout", ("vit",), class_specific=False),
-    "integrated_gradients": Method("Integrated gradients", signed=True),
-    "occlusion": Method("Occlusion", signed=True),
+    "grad_cam": Method("Grad-CAM", grad_cam, "layers"),
+    "gradient_attention": Method("Gradient-weighted attention", gradient_attention, "attention"),
+    "attention": Method(
+        "Attention, last block",
+        lambda subject, images, targets: last_attention(subject, images),
+        "attention",
+        class_specific=False,
+    ),
+    "rollout": Method(
+        "Attention rollout",
+        lambda subject, images, targets: rollout(subject, images),
+        "attention",
+        class_specific=False,
+    ),
+    "integrated_gradients": Method(
+        "Integrated gradients", integrated_gradients, "gradients", signed=True
+    ),
+    "occlusion": Method(
+        "Occlusion",
+        lambda subject, images, targets: occlusion(subject, images)[
+            torch.arange(len(images)), targets
+        ],
+        None,
+        signed=True,
+    ),
+    "layer_cam": Method("LayerCAM", layer_cam, "layers", on_request=True),
+    "smooth_grad": Method("SmoothGrad", smooth_grad, "gradients", on_request=True),
+    "gradient_shap": Method(
+        "Gradient SHAP", gradient_shap, "gradients", signed=True, on_request=True
+    ),
 }
-
-DEFAULT_METHOD = {"cnn": "grad_cam", "vit": "gradient_attention"}
-"""Class-specific for both models, so that their maps compare."""
+"""A new method is one function and one entry."""
 
 
-def kind_of(model: Model) -> str:
-    """The architecture's name, "cnn" or "vit"."""
-    return "cnn" if isinstance(model, CNN) else "vit"
+def default_method(subject: Subject) -> str:
+    """The class-specific method that represents a model: of its attention, if it has any.
+
+    So it is class-specific for every model, and the maps of two models compare.
+    """
+    ranked = ("gradient_attention", "grad_cam", "integrated_gradients", "occlusion")
+    return next(name for name in ranked if METHODS[name].needs not in subject.lacks)
 
 
-def methods_for(model: Model) -> list[str]:
-    """The methods that can explain `model`, its default first."""
-    names = [name for name, method in METHODS.items() if kind_of(model) in method.models]
-    return sorted(names, key=lambda name: name != DEFAULT_METHOD[kind_of(model)])
+def methods_for(subject: Subject) -> list[str]:
+    """The methods that can explain `subject`, its default first."""
+    names = [name for name, method in METHODS.items() if method.needs not in subject.lacks]
+    return sorted(names, key=lambda name: name != default_method(subject))
 
 
 def explain(
-    model: Model, images: Images, targets: Targets, method: str, *, layer: str | None = None
+    subject: Subject, images: Images, targets: Targets, method: str, *, layer: str | None = None
 ) -> Heatmaps:
     """Raw heatmaps of `images`, each for its target class. The model is left as it was found.
 
     Args:
         targets: one class for each image; a class-agnostic method gives the same map for all.
         method: a key of METHODS.
-        layer: where Grad-CAM looks; `default_layer(model)` if None.
+        layer: where Grad-CAM looks; the subject's `default_layer` if None.
 
     Raises:
         ValueError: an unknown method, one that does not fit the model, a layer that the model
             lacks, or a target out of range.
     """
-    if method not in methods_for(model):
-        raise ValueError(
-            f"method {method!r} cannot explain a {kind_of(model)}; "
-            f"use {' or '.join(methods_for(model))}"
-        )
-    if layer is not None and method != "grad_cam":
+    if method not in METHODS:
+        raise ValueError(f"there is no method {method!r}; use {' or '.join(METHODS)}")
+    facts = METHODS[method]
+    if facts.needs in subject.lacks:
+        raise ValueError(f"{facts.label} cannot explain this model: {subject.lacks[facts.needs]}")
+    if layer is not None and facts.needs != "layers":
         raise ValueError(f"method {method!r} reads no single layer; only grad_cam takes a layer")
-    check_targets(model, images, targets)
-    if method == "grad_cam":
-        return grad_cam(model, images, targets, layer=layer)
-    if method == "integrated_gradients":
-        return integrated_gradients(model, images, targets)
-    if method == "occlusion":
-        return occlusion(model, images)[torch.arange(len(images)), targets]
-    assert isinstance(model, ViT)  # the remaining methods are for the ViT alone
-    if method == "gradient_attention":
-        return attention.gradient_attention(model, images, targets)
-    weights = attention.attention_weights(model, images)
-    if method == "rollout":
-        return attention.rollout(weights)
-    return attention.class_attention(weights)[-1].mean(dim=1)
+    check_targets(subject.classes, images, targets)
+    if facts.needs == "layers":
+        return facts.compute(subject, images, targets, layer)
+    return facts.compute(subject, images, targets)

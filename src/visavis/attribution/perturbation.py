@@ -5,12 +5,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from visavis.attribution.frozen import BATCH, frozen
+from visavis.attribution.subject import Subject
 from visavis.data.batches import Images
-from visavis.metrics.localization import CELL_SIDE
-from visavis.models import Model
 
 
-def occlusion(model: Model, images: Images) -> Float[Tensor, "n classes 8 8"]:
+def occlusion(subject: Subject, images: Images) -> Float[Tensor, "n classes g g"]:
     """How much each class's logit drops when one cell is masked, for all classes at once.
 
     A masked cell takes the training images' mean colour, as in the metrics of `faithfulness`.
@@ -22,14 +21,15 @@ def occlusion(model: Model, images: Images) -> Float[Tensor, "n classes 8 8"]:
     """
     from captum.attr import Occlusion
 
-    with frozen(model), torch.no_grad(), torch.autocast(images.device.type, enabled=False):
+    side = subject.cell_side
+    with frozen(subject.model), torch.no_grad(), torch.autocast(images.device.type, enabled=False):
         # Each output of the forward function gets its own map: here each class of each image.
-        attributions = Occlusion(model).attribute(
+        attributions = Occlusion(subject).attribute(
             images,
-            sliding_window_shapes=(3, CELL_SIDE, CELL_SIDE),
-            strides=(3, CELL_SIDE, CELL_SIDE),
-            baselines=model.normalize.mean.expand_as(images),
+            sliding_window_shapes=(3, side, side),
+            strides=(3, side, side),
+            baselines=subject.fill.expand_as(images),
             perturbations_per_eval=max(1, BATCH // max(len(images), 1)),
         )
-    corners = attributions[:, 0, ::CELL_SIDE, ::CELL_SIDE]  # all pixels of a cell are equal
+    corners = attributions[:, 0, ::side, ::side]  # all pixels of a cell are equal
     return corners.float().unflatten(0, (len(images), -1))

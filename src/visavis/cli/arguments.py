@@ -4,11 +4,12 @@ A field's docstring is its help text.
 """
 
 import dataclasses
+import functools
 import typing
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, make_dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import docstring_parser
 import tyro
@@ -20,17 +21,20 @@ from tyro.constructors import (
     StructTypeInfo,
 )
 
-from visavis import config, presets
+from visavis import config, presets, registry
 
 ExperimentFolder = Annotated[Positional[Path], arg(metavar="EXPERIMENT")]
 DeviceFlag = Annotated[config.Device, arg(help="auto: a GPU if there is one.")]
 
+MODELS = "Python file that registers models of your own with visavis.register_model."
 DEBUG = "Show tracebacks of errors and warnings of libraries."
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """Train, test, explain and compare a CNN and a Vision Transformer, and write a report.
+    """Train, test, explain and compare two models, and write a report.
+
+    By default a CNN and a Vision Transformer; --first and --second name others.
 
     Repeat the command to resume: finished stages are skipped.
     """
@@ -47,7 +51,7 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """What `train cnn` and `train vit` share."""
+    """What the training commands of all models share."""
 
     out: Path = tyro.MISSING
     """Run folder of this one model."""
@@ -75,6 +79,16 @@ class TrainViT(Training):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrainOther(Training):
+    """Train this model, or resume an interrupted training."""
+
+    name: tyro.conf.Fixed[str] = ""
+    """The model."""
+    optim: config.OptimConfig
+    pretrained: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evaluate:
     """Evaluate a trained model on the test images."""
 
@@ -86,8 +100,21 @@ class Evaluate:
 
 @dataclass(frozen=True, kw_only=True)
 class Explain(Evaluate):
-    """Compute an evaluated model's attribution maps and measure how faithful they are."""
+    """Compute an evaluated model's attribution maps and measure how faithful they are.
 
+    With --model and --weights, of a model that was trained elsewhere: DIR is made from them and
+    from the images of the --data flags, and evaluated first.
+    """
+
+    model: str | None = None
+    """Name of the model that --weights belong to."""
+    weights: Path | None = None
+    """Its state dict, as safetensors or as torch.save wrote it."""
+    mean: tuple[float, float, float] | None = None
+    """Mean colour that it was trained with, in [0, 1]. Without this flag, that of the training
+    images."""
+    std: tuple[float, float, float] | None = None
+    """Standard deviation that it was trained with, as --mean."""
     explain: config.ExplainConfig
 
 
@@ -96,7 +123,7 @@ class Compare:
     """Compare two explained models, with confidence intervals, in comparison.json."""
 
     experiment: ExperimentFolder = tyro.MISSING
-    """Folder that holds cnn/ and vit/."""
+    """Folder that holds the run folders of two models."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,11 +144,11 @@ class Report(Compare):
 class Predict:
     """Classify images of your own with the trained models.
 
-    Each image is cropped to its central square and scaled to 32 x 32 pixels.
+    Each image is cropped to its central square and scaled to the size that the models take.
     """
 
     experiment: ExperimentFolder = tyro.MISSING
-    """Folder that holds cnn/ or vit/ or both."""
+    """Folder that holds the run folders of one or two models."""
     images: Annotated[
         Positional[tuple[Path, ...]], arg(metavar="IMAGE…", help_behavior_hint="")
     ] = ()
@@ -140,7 +167,7 @@ class Serve:
     """
 
     experiment: ExperimentFolder = tyro.MISSING
-    """Folder that holds cnn/ or vit/ or both."""
+    """Folder that holds the run folders of one or two models."""
     host: str = "127.0.0.1"
     """Address to listen on. The default can be reached from this machine only. With any other, the
     page opens only at the printed URL, which holds a token. The connection is not encrypted."""
@@ -164,7 +191,10 @@ class Verify(Info):
 
 @dataclass(frozen=True)
 class Fetch:
-    """Download CIFAR-10 into the cache, or resume an interrupted download."""
+    """Download CIFAR-10 or CIFAR-100 into the cache, or resume an interrupted download."""
+
+    source: Positional[Literal["cifar10", "cifar100"]] = "cifar10"
+    """Which of the two."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,6 +206,7 @@ class Doctor:
 
 
 COMMANDS = (Run, Evaluate, Explain, CrossModel, Compare, Report, Predict, Serve, Doctor)
+OWN_MODELS = (TrainCNN, TrainViT)
 NAMES: dict[type, str] = {TrainCNN: "cnn", TrainViT: "vit"}
 """Commands that are not called as their class is."""
 
@@ -184,8 +215,10 @@ NAMES: dict[type, str] = {TrainCNN: "cnn", TrainViT: "vit"}
 class Chosen:
     """The flags that decide the defaults of other flags."""
 
+    models: Path | None = None
     preset: config.Preset = "standard"
     source: Annotated[config.Source, arg(name="data.source")] = "auto"
+    size: Annotated[int, arg(name="data.size")] = config.IMAGE_SIDE
 
 
 def parse(arguments: Sequence[str], experiment: config.Experiment | None = None) -> Any:
@@ -196,13 +229,16 @@ def parse(arguments: Sequence[str], experiment: config.Experiment | None = None)
 
     Raises:
         SystemExit: after --help, or with code 2 after reporting what is wrong on stderr.
+        ModelError: the file of --models fails, or registers nothing.
     """
     chosen, _ = tyro.cli(Chosen, args=arguments, return_unknown_args=True, add_help=False)
+    if chosen.models is not None:
+        _run_file(chosen.models)
     if experiment is None:
         source = "cifar10" if chosen.source == "auto" else chosen.source
-        experiment = presets.preset(chosen.preset, source)
+        experiment = presets.preset(chosen.preset, source, chosen.size)
     parsed = tyro.cli(
-        _tree(chosen.preset, experiment),
+        _tree(chosen.preset, experiment, _other_models(arguments)),
         prog="visavis",
         args=arguments,
         config=(
@@ -215,21 +251,41 @@ def parse(arguments: Sequence[str], experiment: config.Experiment | None = None)
     return getattr(parsed.command, "command", parsed.command)  # of a group, such as `train`
 
 
-def _tree(preset: config.Preset, experiment: config.Experiment) -> Any:
+@functools.cache
+def _run_file(path: Path) -> None:
+    """Once, although the command line is parsed again for each set of defaults."""
+    registry.run_file(path)
+
+
+def _other_models(arguments: Sequence[str]) -> list[str]:
+    """The models besides our own two that there can be a `train NAME` for."""
+    named = [each for each in arguments if each.startswith(registry.LIBRARIES)]
+    return [*registry.registered, *named]
+
+
+def _tree(preset: config.Preset, experiment: config.Experiment, others: Sequence[str]) -> Any:
     """The type that tyro parses; the defaults come from `experiment`."""
     known = {**vars(experiment), "preset": preset, "settings": experiment}
 
-    def command(cls: Any) -> Any:
-        defaults = {of.name: known[of.name] for of in fields(cls) if of.name in known}
-        return Annotated[cls, subcommand(NAMES.get(cls), default=cls(**defaults))]
+    def command(cls: Any, name: str | None = None) -> Any:
+        values = known | {"name": name}
+        defaults = {of.name: values[of.name] for of in fields(cls) if of.name in values}
+        return Annotated[cls, subcommand(name or NAMES.get(cls), default=cls(**defaults))]
 
-    def group(name: str, about: str, commands: Iterable[type]) -> Any:
-        return Annotated[_one_of(map(command, commands)), subcommand(name, description=about)]
+    def group(name: str, about: str, commands: Iterable[Any]) -> Any:
+        return Annotated[_one_of(commands), subcommand(name, description=about)]
 
-    data = group("data", "Show, download or check the images.", (Info, Fetch, Verify))
-    train = group("train", "Train one model.", NAMES)
-    debug = ("debug", Annotated[bool, arg(help=DEBUG), FlagCreatePairsOff], False)
-    return _one_of([*map(command, COMMANDS), data, train], debug)
+    data = map(command, (Info, Fetch, Verify))
+    train = [*map(command, OWN_MODELS), *(command(TrainOther, name) for name in others)]
+    return _one_of(
+        [
+            *map(command, COMMANDS),
+            group("data", "Show, download or check the images.", data),
+            group("train", "Train one model.", train),
+        ],
+        ("models", Annotated[Path | None, arg(help=MODELS)], None),
+        ("debug", Annotated[bool, arg(help=DEBUG), FlagCreatePairsOff], False),
+    )
 
 
 def _one_of(commands: Iterable[Any], *options: Any) -> type:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from visavis import config, data, presets, run_folder
+from visavis import config, data, presets, registry, run_folder
 from visavis.cli import arguments as flags
 from visavis.cli import tables
 from visavis.cli.doctor import doctor as examine
@@ -36,8 +36,14 @@ Again = Callable[[Experiment], Any]
 def run(command: flags.Run, again: Again) -> Iterator[str]:
     """`visavis run`."""
     dataset = data.resolve(command.settings.data)
-    command = again(presets.preset(command.preset, dataset.source))
-    out = command.out or Path("runs") / f"{command.preset}-{dataset.source}"
+    command = again(presets.preset(command.preset, dataset.source, dataset.side))
+    models = [command.settings.first, command.settings.second]
+    for name in models:
+        registry.check_name(name)
+    default: list[str] = [command.preset, dataset.source]
+    if models != list(registry.OWN):
+        default += [run_folder.folder_name(name) for name in models]
+    out = command.out or Path("runs") / "-".join(default)
     from visavis.stages.run import run as run_stages
 
     memory.keep_freed_memory()
@@ -47,14 +53,17 @@ def run(command: flags.Run, again: Again) -> Iterator[str]:
     yield f"next: {_program()} serve {out} --open    to try images and explore the test images"
 
 
-def train(command: flags.TrainCNN | flags.TrainViT, again: Again) -> Iterator[str]:
-    """`visavis train cnn` and `visavis train vit`."""
+def train(
+    command: flags.TrainCNN | flags.TrainViT | flags.TrainOther, again: Again
+) -> Iterator[str]:
+    """`visavis train NAME`."""
     dataset = data.resolve(command.data)
-    experiment = presets.preset(command.preset, dataset.source)
+    experiment = presets.preset(command.preset, dataset.source, dataset.side)
     command = again(experiment)
     out = command.out
-    name = "cnn" if isinstance(command, flags.TrainCNN) else "vit"
-    chosen = {key: getattr(command, key) for key in (name, "seed", "data", "train", "tracking")}
+    name = command.name if isinstance(command, flags.TrainOther) else flags.NAMES[type(command)]
+    settings = ("cnn", "vit", "optim", "pretrained", "seed", "data", "train", "tracking")
+    chosen = {key: getattr(command, key) for key in settings if hasattr(command, key)}
     from visavis.stages.train import train as train_stage
 
     memory.keep_freed_memory()
@@ -78,10 +87,13 @@ def evaluate(command: flags.Evaluate, again: Again) -> Iterator[str]:
 def explain(command: flags.Explain, again: Again) -> Iterator[str]:
     """`visavis explain`."""
     folder = command.folder
-    command = again(Experiment(data=_stored_data(folder), explain=_stored_explain(folder)))
     from visavis.stages.explain import explain as explain_stage
 
     memory.keep_freed_memory()
+    if command.model is not None or command.weights is not None:
+        _adopt(command)
+        yield tables.evaluated(folder)
+    command = again(Experiment(data=_stored_data(folder), explain=_stored_explain(folder)))
     explain_stage(folder, **_attribution_arguments(command, folder))
     yield tables.explained(folder)
     yield f"next, when both models are explained: visavis cross-model {folder.parent}"
@@ -91,12 +103,12 @@ def cross_evaluate(command: flags.CrossModel, again: Again) -> Iterator[str]:
     """`visavis cross-model`."""
     folder = command.experiment
     with _locked(folder):
-        cnn = folder / "cnn"
-        command = again(Experiment(data=_stored_data(cnn), explain=_stored_explain(cnn)))
+        first = run_folder.model_folders(folder)["first"].path
+        command = again(Experiment(data=_stored_data(first), explain=_stored_explain(first)))
         from visavis.stages.cross_model import cross_evaluate as cross_evaluate_stage
 
         memory.keep_freed_memory()
-        cross_evaluate_stage(folder, **_attribution_arguments(command, cnn))
+        cross_evaluate_stage(folder, **_attribution_arguments(command, first))
     yield tables.cross_evaluated(folder)
     yield f"next: visavis compare {folder}"
 
@@ -163,7 +175,7 @@ def data_info(command: flags.Info, again: Again) -> Iterator[str]:
 
 def data_fetch(command: flags.Fetch, again: Again) -> Iterator[str]:
     """`visavis data fetch`."""
-    yield str(download.fetch())
+    yield str(download.fetch(command.source))
 
 
 def data_verify(command: flags.Verify, again: Again) -> Iterator[str]:
@@ -180,6 +192,7 @@ COMMANDS: dict[type, Callable[[Any, Again], Iterator[str]]] = {
     flags.Verify: data_verify,
     flags.TrainCNN: train,
     flags.TrainViT: train,
+    flags.TrainOther: train,
     flags.Evaluate: evaluate,
     flags.Explain: explain,
     flags.CrossModel: cross_evaluate,
@@ -189,6 +202,28 @@ COMMANDS: dict[type, Callable[[Any, Again], Iterator[str]]] = {
     flags.Serve: serve,
     flags.Doctor: doctor,
 }
+
+
+def _adopt(command: flags.Explain) -> None:
+    """Make the run folder of a model that was trained elsewhere, and evaluate it."""
+    if command.model is None or command.weights is None:
+        raise ConfigError("give both: --model NAME and --weights FILE")
+    registry.check_name(command.model)
+    from visavis.stages.adopt import adopt
+    from visavis.stages.evaluate import evaluate as evaluate_stage
+    from visavis.training import hardware
+
+    dataset = data.resolve(command.data)
+    experiment = presets.preset("standard", dataset.source, dataset.side)
+    adopt(
+        command.folder,
+        dataclasses.replace(experiment, data=command.data),
+        command.model,
+        command.weights,
+        dataset,
+        normalisation=(command.mean, command.std),
+    )
+    evaluate_stage(command.folder, dataset, device=hardware.select_device(command.device))
 
 
 def _program() -> str:
@@ -220,8 +255,8 @@ def _attribution_arguments(
 
 def _stored_data(folder: Path) -> DataConfig:
     """The data settings of a model's run folder, with `auto` resolved."""
-    if (folder / "cnn").is_dir() or (folder / "vit").is_dir():
-        raise ConfigError(f"{folder} holds an experiment; name a model in it: {folder}/cnn")
+    if within := sorted(folder.glob(f"*/{run_folder.CONFIG}")):
+        raise ConfigError(f"{folder} holds an experiment; name a model in it: {within[0].parent}")
     if not folder.is_dir():
         raise CheckpointError(f"there is no run folder {folder}")
     stored = _stored(DataConfig, folder / run_folder.CONFIG, "data")

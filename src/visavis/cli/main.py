@@ -15,18 +15,18 @@ from visavis.cli.exit_codes import message_and_exit_code, stoppable
 HELP = """\
 usage: visavis COMMAND [flags]
 
-Train a CNN and a Vision Transformer from scratch on the same images, explain their predictions,
-measure how faithful the explanations are, and compare the two models.
+Train two image classifiers from scratch on the same images, by default a CNN and a Vision
+Transformer, explain their predictions, measure how faithful the explanations are, and compare them.
 
 The whole experiment
   run                       all stages below; resumes where it stopped
 
 Stage by stage
   data info                 show the data set: classes, counts, channel statistics
-  data fetch                download CIFAR-10 into the cache
+  data fetch [cifar100]     download CIFAR-10, or CIFAR-100, into the cache
   data verify               look for duplicate and blank images, and for uneven classes
   train cnn --out DIR       train the CNN
-  train vit --out DIR       train the Vision Transformer
+  train vit --out DIR       train the Vision Transformer; or timm/NAME, torchvision/NAME, your own
   evaluate DIR              evaluate a trained model on the test images
   explain DIR               compute its attribution maps and measure how faithful they are
   cross-model EXPERIMENT    evaluate each model with the other's attribution maps
@@ -40,7 +40,8 @@ With trained models
 This machine
   doctor                    check that it has what visavis needs, and say how to get the rest
 
-DIR is the run folder of one model, EXPERIMENT the folder that holds cnn/ and vit/.
+DIR is the run folder of one model, EXPERIMENT the folder that holds those of two models. With
+--models FILE.py, every command knows the models that FILE.py registers.
 `visavis COMMAND --help` lists the flags of a command, `visavis --version` prints the version.
 For a first look: visavis run --preset smoke --data.source shapes
 """

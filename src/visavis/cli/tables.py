@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from visavis import run_folder
-from visavis.report.labels import METHODS, MODELS
+from visavis.report.labels import named, the
 from visavis.report.text.numbers import (
     THIN,
     count,
@@ -36,8 +36,10 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 def trained(folder: Path) -> str:
     """A finished training."""
     facts = run_folder.read_json(folder / run_folder.TRAINING)
-    rows = [
-        ["parameters", count(facts["parameters"])],
+    rows = [["parameters", count(facts["parameters"])]]
+    if "epochs" not in facts:
+        return table(rows)
+    rows += [
         ["epochs", count(facts["epochs"])],
         ["best epoch", count(facts["best_epoch"])],
         ["its validation accuracy", percent(facts["best_val_accuracy"])],
@@ -74,11 +76,12 @@ def explained(folder: Path) -> str:
 def cross_evaluated(experiment: Path) -> str:
     """Cross-model deletion scores: each model's attribution maps tested on both models."""
     facts = run_folder.read_json(experiment / run_folder.CROSS_MODEL)
-    columns = [f"the {label}" for label in MODELS.values()]
+    labels: Mapping[str, str] = facts["labels"]
+    columns = [the(label) for label in labels.values()]
     rows = [[f"deletion on {count(facts['n'])} test images", *columns]]
     for row in facts["rankings"]:
-        label = f"{MODELS[row['model']]}, {METHODS[row['method']]}"
-        rows.append([label, *(score(row["deletion"][name]) for name in MODELS)])
+        label = f"{labels[row['model']]}, {named(row['method'])}"
+        rows.append([label, *(score(row["deletion"][role]) for role in labels)])
     return table(rows) + SCALE
 
 
@@ -86,12 +89,14 @@ def compared(experiment: Path) -> str:
     """Both models side by side."""
     facts = run_folder.read_json(experiment / run_folder.COMPARISON)
     models: Mapping[str, Any] = facts["models"]
+    labels: Mapping[str, str] = facts["labels"]
 
     def row(label: str, key: str, text: Any) -> list[str]:
-        return [label, *(text(models[name][key]) for name in MODELS)]
+        values = [models[role][key] for role in labels]
+        return [label, *("–" if value is None else text(value) for value in values)]
 
     rows = [
-        ["", *MODELS.values()],
+        ["", *labels.values()],
         row("test accuracy (95 %)", "accuracy", share),
         row("test macro F1 (95 %)", "f1_macro", share),
         row("parameters", "parameters", count),
@@ -99,8 +104,8 @@ def compared(experiment: Path) -> str:
         row("epochs", "epochs", count),
     ]
     difference = (
-        f"accuracy, CNN minus ViT: {points(facts['accuracy_difference'])}, McNemar "
-        f"{p_value(facts['mcnemar']['p_value'])}, on {count(facts['test_n'])} test images"
+        f"accuracy, {' minus '.join(labels.values())}: {points(facts['accuracy_difference'])}, "
+        f"McNemar {p_value(facts['mcnemar']['p_value'])}, on {count(facts['test_n'])} test images"
     )
     return f"{table(rows)}\n{difference}".replace(THIN, " ")
 
@@ -114,7 +119,7 @@ def images(facts: Mapping[str, Any]) -> str:
     rows.append(["total", *(count(sum(numbers)) for numbers in counts.values())])
     mean, std = (" ".join(map(str, facts[f"channel_{key}"])) for key in ("mean", "std"))
     return (
-        f"{facts['description']}\n{table(rows)}\n"
+        f"{facts['description']}, {facts['side']} x {facts['side']} pixels\n{table(rows)}\n"
         f"mean of red, green, blue: {mean}; standard deviation: {std}\n"
         f"fingerprint {facts['fingerprint']}"
     )
@@ -130,7 +135,7 @@ def predicted(predictions: Sequence[Mapping[str, Any]]) -> str:
         rows, overlays = [], []
         for name, found in prediction["models"].items():
             top = [f"{guess['class']} {percent(guess['confidence'])}" for guess in found["top"]]
-            rows.append([f"  {MODELS[name]}", *top])
+            rows.append([f"  {found.get('label', name)}", *top])
             overlays += [f"  {found['overlay']}"] if "overlay" in found else []
         blocks.append("\n".join([prediction["image"], table(rows), *overlays]))
     return "\n".join(blocks)

@@ -71,19 +71,22 @@ def same_wrong_class(labels: Labels, a: Labels, b: Labels, classes: int) -> dict
     }
 
 
-def evidence_for_truth(cnn: Arrays, vit: Arrays, indices: Labels) -> dict[str, Any]:
+def evidence_for_truth(
+    first: Arrays, second: Arrays, indices: Labels, methods: heatmaps.Methods
+) -> dict[str, Any]:
     """Agreement of both models' maps for the true class, whatever each model predicted.
 
     Args:
         indices: of test images, of which those that both models explained are used.
+        methods: class-specific.
     """
-    rows_cnn, rows_vit = sampled_rows(cnn, vit)
-    kept = np.isin(cnn["indices"][rows_cnn], indices)
-    kept &= ~cnn[f"degenerate_{heatmaps.CNN_METHOD}_true"][rows_cnn]
-    kept &= ~vit[f"degenerate_{heatmaps.VIT_METHOD}_true"][rows_vit]
-    rows_cnn, rows_vit = rows_cnn[kept], rows_vit[kept]
+    rows_a, rows_b = sampled_rows(first, second)
+    kept = np.isin(first["indices"][rows_a], indices)
+    kept &= ~first[f"degenerate_{methods[0]}_true"][rows_a]
+    kept &= ~second[f"degenerate_{methods[1]}_true"][rows_b]
+    rows_a, rows_b = rows_a[kept], rows_b[kept]
     return heatmaps.above_chance(
-        cnn[f"map_{heatmaps.CNN_METHOD}_true"][rows_cnn],
-        vit[f"map_{heatmaps.VIT_METHOD}_true"][rows_vit],
-        cnn["labels"][rows_cnn],
+        first[f"map_{methods[0]}_true"][rows_a],
+        second[f"map_{methods[1]}_true"][rows_b],
+        first["labels"][rows_a],
     )

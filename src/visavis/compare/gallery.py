@@ -6,9 +6,9 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from visavis.compare.pairing import Arrays, common_rows, maps_at
-from visavis.config import MODEL_NAMES
 from visavis.metrics.agreement import rank_agreement
 from visavis.metrics.classification import buckets
+from visavis.run_folder import ROLES
 
 
 def rows(
@@ -22,17 +22,18 @@ def rows(
     """One row for each image: `index`, `true`, both models' predictions and confidence, and more.
 
     Args:
+        predicted: by role, as `confidence`.
         similarity: agreement of both models' maps, by the index of the image, where known.
     """
     bucket_of = np.empty(len(labels), dtype=object)
-    for key, inside in buckets(labels, *(predicted[name] for name in MODEL_NAMES)).items():
+    for key, inside in buckets(labels, *(predicted[role] for role in ROLES)).items():
         bucket_of[inside] = key
     return [
         {
             "index": int(index),
             "true": class_names[labels[i]],
-            **{name: class_names[predicted[name][i]] for name in MODEL_NAMES},
-            **{f"{n}_confidence": round(float(confidence[n][i]), 4) for n in MODEL_NAMES},
+            **{role: class_names[predicted[role][i]] for role in ROLES},
+            **{f"{r}_confidence": round(float(confidence[r][i]), 4) for r in ROLES},
             "bucket": bucket_of[i],
             "similarity": similarity.get(int(index)),
         }
@@ -46,10 +47,10 @@ def similarity(heatmaps: dict[str, Arrays], methods: dict[str, str]) -> dict[int
     On the sampled images for which both predict the same class and neither map is degenerate.
 
     Args:
-        methods: one for each model.
+        methods: one for each role, as `heatmaps`.
     """
-    both = dict(zip(MODEL_NAMES, common_rows(*(heatmaps[n] for n in MODEL_NAMES)), strict=True))
-    found = rank_agreement(*(maps_at(heatmaps[n], methods[n], both[n]) for n in MODEL_NAMES))
+    both = dict(zip(ROLES, common_rows(*(heatmaps[role] for role in ROLES)), strict=True))
+    found = rank_agreement(*(maps_at(heatmaps[r], methods[r], both[r]) for r in ROLES))
     known = np.isfinite(found)
-    indices = heatmaps["cnn"]["indices"][both["cnn"]]
+    indices = heatmaps["first"]["indices"][both["first"]]
     return {int(i): round(float(v), 3) for i, v in zip(indices[known], found[known], strict=True)}

@@ -8,9 +8,8 @@ from jaxtyping import Float
 from visavis.compare.pairing import Arrays, Rows
 from visavis.metrics import agreement, bootstrap
 
-CNN_METHOD = "grad_cam"
-VIT_METHOD = "gradient_attention"
-"""The class-specific default methods."""
+Methods = tuple[str, str]
+"""One of the first model and one of the second."""
 
 
 def above_chance(
@@ -40,55 +39,59 @@ def same_place(maps: Arrays, method: str) -> dict[str, Any]:
     return above_chance(predicted, true, maps["predicted"][rows])
 
 
-def similarity(cnn: Arrays, vit: Arrays, rows: tuple[Rows, ...], vit_method: str) -> dict[str, Any]:
-    """Agreement of the CNN's Grad-CAM with one of the ViT's methods, in total and above chance."""
-    rows_cnn, rows_vit = _without_degenerate(cnn, vit, rows, vit_method)
-    a, b = cnn[f"map_{CNN_METHOD}"][rows_cnn], vit[f"map_{vit_method}"][rows_vit]
-    classes = cnn["predicted"][rows_cnn]
+def similarity(
+    first: Arrays, second: Arrays, rows: tuple[Rows, ...], methods: Methods
+) -> dict[str, Any]:
+    """Agreement of the first model's map with the second's, in total and above chance."""
+    rows_a, rows_b = _without_degenerate(first, second, rows, methods)
+    a, b = first[f"map_{methods[0]}"][rows_a], second[f"map_{methods[1]}"][rows_b]
+    classes = first["predicted"][rows_a]
     overlap = agreement.top_k_iou(a, b)
     partner = agreement.same_class_partner(classes, seed=0)
     baseline = np.where(partner < 0, np.nan, agreement.top_k_iou(a, b[partner]))
     return {
-        "cnn_method": CNN_METHOD,
-        "vit_method": vit_method,
+        "first_method": methods[0],
+        "second_method": methods[1],
         **above_chance(a, b, classes),
         "top_k_iou": bootstrap.interval(overlap, clusters=classes),
         "top_k_iou_baseline": bootstrap.interval(baseline, clusters=classes),
     }
 
 
-def side_by_side(cnn: Arrays, vit: Arrays, rows: tuple[Rows, ...]) -> dict[str, Any]:
+def side_by_side(
+    first: Arrays, second: Arrays, rows: tuple[Rows, ...], methods: Methods
+) -> dict[str, Any]:
     """The correctly classified images with the highest and the lowest agreement of both maps."""
-    rows_cnn, rows_vit = _without_degenerate(cnn, vit, rows, VIT_METHOD)
-    correct = cnn["predicted"][rows_cnn] == cnn["labels"][rows_cnn]
-    rows_cnn, rows_vit = rows_cnn[correct], rows_vit[correct]
+    rows_a, rows_b = _without_degenerate(first, second, rows, methods)
+    correct = first["predicted"][rows_a] == first["labels"][rows_a]
+    rows_a, rows_b = rows_a[correct], rows_b[correct]
     agreed = agreement.rank_agreement(
-        cnn[f"map_{CNN_METHOD}"][rows_cnn], vit[f"map_{VIT_METHOD}"][rows_vit]
+        first[f"map_{methods[0]}"][rows_a], second[f"map_{methods[1]}"][rows_b]
     )
 
     def image(position: int) -> dict[str, Any]:
         return {
-            "index": int(cnn["indices"][rows_cnn[position]]),
-            "row_cnn": int(rows_cnn[position]),
-            "row_vit": int(rows_vit[position]),
+            "index": int(first["indices"][rows_a[position]]),
+            "row_first": int(rows_a[position]),
+            "row_second": int(rows_b[position]),
             "agreement": float(agreed[position]),
         }
 
     known = bool(np.isfinite(agreed).any())
     return {
-        "rule": f"of the {len(rows_cnn)} sampled test images that both models classify correctly "
+        "rule": f"of the {len(rows_a)} sampled test images that both models classify correctly "
         "and whose maps are not degenerate, the one whose two maps have the highest rank "
         "correlation and the one whose maps have the lowest",
-        "cnn_method": CNN_METHOD,
-        "vit_method": VIT_METHOD,
+        "first_method": methods[0],
+        "second_method": methods[1],
         "highest_agreement": image(int(np.nanargmax(agreed))) if known else None,
         "lowest_agreement": image(int(np.nanargmin(agreed))) if known else None,
     }
 
 
 def _without_degenerate(
-    cnn: Arrays, vit: Arrays, rows: tuple[Rows, ...], vit_method: str
+    first: Arrays, second: Arrays, rows: tuple[Rows, ...], methods: Methods
 ) -> tuple[np.ndarray, np.ndarray]:
-    rows_cnn, rows_vit = rows
-    valid = ~cnn[f"degenerate_{CNN_METHOD}"][rows_cnn] & ~vit[f"degenerate_{vit_method}"][rows_vit]
-    return rows_cnn[valid], rows_vit[valid]
+    rows_a, rows_b = rows
+    valid = ~first[f"degenerate_{methods[0]}"][rows_a] & ~second[f"degenerate_{methods[1]}"][rows_b]
+    return rows_a[valid], rows_b[valid]

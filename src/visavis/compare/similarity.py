@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from visavis.metrics import agreement, bootstrap
+from visavis.run_folder import ROLES
 
 GROUPS = ("same_model", "same_method", "neither", "other_seed")
 """What two maps have in common: the model, the method, neither, or all but the seed.
@@ -25,9 +26,10 @@ class Kind:
     """One method's maps of the images, on one model."""
 
     model: str
+    """Its role."""
     seed: int
     method: str
-    values: Float[np.ndarray, "n 8 8"]
+    values: Float[np.ndarray, "n h w"]
     """NaN throughout a degenerate map."""
 
 
@@ -44,7 +46,7 @@ def grid(maps: list[Kind], labels: Int[np.ndarray, " n"]) -> dict[str, Any]:
         maps differ more between methods than between models.
     """
     count = len(maps)
-    methods = [{of.method for of in maps if of.model == model} for model in ("cnn", "vit")]
+    methods = [{of.method for of in maps if of.model == model} for model in ROLES]
     shared = methods[0] & methods[1]
     first = min((of.seed for of in maps), default=0)
     table: list[list[float | None]] = [[None] * count for _ in range(count)]

@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from visavis.compare.pairing import Arrays
-from visavis.config import MODEL_NAMES
 from visavis.metrics.bootstrap import Interval, ratio_interval
+from visavis.run_folder import ROLES
 
 Scores = Float[np.ndarray, " n"]
 
@@ -20,7 +20,7 @@ class Deletion:
     random: Scores
     oracle: Scores
     by_map: dict[str, Scores]
-    """By model and method, such as "cnn grad_cam"."""
+    """By role and method, such as "first grad_cam"."""
 
     def gain(self, of: str) -> Scores:
         """How much faster than in random order the probability falls in the order of a map."""
@@ -28,13 +28,13 @@ class Deletion:
 
 
 def own_and_foreign(
-    name: str, removal: Arrays, indices: Int[np.ndarray, " n"], foreign: dict[str, Scores]
+    role: str, removal: Arrays, indices: Int[np.ndarray, " n"], foreign: dict[str, Scores]
 ) -> Deletion:
     """What the explain stage measured on these test images, with the other model's maps added."""
     row_of = {index: row for row, index in enumerate(removal["indices"].tolist())}
     rows = np.array([row_of[index] for index in indices.tolist()])
     own = {
-        f"{name} {key.removeprefix('deletion_')}": values[rows]
+        f"{role} {key.removeprefix('deletion_')}": values[rows]
         for key, values in removal.items()
         if key.startswith("deletion_")
     }
@@ -53,24 +53,24 @@ def rankings(
     """
     return [
         {
-            "model": name,
+            "model": role,
             "method": method,
             "deletion": {
                 on: ratio_interval(
-                    found.gain(f"{name} {method}"), found.random - found.oracle, clusters=labels
+                    found.gain(f"{role} {method}"), found.random - found.oracle, clusters=labels
                 )
                 for on, found in deletions.items()
             },
         }
-        for name in MODEL_NAMES
-        for method in methods[name]
+        for role in ROLES
+        for method in methods[role]
     ]
 
 
 def transfer(
     deletions: dict[str, Deletion], pairs: list[tuple[str, str]], labels: Int[np.ndarray, " n"]
 ) -> list[dict[str, Any]]:
-    """For each pair of a CNN's and a ViT's method, the fraction of its gain that a model keeps.
+    """For each pair of a first and a second model's method, the fraction of its gain a model keeps.
 
     That is the gain with the other model's map over the gain with the model's own; None unless the
     latter is significant.
@@ -82,10 +82,10 @@ def transfer(
 
     return [
         {
-            "cnn_method": a,
-            "vit_method": b,
-            "cnn_transfer": kept("cnn", f"cnn {a}", f"vit {b}"),
-            "vit_transfer": kept("vit", f"vit {b}", f"cnn {a}"),
+            "first_method": a,
+            "second_method": b,
+            "first_transfer": kept("first", f"first {a}", f"second {b}"),
+            "second_transfer": kept("second", f"second {b}", f"first {a}"),
         }
         for a, b in pairs
     ]

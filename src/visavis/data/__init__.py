@@ -1,11 +1,11 @@
-"""The images of an experiment: CIFAR-10, the built-in shapes, or a folder of one's own images."""
+"""The images of an experiment: CIFAR, the built-in shapes, or a folder of one's own images."""
 
 import logging
 
 from visavis.config import DataConfig
-from visavis.data import cifar10, download, image_folder, shapes
+from visavis.data import cifar, download, image_folder, shapes
 from visavis.data.dataset import Dataset, Labels, Pixels, class_counts, describe, info, split
-from visavis.errors import DataError, EnvironmentFault
+from visavis.errors import ConfigError, DataError, EnvironmentFault
 
 __all__ = ["Dataset", "Labels", "Pixels", "class_counts", "describe", "info", "resolve", "split"]
 
@@ -21,9 +21,10 @@ def resolve(config: DataConfig) -> Dataset:
     """The images that `config` selects, after logging what a reader of any result must know.
 
     Raises:
-        DataError: CIFAR-10 was requested, by name or by folder, and is missing or damaged; or a
+        ConfigError: no folder of images is named.
+        DataError: CIFAR was requested, by name or by folder, and is missing or damaged; or a
             folder of images cannot be used.
-        EnvironmentFault: CIFAR-10 was requested by name and the cache cannot be written.
+        EnvironmentFault: CIFAR was requested by name and the cache cannot be written.
     """
     dataset = _resolve(config)
     if dataset.notice:
@@ -35,14 +36,16 @@ def _resolve(config: DataConfig) -> Dataset:
     if config.source == "shapes":
         return shapes.dataset()
     if config.source == "folder":
-        assert config.dir is not None  # DataConfig requires it
-        return image_folder.read(config.dir)
+        if config.dir is None:
+            raise ConfigError("--data.source folder: say which with --data.dir DIR")
+        return image_folder.read(config.dir, config.size)
+    source: cifar.Source = "cifar100" if config.source == "cifar100" else "cifar10"
     if config.dir is not None:
-        log.info("reading CIFAR-10 from %s", config.dir)
-        return cifar10.read(config.dir)
+        log.info("reading %s from %s", cifar.TITLES[source], config.dir)
+        return cifar.read(config.dir, source)
     try:
-        return cifar10.read(download.fetch())
+        return cifar.read(download.fetch(source), source)
     except (DataError, EnvironmentFault) as error:
-        if config.source == "cifar10":
+        if config.source != "auto":
             raise
         return shapes.dataset(notice=_FALLBACK.format(error))

@@ -1,11 +1,14 @@
 """Images resident on the device: shuffled, batched and augmented there, without worker processes.
 
+Images that are too many for that stay in their file, from which each batch is read.
+
 Augmentation is a few tensor operations on a whole batch. All random numbers of an epoch are drawn
 on the CPU, so that they are the same on every device, and copied to it once: no step waits for it.
 """
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -13,10 +16,10 @@ import torch
 from jaxtyping import Bool, Float, Int, Int64, UInt8
 from torch import Tensor, nn
 
-from visavis.config import IMAGE_SIDE, OptimConfig
+from visavis.config import OptimConfig
 from visavis.data.progress import progress_bar
 
-Images = Float[Tensor, "n 3 32 32"]
+Images = Float[Tensor, "n 3 side side"]
 """Images in [0, 1]."""
 
 Targets = Int[Tensor, " n"]
@@ -36,7 +39,39 @@ def to_images(pixels: UInt8[np.ndarray, "n h w 3"]) -> Float[Tensor, "n 3 h w"]:
 
 def to_tensor(pixels: UInt8[np.ndarray, "n h w 3"]) -> UInt8[Tensor, "n 3 h w"]:
     """uint8 pixels with the channels first."""
-    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).contiguous()
+    writable = np.require(pixels, requirements=["C", "W", "E"])  # torch warns of others
+    return torch.from_numpy(writable).permute(0, 3, 1, 2).contiguous()
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Images in a file, to be indexed like a tensor on `device`: what is asked for is read then."""
+
+    pixels: UInt8[np.ndarray, "all side side 3"]
+    rows: Int[np.ndarray, " n"]
+    """Which of them these are."""
+    device: torch.device
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return len(self.rows), 3, *self.pixels.shape[1:3]
+
+    def __getitem__(self, index: slice | Int64[Tensor, " k"]) -> UInt8[Tensor, "k 3 side side"]:
+        rows = self.rows[index if isinstance(index, slice) else index.cpu().numpy()]
+        return to_tensor(self.pixels[rows]).to(self.device)
+
+
+Held = UInt8[Tensor, "_ 3 side side"] | Stored
+"""Images that batches are taken from, whichever way they are held."""
+
+
+def hold(
+    pixels: UInt8[np.ndarray, "all side side 3"], rows: Int[np.ndarray, " n"], device: torch.device
+) -> Held:
+    """Some of the images on the device; those that `image_folder` left in a file stay there."""
+    if isinstance(pixels, np.memmap):
+        return Stored(pixels, rows, device)
+    return to_tensor(pixels[rows]).to(device)
 
 
 class Draws(NamedTuple):
@@ -63,7 +98,7 @@ class TrainingBatches:
 
     def __init__(
         self,
-        pixels: UInt8[Tensor, "n 3 32 32"],
+        pixels: Held,
         labels: Int64[Tensor, " n"],
         config: OptimConfig,
         *,
@@ -72,7 +107,8 @@ class TrainingBatches:
     ) -> None:
         self.pixels, self.labels, self.config = pixels, labels, config
         self.seed, self.epoch = seed, epoch
-        self.side = config.side(epoch)
+        self.full = pixels.shape[-1]
+        self.side = config.side(epoch, self.full)
         self.batch_size = min(config.batch_size, len(labels))
         self.cutmix = 0.0 if config.sees_full_images(epoch) else config.cutmix
 
@@ -81,7 +117,7 @@ class TrainingBatches:
 
     def __iter__(self) -> Iterator[MixedBatch]:
         generator = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
-        device = self.pixels.device
+        device = self.labels.device
         draws = self._draws(generator).to(device).split(self.batch_size, dim=1)
         mixes = torch.rand(4, len(self.labels), generator=generator).to(device)
         for step in range(len(self)):
@@ -97,9 +133,8 @@ class TrainingBatches:
     def _draws(self, generator: torch.Generator) -> Int64[Tensor, "kinds n"]:
         """A row for each field of `Draws`."""
         n = len(self.labels)
-        full = self.side == IMAGE_SIDE
-        shift = self.config.shift
-        low, high = (-shift, shift) if full else (0, IMAGE_SIDE - self.side)
+        shift, room = self.config.shift, self.full - self.side
+        low, high = (0, room) if room else (-shift, shift)
         index = torch.randperm(n, generator=generator)
         # Each image alternates between itself and its mirror image, which shows more in few epochs
         # than chance does (alternating flip, Jordan 2024, arXiv 2404.00498, section 3.6).
@@ -113,9 +148,7 @@ class TrainingBatches:
 class EvaluationBatches:
     """All images in order, each once; the last batch may be smaller."""
 
-    def __init__(
-        self, pixels: UInt8[Tensor, "n 3 32 32"], labels: Int64[Tensor, " n"], batch_size: int = 500
-    ) -> None:
+    def __init__(self, pixels: Held, labels: Int64[Tensor, " n"], batch_size: int = 500) -> None:
         self.pixels, self.labels, self.batch_size = pixels, labels, batch_size
 
     def __len__(self) -> int:
@@ -128,7 +161,7 @@ class EvaluationBatches:
 
 
 def augment(
-    pixels: UInt8[Tensor, "n 3 32 32"], draws: Draws, config: OptimConfig, *, side: int = IMAGE_SIDE
+    pixels: UInt8[Tensor, "n 3 full full"], draws: Draws, config: OptimConfig, *, side: int
 ) -> Float[Tensor, "n 3 side side"]:
     """Mirror, crop or shift, and cut out, each image by its own draws.
 
@@ -138,12 +171,12 @@ def augment(
     Returns:
         Pixel values, 0 to 255.
     """
-    n = len(pixels)
+    n, full = len(pixels), pixels.shape[-1]
     span = torch.arange(side, device=pixels.device)
-    rows, columns = (_reflect(span + start[:, None]) for start in (draws.row, draws.column))
+    rows, columns = (_reflect(span + start[:, None], full) for start in (draws.row, draws.column))
     if config.flip:
-        columns = torch.where(draws.mirror[:, None] == 1, IMAGE_SIDE - 1 - columns, columns)
-    flat = (rows[:, :, None] * IMAGE_SIDE + columns[:, None, :]).view(n, 1, side * side)
+        columns = torch.where(draws.mirror[:, None] == 1, full - 1 - columns, columns)
+    flat = (rows[:, :, None] * full + columns[:, None, :]).view(n, 1, side * side)
     images = pixels.flatten(2).gather(2, flat.expand(-1, 3, -1)).view(n, 3, side, side).float()
     if config.cutout:
         # Twice the distance from the centre, so that an even side has a centre too.
@@ -178,10 +211,10 @@ def cutmix(
     return mixed, inside.float().mean(dim=(1, 2))
 
 
-def _reflect(index: Int64[Tensor, "n side"]) -> Int64[Tensor, "n side"]:
-    """Indices outside the image, reflected at the edge pixel."""
+def _reflect(index: Int64[Tensor, "n side"], full: int) -> Int64[Tensor, "n side"]:
+    """Indices outside an image of side `full`, reflected at the edge pixel."""
     index = index.abs()
-    return torch.where(index >= IMAGE_SIDE, 2 * (IMAGE_SIDE - 1) - index, index)
+    return torch.where(index >= full, 2 * (full - 1) - index, index)
 
 
 def in_batches(

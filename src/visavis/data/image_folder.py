@@ -1,6 +1,7 @@
 """One's own images: a folder of image files for each class."""
 
 import hashlib
+import io
 import logging
 import os
 from pathlib import Path
@@ -14,6 +15,7 @@ from visavis.data.dataset import Dataset, Pixels, class_counts
 from visavis.data.images import read_image
 from visavis.data.progress import progress_bar
 from visavis.errors import CheckpointError, DataError, EnvironmentFault
+from visavis.files import lock, replacing
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +36,9 @@ MIN_TEST = 20
 """Test images of all classes together: with fewer, no interval is informative."""
 TEST_FRACTION = 0.2
 """Of each class, where there is no folder of test images."""
+MEMORY_BYTES = 2_000_000_000
+"""Pixels of all images together. More than that stay in the cache, a file that is mapped into
+memory: training reads each batch from it."""
 EXAMPLES = 3
 """Unreadable files that are named."""
 
@@ -41,13 +46,13 @@ Files = list[tuple[Path, int]]
 """Paths and labels."""
 
 
-def read(folder: Path) -> Dataset:
+def read(folder: Path, side: int = IMAGE_SIDE) -> Dataset:
     """The images in DIR/CLASS/…, or in DIR/train/CLASS/… and DIR/test/CLASS/….
 
-    Each is cropped to its central square and resized as `read_image` does; unreadable files are
-    left out and reported. Without a test folder, a fifth of each class becomes test images, chosen
-    by a hash of the file name, so that the choice is the same every time. Pixels are cached until
-    a file changes.
+    Each is cropped to its central square and resized to `side` as `read_image` does; unreadable
+    files are left out and reported. Without a test folder, a fifth of each class becomes test
+    images, chosen by a hash of the file name, so that the choice is the same every time. Pixels are
+    cached until a file changes, and stay in the cache if they exceed MEMORY_BYTES.
 
     Raises:
         DataError: no such folder, too few or too many classes, a class with too few images, or
@@ -67,22 +72,22 @@ def read(folder: Path) -> Dataset:
     roots = [root, test_root] if test_root else [root]
     if unsupported := _unsupported([root / name for root in roots for name in names]):
         notices.append(f"Left out: {unsupported}.")
-    pixels, errors = _pixels(folder, [path for path, _ in train + test])
-    notices += _unreadable([error for error in errors if error])
+    pixels, errors = _pixels(folder, [path for path, _ in train + test], side)
+    notices += _unreadable(sorted(filter(None, errors)))
     good = np.array([not error for error in errors], dtype=bool)
     labels = np.array([label for _, label in train + test], dtype=np.int64)
     is_train = np.arange(len(labels)) < len(train)
-    in_train, in_test = good & is_train, good & ~is_train
-    _require_enough(folder, names, labels[in_train], labels[in_test], unsupported)
+    train_labels, test_labels = labels[good & is_train], labels[good & ~is_train]
+    _require_enough(folder, names, train_labels, test_labels, unsupported)
     return Dataset(
         source="folder",
         description=f"images of {len(names)} classes from a folder, "
         + ("with separate test images" if test_root else "a fifth of them for testing"),
         class_names=tuple(os.fsencode(name).decode(errors="replace") for name in names),
-        train_pixels=pixels[in_train],
-        train_labels=labels[in_train],
-        test_pixels=pixels[in_test],
-        test_labels=labels[in_test],
+        train_pixels=pixels[: len(train_labels)],
+        train_labels=train_labels,
+        test_pixels=pixels[len(train_labels) : good.sum()],
+        test_labels=test_labels,
         notice=" ".join(notices) or None,
     )
 
@@ -127,12 +132,18 @@ def _train_and_test(root: Path, test_root: Path | None, names: list[str]) -> tup
         if test_root:
             held_out = _with_suffix(test_root / name, SUFFIXES)
         else:
-            own.sort(key=lambda path: hashlib.sha256(os.fsencode(path.name)).digest())
+            own.sort(key=_by_name)
             count = round(TEST_FRACTION * len(own))
             held_out, own = sorted(own[:count]), sorted(own[count:])
         train += [(path, label) for path in own]
         test += [(path, label) for path in held_out]
-    return train, test
+    # Not class by class: the models' first layers are fitted to the first of them.
+    return sorted(train, key=lambda of: _by_name(of[0])), test
+
+
+def _by_name(path: Path) -> bytes:
+    """Sorts files in an order that is random, but does not change when some are added."""
+    return hashlib.sha256(os.fsencode(path.name)).digest()
 
 
 def _unsupported(folders: list[Path]) -> str:
@@ -172,32 +183,66 @@ def _require_enough(
         )
 
 
-def _pixels(folder: Path, paths: list[Path]) -> tuple[Pixels, list[str]]:
-    """All images, and for each why it could not be read, empty if it could; cached."""
-    digest = hashlib.sha256(b"2" + os.fsencode(folder.resolve()))  # 2: version of the cache
+def _pixels(folder: Path, paths: list[Path], side: int) -> tuple[Pixels, list[str]]:
+    """The images, from the cache if no file has changed since.
+
+    Returns:
+        The readable images in the order of `paths`, then unused rows; and for each path why it
+        could not be read, empty if it could.
+    """
+    digest = hashlib.sha256(f"3 {side} ".encode() + os.fsencode(folder.resolve()))  # 3: version
     for path in paths:
         facts = path.stat()
         name = os.fsencode(path.relative_to(folder))
         digest.update(name + f"\0{facts.st_size}\0{facts.st_mtime_ns}\n".encode())
-    cache = download.cache_folder() / f"folder-{digest.hexdigest()[:20]}.npz"
-    if cache.exists():
+    cache = download.cache_folder() / f"folder-{digest.hexdigest()[:20]}.npy"
+    errors_cache = cache.with_suffix(".npz")
+    fits = len(paths) * side**2 * 3 <= MEMORY_BYTES
+
+    def stored() -> tuple[Pixels, list[str]]:
+        errors = run_folder.read_arrays(errors_cache)["errors"].tolist()
+        return np.load(cache, mmap_mode=None if fits else "r"), errors
+
+    if errors_cache.exists():
         try:
-            stored = run_folder.read_arrays(cache)
-            return stored["pixels"], stored["errors"].tolist()
-        except (CheckpointError, KeyError):
+            return stored()
+        except (CheckpointError, KeyError, OSError, ValueError, EOFError):
             log.info("%s is damaged; reading the images again", cache)
     log.info("reading %d images from %s", len(paths), folder)
-    pixels = np.zeros((len(paths), IMAGE_SIDE, IMAGE_SIDE, 3), dtype=np.uint8)
-    errors = [""] * len(paths)
-    with progress_bar(len(paths), "reading") as bar:
-        for i, path in enumerate(paths):
-            try:
-                pixels[i] = read_image(path, name=str(path.relative_to(folder)))
-            except (DataError, OSError) as error:
-                errors[i] = str(error)
-            bar.update()
     try:
-        run_folder.write_arrays(cache, pixels=pixels, errors=np.array(errors))
+        with (
+            lock(cache.parent, wait=True),
+            replacing(cache) as temporary,
+            temporary.open("wb") as file,
+        ):
+            errors = _convert(folder, paths, side, file)
+        run_folder.write_arrays(errors_cache, errors=np.array(errors))
+        return stored()
     except EnvironmentFault as error:
+        if not fits:
+            raise
         log.info("the images are not cached: %s", error)
-    return pixels, errors
+    content = io.BytesIO()
+    errors = _convert(folder, paths, side, content)
+    content.seek(0)
+    return np.load(content), errors
+
+
+def _convert(folder: Path, paths: list[Path], side: int, file: io.BufferedIOBase) -> list[str]:
+    """Write the images as .npy, one after the other, and return why each could not be read."""
+    shape = (len(paths), side, side, 3)
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+    errors = []
+    with progress_bar(len(paths), "reading") as bar:
+        for path in paths:
+            try:
+                pixels = read_image(path, side, name=str(path.relative_to(folder)))
+            except (DataError, OSError) as error:
+                errors.append(str(error))
+            else:
+                errors.append("")
+                file.write(pixels.data)
+            bar.update()
+    file.write(bytes(side**2 * 3 * sum(map(bool, errors))))  # rows that remain unused
+    return errors

@@ -1,4 +1,4 @@
-"""Read any image file as the 32 x 32 pixels that the models receive, and write PNG files."""
+"""Read any image file as the square of pixels that the models receive, and write PNG files."""
 
 import base64
 import io
@@ -45,23 +45,26 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _scaled(image: Image.Image) -> Image.Image:
+def _scaled(image: Image.Image, side: int) -> Image.Image:
     """The central square, resized by area averaging, or enlarged with a smooth filter."""
-    side = min(image.size)
-    left, top = ((length - side) // 2 for length in image.size)
-    method = Image.Resampling.BOX if side >= IMAGE_SIDE else Image.Resampling.LANCZOS
-    square = image.crop((left, top, left + side, top + side))
-    return square.resize((IMAGE_SIDE, IMAGE_SIDE), method)
+    shorter = min(image.size)
+    left, top = ((length - shorter) // 2 for length in image.size)
+    method = Image.Resampling.BOX if shorter >= side else Image.Resampling.LANCZOS
+    square = image.crop((left, top, left + shorter, top + shorter))
+    return square.resize((side, side), method)
 
 
-def read_image(source: Path | str | bytes, name: str | None = None) -> UInt8[np.ndarray, "32 32 3"]:
-    """Read an image, crop its largest central square, and resize that to 32 x 32.
+def read_image(
+    source: Path | str | bytes, side: int = IMAGE_SIDE, *, name: str | None = None
+) -> UInt8[np.ndarray, "side side 3"]:
+    """Read an image, crop its largest central square, and resize that to `side` x `side`.
 
     EXIF rotation is applied, animations give their first frame, transparency is laid over white,
     and 16 bits become 8. The size is read from the header; too large an image is never decoded.
 
     Args:
         source: A path, or the content of a file.
+        side: Of the images that the model was trained on, pixels.
         name: The name in error messages; the file's own by default.
 
     Raises:
@@ -78,7 +81,7 @@ def read_image(source: Path | str | bytes, name: str | None = None) -> UInt8[np.
         ):
             if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
                 raise Image.DecompressionBombError
-            return np.array(_scaled(_eight_bits(ImageOps.exif_transpose(image))))
+            return np.array(_scaled(_eight_bits(ImageOps.exif_transpose(image)), side))
     except UnidentifiedImageError:
         raise DataError(
             f"{name} is not an image in a supported format: {', '.join(FORMATS)}"

@@ -2,8 +2,6 @@
 
 import hashlib
 
-import numpy as np
-
 from visavis.data.dataset import Dataset, Labels, class_counts
 
 EXAMPLES = 5
@@ -25,10 +23,8 @@ def verify(dataset: Dataset) -> list[str]:
         if len(set(counts)) > 1:
             sizes = ", ".join(map("{} {}".format, dataset.class_names, counts))
             findings.append(f"The {name} classes are not equally large: {sizes}.")
-        blank = np.flatnonzero((pixels == pixels[:, :1, :1]).all(axis=(1, 2, 3)))
-        if len(blank):
-            listed = _listed([*map(str, blank)])
-            findings.append(f"{len(blank)} {name} images have a single colour: {listed}.")
+        if blank := [str(i) for i, of in enumerate(pixels) if (of == of[:1, :1]).all()]:
+            findings.append(f"{len(blank)} {name} images have a single colour: {_listed(blank)}.")
         digests[name] = [
             hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in pixels
         ]

@@ -4,20 +4,19 @@ import numpy as np
 from jaxtyping import Float
 from scipy import ndimage
 
-from visavis.config import GRID
 from visavis.metrics.localization import Maps, cell_means, valid
 
 
-def random_maps(n: int, *, seed: int) -> Maps:
+def random_maps(n: int, grid: int, *, seed: int) -> Maps:
     """Each cell's value drawn at random."""
-    return np.random.default_rng(seed).random((n, GRID, GRID)).astype(np.float32)
+    return np.random.default_rng(seed).random((n, grid, grid)).astype(np.float32)
 
 
-def centre_maps(n: int) -> Maps:
+def centre_maps(n: int, grid: int) -> Maps:
     """A Gaussian in the middle, its standard deviation a quarter of the side."""
-    place = (np.arange(GRID) - (GRID - 1) / 2) / (GRID / 4)
+    place = (np.arange(grid) - (grid - 1) / 2) / (grid / 4)
     bell = np.exp(-0.5 * (place[:, None] ** 2 + place**2)).astype(np.float32)
-    return np.broadcast_to(bell, (n, GRID, GRID)).copy()
+    return np.broadcast_to(bell, (n, grid, grid)).copy()
 
 
 def mean_maps(maps: Maps) -> Maps:
@@ -29,10 +28,10 @@ def mean_maps(maps: Maps) -> Maps:
     return np.broadcast_to(mean, maps.shape).copy()
 
 
-def edge_maps(images: Float[np.ndarray, "n 3 32 32"]) -> Maps:
+def edge_maps(images: Float[np.ndarray, "n 3 side side"], grid: int) -> Maps:
     """The mean edge strength in each cell: Sobel magnitude of the grey image."""
     magnitudes = [
         np.hypot(*(ndimage.sobel(grey, axis=axis, mode="nearest") for axis in (0, 1)))
         for grey in images.mean(axis=1)  # one by one: sobel smooths along all other axes
     ]
-    return cell_means(np.stack(magnitudes))
+    return cell_means(np.stack(magnitudes), grid)

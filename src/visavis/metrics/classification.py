@@ -66,19 +66,19 @@ def macro_f1_intervals(
     return first, second, difference
 
 
-def mcnemar(cnn: Bool[np.ndarray, " n"], vit: Bool[np.ndarray, " n"]) -> dict[str, Any]:
+def mcnemar(first: Bool[np.ndarray, " n"], second: Bool[np.ndarray, " n"]) -> dict[str, Any]:
     """McNemar's exact test of equal accuracy, from where each model is correct.
 
     Returns:
-        {"only_cnn", "only_vit": images that one model alone predicts correctly, "p_value":
+        {"only_first", "only_second": images that one model alone predicts correctly, "p_value":
         two-sided}; the p-value is 1 where correctness never differs.
 
     Source: McNemar 1947, in the exact binomial form.
     """
-    only_cnn, only_vit = int((cnn & ~vit).sum()), int((~cnn & vit).sum())
-    differing = only_cnn + only_vit
-    p_value = stats.binomtest(only_cnn, differing, 0.5).pvalue if differing else 1.0
-    return {"only_cnn": only_cnn, "only_vit": only_vit, "p_value": float(p_value)}
+    only_first, only_second = int((first & ~second).sum()), int((~first & second).sum())
+    differing = only_first + only_second
+    p_value = stats.binomtest(only_first, differing, 0.5).pvalue if differing else 1.0
+    return {"only_first": only_first, "only_second": only_second, "p_value": float(p_value)}
 
 
 def buckets(
@@ -89,8 +89,8 @@ def buckets(
     neither = ~correct_a & ~correct_b
     return {
         "both_correct": correct_a & correct_b,
-        "only_cnn": correct_a & ~correct_b,
-        "only_vit": ~correct_a & correct_b,
+        "only_first": correct_a & ~correct_b,
+        "only_second": ~correct_a & correct_b,
         "both_wrong_same": neither & (a == b),
         "both_wrong_different": neither & (a != b),
     }

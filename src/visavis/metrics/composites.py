@@ -13,7 +13,6 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from visavis.config import IMAGE_SIDE
 from visavis.metrics.bootstrap import interval
 from visavis.metrics.localization import Maps, cell_means, relevance_mass
 
@@ -25,36 +24,36 @@ classes of few of them."""
 CHANCE = 0.5
 NO_ENERGY = {"energy": None, "degenerate_fraction": 1.0}
 """For a method whose maps are invalid."""
-QUARTER = IMAGE_SIDE // 4
-MIDDLE = slice(QUARTER, IMAGE_SIDE - QUARTER)
 
 
 @dataclass(frozen=True)
 class Composites:
     """Images that each show two classes."""
 
-    pixels: UInt8[np.ndarray, "n 32 32 3"]
+    pixels: UInt8[np.ndarray, "n side side 3"]
     classes: Int[np.ndarray, "n 2"]
     """The class of the part that `region` marks, and that of the rest."""
-    region: Float[np.ndarray, "n 8 8"]
+    region: Float[np.ndarray, "n g g"]
     """1 in the cells of the first class, 0 in the others."""
 
 
 def composites(
     kind: Kind,
-    pixels: UInt8[np.ndarray, "m 32 32 3"],
+    pixels: UInt8[np.ndarray, "m side side 3"],
     labels: Int[np.ndarray, " m"],
     *,
     count: int,
+    grid: int,
     seed: int = 0,
 ) -> Composites:
     """Composites of random pairs of images of different classes.
 
-    halves: the middle 16 columns of one image fill the left half, those of the other the right
-    half; cropped, not resized. box: the middle 16 x 16 pixels of one cover a random quarter of the
+    halves: the middle half of one image's columns fill the left half, those of the other the right
+    half; cropped, not resized. box: the middle quarter of one covers a random quarter of the
     other, so that every cell is covered equally often and a centred map has no advantage.
 
     Args:
+        grid: cells along a side, for `region`.
         count: how many pairs are drawn; those of one class are left out. Each image is used at most
             once on either side, so that composites are as independent as images.
     """
@@ -63,19 +62,20 @@ def composites(
     apart = labels[first] != labels[second]
     first, second = first[apart], second[apart]
     made = pixels[second]
-    region = np.zeros((len(made), IMAGE_SIDE, IMAGE_SIDE), dtype=bool)
-    half = IMAGE_SIDE // 2
+    side = pixels.shape[1]
+    half, middle = side // 2, slice(side // 4, side // 4 + side // 2)
+    region = np.zeros((len(made), side, side), dtype=bool)
     if kind == "halves":
-        made[:, :, :half] = pixels[first][:, :, MIDDLE]
-        made[:, :, half:] = pixels[second][:, :, MIDDLE]
+        made[:, :, :half] = pixels[first][:, :, middle]
+        made[:, :, half:] = pixels[second][:, :, middle]
         region[:, :, :half] = True
     else:
         for i, (row, column) in enumerate(half * generator.integers(0, 2, (len(made), 2))):
             place = slice(row, row + half), slice(column, column + half)
-            made[i][place] = pixels[first[i], MIDDLE, MIDDLE]
+            made[i][place] = pixels[first[i], middle, middle]
             region[i][place] = True
     classes = np.stack([labels[first], labels[second]], axis=1)
-    return Composites(made, classes, cell_means(region))
+    return Composites(made, classes, cell_means(region, grid))
 
 
 def recognised(
@@ -87,7 +87,7 @@ def recognised(
 
 
 def energies(
-    maps_first: Maps, maps_second: Maps, region: Float[np.ndarray, "n 8 8"]
+    maps_first: Maps, maps_second: Maps, region: Float[np.ndarray, "n g g"]
 ) -> Float[np.ndarray, "n 2"]:
     """Energy of each class's map: the fraction of its positive mass on that class's part.
 
@@ -100,7 +100,7 @@ def energies(
 
 
 def energy(
-    first: Maps, second: Maps, region: Float[np.ndarray, "n 8 8"], classes: Int[np.ndarray, " n"]
+    first: Maps, second: Maps, region: Float[np.ndarray, "n g g"], classes: Int[np.ndarray, " n"]
 ) -> dict[str, Any]:
     """Fraction of a map's mass on the part of its class, averaged over the maps of both classes.
 

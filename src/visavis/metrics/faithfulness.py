@@ -1,4 +1,4 @@
-"""Deletion and insertion: how faithful a heatmap is to the model, on a grid of 8 x 8 cells.
+"""Deletion and insertion: how faithful a heatmap is to the model, on the scoring grid.
 
 Deletion masks the cells in the map's order, highest first, and records how the probability of the
 target class falls; insertion restores them in a fully masked image and records how it rises
@@ -14,9 +14,9 @@ tolerate masked regions. So each is normalised by two curves of the same model o
 The oracle removes cells in the order of how much each one's removal alone lowers the probability,
 as float32 log-odds: in bf16, or near a probability of 1, most cells would tie. It ignores
 interactions, so more than 1 is possible. D and I are the mean probability over the steps of a
-curve. The 64 cells are masked in 8 steps of 8 by default; both ends (nothing masked, all masked)
-are the same for every order and cancel, which leaves 7 points. The insertion curve of an order is
-the deletion curve of the reversed order, so one set of random orders serves both.
+curve. The cells are masked in 8 steps by default, 8 of 64 in each; both ends (nothing masked, all
+masked) are the same for every order and cancel, which leaves 7 points. The insertion curve of an
+order is the deletion curve of the reversed order, so one set of random orders serves both.
 
 Over many images the score is the mean numerator over the mean denominator (`ratio_interval`): for
 an image whose prediction no order changes, the denominator is near 0, and a mean of such ratios
@@ -30,15 +30,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from visavis.config import GRID
+from visavis.attribution.subject import Subject
 from visavis.data.batches import Images, Targets, in_batches
 from visavis.metrics.bootstrap import Clusters, Interval, interval, ratio_interval
 from visavis.metrics.localization import Maps, valid, without_degenerate
-from visavis.metrics.masking import CELLS, Fill, log_odds, probabilities
-from visavis.models import Model
+from visavis.metrics.masking import Fill, log_odds, probabilities
 
 STEPS: dict[Fill, int] = {"mean": 8, "blur": 4}
-"""Steps of a curve, divisors of 64. The blurred image is a check beside the main score: half the
+"""Steps of a curve. The blurred image is a check beside the main score: half the
 steps halve the cost and lose little precision. They are too few to choose a layer: on shapes they
 could not distinguish the CNN's last layer from a better one."""
 
@@ -97,23 +96,26 @@ class Removal:
         )
 
 
-def removal_order(maps: Maps, *, seed: int) -> Int[np.ndarray, "n 64"]:
+def removal_order(maps: Maps, *, seed: int) -> Int[np.ndarray, "n k"]:
     """The cells of each map, highest first; ties in random order, drawn once for each image."""
-    chance = np.random.default_rng(seed).random((len(maps), CELLS))
-    return np.lexsort((chance, -maps.reshape(len(maps), CELLS)), axis=-1)
+    flat = maps.reshape(len(maps), -1)
+    chance = np.random.default_rng(seed).random(flat.shape)
+    return np.lexsort((chance, -flat), axis=-1)
 
 
 def kept_cells(
-    orders: Int[np.ndarray, "n m 64"], *, steps: int = STEPS["mean"]
-) -> Bool[np.ndarray, "n points 8 8"]:
+    orders: Int[np.ndarray, "n m k"], *, steps: int = STEPS["mean"]
+) -> Bool[np.ndarray, "n points g g"]:
     """Which cells are left at the inner points of each deletion curve: 56, 48, ... 8 of 64."""
     rank = np.argsort(orders, axis=-1)[:, :, None]
-    removed = CELLS // steps * np.arange(1, steps)[:, None]
-    return (rank >= removed).reshape(len(orders), -1, GRID, GRID)
+    cells = orders.shape[-1]
+    grid = round(cells**0.5)
+    removed = np.rint(cells / steps * np.arange(1, steps))[:, None]
+    return (rank >= removed).reshape(len(orders), -1, grid, grid)
 
 
 def measure(
-    model: Model,
+    subject: Subject,
     images: Images,
     targets: Targets,
     maps: dict[str, Maps],
@@ -132,20 +134,21 @@ def measure(
         fill: what a masked cell takes.
         clusters: the class of each image, for the intervals.
     """
-    cells = np.broadcast_to(np.arange(CELLS), (len(images), random_orders, CELLS))
+    grid, count = subject.grid, subject.grid**2
+    cells = np.broadcast_to(np.arange(count), (len(images), random_orders, count))
     random = np.random.default_rng(seed).permuted(cells, axis=-1)
-    all_but_one = ~np.eye(CELLS, dtype=bool).reshape(1, CELLS, GRID, GRID)
+    all_but_one = ~np.eye(count, dtype=bool).reshape(1, count, grid, grid)
 
     def without_each_cell(images: Tensor, targets: Tensor) -> Tensor:
         kept = np.repeat(all_but_one, len(images), axis=0)
-        return torch.from_numpy(log_odds(model, images, targets, kept, fill=fill))
+        return torch.from_numpy(log_odds(subject, images, targets, kept, fill=fill))
 
     left = in_batches(without_each_cell, images, targets, size=25).numpy()
-    oracle = removal_order(-left.reshape(-1, GRID, GRID), seed=seed)
+    oracle = removal_order(-left.reshape(-1, grid, grid), seed=seed)
     ranked = np.concatenate([oracle[:, None], _orders(maps, seed + 1)], axis=1)
     orders = np.concatenate([random, ranked, ranked[:, :, ::-1]], axis=1)
     bar = "deletion and insertion"
-    means = _curve_means(model, images, targets, orders, fill=fill, autocast=autocast, bar=bar)
+    means = _curve_means(subject, images, targets, orders, fill=fill, autocast=autocast, bar=bar)
     ends = [random_orders, random_orders + 1 + len(maps)]
     chance, deletion, insertion = np.split(means, ends, axis=1)
     return Removal(
@@ -159,7 +162,7 @@ def measure(
 
 
 def deletion_means(
-    model: Model,
+    subject: Subject,
     images: Images,
     targets: Targets,
     maps: dict[str, Maps],
@@ -169,21 +172,21 @@ def deletion_means(
     bar: str,
 ) -> dict[str, Float[np.ndarray, " n"]]:
     """D of each method alone: `Removal.deletion`, without random orders and oracle."""
-    means = _curve_means(model, images, targets, _orders(maps, seed), autocast=autocast, bar=bar)
+    means = _curve_means(subject, images, targets, _orders(maps, seed), autocast=autocast, bar=bar)
     return _by_method(maps, means)
 
 
-def _orders(maps: dict[str, Maps], seed: int) -> Int[np.ndarray, "n m 64"]:
+def _orders(maps: dict[str, Maps], seed: int) -> Int[np.ndarray, "n m k"]:
     """The order of the cells in each method's maps; degenerate maps are one tie."""
     ranked = (np.nan_to_num(without_degenerate(of)) for of in maps.values())
     return np.stack([removal_order(of, seed=seed + i) for i, of in enumerate(ranked)], axis=1)
 
 
 def _curve_means(
-    model: Model,
+    subject: Subject,
     images: Images,
     targets: Targets,
-    orders: Int[np.ndarray, "n m 64"],
+    orders: Int[np.ndarray, "n m k"],
     *,
     fill: Fill = "mean",
     autocast: bool,
@@ -193,7 +196,7 @@ def _curve_means(
 
     def means(images: Tensor, targets: Tensor, orders: np.ndarray) -> Tensor:
         kept = kept_cells(orders, steps=STEPS[fill])
-        curves = probabilities(model, images, targets, kept, fill=fill, autocast=autocast)
+        curves = probabilities(subject, images, targets, kept, fill=fill, autocast=autocast)
         return torch.from_numpy(curves.reshape(*orders.shape[:2], -1).mean(axis=2))
 
     return in_batches(means, images, targets, orders, size=25, bar=bar).numpy()

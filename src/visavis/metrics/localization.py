@@ -4,14 +4,13 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy import stats
 
-from visavis.config import GRID, IMAGE_SIDE
 from visavis.metrics.agreement import mean_of_known, rank_agreement
 
-CELL_SIDE = IMAGE_SIDE // GRID
 FLAT = 1e-6
 """A map whose values differ by no more than this fraction of its largest ranks rounding errors."""
 
-Maps = Float[np.ndarray, "n 8 8"]
+Maps = Float[np.ndarray, "n g g"]
+"""On the scoring grid."""
 
 
 def degenerate_reasons(maps: Float[np.ndarray, "n h w"]) -> list[str | None]:
@@ -39,7 +38,7 @@ def without_degenerate(maps: Maps) -> Maps:
     return np.where(valid(maps)[:, None, None], maps, np.nan)
 
 
-def relevance_mass(maps: Maps, inside: Float[np.ndarray, "n 8 8"]) -> Float[np.ndarray, " n"]:
+def relevance_mass(maps: Maps, inside: Float[np.ndarray, "n g g"]) -> Float[np.ndarray, " n"]:
     """Relevance mass accuracy: the fraction of a map's positive mass that lies inside a region.
 
     Args:
@@ -56,7 +55,7 @@ def relevance_mass(maps: Maps, inside: Float[np.ndarray, "n 8 8"]) -> Float[np.n
     return (mass * inside).sum(axis=(1, 2)) / np.where(total > 0, total, np.nan)
 
 
-def pointing_hit(maps: Maps, inside: Float[np.ndarray, "n 8 8"]) -> Float[np.ndarray, " n"]:
+def pointing_hit(maps: Maps, inside: Float[np.ndarray, "n g g"]) -> Float[np.ndarray, " n"]:
     """1 where a map's highest cell belongs to the region by half or more, else 0.
 
     Of several highest cells, the fraction that does. An uninformative map has the fraction of such
@@ -69,7 +68,7 @@ def pointing_hit(maps: Maps, inside: Float[np.ndarray, "n 8 8"]) -> Float[np.nda
     return hits / np.maximum(highest.sum(axis=(1, 2)), 1)
 
 
-def mask_auc(maps: Maps, inside: Float[np.ndarray, "n 8 8"]) -> Float[np.ndarray, " n"]:
+def mask_auc(maps: Maps, inside: Float[np.ndarray, "n g g"]) -> Float[np.ndarray, " n"]:
     """Area under the ROC curve of a map's cells as a classifier of the region.
 
     The probability that a random cell of the region (covered by half or more) ranks above a random
@@ -84,11 +83,11 @@ def mask_auc(maps: Maps, inside: Float[np.ndarray, "n 8 8"]) -> Float[np.ndarray
     return above / np.where(pairs > 0, pairs, np.nan)
 
 
-def centre(n: int) -> Float[np.ndarray, "n 8 8"]:
-    """The image's central 16 x 16 pixels, a quarter of its area, as a region."""
-    region = np.zeros((n, GRID, GRID))
-    region[:, GRID // 4 : -(GRID // 4), GRID // 4 : -(GRID // 4)] = 1
-    return region
+def centre(n: int, grid: int) -> Float[np.ndarray, "n g g"]:
+    """The image's central quarter, half as high and half as wide, as a region."""
+    edges = np.clip(np.arange(grid + 1) / grid, 0.25, 0.75)
+    inside = grid * np.diff(edges)  # the fraction of each row of cells
+    return np.broadcast_to(np.outer(inside, inside), (n, grid, grid))
 
 
 def class_sensitivity(maps: Maps, other_maps: list[Maps]) -> Float[np.ndarray, " n"]:
@@ -104,7 +103,10 @@ def class_sensitivity(maps: Maps, other_maps: list[Maps]) -> Float[np.ndarray, "
     return 1 - mean_of_known(np.clip(np.stack(pairs), 0, None))
 
 
-def cell_means(images: Float[np.ndarray, "n 32 32"] | Bool[np.ndarray, "n 32 32"]) -> Maps:
+def cell_means(
+    images: Float[np.ndarray, "n side side"] | Bool[np.ndarray, "n side side"], grid: int
+) -> Maps:
     """The mean over each cell's pixels; of a mask, the fraction of the cell inside it."""
-    blocks = images.reshape(-1, GRID, CELL_SIDE, GRID, CELL_SIDE)
+    cell = images.shape[1] // grid
+    blocks = images.reshape(-1, grid, cell, grid, cell)
     return blocks.mean(axis=(2, 4)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Predictions for images with masked regions: only some of the 8 x 8 cells are left."""
+"""Predictions for images with masked regions: only some cells of the scoring grid are left."""
 
 from typing import Literal
 
@@ -9,23 +9,17 @@ from scipy import ndimage
 from torch import Tensor
 
 from visavis.attribution.frozen import BATCH, frozen
-from visavis.config import GRID
+from visavis.attribution.subject import Subject
 from visavis.data.batches import Images, Targets, in_batches
-from visavis.metrics.localization import CELL_SIDE
-from visavis.models import Model
-
-CELLS = GRID**2
-BLUR = 4.0
-"""Standard deviation of the blur, pixels: as wide as a cell."""
 
 Fill = Literal["mean", "blur"]
 """What a masked cell takes: the training images' mean colour, or the blurred image."""
 
 
 def masked_logits(
-    model: Model,
+    subject: Subject,
     images: Images,
-    kept: Bool[np.ndarray, "n points 8 8"],
+    kept: Bool[np.ndarray, "n points g g"],
     *,
     fill: Fill = "mean",
     autocast: bool = False,
@@ -38,39 +32,40 @@ def masked_logits(
     n, points = kept.shape[:2]
     rows = torch.arange(n, device=images.device).repeat_interleave(points)
     masks = torch.tensor(kept, device=images.device).flatten(0, 1)[:, None]
-    fills = _blurred(images) if fill == "blur" else model.normalize.mean.expand_as(images)
+    side = subject.cell_side
+    fills = _blurred(images, side) if fill == "blur" else subject.fill.expand_as(images)
 
-    def logits(row: Int[Tensor, " b"], mask: Bool[Tensor, "b 1 8 8"]) -> Tensor:
-        mask = mask.repeat_interleave(CELL_SIDE, 2).repeat_interleave(CELL_SIDE, 3)
+    def logits(row: Int[Tensor, " b"], mask: Bool[Tensor, "b 1 g g"]) -> Tensor:
+        mask = mask.repeat_interleave(side, 2).repeat_interleave(side, 3)
         masked = torch.where(mask, images[row], fills[row])
         with torch.autocast(images.device.type, torch.bfloat16, enabled=autocast):
-            return model(masked).double()
+            return subject(masked).double()
 
     size = BATCH if images.device.type == "cpu" else 4096
-    with frozen(model), torch.inference_mode():
+    with frozen(subject.model), torch.inference_mode():
         return in_batches(logits, rows, masks, size=size).cpu()
 
 
 def probabilities(
-    model: Model,
+    subject: Subject,
     images: Images,
     targets: Targets,
-    kept: Bool[np.ndarray, "n points 8 8"],
+    kept: Bool[np.ndarray, "n points g g"],
     *,
     fill: Fill = "mean",
     autocast: bool = False,
 ) -> Float[np.ndarray, "n points"]:
     """Probability of each image's target class with all but the kept cells masked."""
-    logits = masked_logits(model, images, kept, fill=fill, autocast=autocast)
+    logits = masked_logits(subject, images, kept, fill=fill, autocast=autocast)
     columns = targets.cpu().repeat_interleave(kept.shape[1])[:, None]
     return logits.softmax(dim=1).gather(1, columns).numpy().reshape(kept.shape[:2])
 
 
 def log_odds(
-    model: Model,
+    subject: Subject,
     images: Images,
     targets: Targets,
-    kept: Bool[np.ndarray, "n points 8 8"],
+    kept: Bool[np.ndarray, "n points g g"],
     *,
     fill: Fill = "mean",
 ) -> Float[np.ndarray, "n points"]:
@@ -78,12 +73,14 @@ def log_odds(
 
     It orders cells as the probabilities do, and still does where they are almost 1.
     """
-    logits = masked_logits(model, images, kept, fill=fill)
+    logits = masked_logits(subject, images, kept, fill=fill)
     columns = targets.cpu().repeat_interleave(kept.shape[1])[:, None]
     others = logits.scatter(1, columns, -torch.inf).logsumexp(dim=1)
     return (logits.gather(1, columns)[:, 0] - others).numpy().reshape(kept.shape[:2])
 
 
-def _blurred(images: Images) -> Images:
-    soft = ndimage.gaussian_filter(images.cpu().numpy(), (0, 0, BLUR, BLUR), mode="nearest")
+def _blurred(images: Images, cell_side: int) -> Images:
+    """By a Gaussian whose standard deviation is the width of a cell."""
+    width = float(cell_side)
+    soft = ndimage.gaussian_filter(images.cpu().numpy(), (0, 0, width, width), mode="nearest")
     return torch.from_numpy(soft).to(images)

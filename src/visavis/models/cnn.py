@@ -1,6 +1,8 @@
 """The CNN: a stem and three residual stages of 3 x 3 convolutions, on 32 > 16 > 8 > 8 pixels.
 
-The last stage keeps its 8 x 8 grid, so that Grad-CAM sees cells as fine as the ViT's patches. The
+The last stage keeps its 8 x 8 grid, so that Grad-CAM sees cells as fine as the ViT's patches. With
+larger images the stem's filters and their stride grow: from 64 pixels on by side // 32, after which
+the grids are those of 32 pixels (up to 14 x 14 at the end where 32 does not divide the side). The
 shape follows the line of fast CIFAR-10 networks by Page (2018) and Jordan (2024, arXiv 2404.00498).
 """
 
@@ -8,11 +10,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from visavis.config import NUM_CLASSES, CNNConfig
+from visavis.config import IMAGE_SIDE, NUM_CLASSES, CNNConfig
 from visavis.models.normalize import Normalize
 
 STEM_CHANNELS = 24
-"""A 2 x 2 RGB patch has 12 principal directions; the stem starts with each and its negative."""
+"""A 2 x 2 RGB patch has 12 principal directions; the stem starts with each and its negative, or
+with the 12 strongest of a larger patch."""
 
 
 class Stage(nn.Module):
@@ -44,11 +47,14 @@ class Stage(nn.Module):
 class CNN(nn.Module):
     """Images in [0, 1] to class logits."""
 
-    def __init__(self, config: CNNConfig, classes: int = NUM_CLASSES) -> None:
+    def __init__(
+        self, config: CNNConfig, classes: int = NUM_CLASSES, side: int = IMAGE_SIDE
+    ) -> None:
         super().__init__()
         first, second, third = config.widths
+        stride = side // IMAGE_SIDE
         self.normalize = Normalize()
-        self.stem = nn.Conv2d(3, STEM_CHANNELS, kernel_size=2)
+        self.stem = nn.Conv2d(3, STEM_CHANNELS, kernel_size=2 * stride, stride=stride)
         self.stages = nn.Sequential(
             Stage(STEM_CHANNELS, first, pool=True),  # 31 x 31 > 16 x 16
             Stage(first, second, pool=True),  # > 8 x 8

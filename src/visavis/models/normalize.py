@@ -1,4 +1,6 @@
-"""The first layer of both models, so that every caller passes images in [0, 1]."""
+"""The first layer of every model, so that every caller passes images in [0, 1]."""
+
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
@@ -8,16 +10,43 @@ from torch import Tensor, nn
 class Normalize(nn.Module):
     """Subtract the training images' mean colour and divide by their standard deviation.
 
-    Both are buffers, kept with the weights; `models.fit_input` sets them.
+    Both are buffers, kept with the weights; `fit` sets them, or they are given with weights that
+    were trained with them.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self) -> None:
+    def __init__(
+        self, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
+    ) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.full((1, 3, 1, 1), 0.5))
-        self.register_buffer("std", torch.full((1, 3, 1, 1), 0.25))
+        self.fits_weights = mean is not None
+        for name, values in (("mean", mean or (0.5,) * 3), ("std", std or (0.25,) * 3)):
+            self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1))
+
+    def fit(self, images: Float[Tensor, "n 3 h w"]) -> None:
+        """Take the statistics of `images`."""
+        self.mean.copy_(images.mean(dim=(0, 2, 3), keepdim=True))
+        self.std.copy_(images.std(dim=(0, 2, 3), keepdim=True))
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
         return (images - self.mean) / self.std
+
+
+class Normalized(nn.Module):
+    """A model that expects normalised images, with `Normalize` before it."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__()
+        self.normalize = Normalize(mean, std)
+        self.model = model
+
+    def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n classes"]:
+        output = self.model(self.normalize(images))
+        return getattr(output, "logits", output)

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from visavis.config import NUM_CLASSES, ViTConfig
+from visavis.config import IMAGE_SIDE, NUM_CLASSES, ViTConfig
 from visavis.models.normalize import Normalize
 
 
@@ -47,10 +47,12 @@ class Block(nn.Module):
 class ViT(nn.Module):
     """Images in [0, 1] to class logits, read from the class token."""
 
-    def __init__(self, config: ViTConfig, classes: int = NUM_CLASSES) -> None:
+    def __init__(
+        self, config: ViTConfig, classes: int = NUM_CLASSES, side: int = IMAGE_SIDE
+    ) -> None:
         super().__init__()
         width, patch = config.width, config.patch_size
-        self.grid = config.grid
+        self.grid = side // patch
         self.normalize = Normalize()
         self.patch_embedding = nn.Conv2d(3, width, kernel_size=patch, stride=patch)
         self.class_token = nn.Parameter(0.02 * torch.randn(1, 1, width))

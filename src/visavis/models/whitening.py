@@ -6,7 +6,13 @@ from torch import Tensor, nn
 
 
 @torch.no_grad()
-def whiten(conv: nn.Conv2d, images: Float[Tensor, "n 3 h w"], *, epsilon: float) -> None:
+def whiten(
+    conv: nn.Conv2d,
+    images: Float[Tensor, "n 3 h w"],
+    *,
+    epsilon: float,
+    directions: int | None = None,
+) -> None:
     """Set filters whose outputs are uncorrelated; the bias becomes zero.
 
     Neighbouring pixels are so alike that a plain first layer sees little but mean colour. The
@@ -16,14 +22,15 @@ def whiten(conv: nn.Conv2d, images: Float[Tensor, "n 3 h w"], *, epsilon: float)
     Args:
         images: normalised as the layer will see them.
         epsilon: added to each direction's variance, so that noise is not amplified with the rest.
+        directions: how many of the strongest are used; all if None.
 
     Source: Jordan 2024, arXiv 2404.00498, section 3.1, after Page 2018.
     """
     size, stride = conv.kernel_size[0], conv.stride[0]
     patches = images.unfold(2, size, stride).unfold(3, size, stride)
     patches = patches.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(0, 2)  # patches x 3 size^2
-    variances, directions = torch.linalg.eigh(patches.T @ patches / len(patches))
-    filters = (directions / (variances.clamp(min=0) + epsilon).sqrt()).T
+    variances, axes = torch.linalg.eigh(patches.T @ patches / len(patches))  # strongest last
+    filters = (axes / (variances.clamp(min=0) + epsilon).sqrt()).T[-(directions or len(axes)) :]
     if conv.out_channels == 2 * len(filters):
         filters = torch.cat([filters, -filters])
     else:

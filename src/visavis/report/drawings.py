@@ -27,83 +27,90 @@ SCORES = {
 
 def charts(material: Material) -> dict[str, Figure]:
     """The figures that show numbers."""
-    comparison, names = material.comparison, material.class_names
-    models = comparison["models"]
-    pairs = comparison["similarity"]["pairs"]
-    methods = material.vit.explanations["methods"]
-    vit_rows = [_row_label(pair["vit_method"], methods[pair["vit_method"]]) for pair in pairs]
+    comparison, names, of = material.comparison, material.class_names, material.labels
+    models, pairs = comparison["models"], comparison["similarity"]["pairs"]
+    methods = material.models["second"].explanations["methods"]
+    rows = [_row_label(pair["second_method"], methods) for pair in pairs]
     difference = np.array(comparison["confusion_difference"])
     drawn = {
-        "wall_clock": curves.wall_clock({n: m.history for n, m in material.models.items()}),
-        "reliability": curves.reliability(comparison["calibration"]),
+        "reliability": curves.reliability(comparison["calibration"], of),
         "f1_per_class": dots.f1_per_class(
-            {name: models[name]["f1_per_class"] for name in material.models}, names
+            {role: facts["f1_per_class"] for role, facts in models.items()}, names, of
         ),
-        "similarity": dots.similarity(pairs, vit_rows),
-        "cross_model": dots.cross_model(material.cross_model["rankings"]),
-        "overlap": bars.overlap(comparison["overlap"]),
-        "agreement": matrices.agreement(comparison["grid"]),
-        "confusion_difference": matrices.confusion_difference(difference, names),
+        "similarity": dots.similarity(pairs, rows),
+        "cross_model": dots.cross_model(material.cross_model["rankings"], of),
+        "overlap": bars.overlap(comparison["overlap"], of),
+        "agreement": matrices.agreement(comparison["grid"], of),
+        "confusion_difference": matrices.confusion_difference(difference, names, of),
     }
+    if histories := {role: m.history for role, m in material.models.items() if m.history}:
+        drawn["wall_clock"] = curves.wall_clock(histories, of)
     for split, counts in comparison["data"]["counts"].items():
         drawn[f"class_counts_{split}"] = bars.class_counts(counts, names, SPLITS[split])
-    for name, model in material.models.items():
-        for metric in ("loss", "accuracy"):
-            drawn[f"{name}_{metric}"] = curves.training_curve(
-                model.history, model.training["best_epoch"], name, metric
-            )
-        matrix = np.array(models[name]["confusion_matrix"])
-        drawn[f"{name}_confusion"] = matrices.confusion(matrix, names, name)
-        drawn |= _score_charts(model) | _trust_charts(model)
+    for role, model in material.models.items():
+        drawn |= _model_charts(role, model, models[role], names)
     return drawn
+
+
+def _model_charts(
+    role: str, model: ModelFolder, facts: Mapping[str, Any], class_names: list[str]
+) -> dict[str, Figure]:
+    """The charts of one model; their names begin with its role."""
+    explanations, look = model.explanations, {"label": model.label, "colour": MODEL_COLOURS[role]}
+    matrix = np.array(facts["confusion_matrix"])
+    drawn = {
+        "confusion": matrices.confusion(matrix, class_names, **look),
+        "cascade": curves.cascade(explanations["methods"], **look),
+        **_score_charts(explanations, look["colour"]),
+    }
+    if model.history:
+        for metric in ("loss", "accuracy"):
+            drawn[metric] = curves.training_curve(
+                model.history, model.training["best_epoch"], metric, **look
+            )
+    if sweep := explanations["layer_sweep"]:
+        drawn["layers"] = dots.layer_sweep(sweep["rows"], look["colour"])
+    return {f"{role}_{name}": figure for name, figure in drawn.items()}
 
 
 def image_grids(material: Material) -> dict[str, list[Group]]:
     """The figures that show images and their heatmaps."""
-    cnn, vit, names = material.cnn, material.vit, material.class_names
-    pair, methods = material.comparison["side_by_side"], vit.explanations["methods"]
-    found = pair["highest_agreement"]
-    one = found["row_vit"] if found else 0
+    models, names = material.models, material.class_names
+    pair = material.comparison["side_by_side"]
     grids = {
-        "class_examples": galleries.class_examples(cnn.split["examples"], names),
-        "grad_cam_gallery": galleries.grad_cam_gallery(cnn.heatmaps, cnn.gallery, names),
-        "grad_cam_detail": galleries.grad_cam_detail(cnn.heatmaps, cnn.gallery, names),
-        "attention_gallery": galleries.attention_gallery(vit.heatmaps, vit.gallery, names, methods),
-        "attention_heads": galleries.attention_heads(vit.heatmaps, one, names),
-        "side_by_side": galleries.side_by_side(cnn.heatmaps, vit.heatmaps, pair, names, methods),
+        "class_examples": galleries.class_examples(models["first"].split["examples"], names),
+        "side_by_side": galleries.side_by_side(models, pair, names),
     }
-    for name, model in material.models.items():
-        if model.snapshots is not None:
-            method = model.explanations["default_method"]
-            grids[f"{name}_snapshots"] = galleries.snapshots(model.snapshots, method, names)
+    found = pair["highest_agreement"]
+    for role, model in models.items():
+        grids[f"{role}_gallery"] = galleries.gallery(model, names)
+        grids[f"{role}_detail"] = galleries.detail(model, names)
+        if "attention_heads" in model.heatmaps:
+            one = found[f"row_{role}"] if found else 0
+            grids[f"{role}_attention_heads"] = galleries.attention_heads(model.heatmaps, one, names)
+        method = model.explanations["default_method"]
+        if model.snapshots is not None and f"map_{method}" in model.snapshots:
+            grids[f"{role}_snapshots"] = galleries.snapshots(model.snapshots, method, names)
     return grids
 
 
-def _row_label(name: str, method: Mapping[str, Any]) -> str:
+def _row_label(name: str, methods: labels.Methods) -> str:
     """A method's name in a chart, with a star if it is class-agnostic."""
-    return numbers.capital(labels.short(name)) + ("" if method["class_specific"] else " *")
+    star = "" if methods[name]["class_specific"] else " *"
+    return numbers.capital(labels.short(name, methods)) + star
 
 
-def _trust_charts(model: ModelFolder) -> dict[str, Figure]:
-    """A model's layers, and its maps with randomised parameters."""
-    explanations, colour = model.explanations, MODEL_COLOURS[model.name]
-    return {
-        f"{model.name}_layers": dots.layer_sweep(explanations["layer_sweep"]["rows"], colour),
-        f"{model.name}_cascade": curves.cascade(explanations["methods"], model.name),
-    }
-
-
-def _score_charts(model: ModelFolder) -> dict[str, Figure]:
+def _score_charts(explanations: Mapping[str, Any], colour: str) -> dict[str, Figure]:
     """Each score of a model's maps beside the maps that need no model."""
-    explanations, colour = model.explanations, MODEL_COLOURS[model.name]
+    methods = explanations["methods"]
     chance = {"deletion": 0.0, "insertion": 0.0, "central_mass": explanations["centre_chance"]}
     if explanations["mask_chance"]:
         chance["relevance_mass"] = explanations["mask_chance"]["value"]
     drawn = {}
     for key, title in SCORES.items():
         rows = [
-            Score(_row_label(name, method), method["scores"][key], colour)
-            for name, method in explanations["methods"].items()
+            Score(_row_label(name, methods), method["scores"][key], colour)
+            for name, method in methods.items()
             if key != "class_sensitivity" or method["class_specific"]
         ]
         rows += [
@@ -112,7 +119,7 @@ def _score_charts(model: ModelFolder) -> dict[str, Figure]:
             if key in baseline["scores"]
         ]
         if len([row for row in rows if row.interval]) > 1:
-            drawn[f"{model.name}_{key}"] = dots.scores(
+            drawn[key] = dots.scores(
                 rows, title, chance=chance.get(key), share=key in ("central_mass", "relevance_mass")
             )
     return drawn

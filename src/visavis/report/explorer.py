@@ -11,13 +11,16 @@ import numpy as np
 from visavis.compare import gallery
 from visavis.compare.pairing import sampled_rows
 from visavis.report import labels
-from visavis.report.figures.heatmaps import heat_colours, stretched, where
+from visavis.report.figures.heatmaps import heat_colours, shrunk, stretched, where
 from visavis.report.material import Material
 from visavis.report.text.numbers import count
 from visavis.run_folder import ModelFolder
 
 SHOWN = 300
 SHADES = 64
+
+SIDE = 64
+"""The most pixels of an image, so that hundreds of them fit into a page."""
 
 
 def explorer_parts(material: Material) -> dict[str, Any]:
@@ -27,35 +30,36 @@ def explorer_parts(material: Material) -> dict[str, Any]:
     set, and then those that both classify correctly.
     """
     models = material.models
-    heatmaps = {name: model.heatmaps for name, model in models.items()}
-    methods = {name: model.explanations["default_method"] for name, model in models.items()}
+    heatmaps = {role: model.heatmaps for role, model in models.items()}
+    methods = {role: model.explanations["default_method"] for role, model in models.items()}
     rows = dict(zip(models, sampled_rows(*heatmaps.values()), strict=True))
-    true = heatmaps["cnn"]["labels"][rows["cnn"]]
-    correct = np.all([heatmaps[n]["predicted"][rows[n]] == true for n in models], axis=0)
+    true = heatmaps["first"]["labels"][rows["first"]]
+    correct = np.all([heatmaps[r]["predicted"][rows[r]] == true for r in models], axis=0)
     chosen = np.sort(np.argsort(correct, kind="stable")[:SHOWN])
-    rows = {name: of[chosen] for name, of in rows.items()}
+    rows = {role: of[chosen] for role, of in rows.items()}
     images = gallery.rows(
-        heatmaps["cnn"]["indices"][rows["cnn"]],
+        heatmaps["first"]["indices"][rows["first"]],
         true[chosen],
-        {n: heatmaps[n]["predicted"][rows[n]] for n in models},
-        {n: heatmaps[n]["confidence"][rows[n]] for n in models},
+        {role: heatmaps[role]["predicted"][rows[role]] for role in models},
+        {role: heatmaps[role]["confidence"][rows[role]] for role in models},
         material.class_names,
         gallery.similarity(heatmaps, methods),
     )
     for place, image in enumerate(images):
         image["models"] = {
-            name: _explained(model, rows[name][place], image[name])
-            for name, model in models.items()
+            role: _explained(model, rows[role][place], image[role])
+            for role, model in models.items()
         }
     data = {
+        "labels": material.labels,
         "class_names": material.class_names,
         "colours": heat_colours(SHADES),
-        "buckets": labels.BUCKETS,
+        "buckets": labels.bucket_names(material.labels),
         "images": images,
-        "confusion": {n: material.comparison["models"][n]["confusion_matrix"] for n in models},
+        "confusion": {r: material.comparison["models"][r]["confusion_matrix"] for r in models},
     }
     script = _script()
-    pixels = heatmaps["cnn"]["images"][rows["cnn"]]
+    pixels = [shrunk(image, SIDE) for image in heatmaps["first"]["images"][rows["first"]]]
     return {
         "images": [{"pixels": p, **image} for p, image in zip(pixels, images, strict=True)],
         "rule": _rule(len(images), len(correct), wrong=int((~correct[chosen]).sum())),

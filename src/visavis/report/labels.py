@@ -1,13 +1,17 @@
 """What models, methods, baselines and buckets are called in prose and charts: one place for all."""
 
-MODELS = {"cnn": "CNN", "vit": "ViT"}
+from collections.abc import Mapping
+from typing import Any
 
 METHODS = {
     "grad_cam": "Grad-CAM",
+    "layer_cam": "LayerCAM",
     "gradient_attention": "gradient-weighted attention",
     "attention": "the last block's attention",
     "rollout": "attention rollout",
     "integrated_gradients": "integrated gradients",
+    "smooth_grad": "SmoothGrad",
+    "gradient_shap": "Gradient SHAP",
     "occlusion": "occlusion",
     "random": "a random map",
     "centre": "the centre map",
@@ -17,22 +21,41 @@ METHODS = {
 """Methods and baselines within a sentence."""
 
 _SHORT = {
-    "grad_cam": "Grad-CAM",
     "attention": "attention, last block",
     "rollout": "rollout",
     "gradient_attention": "gradient attention",
 }
 
-BUCKETS = {
-    "both_correct": "Both correct",
-    "only_cnn": "Only the CNN correct",
-    "only_vit": "Only the ViT correct",
-    "both_wrong_same": "Both wrong, same class",
-    "both_wrong_different": "Both wrong, different classes",
-}
-"""Every test image is in one of them."""
+_KINDS = ("CNN", "ViT")
+"""Labels that are words; every other one is a name, which takes no article."""
+
+Methods = Mapping[str, Mapping[str, Any]]
+"""The `methods` of explanations.json, whose labels stand in for names that are not here."""
 
 
-def short(method: str) -> str:
+def the(label: str, article: str = "the") -> str:
+    """A model within a sentence: "the CNN", but "resnet20"; with "The" at its start."""
+    return f"{article} {label}" if label in _KINDS else label
+
+
+def named(method: str, methods: Methods | None = None) -> str:
+    """A method or baseline within a sentence."""
+    if method in METHODS:
+        return METHODS[method]
+    return methods[method]["label"] if methods else method.replace("_", " ")
+
+
+def short(method: str, methods: Methods | None = None) -> str:
     """A method's name where there is little room."""
-    return _SHORT.get(method, method.replace("_", " "))
+    return _SHORT.get(method) or named(method, methods)
+
+
+def bucket_names(labels: Mapping[str, str]) -> dict[str, str]:
+    """What `metrics.classification.buckets` are called; `labels` are those of the two models."""
+    return {
+        "both_correct": "Both correct",
+        "only_first": f"Only {the(labels['first'])} correct",
+        "only_second": f"Only {the(labels['second'])} correct",
+        "both_wrong_same": "Both wrong, same class",
+        "both_wrong_different": "Both wrong, different classes",
+    }

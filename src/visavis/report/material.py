@@ -7,7 +7,7 @@ from typing import Any
 from visavis import run_folder
 from visavis.compare.pairing import checksums
 from visavis.errors import CheckpointError
-from visavis.run_folder import ModelFolder
+from visavis.run_folder import ModelFolder, model_folders
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,8 +16,8 @@ class Material:
 
     experiment: dict[str, Any] | None
     """None if the stages were run one by one, so that no single command repeats them."""
-    cnn: ModelFolder
-    vit: ModelFolder
+    models: dict[str, ModelFolder]
+    """Both models by role."""
     comparison: dict[str, Any]
     cross_model: dict[str, Any]
 
@@ -28,7 +28,7 @@ class Material:
         Raises:
             CheckpointError: a file is missing, or a model was explained again since the comparison.
         """
-        derived = {}
+        models, derived = model_folders(experiment), {}
         for file, command in (
             (run_folder.CROSS_MODEL, "cross-model"),
             (run_folder.COMPARISON, "compare"),
@@ -38,29 +38,28 @@ class Material:
                 raise CheckpointError(f"{path} is missing; {first}")
             derived[file] = run_folder.read_json(path)
             found, made_of = checksums(experiment), derived[file]["heatmaps_sha256"]
-            if stale := [name for name in found if made_of.get(name) != found[name]]:
+            if stale := [models[role].name for role in found if made_of.get(role) != found[role]]:
                 raise CheckpointError(f"{path} is older than the heatmaps in {stale[0]}/; {first}")
         path = experiment / run_folder.EXPERIMENT
         return cls(
             experiment=run_folder.read_json(path) if path.exists() else None,
-            cnn=ModelFolder(experiment / "cnn"),
-            vit=ModelFolder(experiment / "vit"),
+            models=models,
             comparison=derived[run_folder.COMPARISON],
             cross_model=derived[run_folder.CROSS_MODEL],
         )
 
     @property
     def same_machine(self) -> bool:
-        """Whether both models were trained with the same precision on the same machine."""
+        """Whether the models trained here were so with the same precision on the same machine."""
         keys = ("device", "device_name", "threads", "precision")
-        cnn, vit = self.cnn.provenance, self.vit.provenance
-        moved = any(p["started_on"] != p["device_name"] for p in (cnn, vit))
-        return not moved and all(cnn[key] == vit[key] for key in keys)
+        found = [model.provenance for model in self.models.values() if model.history]
+        moved = any(of["started_on"] != of["device_name"] for of in found)
+        return not moved and all(of[key] == found[0][key] for of in found for key in keys)
 
     @property
-    def models(self) -> dict[str, ModelFolder]:
-        """Both models by name."""
-        return {"cnn": self.cnn, "vit": self.vit}
+    def labels(self) -> dict[str, str]:
+        """What both models are called."""
+        return self.comparison["labels"]
 
     @property
     def class_names(self) -> list[str]:

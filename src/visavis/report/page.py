@@ -6,6 +6,7 @@ numbers of its own: what it prints stands in the JSON files, formatted.
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import jinja2
 from markupsafe import Markup
@@ -22,6 +23,7 @@ from visavis.report.figures.style import svg
 from visavis.report.material import Material
 from visavis.report.recipe import command, settings
 from visavis.report.text import numbers
+from visavis.run_folder import ModelFolder
 
 log = logging.getLogger(__name__)
 
@@ -54,29 +56,36 @@ def render(material: Material) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals["text"] = text
+    environment.globals |= {"text": text, "the": labels.the}
     for filter in (
         *(numbers.capital, numbers.count, numbers.decimal, numbers.duration, numbers.p_value),
         *(numbers.percent, numbers.points, numbers.score, numbers.share, numbers.side),
+        labels.named,
     ):
         environment.filters[filter.__name__] = filter
     environment.filters["png"] = data_address
+    models = material.models
     return environment.get_template("report.html.j2").render(
-        data=material.cnn.data,
+        data=models["first"].data,
         comparison=material.comparison,
-        cnn=material.cnn,
-        vit=material.vit,
-        models=material.models,
+        models=models,
+        explanations={role: model.explanations for role, model in models.items()},
         class_names=material.class_names,
         charts={name: Markup(svg(figure)) for name, figure in charts(material).items()},
         galleries=image_grids(material),
         gradient=heat_gradient(),
         explorer=explorer_parts(material),
         cross_model=material.cross_model,
-        model_labels=labels.MODELS,
-        buckets=labels.BUCKETS,
+        labels=material.labels,
+        buckets=labels.bucket_names(material.labels),
         command=command(material.experiment) if material.experiment else None,
-        settings=settings(model.config["model"] for model in material.models.values()),
+        settings=settings(_settings(model) for model in models.values()),
         scores=SCORES,
         same_machine=material.same_machine,
     )
+
+
+def _settings(model: ModelFolder) -> dict[str, Any]:
+    """Those of a training only if it happened here."""
+    settings = model.config["model"]
+    return {key: of for key, of in settings.items() if key != "optim" or model.history}

@@ -13,10 +13,11 @@ def command(experiment: Mapping[str, Any]) -> str:
     A data folder is called DIR: its path is private. The settings of the tracker
     change no number and are omitted.
     """
-    source = experiment["data"]["source"]
+    source, size = experiment["data"]["source"], experiment["experiment"]["data"]["size"]
     words = ["visavis run", f"--preset {experiment['preset']}", f"--data.source {source}"]
     try:
-        usual = config.to_json(presets.preset(experiment["preset"], source))
+        usual = config.to_json(presets.preset(experiment["preset"], source, size))
+        usual["data"] = config.to_json(config.DataConfig())  # not what follows from the size itself
     except (ConfigError, KeyError):
         usual = {}
     for flag, value in _leaves(experiment["experiment"]):
@@ -29,9 +30,9 @@ def command(experiment: Mapping[str, Any]) -> str:
 
 
 def settings(models: Iterable[Mapping[str, Any]]) -> list[tuple[str, Any, Any]]:
-    """What each model and its training were set to: name, CNN, ViT; None where there is no such.
+    """What both models and their trainings were set to: the name of a setting, then its two values.
 
-    `models` are the `model` parts of both config.json.
+    None where a model has no such setting. `models` are the `model` parts of both config.json.
     """
     tables = [dict(_leaves(model)) for model in models]
     keys = [key for key in dict.fromkeys([*tables[0], *tables[1]]) if key != "name"]

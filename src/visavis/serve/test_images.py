@@ -69,8 +69,8 @@ def _pixels(
     config = from_json(DataConfig, folder.config["data"])
     source = folder.data["source"]
     try:
-        if source == "cifar10" and config.dir is None and download.cached() is None:
-            raise DataError("CIFAR-10 is no longer in the cache")  # the server downloads nothing
+        if source in download.SOURCES and config.dir is None and download.cached(source) is None:
+            raise DataError("CIFAR is no longer in the cache")  # the server downloads nothing
         dataset = data.resolve(dataclasses.replace(config, source=source))
         check_data(folder.path, dataset)
         return dict(enumerate(dataset.test_pixels)), None

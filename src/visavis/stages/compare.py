@@ -1,6 +1,6 @@
 """Stage: compare both models on the same test images.
 
-Reads, in cnn/ and in vit/: data.json, history.jsonl, training.json, predictions.npz,
+Reads, in both models' folders: data.json, history.jsonl, training.json, predictions.npz,
 evaluation.json, heatmaps.npz, explanations.json. Writes comparison.json.
 
 All scores of the predictions are computed from the logits, image by image, so that differences are
@@ -16,11 +16,10 @@ from jaxtyping import Bool, Int
 
 from visavis import run_folder
 from visavis.compare import behaviour, heatmaps, seeds
-from visavis.compare.pairing import checksums, common_rows
-from visavis.config import MODEL_NAMES
+from visavis.compare.pairing import checksums, common_rows, require_same_grid
 from visavis.errors import CheckpointError
 from visavis.metrics import bootstrap, calibration, classification
-from visavis.run_folder import ModelFolder
+from visavis.run_folder import ModelFolder, model_folders
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +34,12 @@ TRAINING_FACTS = (
     "images_per_second",
     "best_val_accuracy",
 )
+"""A model that was not trained here has its parameters alone; the others are None."""
 
 LOGITS = ("logits", "labels", "validation_logits", "validation_labels")
+
+Models = dict[str, ModelFolder]
+"""The two models by role."""
 
 Buckets = dict[str, Bool[np.ndarray, " n"]]
 """The test images by which model predicts them correctly."""
@@ -46,108 +49,125 @@ def compare(experiment: Path) -> None:
     """Write comparison.json.
 
     Raises:
-        CheckpointError: a stage before this one is missing, or the two models were not trained
-            and tested on the same images.
+        CheckpointError: a stage before this one is missing, or the two models were not trained,
+            tested and explained alike.
     """
-    cnn, vit = (ModelFolder(experiment / name) for name in MODEL_NAMES)
-    for model in (cnn, vit):  # in the order of the stages, so that an error names the first missing
+    models = model_folders(experiment)
+    # In the order of the stages, so that an error names the first missing.
+    for model in models.values():
         _ = model.training, model.evaluation, model.heatmaps, model.explanations
     trained = seeds.trainings(experiment)
-    _require_same_test(cnn, vit)
+    _require_same_test(models)
+    require_same_grid(models)
+    first = models["first"]
+    histories = {role: model.history for role, model in models.items() if model.history}
     run_folder.write_json(
         experiment / run_folder.COMPARISON,
         {
-            "data": {key: value for key, value in cnn.data.items() if key != "notice"},
-            "test_n": len(cnn.labels),
+            "names": {role: model.name for role, model in models.items()},
+            "labels": {role: model.label for role, model in models.items()},
+            "data": {key: value for key, value in first.data.items() if key != "notice"},
+            "test_n": len(first.labels),
             "heatmaps_sha256": checksums(experiment),
-            **_scores(cnn, vit),
-            **_errors(cnn, vit),
-            **_maps(cnn, vit),
+            **_scores(models),
+            **_errors(models),
+            **_maps(models),
             "calibration": {
-                model.name: calibration.calibration(*(model.predictions[key] for key in LOGITS))
-                for model in (cnn, vit)
+                role: calibration.calibration(*(model.predictions[key] for key in LOGITS))
+                for role, model in models.items()
             },
-            "convergence": convergence({"cnn": cnn.history, "vit": vit.history}),
+            "convergence": convergence(histories),
             "grid": seeds.grid_of_all(trained),
             "seeds": seeds.accuracies(trained),
         },
     )
-    log.info("compared both models on %d test images", len(cnn.labels))
+    log.info("compared both models on %d test images", len(first.labels))
 
 
-def _scores(cnn: ModelFolder, vit: ModelFolder) -> dict[str, Any]:
+def _scores(models: Models) -> dict[str, Any]:
     """The scores of both models on the test images, and their differences."""
-    classes = len(cnn.data["class_names"])
-    truth, predicted = cnn.labels, (cnn.predicted, vit.predicted)
+    first, second = models.values()
+    classes = len(first.data["class_names"])
+    truth, predicted = first.labels, (first.predicted, second.predicted)
     confusions = [classification.confusion_matrix(truth, of, classes) for of in predicted]
     *f1, f1_difference = classification.macro_f1_intervals(truth, *predicted, classes)
     return {
         "models": {
-            "cnn": _facts(cnn, confusions[0], f1[0]),
-            "vit": _facts(vit, confusions[1], f1[1]),
+            role: _facts(model, confusion, of)
+            for (role, model), confusion, of in zip(models.items(), confusions, f1, strict=True)
         },
-        "accuracy_difference": bootstrap.paired_difference(cnn.correct, vit.correct),
+        "accuracy_difference": bootstrap.paired_difference(first.correct, second.correct),
         "f1_macro_difference": f1_difference,
-        "mcnemar": classification.mcnemar(cnn.correct, vit.correct),
+        "mcnemar": classification.mcnemar(first.correct, second.correct),
         "confusion_difference": (confusions[0] - confusions[1]).tolist(),
     }
 
 
-def _errors(cnn: ModelFolder, vit: ModelFolder) -> dict[str, Any]:
+def _errors(models: Models) -> dict[str, Any]:
     """Which images each model classifies correctly, and whether both make the same errors."""
-    buckets = classification.buckets(cnn.labels, cnn.predicted, vit.predicted)
+    first, second = models.values()
+    buckets = classification.buckets(first.labels, first.predicted, second.predicted)
     return {
         "overlap": _overlap(buckets),
-        "error_consistency": behaviour.consistency(cnn.correct, vit.correct),
+        "error_consistency": behaviour.consistency(first.correct, second.correct),
         "same_wrong_class": behaviour.same_wrong_class(
-            cnn.labels, cnn.predicted, vit.predicted, len(cnn.data["class_names"])
+            first.labels, first.predicted, second.predicted, len(first.data["class_names"])
         ),
-        "buckets": _buckets(cnn, vit, buckets),
-        "mistakes": {of.name: _mistakes(of, seeds.DEFAULT_METHODS[of.name]) for of in (cnn, vit)},
+        "buckets": _buckets(models, buckets),
+        "mistakes": {role: _mistakes(model) for role, model in models.items()},
     }
 
 
-def _maps(cnn: ModelFolder, vit: ModelFolder) -> dict[str, Any]:
+def _maps(models: Models) -> dict[str, Any]:
     """Agreement of both models' maps, on the images for which both predict the same class."""
-    rows = common_rows(cnn.heatmaps, vit.heatmaps)
+    first, second = (model.heatmaps for model in models.values())
+    rows = common_rows(first, second)
+    default = _default_methods(models)
     return {
         "similarity": {
             "n": len(rows[0]),
             "pairs": [
-                heatmaps.similarity(cnn.heatmaps, vit.heatmaps, rows, method)
-                for method in vit.explanations["methods"]
+                heatmaps.similarity(first, second, rows, (default[0], method))
+                for method in models["second"].explanations["methods"]
             ],
         },
-        "side_by_side": heatmaps.side_by_side(cnn.heatmaps, vit.heatmaps, rows),
+        "side_by_side": heatmaps.side_by_side(first, second, rows, default),
     }
+
+
+def _default_methods(models: Models) -> heatmaps.Methods:
+    first, second = (model.explanations["default_method"] for model in models.values())
+    return first, second
 
 
 def convergence(histories: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
     """Epochs and training seconds until each model first reaches a validation accuracy.
 
-    A model that never reaches it has None; accuracies that no model reaches are omitted.
+    A model that never reaches it has None; accuracies that no model reaches are omitted, as are
+    models that were not trained here.
     """
     rows: list[dict[str, Any]] = []
     for accuracy in VALIDATION_ACCURACIES:
         row: dict[str, Any] = {"val_accuracy": accuracy}
-        for name, history in histories.items():
+        for role, history in histories.items():
             reached = next((e for e in history if e["val_accuracy"] >= accuracy), None)
-            row[name] = reached and {
+            row[role] = reached and {
                 "epochs": reached["epoch"],
                 "seconds": reached["elapsed_train_seconds"],
             }
-        if any(row[name] for name in histories):
+        if any(row[role] for role in histories):
             rows.append(row)
     return rows
 
 
-def _require_same_test(cnn: ModelFolder, vit: ModelFolder) -> None:
+def _require_same_test(models: Models) -> None:
     """Raise a CheckpointError unless both models were tested on the same images and labels."""
+    first, second = models.values()
     for key in ("indices", "labels"):
-        if not np.array_equal(cnn.predictions[key], vit.predictions[key]):
+        if not np.array_equal(first.predictions[key], second.predictions[key]):
             raise CheckpointError(
-                f"{cnn.path} and {vit.path} were tested on different test images (the {key} in "
-                f"{run_folder.PREDICTIONS} differ); test both on the same data"
+                f"{first.path} and {second.path} were tested on different test images (the {key} "
+                f"in {run_folder.PREDICTIONS} differ); test both on the same data"
             )
 
 
@@ -156,7 +176,7 @@ def _facts(
 ) -> dict[str, Any]:
     """One model's column of the comparison."""
     return {
-        **{key: run.training[key] for key in TRAINING_FACTS},
+        **{key: run.training.get(key) for key in TRAINING_FACTS},
         "accuracy": bootstrap.interval(run.correct),
         "f1_macro": f1,
         "f1_per_class": classification.f1_per_class(confusion).tolist(),
@@ -172,27 +192,32 @@ def _overlap(buckets: Buckets) -> dict[str, int]:
     return {**n, "both_wrong": same + different, "both_wrong_same_class": same}
 
 
-def _buckets(cnn: ModelFolder, vit: ModelFolder, buckets: Buckets) -> dict[str, Any]:
+def _buckets(models: Models, buckets: Buckets) -> dict[str, Any]:
     """For each bucket: the confidence of both models, and the agreement of their maps."""
+    first, second = models.values()
     return {
         name: {
             "n": int(inside.sum()),
             "confidence": {
-                run.name: bootstrap.interval(run.confidence[inside]) for run in (cnn, vit)
+                role: bootstrap.interval(model.confidence[inside]) for role, model in models.items()
             },
             "similarity": behaviour.evidence_for_truth(
-                cnn.heatmaps, vit.heatmaps, cnn.predictions["indices"][inside]
+                first.heatmaps,
+                second.heatmaps,
+                first.predictions["indices"][inside],
+                _default_methods(models),
             ),
         }
         for name, inside in buckets.items()
     }
 
 
-def _mistakes(run: ModelFolder, method: str) -> dict[str, Any]:
+def _mistakes(model: ModelFolder) -> dict[str, Any]:
     """Confidence of correct and of wrong predictions, and where the model looks for the latter."""
+    method = model.explanations["default_method"]
     return {
         "method": method,
-        "correct_confidence": bootstrap.interval(run.confidence[run.correct]),
-        "incorrect_confidence": bootstrap.interval(run.confidence[~run.correct]),
-        "same_place": heatmaps.same_place(run.heatmaps, method),
+        "correct_confidence": bootstrap.interval(model.confidence[model.correct]),
+        "incorrect_confidence": bootstrap.interval(model.confidence[~model.correct]),
+        "same_place": heatmaps.same_place(model.heatmaps, method),
     }

@@ -1,6 +1,6 @@
 """Stage: cross-model evaluation, on the same images for both models.
 
-Reads, in cnn/ and in vit/: config.json, data.json, training.json, weights.safetensors,
+Reads, in both models' folders: config.json, data.json, training.json, weights.safetensors,
 heatmaps.npz, removal.npz, explanations.json. Writes cross_model.json.
 
 Cross-testing removes cells in the order of the other model's map, and measures how much of its own
@@ -18,20 +18,20 @@ import numpy as np
 import torch
 
 from visavis import run_folder
+from visavis.attribution import Subject
 from visavis.attribution.batched import grid_maps
 from visavis.compare import transfer
-from visavis.compare.pairing import checksums, common_rows, maps_at
+from visavis.compare.pairing import checksums, common_rows, maps_at, require_same_grid
 from visavis.config import EXPLANATION_SEED as SEED
-from visavis.config import MODEL_NAMES, ExplainConfig
+from visavis.config import ExplainConfig
 from visavis.data import Dataset
-from visavis.data.batches import predict, to_images
+from visavis.data.batches import to_images
 from visavis.errors import CheckpointError
 from visavis.metrics import composites
 from visavis.metrics.bootstrap import MINIMUM
 from visavis.metrics.faithfulness import deletion_means
-from visavis.models import Model
-from visavis.run_folder import ModelFolder
-from visavis.stages.trained import check_data, load_trained
+from visavis.run_folder import ROLES, ModelFolder, model_folders
+from visavis.stages.trained import check_data, load_trained, observed
 
 log = logging.getLogger(__name__)
 
@@ -54,33 +54,38 @@ def cross_evaluate(
             images.
     """
     started = time.perf_counter()
-    stored = {name: ModelFolder(experiment / name) for name in MODEL_NAMES}
-    models = {}
-    for name, folder in stored.items():
+    stored = model_folders(experiment)
+    subjects = {}
+    for role, folder in stored.items():
         check_data(folder.path, dataset)
-        models[name] = load_trained(folder.path).to(device)
+        model = load_trained(folder.path).to(device)
+        subjects[role] = observed(
+            model, dataset.train_pixels[:2], grid=folder.explanations["grid"][0]
+        )
         if folder.explanations.get("weights_sha256") != folder.training["weights_sha256"]:
             raise CheckpointError(
                 f"{folder.path} was trained again since it was explained; first: visavis explain "
                 f"{folder.path}"
             )
-    explanations = {name: folder.explanations for name, folder in stored.items()}
+    require_same_grid(stored)
+    explanations = {role: folder.explanations for role, folder in stored.items()}
     rows = common_rows(*(folder.heatmaps for folder in stored.values()))
-    rows_of = dict(zip(MODEL_NAMES, rows, strict=True))
-    n = len(rows_of["cnn"])
+    rows_of = dict(zip(ROLES, rows, strict=True))
+    n = len(rows_of["first"])
     log.info("Testing each model with the other's maps, on %d test images.", n)
     transferred: dict[str, Any] = {"rankings": [], "transfer": []}
     if n >= MINIMUM:
-        transferred = _transfer(models, dataset, stored, rows_of, autocast=autocast)
+        transferred = _transfer(subjects, dataset, stored, rows_of, autocast=autocast)
     run_folder.write_json(
         experiment / run_folder.CROSS_MODEL,
         {
+            "labels": {role: folder.label for role, folder in stored.items()},
             "heatmaps_sha256": checksums(experiment),
             "n": n,
-            "default_methods": {name: of["default_method"] for name, of in explanations.items()},
+            "default_methods": {role: of["default_method"] for role, of in explanations.items()},
             **transferred,
             "composites": {
-                kind: _composites(models, dataset, kind, explanations, count=config.composites)
+                kind: _composites(subjects, dataset, kind, explanations, count=config.composites)
                 for kind in composites.KINDS
             },
             "seconds": time.perf_counter() - started,
@@ -89,7 +94,7 @@ def cross_evaluate(
 
 
 def _transfer(
-    models: dict[str, Model],
+    subjects: dict[str, Subject],
     dataset: Dataset,
     stored: dict[str, ModelFolder],
     rows: dict[str, np.ndarray],
@@ -98,26 +103,26 @@ def _transfer(
 ) -> dict[str, Any]:
     """Deletion scores of every map on both models, and what each keeps with the other's map."""
     indices, labels, predicted = (
-        stored["cnn"].heatmaps[key][rows["cnn"]] for key in ("indices", "labels", "predicted")
+        stored["first"].heatmaps[key][rows["first"]] for key in ("indices", "labels", "predicted")
     )
-    methods = {name: list(folder.explanations["methods"]) for name, folder in stored.items()}
+    methods = {role: list(folder.explanations["methods"]) for role, folder in stored.items()}
     images = to_images(dataset.test_pixels[indices])
     deletions = {}
-    for name, other in (("cnn", "vit"), ("vit", "cnn")):
-        device = next(models[name].parameters()).device
+    for role, other in (ROLES, ROLES[::-1]):
+        device = subjects[role].fill.device
         maps, at = stored[other].heatmaps, rows[other]
         foreign = deletion_means(
-            models[name],
+            subjects[role],
             images.to(device),
             torch.from_numpy(predicted).to(device),
             {f"{other} {method}": maps_at(maps, method, at) for method in methods[other]},
             seed=SEED,
             autocast=autocast,
-            bar=f"{name} with the other's maps",
+            bar=f"{stored[role].name} with the other's maps",
         )
-        deletions[name] = transfer.own_and_foreign(name, stored[name].removal, indices, foreign)
+        deletions[role] = transfer.own_and_foreign(role, stored[role].removal, indices, foreign)
     default = tuple(folder.explanations["default_method"] for folder in stored.values())
-    shared = [(method, method) for method in methods["cnn"] if method in methods["vit"]]
+    shared = [(method, method) for method in methods["first"] if method in methods["second"]]
     return {
         "rankings": transfer.rankings(deletions, methods, labels),
         "transfer": transfer.transfer(deletions, list(dict.fromkeys([default, *shared])), labels),
@@ -125,7 +130,7 @@ def _transfer(
 
 
 def _composites(
-    models: dict[str, Model],
+    subjects: dict[str, Subject],
     dataset: Dataset,
     kind: composites.Kind,
     explanations: dict[str, Any],
@@ -138,36 +143,38 @@ def _composites(
         dataset.test_pixels,
         dataset.test_labels,
         count=composites.CANDIDATES * count,
+        grid=subjects["first"].grid,
         seed=SEED,
     )
     images = to_images(made.pixels)
     recognised = {}
-    for name, model in models.items():
-        logits = predict(model, images.to(next(model.parameters()).device)).cpu().numpy()
-        recognised[name] = composites.recognised(logits, made.classes)
-    rows = np.flatnonzero(recognised["cnn"] & recognised["vit"])[:count]
+    for role, subject in subjects.items():
+        logits = subject.predict(images.to(subject.fill.device)).cpu().numpy()
+        recognised[role] = composites.recognised(logits, made.classes)
+    rows = np.flatnonzero(recognised["first"] & recognised["second"])[:count]
     used = composites.Composites(made.pixels[rows], made.classes[rows], made.region[rows])
     return {
         "candidates": len(images),
-        "recognised": {name: float(of.mean()) for name, of in recognised.items()},
+        "recognised": {role: float(of.mean()) for role, of in recognised.items()},
         "n": len(rows),
         "chance": composites.CHANCE,
         "methods": {
-            name: _energies(name, model, used, explanations[name]) for name, model in models.items()
+            role: _energies(role, subject, used, explanations[role])
+            for role, subject in subjects.items()
         },
     }
 
 
 def _energies(
-    name: str, model: Model, made: composites.Composites, explanations: dict[str, Any]
+    role: str, subject: Subject, made: composites.Composites, explanations: dict[str, Any]
 ) -> dict[str, dict[str, Any]]:
     """The energy of each of a model's methods."""
-    images = to_images(made.pixels).to(next(model.parameters()).device)
+    images = to_images(made.pixels).to(subject.fill.device)
     methods, layer = explanations["methods"], explanations["layer"]
     valid = [method for method, of in methods.items() if of["invalid_because"] is None]
     found = dict.fromkeys(methods, composites.NO_ENERGY)
     for method in valid:
-        bar = f"{name} on composites, {method}"
-        first, second = grid_maps(model, images, [*made.classes.T], method, layer=layer, bar=bar)
+        bar = f"{role} model on composites, {method}"
+        first, second = grid_maps(subject, images, [*made.classes.T], method, layer=layer, bar=bar)
         found[method] = composites.energy(first, second, made.region, made.classes[:, 0])
     return found

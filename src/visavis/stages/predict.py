@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from visavis.config import MODEL_NAMES
+from visavis import run_folder
 from visavis.data.images import png, read_image
 from visavis.errors import CheckpointError, DataError
 from visavis.files import write_bytes
 from visavis.report.figures.heatmaps import overlay
-from visavis.run_folder import ModelFolder
 from visavis.stages.trained import load
 
 TOP = 3
@@ -36,23 +35,21 @@ def predict(
     Raises:
         CheckpointError: no model there is trained, or one is damaged.
     """
-    folders = [ModelFolder(experiment / name) for name in MODEL_NAMES]
-    models = [load(folder.path) for folder in folders if folder.trained]
-    if not models:
-        raise CheckpointError(
-            f"{experiment} holds no trained model: neither cnn/ nor vit/ has a finished training"
-        )
+    trained = list(run_folder.trained_models(experiment).values())
+    if not trained:
+        raise CheckpointError(f"{experiment} holds no trained model: no folder in it is finished")
+    models = {folder.name: load(folder.path) for folder in trained}
     predictions: list[dict[str, Any]] = []
     for number, path in enumerate(paths, start=1):
         try:
-            pixels = read_image(path)[None]
+            pixels = read_image(path, trained[0].data["side"])[None]
         except DataError as error:
             predictions.append({"image": str(path), "error": str(error)})
             continue
         found: dict[str, dict[str, Any]] = {}
-        for model in models:
+        for name, model in models.items():
             probabilities = model.predict(pixels)[0]
-            found[model.name] = {
+            found[name] = {
                 "top": [
                     {"class": model.class_names[label], "confidence": float(probabilities[label])}
                     for label in np.argsort(-probabilities)[:TOP]
@@ -60,8 +57,8 @@ def predict(
             }
             if out is not None:
                 # Numbered, since images of two folders may have one name.
-                target = out / f"{number}-{path.stem}-{model.name}.png"
+                target = out / f"{number}-{path.stem}-{name}.png"
                 write_bytes(target, png(overlay(pixels[0], model.explain(pixels)[0])))
-                found[model.name]["overlay"] = str(target)
+                found[name]["overlay"] = str(target)
         predictions.append({"image": str(path), "models": found})
     return predictions

@@ -12,7 +12,7 @@ import torch
 
 from visavis import run_folder
 from visavis.compare.pairing import checksums
-from visavis.config import MODEL_NAMES, Experiment, to_json
+from visavis.config import Experiment, to_json
 from visavis.data import Dataset
 from visavis.errors import CheckpointError
 from visavis.files import lock
@@ -23,6 +23,7 @@ from visavis.stages.cross_model import cross_evaluate
 from visavis.stages.evaluate import evaluate
 from visavis.stages.explain import explain, explain_again
 from visavis.stages.train import train
+from visavis.stages.trained import common_grid
 from visavis.training import hardware, tracking
 from visavis.training.provenance import differences
 
@@ -39,14 +40,20 @@ def run(out: Path, experiment: Experiment, preset_name: str, dataset: Dataset) -
         claim(out, experiment, preset_name, dataset)
         device = hardware.select_device(experiment.train.device)
         autocast = hardware.precision(experiment.train, device) == "bf16"
-        for name in MODEL_NAMES:
-            model = ModelFolder(out / name)
-            train(model.path, experiment, name, dataset, tracked_in=out)
+        names = {role: getattr(experiment, role) for role in run_folder.ROLES}
+        folders = run_folder.model_folders(out)
+        for role, model in folders.items():
+            train(model.path, experiment, names[role], dataset, tracked_in=out)
             if not model.tested:
                 evaluate(model.path, dataset, device=device)
+        settings = experiment.explain
+        if not all(model.explained for model in folders.values()):
+            grid = common_grid([model.path for model in folders.values()], dataset, settings.grid)
+            settings = dataclasses.replace(settings, grid=grid)
+        for role, model in folders.items():
             if not model.explained:
-                log.info("%s: explaining, and measuring the explanations", name)
-                explain(model.path, dataset, experiment.explain, device=device, autocast=autocast)
+                log.info("%s: explaining, and measuring the explanations", names[role])
+                explain(model.path, dataset, settings, device=device, autocast=autocast)
         for seed in range(experiment.seed + 1, experiment.seed + experiment.seeds):
             _train_again(out, dataclasses.replace(experiment, seed=seed), dataset, device)
         if not _cross_evaluated(out):
@@ -64,23 +71,25 @@ def run(out: Path, experiment: Experiment, preset_name: str, dataset: Dataset) -
 
 def _train_again(out: Path, experiment: Experiment, dataset: Dataset, device: torch.device) -> None:
     """Train, test and explain both models with another seed, as the first two were."""
-    for name in MODEL_NAMES:
-        model = ModelFolder(out / run_folder.SEED.format(experiment.seed) / name)
+    for role, first in run_folder.model_folders(out).items():
+        name = getattr(experiment, role)
+        model = ModelFolder(out / run_folder.SEED.format(experiment.seed) / first.name)
         log.info("%s: training again, with seed %d", name, experiment.seed)
         train(model.path, experiment, name, dataset, tracked_in=out)
         if not model.tested:
             evaluate(model.path, dataset, device=device)
-        layer = ModelFolder(out / name).explanations["layer"]
+        layer, grid = first.explanations["layer"], first.explanations["grid"][0]
         if not _explained_at(layer, model):
-            explain_again(model.path, dataset, experiment.explain, layer=layer, device=device)
+            settings = dataclasses.replace(experiment.explain, grid=grid)
+            explain_again(model.path, dataset, settings, layer=layer, device=device)
 
 
-def _explained_at(layer: str, model: ModelFolder) -> bool:
+def _explained_at(layer: str | None, model: ModelFolder) -> bool:
     """Whether the model's maps are of its present weights, with Grad-CAM at that layer."""
     if not (model.path / run_folder.HEATMAPS).exists():
         return False
     found = (str(model.heatmaps.get(key)) for key in ("layer", "weights_sha256"))
-    return tuple(found) == (layer, model.training["weights_sha256"])
+    return tuple(found) == (str(layer), model.training["weights_sha256"])
 
 
 def _cross_evaluated(out: Path) -> bool:
@@ -105,7 +114,8 @@ def claim(out: Path, experiment: Experiment, preset_name: str, dataset: Dataset)
         run_folder.write_json(path, wanted)
         return
     found = run_folder.read_json(path)
-    decides = ("seed", "cnn", "vit", "explain")  # the other settings do not change results
+    # The other settings do not change results.
+    decides = ("first", "second", "seed", "cnn", "vit", "optim", "pretrained", "explain")
     settings = found.get("experiment", {})
     lines = differences({key: settings.get(key) for key in decides}, to_json(experiment))
     lines += differences({"data": found.get("data")}, wanted)

@@ -20,9 +20,10 @@ from lightning.pytorch.loggers import Logger
 from visavis import models, run_folder
 from visavis.config import IMAGE_SIDE, Experiment
 from visavis.data import Dataset, split
-from visavis.data.batches import to_tensor
+from visavis.data.batches import hold
 from visavis.errors import CheckpointError, EnvironmentFault
 from visavis.files import file_sha256, lock
+from visavis.stages.trained import check_classifier
 from visavis.training import hardware, tracking
 from visavis.training.callbacks import AtomicCheckpointIO, History, checkpoints, read_checkpoint
 from visavis.training.module import Classifier, Split
@@ -63,12 +64,16 @@ def train(
         config = experiment.data
         rows = split(dataset.train_labels, config.validation_fraction, config.split_seed)
         finished = (folder / run_folder.TRAINING).exists()
+        if not finished and not (folder / run_folder.CONFIG).exists():
+            settings = experiment.model(name)
+            classes = len(dataset.class_names)
+            check_classifier(models.build(settings, classes, dataset.side), dataset)
         device = None if finished else hardware.select_device(experiment.train.device)
         claim(folder, experiment, name, dataset, *rows)
         if device is None:
             log.info("%s: already trained", name)
             return
-        training, validation = (_resident(dataset, indices, device) for indices in rows)
+        training, validation = (_held(dataset, indices, device) for indices in rows)
         facts = _provenance(folder, experiment, name, device)
         module = _module(experiment, name, len(dataset.class_names), training, validation, facts)
         snapshots = Snapshots(folder, dataset, rows[1])
@@ -118,8 +123,10 @@ def _module(
     """A freshly initialised and warmed-up model."""
     torch.manual_seed(experiment.seed)
     config = experiment.model(name)
-    model = models.build(config, classes)
-    models.fit_input(model, training[0][:5000].float().cpu() / 255)
+    side = training[0].shape[-1]
+    model = models.build(config, classes, side)
+    first = training[0][: 5000 * IMAGE_SIDE**2 // side**2]  # as many pixels at every size
+    models.fit_input(model, first.float().cpu() / 255)
     module = Classifier(
         hardware.place(model, training[0].device),
         config.optim,
@@ -137,7 +144,7 @@ def _warm_up(module: Classifier, device: torch.device) -> None:
     """Take steps and undo them, so that compilation and first calls are not timed."""
     model, dtype = module.model.train(), module.dtype_of_products
     state = {key: value.clone() for key, value in model.state_dict().items()}
-    for side in {module.config.side(0), IMAGE_SIDE}:
+    for side in {module.config.side(0, module.image_side), module.image_side}:
         images = torch.rand(module.config.batch_size, 3, side, side, device=device)
         # As Lightning calls it: another setting of the cache would compile the step again.
         with torch.autocast(
@@ -157,7 +164,7 @@ def _fit(
     checkpoint: Path,
 ) -> None:
     """Train all epochs, or those after the checkpoint if there is one."""
-    device = module.model.head.weight.device
+    device = next(module.model.parameters()).device
     trainer = lightning.Trainer(
         accelerator="gpu" if device.type == "cuda" else device.type,
         devices=1,
@@ -187,7 +194,7 @@ def _fit(
     except (torch.cuda.OutOfMemoryError, MemoryError):
         raise EnvironmentFault(
             f"not enough memory for a batch of {module.config.batch_size} images; lower "
-            "--cnn.optim.batch-size or --vit.optim.batch-size"
+            "--cnn.optim.batch-size, --vit.optim.batch-size or --optim.batch-size"
         ) from None
 
 
@@ -227,6 +234,7 @@ def _finish(folder: Path, module: Classifier, facts: dict[str, Any]) -> None:
             "images": len(batches.labels),
             "images_per_second": module.steps * batches.batch_size / seconds,
             "weights_sha256": file_sha256(folder / run_folder.WEIGHTS),
+            "modules": models.modules_of(model),
             "resumed": resumed,
         },
     )
@@ -234,6 +242,6 @@ def _finish(folder: Path, module: Classifier, facts: dict[str, Any]) -> None:
         (folder / leftover).unlink(missing_ok=True)
 
 
-def _resident(dataset: Dataset, indices: np.ndarray, device: torch.device) -> Split:
-    pixels = to_tensor(dataset.train_pixels[indices]).to(device)
-    return pixels, torch.from_numpy(dataset.train_labels[indices]).to(device)
+def _held(dataset: Dataset, indices: np.ndarray, device: torch.device) -> Split:
+    labels = torch.from_numpy(dataset.train_labels[indices]).to(device)
+    return hold(dataset.train_pixels, indices, device), labels

@@ -1,17 +1,20 @@
 """A trained model from its run folder: checked, loaded, ready to predict and to explain."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 
 from visavis import attribution, models, run_folder
+from visavis.attribution import Subject
+from visavis.attribution.observation import plain_logits
 from visavis.data import Dataset
 from visavis.data.batches import in_batches, predict, to_images
-from visavis.errors import CheckpointError
+from visavis.errors import CheckpointError, ModelError
 from visavis.files import file_sha256
 from visavis.models import Model
 from visavis.run_folder import ModelFolder
@@ -23,8 +26,10 @@ class Trained:
     """A trained model and what its run folder records about it."""
 
     name: str
-    """ "cnn" or "vit"."""
+    """ "cnn", "vit", or that of a registered or a library's model."""
     model: Model = field(repr=False)
+    subject: Subject = field(repr=False)
+    """What explanations see of the model."""
     class_names: tuple[str, ...]
     layer: str | None
     """Grad-CAM's layer as the explain stage selected it; None before that stage has run."""
@@ -49,12 +54,12 @@ class Trained:
         Raises:
             ValueError: the method does not fit the model, or a class is out of range.
         """
-        method = method or attribution.DEFAULT_METHOD[self.name]
+        method = method or attribution.default_method(self.subject)
         classes = self.predict(pixels).argmax(axis=1) if classes is None else classes
-        layer = self.layer if method == "grad_cam" else None
+        layer = self.layer if attribution.METHODS[method].needs == "layers" else None
         return in_batches(
             lambda images, targets: attribution.explain(
-                self.model, images, targets, method, layer=layer
+                self.subject, images, targets, method, layer=layer
             ),
             to_images(pixels),
             torch.as_tensor(classes),
@@ -69,12 +74,48 @@ def load(folder: Path | str) -> Trained:
     """
     stored = ModelFolder(Path(folder))
     model = load_trained(stored.path)
+    explained: dict[str, Any] = {"layer": None, "grid": [0]}
+    explained = stored.explanations if stored.explained else explained
     return Trained(
-        name=attribution.kind_of(model),
+        name=stored.config["model"]["name"],
         model=model,
+        subject=observed(model, stored.split["examples"], grid=explained["grid"][0]),
         class_names=tuple(stored.data["class_names"]),
-        layer=stored.explanations["layer"] if stored.explained else None,
+        layer=explained["layer"],
     )
+
+
+def observed(model: Model, pixels: UInt8[np.ndarray, "n side side 3"], *, grid: int = 0) -> Subject:
+    """What explanations see of a model of ours.
+
+    Args:
+        pixels: a few images of its data.
+        grid: cells along a side of the scoring grid; 0: the model's own.
+
+    Raises:
+        ModelError: it is no classifier of such images.
+    """
+    return Subject(
+        model,
+        to_images(pixels[:2]),
+        mean=model.normalize.mean,
+        layers=models.explanation_layers(model),
+        grid=grid or None,
+    )
+
+
+def check_classifier(model: Model, dataset: Dataset) -> None:
+    """Check that a model classifies images of `dataset`, before anything is written for it.
+
+    Raises:
+        ModelError: it fails, its logits are not finite, or it has another number of classes.
+    """
+    logits = plain_logits(model, to_images(dataset.train_pixels[:2]))
+    if logits.shape[1] != len(dataset.class_names):
+        raise ModelError(
+            f"the model returns {logits.shape[1]} logits for each image, and the data have "
+            f"{len(dataset.class_names)} classes; its factory is called with that number"
+        )
 
 
 def load_trained(folder: Path) -> Model:
@@ -93,7 +134,8 @@ def load_trained(folder: Path) -> Model:
         raise CheckpointError(
             f"{folder / run_folder.DATA} names no classes; restore it, or train again"
         )
-    model = models.load(models.config_from_json(config.get("model", {})), weights, len(classes))
+    settings = models.config_from_json(config.get("model", {}))
+    model = models.load(settings, weights, len(classes), stored.data["side"])
     if file_sha256(weights) != training.get("weights_sha256"):
         raise CheckpointError(
             f"{weights} is not the file that the training wrote (its SHA-256 is not the one in "
@@ -132,3 +174,15 @@ def split_rows(
             "that this model was trained on"
         )
     return rows
+
+
+def common_grid(folders: Sequence[Path], dataset: Dataset, wanted: int = 0) -> int:
+    """Cells along a side of the grid that both models are scored on.
+
+    Args:
+        wanted: that of the settings; 0: the models' own, the coarser one where they differ.
+    """
+    if wanted:
+        return wanted
+    pixels = dataset.train_pixels[:2]
+    return min(observed(load_trained(folder), pixels).grid for folder in folders)

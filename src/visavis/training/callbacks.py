@@ -124,8 +124,8 @@ class History(Callback):
         self.rows.append(row)
         run_folder.write_history(self.folder, self.rows)
         config: OptimConfig = module.config
-        remaining = config.cost(len(self.rows))
-        left = elapsed * remaining / (config.cost() - remaining)
+        remaining = config.cost(module.image_side, len(self.rows))
+        left = elapsed * remaining / (config.cost(module.image_side) - remaining)
         about = f"{left:.0f} s" if left < 90 else f"{left / 60:.0f} min"
         log.info(
             f"{self.name}: epoch {row['epoch']} of {config.epochs}, training loss "

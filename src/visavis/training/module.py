@@ -11,18 +11,18 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from visavis.config import OptimConfig
-from visavis.data.batches import Batch, EvaluationBatches, MixedBatch, TrainingBatches
+from visavis.data.batches import Batch, EvaluationBatches, Held, MixedBatch, TrainingBatches
 from visavis.errors import VisavisError
 from visavis.models import Model
 from visavis.training import hardware
 from visavis.training.optim import learning_rate_factor, optimizer
 
-Split = tuple[Tensor, Tensor]
-"""uint8 pixels (n, 3, 32, 32) and labels (n,), both on the device."""
+Split = tuple[Held, Int64[Tensor, " _"]]
+"""uint8 pixels and, on the device, labels."""
 
 
 class Classifier(lightning.LightningModule):
-    """Trains `model` on `training` and watches `validation`; both stay resident on the device.
+    """Trains `model` on `training` and watches `validation`.
 
     A step never waits for the device: loss and hits are summed there and logged once an epoch.
 
@@ -45,6 +45,7 @@ class Classifier(lightning.LightningModule):
         super().__init__()
         self.model = model
         self.config = config
+        self.image_side = training[0].shape[-1]
         self.seed = seed
         self.dtype_of_products = dtype
         self._training, self._validation = training, validation
@@ -105,7 +106,7 @@ class Classifier(lightning.LightningModule):
                 raise VisavisError(
                     f"training diverged: the loss is not a number in epoch "
                     f"{self.current_epoch + 1}; epochs before it are kept. Lower the learning "
-                    "rates (--cnn.optim.… or --vit.optim.…) and use a new --out"
+                    "rates (--cnn.optim.…, --vit.optim.… or --optim.…) and use a new --out"
                 )
 
     def configure_optimizers(self) -> Any:

@@ -121,7 +121,7 @@ class MuonAdamW(torch.optim.Optimizer):
 def optimizer(
     model: nn.Module, config: OptimConfig, *, dtype: torch.dtype = torch.float32
 ) -> MuonAdamW:
-    """The optimiser of a model: Muon for the weights inside `stages` (CNN) or `blocks` (ViT)."""
+    """The optimiser: Muon for the weights inside `stages` (CNN) or `blocks` (ViT), else AdamW."""
     matrices, decayed, plain = [], [], []
     for name, parameter in model.named_parameters():
         weight = parameter.ndim >= 2 and name.endswith("weight")

@@ -10,11 +10,13 @@ from jaxtyping import Int
 from lightning.pytorch.callbacks import Callback
 
 from visavis import attribution, run_folder
+from visavis.attribution import Subject
 from visavis.attribution.batched import grid_maps
 from visavis.data import Dataset
 from visavis.data.batches import to_images
 from visavis.errors import CheckpointError
 from visavis.metrics.localization import Maps
+from visavis.models import explanation_layers
 
 
 def shown_epochs(epochs: int) -> list[int]:
@@ -41,7 +43,13 @@ class Snapshots(Callback):
         self.maps: dict[int, Maps] = {}
 
     def on_train_start(self, trainer: lightning.Trainer, module: Any) -> None:
-        self.method = attribution.DEFAULT_METHOD[attribution.kind_of(module.model)]
+        self.subject = Subject(
+            module.model,
+            to_images(self.pixels).to(module.device),
+            mean=module.model.normalize.mean,
+            layers=explanation_layers(module.model),
+        )
+        self.method = attribution.default_method(self.subject)
         if trainer.current_epoch == 0:
             self._take(0, module)
             return
@@ -56,7 +64,7 @@ class Snapshots(Callback):
 
     def _take(self, epoch: int, module: Any) -> None:
         images = to_images(self.pixels).to(module.device)
-        (self.maps[epoch],) = grid_maps(module.model, images, [self.labels], self.method)
+        (self.maps[epoch],) = grid_maps(self.subject, images, [self.labels], self.method)
         run_folder.write_arrays(
             self.path,
             epochs=np.array(list(self.maps), dtype=np.int32),

@@ -15,6 +15,7 @@ from visavis.report.figures.style import (
     name_rows,
     new_figure,
 )
+from visavis.report.labels import bucket_names
 
 
 @matplotlib.rc_context(STYLE)
@@ -30,17 +31,18 @@ def class_counts(counts: Sequence[int], class_names: Sequence[str], title: str) 
 
 
 @matplotlib.rc_context(STYLE)
-def overlap(counts: Mapping[str, int]) -> Figure:
+def overlap(counts: Mapping[str, int], labels: Mapping[str, str]) -> Figure:
     """How many test images both models, one of them, or neither classifies correctly."""
     figure, axes = new_figure(WIDTH, 1.7)
     different = counts["both_wrong"] - counts["both_wrong_same_class"]
-    bars = [
-        ("Both correct", counts["both_correct"], MUTED, 0.35),
-        ("Only CNN correct", counts["only_cnn"], MODEL_COLOURS["cnn"], 1.0),
-        ("Only ViT correct", counts["only_vit"], MODEL_COLOURS["vit"], 1.0),
-        ("Both wrong, same class", counts["both_wrong_same_class"], INK, 0.9),
-        ("Both wrong, different classes", different, INK, 0.55),
-    ]
+    shown = (
+        (counts["both_correct"], MUTED, 0.35),
+        (counts["only_first"], MODEL_COLOURS["first"], 1.0),
+        (counts["only_second"], MODEL_COLOURS["second"], 1.0),
+        (counts["both_wrong_same_class"], INK, 0.9),
+        (different, INK, 0.55),
+    )
+    bars = [(name, *of) for name, of in zip(bucket_names(labels).values(), shown, strict=True)]
     _bars(axes, bars)
     axes.set_xlim(0, max(sum(count for _, count, *_ in bars), 1))
     figure.set_label("Bar chart: " + "; ".join(f"{label} {count:,}" for label, count, *_ in bars))

@@ -8,7 +8,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 
-from visavis.report import labels
 from visavis.report.figures.style import (
     MODEL_COLOURS,
     MUTED,
@@ -18,21 +17,24 @@ from visavis.report.figures.style import (
     WIDTH,
     new_figure,
 )
+from visavis.report.labels import Methods, short, the
 
 History = Sequence[Mapping[str, Any]]
 """The lines of history.jsonl."""
 
-MARKERS = ("o", "s", "D", "^", "v", "P")
+MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "*", "h", "d")
 
 
 @matplotlib.rc_context(STYLE)
-def training_curve(history: History, best_epoch: int, model: str, metric: str) -> Figure:
+def training_curve(
+    history: History, best_epoch: int, metric: str, *, label: str, colour: str
+) -> Figure:
     """Training and validation `loss` or `accuracy` by epoch; marks the lowest validation loss."""
     figure, axes = new_figure(WIDTH, 3.1)
     epochs = [row["epoch"] for row in history]
     validation = [row[f"val_{metric}"] for row in history]
     training = [row[f"train_{metric}"] for row in history]
-    colour, name = MODEL_COLOURS[model], labels.MODELS[model]
+    name = the(label)
     axes.plot(epochs, training, color=MUTED, linestyle=(0, (4, 2)), label="training")
     axes.plot(epochs, validation, color=colour, label="validation")
     best = validation[epochs.index(best_epoch)]
@@ -40,14 +42,14 @@ def training_curve(history: History, best_epoch: int, model: str, metric: str) -
     axes.plot([best_epoch], [best], "o", color=colour, markersize=7, markeredgecolor=PAPER)
     axes.plot([], [], "o", color=colour, label=f"tested: epoch {best_epoch}")
     title = {"loss": "Loss (cross-entropy)", "accuracy": "Accuracy"}[metric]
-    axes.set(xlabel="Epoch", title=f"{title} of the {name}")
+    axes.set(xlabel="Epoch", title=f"{title} of {name}")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.yaxis.set_major_formatter(
         PercentFormatter(1, decimals=0) if metric == "accuracy" else StrMethodFormatter("{x:g}")
     )
     axes.legend(loc="best")
     figure.set_label(
-        f"Line chart: {metric} of the {name} by epoch, training from "
+        f"Line chart: {metric} of {name} by epoch, training from "
         f"{training[0]:.3f} to {training[-1]:.3f}, validation from {validation[0]:.3f} to "
         f"{validation[-1]:.3f}, {best:.3f} in the tested epoch {best_epoch}"
     )
@@ -55,31 +57,30 @@ def training_curve(history: History, best_epoch: int, model: str, metric: str) -
 
 
 @matplotlib.rc_context(STYLE)
-def wall_clock(histories: Mapping[str, History]) -> Figure:
-    """Validation accuracy of all models by seconds of training."""
+def wall_clock(histories: Mapping[str, History], labels: Mapping[str, str]) -> Figure:
+    """Validation accuracy of all models that were trained here by seconds of training."""
     figure, axes = new_figure(WIDTH, 2.9)
     longest = max(history[-1]["elapsed_train_seconds"] for history in histories.values())
     unit, name = (60, "minutes") if longest > 180 else (1, "seconds")
-    for model, history in histories.items():
+    for role, history in histories.items():
         times = [epoch["elapsed_train_seconds"] / unit for epoch in history]
         values = [epoch["val_accuracy"] for epoch in history]
-        colour, label = MODEL_COLOURS[model], labels.MODELS[model]
-        axes.plot(times, values, "o-", markersize=4, color=colour, label=label)
+        axes.plot(times, values, "o-", ms=4, color=MODEL_COLOURS[role], label=labels[role])
     axes.set(xlabel=f"Training time, {name}", title="Validation accuracy by training time")
     axes.set_xlim(left=0)
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.legend(loc="lower right")
-    figure.set_label("Line chart: validation accuracy of both models by training time")
+    figure.set_label("Line chart: validation accuracy by training time")
     return figure
 
 
 @matplotlib.rc_context(STYLE)
-def reliability(calibration: Mapping[str, Mapping[str, Any]]) -> Figure:
+def reliability(calibration: Mapping[str, Mapping[str, Any]], labels: Mapping[str, str]) -> Figure:
     """Accuracy of each model by confidence, as it is and scaled by its temperature."""
     figure, axes = new_figure(3.6, 4.1)
     axes.plot([0, 1], [0, 1], **REFERENCE_LINE)
-    for model, facts in calibration.items():
-        colour, name = MODEL_COLOURS[model], labels.MODELS[model]
+    for role, facts in calibration.items():
+        colour, name = MODEL_COLOURS[role], labels[role]
         for key, face, alpha, label in (
             ("uncalibrated", colour, 1.0, name),
             ("temperature_scaled", PAPER, 0.7, f"{name}, scaled"),
@@ -97,32 +98,31 @@ def reliability(calibration: Mapping[str, Mapping[str, Any]]) -> Figure:
         axis.set_major_formatter(PercentFormatter(1, decimals=0))
     figure.legend(loc="outside lower center", ncols=2, fontsize=8)
     means = "; ".join(
-        f"{labels.MODELS[model]} mean confidence {facts['uncalibrated']['confidence']:.2f}"
-        for model, facts in calibration.items()
+        f"{labels[role]} mean confidence {facts['uncalibrated']['confidence']:.2f}"
+        for role, facts in calibration.items()
     )
     figure.set_label(f"Dot chart: accuracy by confidence; {means}")
     return figure
 
 
 @matplotlib.rc_context(STYLE)
-def cascade(methods: Mapping[str, Mapping[str, Any]], model: str) -> Figure:
+def cascade(methods: Methods, *, label: str, colour: str) -> Figure:
     """Agreement with the original maps as parameters are randomised from the head down."""
-    name, colour = labels.MODELS[model], MODEL_COLOURS[model]
-    figure, axes = new_figure(WIDTH, 3.3, title=f"{name}: parameters randomised down to …")
+    figure, axes = new_figure(WIDTH, 3.3, title=f"{label}: parameters randomised down to …")
     parts = [step["part"] for step in next(iter(methods.values()))["cascading"]]
     for (method, facts), marker in zip(methods.items(), MARKERS, strict=False):
         steps = [step["agreement"] for step in facts["cascading"]]
         values = [1, *(step["value"] if step else np.nan for step in steps)]
         face = colour if facts["class_specific"] else PAPER
         style = f"{marker}-"
-        axes.plot(values, style, c=colour, mfc=face, ms=4, lw=1.3, label=labels.short(method))
+        axes.plot(values, style, c=colour, mfc=face, ms=4, lw=1.3, label=short(method, methods))
     axes.axhline(0, **REFERENCE_LINE)
     ticks = ["none", *(part.replace("_", " ") for part in parts)]
     axes.set_xticks(range(len(ticks)), ticks, rotation=35, ha="right", rotation_mode="anchor")
     axes.set(ylim=(min(-0.25, axes.get_ylim()[0]), 1.05), ylabel="Rank correlation")
     figure.legend(loc="outside lower left", ncols=3, fontsize=8)
     figure.set_label(
-        f"Line chart: rank correlation of the {name}'s maps with the originals as its parameters "
+        f"Line chart: rank correlation of {the(label)}'s maps with the originals as its parameters "
         "are randomised part by part"
     )
     return figure

@@ -9,7 +9,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from visavis.report import labels
 from visavis.report.figures.style import (
     MODEL_COLOURS,
     MUTED,
@@ -21,6 +20,7 @@ from visavis.report.figures.style import (
     name_rows,
     new_figure,
 )
+from visavis.report.labels import short, the
 
 Interval = Mapping[str, float]
 
@@ -35,14 +35,16 @@ class Score(NamedTuple):
 
 
 @matplotlib.rc_context(STYLE)
-def f1_per_class(f1: Mapping[str, Sequence[float]], class_names: Sequence[str]) -> Figure:
+def f1_per_class(
+    f1: Mapping[str, Sequence[float]], class_names: Sequence[str], labels: Mapping[str, str]
+) -> Figure:
     """F1 of each class, a dot for each model."""
     figure, axes = _rows(class_names, 0.26, 0.9, title="F1 of each class")
     places = np.arange(len(class_names))
     values = np.array(list(f1.values()))
     axes.hlines(places, values.min(axis=0), values.max(axis=0), color=RULE, linewidth=3)
-    for model, row in f1.items():
-        axes.plot(row, places, "o", color=MODEL_COLOURS[model], label=labels.MODELS[model])
+    for role, row in f1.items():
+        axes.plot(row, places, "o", color=MODEL_COLOURS[role], label=labels[role])
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0)
     figure.set_label("Dot chart: F1 of each class for both models")
     return figure
@@ -76,7 +78,7 @@ def scores(
 
 
 @matplotlib.rc_context(STYLE)
-def layer_sweep(rows: Sequence[Mapping[str, Any]], colour: str = MODEL_COLOURS["cnn"]) -> Figure:
+def layer_sweep(rows: Sequence[Mapping[str, Any]], colour: str) -> Figure:
     """Deletion and insertion score of the maps from each layer; the chosen layer is filled."""
     names = [f"{row['layer']}, {row['grid'][0]} × {row['grid'][1]}" for row in rows]
     figure, axes = _rows(names, 0.36, 1.0)
@@ -97,7 +99,7 @@ def layer_sweep(rows: Sequence[Mapping[str, Any]], colour: str = MODEL_COLOURS["
 
 @matplotlib.rc_context(STYLE)
 def similarity(pairs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Figure:
-    """Agreement of the CNN's map with each ViT map, above the within-class permutation baseline."""
+    """Agreement of the first model's map with each of the second's, and its baseline."""
     figure, axes = _rows(names, 0.36, 1.05)
     for place, pair in enumerate(pairs):
         if pair["agreement"] is None:
@@ -105,34 +107,36 @@ def similarity(pairs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Figu
         ends = [pair["permutation_baseline"]["value"], pair["agreement"]["value"]]
         axes.plot(ends, [place, place], color=RULE, linewidth=4, zorder=1)
         _dot(axes, pair["permutation_baseline"], place, MUTED, face=PAPER)
-        _dot(axes, pair["agreement"], place, MODEL_COLOURS["vit"])
-    axes.plot([], [], "o", color=MODEL_COLOURS["vit"], label="same image")
+        _dot(axes, pair["agreement"], place, MODEL_COLOURS["second"])
+    axes.plot([], [], "o", color=MODEL_COLOURS["second"], label="same image")
     axes.plot([], [], "o", color=MUTED, markerfacecolor=PAPER, label="permutation baseline")
     axes.axvline(0, **REFERENCE_LINE)
-    axes.set_xlabel("Mean rank correlation with the CNN's Grad-CAM")
+    axes.set_xlabel("Mean rank correlation")
     figure.legend(loc="outside upper left", ncols=2)
     figure.set_label(
-        "Dot chart: agreement of the CNN's map with each of the ViT's, and its baseline"
+        "Dot chart: agreement of the first model's map with each of the second's, and its baseline"
     )
     return figure
 
 
 @matplotlib.rc_context(STYLE)
-def cross_model(rankings: Sequence[Mapping[str, Any]]) -> Figure:
+def cross_model(rankings: Sequence[Mapping[str, Any]], labels: Mapping[str, str]) -> Figure:
     """Deletion scores on both models when the cells are masked in the order of each map."""
-    names = [f"{labels.MODELS[r['model']]}: {labels.short(r['method'])}" for r in rankings]
+    names = [f"{labels[r['model']]}: {short(r['method'])}" for r in rankings]
     figure, axes = _rows(names, 0.34, 1.05)
     for place, row in enumerate(rankings):
-        for offset, (model, score) in zip((-0.13, 0.13), row["deletion"].items(), strict=True):
+        for offset, (role, score) in zip((-0.13, 0.13), row["deletion"].items(), strict=True):
             if score is not None:
-                colour = MODEL_COLOURS[model]
-                face = colour if model == row["model"] else PAPER
+                colour = MODEL_COLOURS[role]
+                face = colour if role == row["model"] else PAPER
                 _dot(axes, score, place + offset, colour, face=face)
-    for model, colour in MODEL_COLOURS.items():
-        axes.plot([], [], "o", color=colour, label=f"tested on the {labels.MODELS[model]}")
+    for role, label in labels.items():
+        axes.plot([], [], "o", color=MODEL_COLOURS[role], label=f"tested on {the(label)}")
     axes.plot([], [], "o", color=MUTED, markerfacecolor=PAPER, label="open: the other's map")
     axes.axvline(0, **REFERENCE_LINE)
-    axes.set_xlabel("Normalised deletion: 0 random order, 1 single-cell effects")
+    # Of the figure: beside the long names of rows there is no room for it.
+    scale = "Normalised deletion: 0 random order, 1 single-cell effects"
+    figure.supxlabel(scale, fontsize=9, color=MUTED)
     figure.legend(loc="outside upper left", ncols=2, fontsize=8)
     figure.set_label("Dot chart: deletion score on both models by the order of each map")
     return figure

@@ -8,15 +8,22 @@ import numpy as np
 from jaxtyping import Num, UInt8
 
 from visavis.report import labels
-from visavis.report.figures.heatmaps import Cell, Group, heat_image, overlay, where
+from visavis.report.figures.heatmaps import Cell, Group, heat_image, overlay, shrunk, where
 from visavis.report.text.numbers import decimal, percent
+from visavis.run_folder import ModelFolder
 
 Arrays = Mapping[str, np.ndarray]
 """The content of heatmaps.npz."""
 
 ORIGINAL = ("original", "")
-ATTENTION_GALLERY = ("gradient_attention", "grad_cam", "attention", "rollout")
-GRAD_CAM = "Grad-CAM for {}"
+BESIDE_DEFAULT = ("grad_cam", "attention", "rollout")
+"""Methods that stand beside the default one, where a model has them."""
+
+SIDE = 128
+"""Of an overlay, pixels, and the most of an image."""
+
+PIXELATED = 64
+"""The side up to which the pixels of an image are to be seen."""
 
 
 class Column(NamedTuple):
@@ -24,8 +31,6 @@ class Column(NamedTuple):
 
     heading: tuple[str, str]
     method: str
-    label: str
-    """With {} for the predicted class."""
     laid: bool = True
 
 
@@ -34,45 +39,35 @@ def class_examples(
 ) -> list[Group]:
     """An image of each class."""
     cells = [
-        Cell(image, f"an example of {name}", (name,))
+        _photo(image, f"an example of {name}", name)
         for image, name in zip(images, class_names, strict=True)
     ]
     rows = tuple(tuple(cells[i : i + 5]) for i in range(0, len(cells), 5))
     return [Group("", (), rows)]
 
 
-def grad_cam_gallery(
-    heatmaps: Arrays, gallery: Mapping[str, Any], class_names: Sequence[str]
-) -> list[Group]:
-    """Original and Grad-CAM, for correct and incorrect predictions."""
-    columns = [Column(("Grad-CAM", ""), "grad_cam", GRAD_CAM)]
-    return _by_correctness(heatmaps, gallery, class_names, columns)
+def gallery(model: ModelFolder, class_names: Sequence[str]) -> list[Group]:
+    """The image, the default map over it and those BESIDE it, for correct and incorrect ones."""
+    methods = model.explanations["methods"]
+    shown = dict.fromkeys((model.explanations["default_method"], *BESIDE_DEFAULT))
+    columns = [
+        Column((labels.short(method, methods), _remark(methods[method])), method)
+        for method in shown
+        if method in methods
+    ]
+    return _by_correctness(model, model.gallery, class_names, columns)
 
 
-def grad_cam_detail(
-    heatmaps: Arrays, gallery: Mapping[str, Any], class_names: Sequence[str]
-) -> list[Group]:
+def detail(model: ModelFolder, class_names: Sequence[str]) -> list[Group]:
     """Image, heatmap cell by cell, and overlay, for the first two images of each group."""
-    first = {kind: gallery[kind][:2] for kind in ("correct", "incorrect")}
-    columns = [
-        Column(("heatmap", "8 × 8 cells"), "grad_cam", GRAD_CAM, laid=False),
-        Column(("overlay", ""), "grad_cam", GRAD_CAM),
+    first = {kind: model.gallery[kind][:2] for kind in ("correct", "incorrect")}
+    method = model.explanations["default_method"]
+    rows, columns = model.explanations["grid"]
+    shown = [
+        Column(("heatmap", f"{rows} × {columns} cells"), method, laid=False),
+        Column(("overlay", ""), method),
     ]
-    return _by_correctness(heatmaps, first, class_names, columns)
-
-
-def attention_gallery(
-    heatmaps: Arrays,
-    gallery: Mapping[str, Any],
-    class_names: Sequence[str],
-    methods: Mapping[str, Mapping[str, Any]],
-) -> list[Group]:
-    """The image and each of the ViT's maps of attention, and its Grad-CAM, over it."""
-    columns = [
-        Column((labels.short(m), _remark(methods[m])), m, methods[m]["label"])
-        for m in ATTENTION_GALLERY
-    ]
-    return _by_correctness(heatmaps, gallery, class_names, columns)
+    return _by_correctness(model, first, class_names, shown)
 
 
 def snapshots(strip: Arrays, method: str, class_names: Sequence[str]) -> list[Group]:
@@ -81,7 +76,7 @@ def snapshots(strip: Arrays, method: str, class_names: Sequence[str]) -> list[Gr
 
     def row(index: int) -> tuple[Cell, ...]:
         image, name = strip["images"][index], class_names[strip["labels"][index]]
-        cells = [Cell(image, f"a validation image of {name}", (name,))]
+        cells = [_photo(image, f"a validation image of {name}", name)]
         for time, maps in zip(times, strip[f"map_{method}"], strict=True):
             valid = np.isfinite(maps[index]).all() and np.ptp(maps[index]) > 0
             label = f"{labels.short(method)} for {name}, {time}"
@@ -116,69 +111,59 @@ def attention_heads(
 
 
 def side_by_side(
-    cnn: Arrays,
-    vit: Arrays,
-    pair: Mapping[str, Any],
-    class_names: Sequence[str],
-    vit_methods: Mapping[str, Mapping[str, Any]],
+    models: Mapping[str, ModelFolder], pair: Mapping[str, Any], class_names: Sequence[str]
 ) -> list[Group]:
-    """The images whose maps agree most and least: the CNN's map and the ViT's, side by side.
+    """The images whose default maps agree most and least: the maps of both models side by side.
 
     `pair` is comparison.json's `side_by_side`; an image that was not found is omitted.
     """
-    ours, theirs, other = pair["cnn_method"], pair["vit_method"], "attention"
-    headings = (
-        ORIGINAL,
-        (f"CNN: {labels.short(ours)}", ""),
-        (f"ViT: {labels.short(theirs)}", ""),
-        (f"ViT: {labels.short(other)}", _remark(vit_methods[other])),
-    )
+    methods = {role: model.explanations["methods"] for role, model in models.items()}
+    columns = [(role, pair[f"{role}_method"]) for role in models]
+    columns += [(role, "attention") for role in models if "attention" in methods[role]]
+    headings = [ORIGINAL]
+    for role, method in columns:
+        of = methods[role]
+        name = f"{models[role].label}: {labels.short(method, of)}"
+        headings.append((name, _remark(of[method])))
     groups = []
     for kind in ("highest_agreement", "lowest_agreement"):
         if (found := pair[kind]) is None:
             continue
-        c, v = found["row_cnn"], found["row_vit"]
-        name = class_names[cnn["labels"][c]]
-        maps = (
-            (cnn, c, ours, f"CNN, {labels.short(ours)} for {name}"),
-            (vit, v, theirs, f"ViT, {labels.short(theirs)} for {name}"),
-            (vit, v, other, f"ViT, {labels.short(other)}"),
-        )
-        image = Cell(cnn["images"][c], f"test image of {name}")
+        row = {role: found[f"row_{role}"] for role in models}
+        first = models["first"].heatmaps
+        name = class_names[first["labels"][row["first"]]]
         confidences = [
-            f"CNN {percent(float(cnn['confidence'][c]), 0)}",
-            f"ViT {percent(float(vit['confidence'][v]), 0)}",
+            f"{model.label} {percent(float(model.heatmaps['confidence'][row[role]]), 0)}"
+            for role, model in models.items()
         ]
-        rows = (
-            (replace(image, caption=(name, *confidences)), *(_map(*which) for which in maps)),
-            (image, *(_map(*which, laid=False) for which in maps)),
+        image = _photo(first["images"][row["first"]], f"test image of {name}")
+        over, cells = (
+            [_map(models[role], row[role], method, name, laid=laid) for role, method in columns]
+            for laid in (True, False)
         )
+        rows = ((replace(image, caption=(name, *confidences)), *over), (image, *cells))
         title = kind.capitalize().replace("_", " ")
-        groups.append(
-            Group(f"{title}: rank correlation {decimal(found['agreement'])}", headings, rows)
-        )
+        agreed = f"{title}: rank correlation {decimal(found['agreement'])}"
+        groups.append(Group(agreed, tuple(headings), rows))
     return groups
 
 
 def _by_correctness(
-    heatmaps: Arrays,
-    gallery: Mapping[str, Any],
+    model: ModelFolder,
+    rows: Mapping[str, Any],
     class_names: Sequence[str],
     columns: Sequence[Column],
 ) -> list[Group]:
-    """Each image of `gallery` with its maps, the correctly classified ones first."""
+    """Each image with its maps, the correctly classified ones first."""
 
     def row(index: int) -> tuple[Cell, ...]:
-        predicted = class_names[heatmaps["predicted"][index]]
-        maps = [
-            _map(heatmaps, index, method, label.format(predicted), laid=laid)
-            for _, method, label, laid in columns
-        ]
-        return (_original(heatmaps, index, class_names), *maps)
+        predicted = class_names[model.heatmaps["predicted"][index]]
+        maps = [_map(model, index, of.method, predicted, laid=of.laid) for of in columns]
+        return (_original(model.heatmaps, index, class_names), *maps)
 
     headings = (ORIGINAL, *(column.heading for column in columns))
     return [
-        Group(f"{kind.capitalize()}ly classified", headings, tuple(map(row, gallery[kind])))
+        Group(f"{kind.capitalize()}ly classified", headings, tuple(map(row, rows[kind])))
         for kind in ("correct", "incorrect")
     ]
 
@@ -187,18 +172,26 @@ def _original(heatmaps: Arrays, index: int, class_names: Sequence[str]) -> Cell:
     true = class_names[heatmaps["labels"][index]]
     predicted = class_names[heatmaps["predicted"][index]]
     confidence = percent(float(heatmaps["confidence"][index]), 0)
-    return Cell(
+    return _photo(
         heatmaps["images"][index],
         f"test image {heatmaps['indices'][index]}: {true}, predicted {predicted} ({confidence})",
-        (f"true: {true}", f"predicted: {predicted}, {confidence}"),
+        f"true: {true}",
+        f"predicted: {predicted}, {confidence}",
     )
 
 
-def _map(heatmaps: Arrays, index: int, method: str, label: str, *, laid: bool = True) -> Cell:
+def _photo(image: UInt8[np.ndarray, "s s 3"], alt: str, *caption: str) -> Cell:
+    """An image without a map."""
+    return Cell(shrunk(image, SIDE), alt, caption, smooth=image.shape[0] > PIXELATED)
+
+
+def _map(model: ModelFolder, index: int, method: str, target: str, *, laid: bool) -> Cell:
     """A stored map, laid over its image or cell by cell."""
+    heatmaps, of = model.heatmaps, model.explanations["methods"][method]
     return _map_cell(
         heatmaps[f"map_{method}"][index],
-        label,
+        f"{of['label']} of {labels.the(model.label)}"
+        + (f" for {target}" if of["class_specific"] else ""),
         image=heatmaps["images"][index] if laid else None,
         degenerate=bool(heatmaps[f"degenerate_{method}"][index]),
     )
@@ -215,7 +208,11 @@ def _map_cell(
     highest = "degenerate" if degenerate else f"highest {where(heatmap)}"
     if degenerate:
         heatmap = np.zeros_like(heatmap)
-    pixels = heat_image(heatmap) if image is None else overlay(image, heatmap, scale=4)
+    if image is None:
+        pixels = heat_image(heatmap)
+    else:
+        image = shrunk(image, SIDE)
+        pixels = overlay(image, heatmap, scale=SIDE // image.shape[0])
     caption = ("degenerate",) if degenerate else ()
     return Cell(pixels, f"{label}: {highest}", caption, smooth=image is not None)
 

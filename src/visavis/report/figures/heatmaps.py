@@ -69,6 +69,13 @@ def overlay(
     return np.round(blend).astype(np.uint8)
 
 
+def shrunk(image: UInt8[np.ndarray, "s s 3"], most: int) -> UInt8[np.ndarray, "S S 3"]:
+    """The image with at most that many pixels a side: a page holds hundreds of them."""
+    if image.shape[0] <= most:
+        return image
+    return np.asarray(Image.fromarray(image).resize((most, most), Image.Resampling.LANCZOS))
+
+
 def heat_gradient(stops: int = 9) -> str:
     """The colour map from low to high as a CSS gradient."""
     return f"linear-gradient(90deg,{','.join(heat_colours(stops))})"

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from visavis.report import labels
 from visavis.report.figures.style import INK, MODEL_COLOURS, MUTED, RULE, STYLE, new_figure
+from visavis.report.labels import short, the
 from visavis.report.text.numbers import decimal
 
 MAX_OPACITY = 0.55
@@ -25,18 +25,17 @@ Counts = Int[np.ndarray, "classes classes"]
 
 
 @matplotlib.rc_context(STYLE)
-def confusion(counts: Counts, class_names: Sequence[str], model: str) -> Figure:
+def confusion(counts: Counts, class_names: Sequence[str], *, label: str, colour: str) -> Figure:
     """Counts, and below each its share of the row: of all images of that true class."""
     figure, axes = _class_matrix(class_names)
-    name, colour = labels.MODELS[model], MODEL_COLOURS[model]
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     strength = np.sqrt(shares)  # errors are rare, but they are what readers look for
-    figure.set_label(f"Confusion matrix of the {name}: true classes by predicted")
+    figure.set_label(f"Confusion matrix of {the(label)}: true classes by predicted")
     if len(class_names) > MANY:
-        axes.set_title(f"{name}: share of the true class")
+        axes.set_title(f"{label}: share of the true class")
         _colours_alone(axes, strength, colour)
         return figure
-    axes.set_title(f"{name}: counts, and % of the true class")
+    axes.set_title(f"{label}: counts, and % of the true class")
     for (row, column), count in np.ndenumerate(counts):
         _cell(axes, row, column, colour, float(strength[row, column]))
         weight = "bold" if row == column else "normal"
@@ -49,26 +48,30 @@ def confusion(counts: Counts, class_names: Sequence[str], model: str) -> Figure:
 
 
 @matplotlib.rc_context(STYLE)
-def confusion_difference(difference: Counts, class_names: Sequence[str]) -> Figure:
-    """The CNN's counts minus the ViT's, in the colour of the model that has more."""
+def confusion_difference(
+    difference: Counts, class_names: Sequence[str], labels: Mapping[str, str]
+) -> Figure:
+    """The first model's counts minus the second's, in the colour of the one that has more."""
     figure, axes = _class_matrix(class_names)
     strength = np.abs(difference) / max(int(np.abs(difference).max()), 1)
-    axes.set_title("CNN minus ViT, counts")
-    figure.set_label("Confusion matrix of the CNN minus that of the ViT")
+    axes.set_title(f"{labels['first']} minus {labels['second']}, counts")
+    figure.set_label(
+        f"Confusion matrix of {the(labels['first'])} minus that of {the(labels['second'])}"
+    )
     if len(class_names) > MANY:
-        for sign, model in ((1, "cnn"), (-1, "vit")):
-            _colours_alone(axes, strength * (sign * difference > 0), MODEL_COLOURS[model])
+        for sign, role in ((1, "first"), (-1, "second")):
+            _colours_alone(axes, strength * (sign * difference > 0), MODEL_COLOURS[role])
         return figure
     for (row, column), value in np.ndenumerate(difference):
-        model = "cnn" if value > 0 else "vit"
-        _cell(axes, row, column, MODEL_COLOURS[model], float(strength[row, column]))
+        role = "first" if value > 0 else "second"
+        _cell(axes, row, column, MODEL_COLOURS[role], float(strength[row, column]))
         text = f"{value:+d}".replace("-", "−") if value else "0"
         _text(axes, row, column, text, color=INK if value else MUTED)
     return figure
 
 
 @matplotlib.rc_context(STYLE)
-def agreement(grid: Mapping[str, Any]) -> Figure:
+def agreement(grid: Mapping[str, Any], labels: Mapping[str, str]) -> Figure:
     """How much each pair of maps of the first seed agrees above chance.
 
     Cells between two maps of one model have its colour; those between the models are grey.
@@ -76,7 +79,7 @@ def agreement(grid: Mapping[str, Any]) -> Figure:
     first = [i for i, m in enumerate(grid["maps"]) if m["seed"] == grid["maps"][0]["seed"]]
     maps = [grid["maps"][i] for i in first]
     size = 2.6 + 0.5 * len(maps)
-    names = [f"{labels.MODELS[m['model']]}: {labels.short(m['method'])}" for m in maps]
+    names = [f"{labels[m['model']]}: {short(m['method'])}" for m in maps]
     figure, axes = _matrix(names, size, 0.82 * size)
     for row, a in enumerate(maps):
         for column, b in enumerate(maps):
@@ -88,8 +91,8 @@ def agreement(grid: Mapping[str, Any]) -> Figure:
                 text = "–" if value is None else decimal(value)
                 _text(axes, row, column, text, fontsize=7.5)
     for ticks in (axes.get_xticklabels(), axes.get_yticklabels()):
-        for label, m in zip(ticks, maps, strict=True):
-            label.set_color(MODEL_COLOURS[m["model"]])
+        for tick, m in zip(ticks, maps, strict=True):
+            tick.set_color(MODEL_COLOURS[m["model"]])
     figure.set_label("Matrix: agreement above chance of each pair of maps of the two models")
     return figure
 

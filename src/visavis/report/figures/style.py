@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 # A colour-blind safe pair (Okabe & Ito 2008); each model keeps its colour everywhere.
-CNN = "#0072b2"
-VIT = "#d55e00"
+FIRST = "#0072b2"
+SECOND = "#d55e00"
 INK = "#1c2430"
 MUTED = "#5d6876"
 RULE = "#d9dee5"
@@ -22,7 +22,7 @@ WIDTH = 4.8
 """Of a chart, inches: fills a phone with its text still readable, and half of a page."""
 
 BASELINE_COLOUR = MUTED
-MODEL_COLOURS = {"cnn": CNN, "vit": VIT}
+MODEL_COLOURS = {"first": FIRST, "second": SECOND}
 
 REFERENCE_LINE: Any = {"color": MUTED, "linewidth": 1, "linestyle": (0, (3, 3)), "zorder": 1}
 """How chance, or equality, is drawn."""
@@ -59,8 +59,8 @@ STYLE: Any = {  # matplotlib types its keys as literals
 }
 
 _PAGE_COLOURS = {
-    CNN: "var(--cnn)",
-    VIT: "var(--vit)",
+    FIRST: "var(--first)",
+    SECOND: "var(--second)",
     INK: "var(--ink)",
     MUTED: "var(--muted)",
     RULE: "var(--rule)",
@@ -90,7 +90,7 @@ def name_rows(axes: Axes, names: Sequence[str]) -> None:
 def svg(figure: Figure) -> str:
     """The figure as an `<svg>` element for inlining in HTML.
 
-    Its colours become the page's custom properties (--ink, --cnn, …), so that it follows the page
+    Its colours become the page's custom properties (--ink, --first, …), so that it follows the page
     from light to dark, and its text takes the page's font. The figure's own label describes what it
     shows, for those who cannot see it.
     """

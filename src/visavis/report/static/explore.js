@@ -1,11 +1,13 @@
 // The explorer of test images. `source` gives what it shows, from the API or from the report itself:
-//   run: class_names, colours      images, buckets: as /api/images gives them
+//   run: class_names, colours, labels: {first, second}
+//   images, buckets: as /api/images gives them
 //   image(index): an address       explain(image): as /api/explain gives it, a promise
-//   confusion: {cnn, vit}, counts  more(image): what to add about one
+//   confusion: {first, second}     more(image): what to add about one
 //   read(), write(query): the address of the page         showError(error)
 
-import { ARROWS, NAMES, drawHeat, drawLegend, element, imagePixels, percent } from "./heat.js";
+import { ARROWS, drawHeat, drawLegend, element, imagePixels, percent } from "./heat.js";
 
+const ROLES = ["first", "second"];
 const at = (id) => document.getElementById(`explorer-${id}`);
 const form = at("filters"), wall = at("wall");
 const decimal = (value) => value.toFixed(2).replace("-", "−");
@@ -15,6 +17,7 @@ let source, defaults, shown = [], selected = null, waiting;
 export function explore(from) {
   source = from;
   document.getElementById("explorer").hidden = false;
+  document.querySelectorAll("#explorer [data-label]").forEach((e) => e.prepend(source.run.labels[e.dataset.label]));
   choices();
   matrices();
   restore();
@@ -39,7 +42,7 @@ function choices() {
     ...options.map(([value, text]) => element("option", { value }, `${text} (${count(name, value).toLocaleString("en")})`)));
   fill("bucket", Object.entries(source.buckets));
   const names = source.run.class_names;
-  for (const name of ["true", "cnn", "vit"]) fill(name, names.map((c) => [c, c]));
+  for (const name of ["true", ...ROLES]) fill(name, names.map((c) => [c, c]));
   form.either.replaceChildren(...["", ...names].map((c) => element("option", { value: c }, c || "all")));
   defaults = choice();
 }
@@ -48,7 +51,7 @@ function outputs() {
   const show = (name, text) => {
     form.querySelector(`[data-of=${name}]`).textContent = form[name].value === defaults[name] ? "any" : text;
   };
-  for (const name of ["cnn_confidence", "vit_confidence"]) show(name, `${form[name].value} %`);
+  for (const name of ["first_confidence", "second_confidence"]) show(name, `${form[name].value} %`);
   show("similarity", decimal(form.similarity.value / 100));
 }
 
@@ -71,9 +74,9 @@ function remember() {
 
 const ORDERS = {
   index: (p) => p.index,
-  cnn_confidence: (p) => -p.cnn_confidence,
-  vit_confidence: (p) => -p.vit_confidence,
-  difference: (p) => -Math.abs(p.cnn_confidence - p.vit_confidence),
+  first_confidence: (p) => -p.first_confidence,
+  second_confidence: (p) => -p.second_confidence,
+  difference: (p) => -Math.abs(p.first_confidence - p.second_confidence),
   agreement: (p) => (p.similarity === null ? 2 : -p.similarity),
   disagreement: (p) => (p.similarity === null ? 2 : p.similarity),
 };
@@ -81,10 +84,10 @@ const ORDERS = {
 // A link to an image that is not listed shows none, rather than another.
 function choose(linked = false) {
   const wanted = choice();
-  const keys = ["bucket", "true", "cnn", "vit"].filter((name) => wanted[name]);
+  const keys = ["bucket", "true", ...ROLES].filter((name) => wanted[name]);
   shown = source.images.filter((p) => keys.every((name) => p[name] === wanted[name])
-    && (!wanted.either || p.cnn === wanted.either || p.vit === wanted.either)
-    && p.cnn_confidence >= wanted.cnn_confidence / 100 && p.vit_confidence >= wanted.vit_confidence / 100
+    && (!wanted.either || ROLES.some((role) => p[role] === wanted.either))
+    && ROLES.every((role) => p[`${role}_confidence`] >= wanted[`${role}_confidence`] / 100)
     && (wanted.similarity === defaults.similarity || (p.similarity !== null && p.similarity >= wanted.similarity / 100)));
   const order = ORDERS[wanted.sort];
   shown.sort((a, b) => order(a) - order(b) || a.index - b.index);
@@ -93,13 +96,13 @@ function choose(linked = false) {
   extend();
   select(shown.find((p) => p.index === selected) ?? (linked ? undefined : shown[0]));
   at("matrices").querySelectorAll("button").forEach((b) => {
-    const on = ["true", "cnn", "vit", "either"].every((name) => (b.dataset[name] ?? "") === wanted[name]);
+    const on = ["true", ...ROLES, "either"].every((name) => (b.dataset[name] ?? "") === wanted[name]);
     b.setAttribute("aria-pressed", on);
   });
 }
 
-const outcome = (p, name) => `${percent(p[`${name}_confidence`])}, ${p[name] === p.true ? "correct" : "wrong"}`;
-const prediction = (p, name) => `${NAMES[name]} predicts ${p[name]}, ${outcome(p, name)}`;
+const outcome = (p, role) => `${percent(p[`${role}_confidence`])}, ${p[role] === p.true ? "correct" : "wrong"}`;
+const prediction = (p, role) => `${source.run.labels[role]} predicts ${p[role]}, ${outcome(p, role)}`;
 
 // The wall gets its tiles before they come into view.
 function extend(to = wall.children.length + 300) {
@@ -107,15 +110,15 @@ function extend(to = wall.children.length + 300) {
 }
 
 function tile(p, place) {
-  const label = `Test image ${p.index}, ${p.true}; ${prediction(p, "cnn")}; ${prediction(p, "vit")}`;
-  const marks = ["cnn", "vit"].map((name) => element("i", { className: `${name} ${p[name] === p.true ? "ok" : "no"}` }));
+  const label = `Test image ${p.index}, ${p.true}; ${ROLES.map((role) => prediction(p, role)).join("; ")}`;
+  const marks = ROLES.map((role) => element("i", { className: `${role} ${p[role] === p.true ? "ok" : "no"}` }));
   const onclick = () => {
     select(p);
     remember();
     at("detail").scrollIntoView({ block: "nearest" });
   };
   return element("div", { className: "tile", role: "option", id: `image-${p.index}`, "aria-label": label, "aria-selected": false, "aria-posinset": place + 1, "aria-setsize": shown.length, onclick },
-    element("img", { loading: "lazy", src: source.image(p.index), alt: "", width: 32, height: 32 }), element("span", {}, ...marks));
+    element("img", { loading: "lazy", src: source.image(p.index), alt: "", width: 64, height: 64 }), element("span", {}, ...marks));
 }
 
 function keys(event) {
@@ -150,22 +153,23 @@ function select(p) {
 async function detail(p) {
   at("more").replaceChildren(source.more(p));
   const frame = (title, caption, canvas) => element("figure", {}, title, element("div", { className: "frame" }, canvas), element("figcaption", {}, ...caption));
-  const plain = element("canvas", { width: 32, height: 32, role: "img", "aria-label": `${p.true}, 32 by 32 pixels` });
-  const maps = Object.fromEntries(["cnn", "vit"].map((name) => [name, element("canvas", { width: 128, height: 128, className: "smooth", role: "img" })]));
+  const plain = element("canvas", { role: "img", "aria-label": p.true });
+  const maps = Object.fromEntries(ROLES.map((role) => [role, element("canvas", { width: 128, height: 128, className: "smooth", role: "img" })]));
   at("trio").replaceChildren(
     frame(element("b", {}, "Image"), [p.true], plain),
-    ...["cnn", "vit"].map((name) => frame(element("b", { className: name }, NAMES[name]), [element("b", {}, p[name]), ` ${outcome(p, name)}`], maps[name])));
+    ...ROLES.map((role) => frame(element("b", { className: role }, source.run.labels[role]), [element("b", {}, p[role]), ` ${outcome(p, role)}`], maps[role])));
   at("description").textContent = "";
   try {
     const pixels = await imagePixels(source.image(p.index));
-    plain.getContext("2d").putImageData(new ImageData(new Uint8ClampedArray(pixels), 32, 32), 0, 0);
+    plain.width = plain.height = Math.sqrt(pixels.length / 4);
+    plain.getContext("2d").putImageData(new ImageData(new Uint8ClampedArray(pixels), plain.width), 0, 0);
     const { models } = await source.explain(p);
     const sentences = [];
-    for (const [name, found] of Object.entries(models)) {
-      if (found.map) drawHeat(maps[name], pixels, found.map, source.run.colours, 0.6);
-      else maps[name].after(element("div", { className: "none" }, `degenerate: ${found.degenerate_because}`));
-      const words = `${found.label} of the ${NAMES[name]} for “${found.class}”: ${found.map ? `highest ${found.highest}` : "degenerate"}.`;
-      maps[name].setAttribute("aria-label", words);
+    for (const [role, found] of Object.entries(models)) {
+      if (found.map) drawHeat(maps[role], pixels, found.map, source.run.colours, 0.6);
+      else maps[role].after(element("div", { className: "none" }, `degenerate: ${found.degenerate_because}`));
+      const words = `${source.run.labels[role]}, ${found.label} for “${found.class}”: ${found.map ? `highest ${found.highest}` : "degenerate"}.`;
+      maps[role].setAttribute("aria-label", words);
       sentences.push(words);
     }
     if (p.index !== selected) return;
@@ -180,22 +184,23 @@ async function detail(p) {
 const MANY = 30;  // classes; more make tables that nobody can read
 
 function matrices() {
-  const names = source.run.class_names, both = source.confusion;
+  const names = source.run.class_names, both = source.confusion, { first, second } = source.run.labels;
   if (names.length > MANY) {
     at("matrices").textContent = `The confusion matrices of ${names.length} classes are not shown.`;
     return;
   }
   const tint = (kind, share) => `rgba(var(--${kind}), calc(var(--strength) * ${share}))`;
-  for (const name of ["cnn", "vit"]) {
-    matrix([element("span", { className: name }, NAMES[name]), ": true class by rows, prediction by columns"], both[name], name,
+  for (const role of ROLES) {
+    const label = source.run.labels[role];
+    matrix([element("span", { className: role }, label), ": true class by rows, prediction by columns"], both[role], role,
       (v, row) => tint("share", v / Math.max(1, row.reduce((a, b) => a + b))),
-      (v, i, j) => `${NAMES[name]}: ${v} images of ${names[i]} predicted as ${names[j]}`);
+      (v, i, j) => `${label}: ${v} images of ${names[i]} predicted as ${names[j]}`);
   }
-  const difference = both.cnn.map((row, i) => row.map((v, j) => v - both.vit[i][j]));
+  const difference = both.first.map((row, i) => row.map((v, j) => v - both.second[i][j]));
   const largest = Math.max(1, ...difference.flat().map(Math.abs));
-  matrix(["CNN minus ViT: ", element("span", { className: "cnn" }, "more by the CNN"), ", ", element("span", { className: "vit" }, "more by the ViT")], difference, "either",
+  matrix([`${first} minus ${second}: `, element("span", { className: "first" }, `more by ${first}`), ", ", element("span", { className: "second" }, `more by ${second}`)], difference, "either",
     (v) => tint(v > 0 ? "more" : "less", Math.abs(v) / largest),
-    (v, i, j) => `${v > 0 ? "+" : ""}${v}: ${names[i]} predicted as ${names[j]}, CNN minus ViT`);
+    (v, i, j) => `${v > 0 ? "+" : ""}${v}: ${names[i]} predicted as ${names[j]}, ${first} minus ${second}`);
 }
 
 // A table of numbers; a click on one shows its images: true class by row, `filter` by column.

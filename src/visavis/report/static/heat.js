@@ -1,6 +1,5 @@
 // Drawing a heatmap over the image that it is of: in the pages that `serve` shows, and in the report.
 
-export const NAMES = { cnn: "CNN", vit: "ViT" };
 export const ARROWS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
 
 export function element(tag, attributes = {}, ...children) {
@@ -36,12 +35,12 @@ function enlarged(map, side) {
 
 // The image in grey, and the map's colours over it: all colour is the map's.
 export function drawHeat(canvas, pixels, map, colours, opacity) {
-  const side = canvas.width, heat = enlarged(map, side);
+  const side = canvas.width, own = Math.sqrt(pixels.length / 4), heat = enlarged(map, side);
   const shades = colours.map((c) => [1, 3, 5].map((i) => parseInt(c.slice(i, i + 2), 16)));
   const drawn = new ImageData(side, side);
   for (let y = 0; y < side; y++) {
     for (let x = 0; x < side; x++) {
-      const from = 4 * (32 * Math.floor((32 * y) / side) + Math.floor((32 * x) / side));
+      const from = 4 * (own * Math.floor((own * y) / side) + Math.floor((own * x) / side));
       const grey = 0.299 * pixels[from] + 0.587 * pixels[from + 1] + 0.114 * pixels[from + 2];
       const to = 4 * (side * y + x);
       const shade = shades[Math.round((heat[to] / 255) * (shades.length - 1))];
@@ -59,10 +58,10 @@ function pixelsOf(drawable, side) {
   return context.getImageData(0, 0, side, side).data;
 }
 
-// The 32 x 32 pixels of the image at an address.
+// The pixels of the square image at an address.
 export async function imagePixels(address) {
   const image = new Image();
   image.src = address;
   await image.decode();
-  return pixelsOf(image, 32);
+  return pixelsOf(image, image.naturalWidth);
 }

@@ -4,24 +4,32 @@ A difference is called significant only where its 95 % interval excludes zero or
 values have intervals, where these do not overlap, which is stricter than a test of the difference.
 """
 
+from collections.abc import Mapping
+
 from visavis.report.text import agreement, explanations, models, numbers, trust
 from visavis.report.text.numbers import Values
 
 
 def findings(
-    cnn: Values, vit: Values, comparison: Values, cross_model: Values, *, same_machine: bool = True
+    explained: Mapping[str, Values],
+    comparison: Values,
+    cross_model: Values,
+    *,
+    same_machine: bool = True,
 ) -> list[str]:
-    """The report in a few sentences; `cnn` and `vit` are their explanations.json."""
-    worth = [explanations.meaningful(values, values["default_method"])[0] for values in (cnn, vit)]
-    return [
+    """The report in a few sentences; `explained` has each role's explanations.json."""
+    labels = comparison["labels"]
+    worth = [explanations.meaningful(of, labels[role])[0] for role, of in explained.items()]
+    found = [
         models.accuracy(comparison),
         models.cost(comparison),
-        models.convergence(comparison["convergence"], same_machine=same_machine),
+        models.convergence(comparison, same_machine=same_machine),
         " ".join(worth),
-        " ".join(trust.trusted(values, cross_model) for values in (cnn, vit)),
+        " ".join(trust.trusted(of, cross_model, role) for role, of in explained.items()),
         agreement.default_maps(comparison),
         agreement.gap(comparison),
     ]
+    return [sentence for sentence in found if sentence]
 
 
 __all__ = ["agreement", "explanations", "findings", "models", "numbers", "trust"]

@@ -1,13 +1,15 @@
 """Do the two models look at the same thing, and what makes two maps differ?"""
 
-from visavis.report.labels import METHODS, MODELS
+from visavis.report.labels import named, the
 from visavis.report.text.numbers import Values, count, percent, score, side
+from visavis.run_folder import ROLES
 
 
 def default_maps(comparison: Values) -> str:
     """Whether the default maps of the two models agree beyond what images of a class share."""
-    method = comparison["side_by_side"]["vit_method"]
-    pair = next(p for p in comparison["similarity"]["pairs"] if p["vit_method"] == method)
+    default = comparison["side_by_side"]["second_method"]
+    pair = next(p for p in comparison["similarity"]["pairs"] if p["second_method"] == default)
+    other = the(comparison["labels"]["second"])
     if pair["above_chance"] is None:
         return "Too few images have both models' maps to measure their agreement."
     verdict = {
@@ -17,8 +19,8 @@ def default_maps(comparison: Values) -> str:
     return (
         f"On {count(pair['n'])} images that both models assign to the same class, their default "
         f"maps have a rank correlation of {score(pair['agreement'])}, against "
-        f"{score(pair['permutation_baseline'])} with the ViT's map of another image of the class. "
-        f"The agreement above chance is {score(pair['above_chance'])}, {verdict}."
+        f"{score(pair['permutation_baseline'])} with {other}'s map of another image of "
+        f"the class. The agreement above chance is {score(pair['above_chance'])}, {verdict}."
     )
 
 
@@ -46,6 +48,7 @@ def gap(comparison: Values) -> str:
 def noise_ceiling(comparison: Values) -> str:
     """How well two trainings of the same model agree."""
     ceiling = comparison["grid"]["noise_ceiling"]
+    first, second = (the(comparison["labels"][role]) for role in ROLES)
     if ceiling is None:
         return (
             "The noise ceiling, how well two trainings of the same model agree, was not measured: "
@@ -53,8 +56,9 @@ def noise_ceiling(comparison: Values) -> str:
         )
     text = (
         f"The agreement above chance of the two models' default maps is "
-        f"{score(ceiling['models'])}. Between two trainings of the CNN it is "
-        f"{score(ceiling['cnn'])}, of the ViT {score(ceiling['vit'])}: this is the noise ceiling."
+        f"{score(ceiling['models'])}. Between two trainings of {first} it is "
+        f"{score(ceiling['first'])}, of {second} {score(ceiling['second'])}: this is the noise "
+        "ceiling."
     )
     relative = ceiling["normalised"]
     if relative is None:
@@ -69,12 +73,12 @@ def noise_ceiling(comparison: Values) -> str:
 def other_seeds(comparison: Values) -> str | None:
     """Test accuracy of the further trainings; None with one seed."""
     parts = []
-    for name, label in MODELS.items():
-        of = [row for row in comparison["seeds"] if row["model"] == name]
+    for role, label in comparison["labels"].items():
+        of = [row for row in comparison["seeds"] if row["model"] == role]
         if len(of) < 2:
             return None
         values = ", ".join(f"{percent(row['accuracy'])} (seed {row['seed']})" for row in of)
-        parts.append(f"the {label} {values}")
+        parts.append(f"{the(label)} {values}")
     return (
         f"Each model was trained {len(comparison['seeds']) // 2} times. The test accuracies "
         f"are {'; '.join(parts)}. Everything else in this "
@@ -86,14 +90,15 @@ def transfer(cross_model: Values) -> list[str]:
     """How much of its own deletion gain a model keeps with the other's map."""
     if not cross_model["transfer"]:
         return ["The models agree on too few images to test each with the other's map."]
-    first = cross_model["transfer"][0]
+    default = cross_model["transfer"][0]
+    names = {role: the(label) for role, label in cross_model["labels"].items()}
     sentences = []
-    for tested, other in (("vit", "cnn"), ("cnn", "vit")):
-        kept = first[f"{tested}_transfer"]
-        own, foreign = METHODS[first[f"{tested}_method"]], METHODS[first[f"{other}_method"]]
+    for tested, other in (ROLES[::-1], ROLES):
+        kept = default[f"{tested}_transfer"]
+        own, foreign = (named(default[f"{role}_method"]) for role in (tested, other))
         if kept is None:
             sentences.append(
-                f"How much the {MODELS[tested]} keeps with the {MODELS[other]}'s map could not be "
+                f"How much {names[tested]} keeps with {names[other]}'s map could not be "
                 f"computed: its own map, {own}, gains too little over a random order."
             )
             continue
@@ -103,8 +108,8 @@ def transfer(cross_model: Values) -> list[str]:
             (1, 1): "more than with its own",
         }.get((side(kept), side(kept, 1.0)), "no significant gain over a random order")
         sentences.append(
-            f"When cells are masked in the order of the {MODELS[other]}'s {foreign} instead of its "
-            f"own {own}, the {MODELS[tested]} keeps {score(kept)} of its deletion gain, where 1 is "
-            f"all of it: {verdict}."
+            f"When cells are masked in the order of {names[other]}'s {foreign} instead of its own "
+            f"{own}, {names[tested]} keeps {score(kept)} of its deletion gain, where 1 is all of "
+            f"it: {verdict}."
         )
     return sentences

@@ -1,10 +1,10 @@
 """How faithful the explanations are, and how those of the two models differ."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from visavis.report.labels import METHODS, MODELS
+from visavis.report.labels import named, the
 from visavis.report.text.agreement import default_maps
 from visavis.report.text.numbers import (
     NONE_SHOWN,
@@ -20,14 +20,15 @@ from visavis.report.text.numbers import (
     share,
     side,
 )
+from visavis.run_folder import ROLES
 
 
-def meaningful(explanations: Values, method: str) -> list[str]:
-    """Are the highlighted regions meaningful? The verdict, then each number behind it."""
-    values = explanations["methods"][method]
+def meaningful(explanations: Values, label: str) -> list[str]:
+    """Are the regions that the default map highlights meaningful? The verdict, then its numbers."""
+    values = explanations["methods"][explanations["default_method"]]
     scores = values["scores"]
     sentences = [
-        _verdict(explanations, method),
+        _verdict(explanations, label),
         *_faithfulness(scores, explanations["baselines"]),
         *_localization(scores, explanations),
     ]
@@ -39,17 +40,17 @@ def meaningful(explanations: Values, method: str) -> list[str]:
     return sentences
 
 
-def _verdict(explanations: Values, method: str) -> str:
+def _verdict(explanations: Values, label: str) -> str:
     """Meaningful: better than a random order, centre, edges and, with a mask, chance."""
-    values, label = explanations["methods"][method], METHODS[method]
+    default, methods = explanations["default_method"], explanations["methods"]
+    values, name, model = methods[default], named(default, methods), the(label)
     deletion, mask = values["scores"]["deletion"], values["scores"]["relevance_mass"]
-    model = MODELS[explanations["model"]]
     if deletion is None:
-        return f"No deletion score could be computed for {label}, so its faithfulness is unknown."
+        return f"No deletion score could be computed for {name}, so its faithfulness is unknown."
     if side(deletion) < 1:
         effect = "matter less" if side(deletion) else "do not matter significantly more"
-        return f"The regions that {label} highlights {effect} to the {model} than random ones."
-    text = f"The regions that {label} highlights matter more to the {model} than random ones"
+        return f"The regions that {name} highlights {effect} to {model} than random ones."
+    text = f"The regions that {name} highlights matter more to {model} than random ones"
     unbeaten = [key for key in ("centre", "edges") if side(values["deletion_ahead_of"][key]) < 1]
     if unbeaten:
         return f"{text}, but not significantly more than the image's {' or '.join(unbeaten)}."
@@ -71,8 +72,7 @@ def _faithfulness(scores: Values, baselines: Values) -> list[str]:
             continue
         effect = {1: "faster", -1: "more slowly", 0: "not significantly faster"}[side(value)]
         rivals = " and ".join(
-            f"{METHODS[name]} {score(baselines[name]['scores'][key])}"
-            for name in ("centre", "edges")
+            f"{named(name)} {score(baselines[name]['scores'][key])}" for name in ("centre", "edges")
         )
         sentences.append(
             f"{act} {effect} than a random order, with a score of {score(value)}, where 0 is a "
@@ -106,7 +106,7 @@ def _localization(scores: Values, explanations: Values) -> list[str]:
     return sentences
 
 
-def mistakes(model: str, facts: Values) -> str:
+def mistakes(label: str, facts: Values) -> str:
     """How confident a model is when it is wrong, and whether it then looks elsewhere.
 
     `facts` is the model's part of comparison.json's `mistakes`.
@@ -115,7 +115,7 @@ def mistakes(model: str, facts: Values) -> str:
     place = facts["same_place"]
     effect = {1: "less", -1: "more", 0: "not significantly less"}[compared(correct, wrong)]
     text = (
-        f"The {MODELS[model]} is {effect} confident when it is wrong: its mean confidence is "
+        f"{the(label, 'The')} is {effect} confident when it is wrong: its mean confidence is "
         f"{share(correct)} on correct predictions and {share(wrong)} on incorrect ones."
     )
     if place["above_chance"] is None:
@@ -139,8 +139,8 @@ def mistakes(model: str, facts: Values) -> str:
 def agnostic(explanations: Values) -> str:
     """Which methods are class-agnostic."""
     methods = explanations["methods"]
-    unaware = [METHODS[key] for key, method in methods.items() if not method["class_specific"]]
-    aware = [METHODS[key] for key, method in methods.items() if method["class_specific"]]
+    unaware = [named(key, methods) for key, of in methods.items() if not of["class_specific"]]
+    aware = [named(key, methods) for key, of in methods.items() if of["class_specific"]]
     return (
         f"{_with_verb(unaware)} class-agnostic: one map per image, whatever the target "
         "class, so it shows what the model reads but not why it predicts this class. "
@@ -148,8 +148,8 @@ def agnostic(explanations: Values) -> str:
     )
 
 
-def attention_methods(explanations: Values) -> str:
-    """Which of the ViT's own maps is the most faithful."""
+def methods_compared(explanations: Values, label: str) -> str:
+    """Which of a model's maps is the most faithful."""
     methods = explanations["methods"]
     known = {
         key: method["scores"]["deletion"]
@@ -157,10 +157,10 @@ def attention_methods(explanations: Values) -> str:
         if method["scores"]["deletion"] is not None and key != "occlusion"  # the oracle, nearly
     }
     if not known:
-        return "No deletion score could be computed for any of the ViT's methods."
+        return f"No deletion score could be computed for any of {the(label)}'s methods."
     best = max(known, key=lambda key: known[key]["value"])
     text = (
-        f"Among the ViT's methods, {METHODS[best]} has the highest deletion score, "
+        f"Among {the(label)}'s methods, {named(best, methods)} has the highest deletion score, "
         f"{score(known[best])}."
     )
     lead = methods[best]["deletion_ahead_of"]
@@ -168,53 +168,57 @@ def attention_methods(explanations: Values) -> str:
     for beaten, relation in ((True, "significantly"), (False, "not significantly")):
         names = [key for key in others if (side(lead[key]) == 1) == beaten]
         if names:
-            scored = "; ".join(f"{METHODS[key]}, {score(known[key])}" for key in names)
+            scored = "; ".join(f"{named(key, methods)}, {score(known[key])}" for key in names)
             text += f" It is {relation} above {scored}."
-    below = [METHODS[k] for k in known if side(methods[k]["deletion_ahead_of"]["centre"]) == -1]
+    below = [
+        named(key, methods)
+        for key in known
+        if side(methods[key]["deletion_ahead_of"]["centre"]) == -1
+    ]
     if below:
         centre = explanations["baselines"]["centre"]["scores"]["deletion"]
         text += f" {_with_verb(below)} significantly below the centre map, {score(centre)}."
     return text
 
 
-def between_models(cnn: Values, vit: Values, comparison: Values) -> list[str]:
-    """How the CNN's map and the ViT's class-specific map differ, in faithfulness and location."""
-    pair = comparison["side_by_side"]
-    a = cnn["methods"][pair["cnn_method"]]
-    b = vit["methods"][pair["vit_method"]]
+def between_models(explained: Mapping[str, Values], comparison: Values) -> list[str]:
+    """How the default maps of the two models differ, in faithfulness and in location."""
+    first, second = (the(comparison["labels"][role]) for role in ROLES)
+    names = [named(of["default_method"], of["methods"]) for of in explained.values()]
+    a, b = (of["methods"][of["default_method"]]["scores"] for of in explained.values())
     better = {
-        1: "the CNN's map is more faithful",
-        -1: "the ViT's map is more faithful",
+        1: f"{first}'s map is more faithful",
+        -1: f"{second}'s map is more faithful",
         0: "neither is significantly more faithful on both scales",
     }
     sentences = []
     for key, raw in (("deletion", "deletion_drop"), ("insertion", "insertion_gain")):
-        x, y = a["scores"][key], b["scores"][key]
+        x, y = a[key], b[key]
         if x is None or y is None:
             continue
-        u, w = a["scores"][raw], b["scores"][raw]
         # Each oracle belongs to one model, so a lead on its scale alone does not count.
-        lead = compared(x, y) if compared(x, y) == compared(u, w) else 0
+        lead = compared(x, y) if compared(x, y) == compared(a[raw], b[raw]) else 0
         sentences.append(
-            f"Normalised {key} of the CNN's {METHODS[pair['cnn_method']]} is {score(x)}, of the "
-            f"ViT's {METHODS[pair['vit_method']]} {score(y)}; unnormalised, the probability "
-            f"changes by {score(u)} and {score(w)}: {better[lead]}."
+            f"Normalised {key} of {first}'s {names[0]} is {score(x)}, of {second}'s {names[1]} "
+            f"{score(y)}; unnormalised, the probability changes by {score(a[raw])} and "
+            f"{score(b[raw])}: {better[lead]}."
         )
-    x, y = a["scores"]["central_mass"], b["scores"]["central_mass"]
-    lies = {1: "the CNN's is more central", -1: "the ViT's is more central"}
+    x, y = a["central_mass"], b["central_mass"]
+    lies = {1: f"{first}'s is more central", -1: f"{second}'s is more central"}
     sentences.append(
-        f"The central quarter holds {share(x)} of the CNN's map and {share(y)} of the ViT's: "
+        f"The central quarter holds {share(x)} of {first}'s map and {share(y)} of {second}'s: "
         f"{lies.get(compared(x, y), NONE_SHOWN)}."
     )
     return [*sentences, default_maps(comparison)]
 
 
 def side_by_side(pair: Values, labels: np.ndarray, class_names: Sequence[str]) -> list[str]:
-    """The two images of 2.2 c; `pair` is `side_by_side`, `labels` those of the CNN's heatmaps."""
+    """The two images of 2.2 c; `pair` is `side_by_side`, `labels` those of the first's heatmaps."""
     kinds = {"agree most": pair["highest_agreement"], "agree least": pair["lowest_agreement"]}
     found = [
         f"The maps {extreme} on test image {image['index']}, "
-        f"{class_names[labels[image['row_cnn']]]}: rank correlation {decimal(image['agreement'])}."
+        f"{class_names[labels[image['row_first']]]}: rank correlation "
+        f"{decimal(image['agreement'])}."
         for extreme, image in kinds.items()
         if image
     ]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from visavis.report.labels import BUCKETS, MODELS
+from visavis.report.labels import bucket_names, the
 from visavis.report.text.numbers import (
     NONE_SHOWN,
     Values,
@@ -19,6 +19,7 @@ from visavis.report.text.numbers import (
     share,
     side,
 )
+from visavis.run_folder import ROLES
 
 
 def class_balance(data: Values) -> str:
@@ -32,10 +33,16 @@ def class_balance(data: Values) -> str:
     return f"{'; '.join(parts)}."
 
 
-def training(model: str, facts: Values) -> str:
+def training(label: str, facts: Values) -> str:
     """How long a model was trained, and which epoch was kept."""
+    name = the(label, "The")
+    if "epochs" not in facts:
+        return (
+            f"{name} was not trained here: it came with its weights, so nothing is known of its "
+            "training time, its epochs or its convergence."
+        )
     return (
-        f"The {MODELS[model]} was trained for {epochs(facts['epochs'])}, which took "
+        f"{name} was trained for {epochs(facts['epochs'])}, which took "
         f"{duration(facts['train_seconds'])} ({count(round(facts['images_per_second']))} "
         f"images/s). Its validation loss was lowest after epoch {facts['best_epoch']}, at "
         f"{decimal(facts['best_val_loss'], 3)} with a validation accuracy of "
@@ -44,12 +51,12 @@ def training(model: str, facts: Values) -> str:
     )
 
 
-def test_result(model: str, n: int, facts: Values, class_names: Sequence[str]) -> str:
+def test_result(label: str, n: int, facts: Values, class_names: Sequence[str]) -> str:
     """How a model did on the test images."""
     f1 = np.array(facts["f1_per_class"])
     best, worst = int(f1.argmax()), int(f1.argmin())
     text = (
-        f"The {MODELS[model]} classifies {share(facts['accuracy'])} of the {count(n)} test images "
+        f"{the(label, 'The')} classifies {share(facts['accuracy'])} of the {count(n)} test images "
         f"correctly; its macro F1 is {score(facts['f1_macro'], 3)}. "
         f"It is best at {class_names[best]} (F1 {decimal(f1[best], 3)}) and weakest at "
         f"{class_names[worst]} (F1 {decimal(f1[worst], 3)})"
@@ -68,12 +75,16 @@ def test_result(model: str, n: int, facts: Values, class_names: Sequence[str]) -
 def accuracy(comparison: Values) -> str:
     """Which model is more accurate."""
     difference, test = comparison["accuracy_difference"], comparison["mcnemar"]
-    models = comparison["models"]
-    lead = {1: "The CNN is more accurate", -1: "The ViT is more accurate"}
+    first, second = (comparison["labels"][role] for role in ROLES)
+    a, b = (share(comparison["models"][role]["accuracy"]) for role in ROLES)
+    lead = {
+        1: f"{the(first, 'The')} is more accurate",
+        -1: f"{the(second, 'The')} is more accurate",
+    }
     return (
-        f"{lead.get(side(difference), 'The models do not differ significantly in accuracy')}: CNN "
-        f"{share(models['cnn']['accuracy'])}, ViT {share(models['vit']['accuracy'])}, a difference "
-        f"(CNN minus ViT) of {points(difference)}; McNemar's test gives "
+        f"{lead.get(side(difference), 'The models do not differ significantly in accuracy')}: "
+        f"{first} {a}, {second} {b}, a difference "
+        f"({first} minus {second}) of {points(difference)}; McNemar's test gives "
         f"{p_value(test['p_value'])}. The difference in macro F1 is "
         f"{score(comparison['f1_macro_difference'], 3)}."
     )
@@ -82,10 +93,12 @@ def accuracy(comparison: Values) -> str:
 def overlap(comparison: Values) -> str:
     """Whether the models fail on the same images."""
     o = comparison["overlap"]
+    first, second = (the(comparison["labels"][role]) for role in ROLES)
     text = (
         f"Of {count(comparison['test_n'])} test images, both models classify "
-        f"{count(o['both_correct'])} correctly and {count(o['both_wrong'])} incorrectly; only the "
-        f"CNN is correct on {count(o['only_cnn'])}, only the ViT on {count(o['only_vit'])}."
+        f"{count(o['both_correct'])} correctly and {count(o['both_wrong'])} incorrectly; only "
+        f"{first} is correct on {count(o['only_first'])}, only {second} on "
+        f"{count(o['only_second'])}."
     )
     if o["both_wrong"]:
         same = count(o["both_wrong_same_class"])
@@ -121,18 +134,18 @@ def consistency(comparison: Values) -> str:
 def calibration(comparison: Values) -> str:
     """Whether each model's confidence matches its accuracy."""
     parts = []
-    for name, facts in comparison["calibration"].items():
+    for role, facts in comparison["calibration"].items():
         own, scaled = facts["uncalibrated"], facts["temperature_scaled"]
-        accuracy = comparison["models"][name]["accuracy"]
+        accuracy = comparison["models"][role]["accuracy"]
         lean = {1: "underconfident", -1: "overconfident"}.get(
             side(accuracy, own["confidence"]), "well calibrated"
         )
+        name = the(comparison["labels"][role], "The")
         parts.append(
-            f"The {MODELS[name]} is {lean} on average: its mean confidence is "
-            f"{percent(own['confidence'])} and its accuracy {percent(accuracy['value'])}. Its "
-            f"expected calibration error is {score(own['error'], 3)}, and "
-            f"{score(scaled['error'], 3)} after temperature scaling with "
-            f"T = {decimal(facts['temperature'])}, fitted on the validation images."
+            f"{name} is {lean} on average: its mean confidence is {percent(own['confidence'])} and "
+            f"its accuracy {percent(accuracy['value'])}. Its expected calibration error is "
+            f"{score(own['error'], 3)}, and {score(scaled['error'], 3)} after temperature scaling "
+            f"with T = {decimal(facts['temperature'])}, fitted on the validation images."
         )
     return " ".join(parts)
 
@@ -150,7 +163,7 @@ def buckets(comparison: Values) -> str:
         "above chance."
     ]
     differs = {1: "more than that", -1: "less than that", 0: NONE_SHOWN}
-    for key, label in BUCKETS.items():
+    for key, label in bucket_names(comparison["labels"]).items():
         above_chance = found[key]["similarity"]["above_chance"]
         if key != "both_correct" and above_chance is not None:
             parts.append(
@@ -168,45 +181,68 @@ def confusions(comparison: Values, class_names: Sequence[str]) -> str:
     if not difference.any():
         return "Both models make every confusion equally often."
     row, column = divmod(int(np.abs(difference).argmax()), len(difference))
-    a, b = (comparison["models"][m]["confusion_matrix"][row][column] for m in ("cnn", "vit"))
+    times = [
+        f"{count(comparison['models'][role]['confusion_matrix'][row][column])} times by "
+        f"{the(comparison['labels'][role])}"
+        for role in ROLES
+    ]
     return (
         f"The models differ most in how often {class_names[row]} is predicted as "
-        f"{class_names[column]}: {count(a)} times by the CNN, {count(b)} times by the ViT."
+        f"{class_names[column]}: {', '.join(times)}."
     )
 
 
 def cost(comparison: Values) -> str:
     """Parameters and training time."""
-    cnn, vit = comparison["models"]["cnn"], comparison["models"]["vit"]
-    return (
-        f"The CNN has {count(cnn['parameters'])} learnable parameters and trained for "
-        f"{duration(cnn['train_seconds'])} ({epochs(cnn['epochs'])}, "
-        f"{count(round(cnn['images_per_second']))} images/s); the ViT has "
-        f"{count(vit['parameters'])} and trained for {duration(vit['train_seconds'])} "
-        f"({epochs(vit['epochs'])}, {count(round(vit['images_per_second']))} images/s)."
-    )
+    parts: list[str] = []
+    for role, label in comparison["labels"].items():
+        facts = comparison["models"][role]
+        noun = "" if parts else " learnable parameters"
+        trained = "was not trained here, so its training time and convergence are not known"
+        if facts["epochs"] is not None:
+            trained = (
+                f"trained for {duration(facts['train_seconds'])} ({epochs(facts['epochs'])}, "
+                f"{count(round(facts['images_per_second']))} images/s)"
+            )
+        name = the(label) if parts else the(label, "The")
+        parts.append(f"{name} has {count(facts['parameters'])}{noun} and {trained}")
+    return f"{'; '.join(parts)}."
 
 
-def convergence(rows: Sequence[Values], *, same_machine: bool = True) -> str:
-    """How fast the models reach the highest threshold of validation accuracy that both reach."""
+def convergence(comparison: Values, *, same_machine: bool = True) -> str | None:
+    """How fast the models reach the highest threshold of validation accuracy that both reach.
+
+    None if neither was trained here.
+    """
+    names = {
+        role: the(label)
+        for role, label in comparison["labels"].items()
+        if comparison["models"][role]["epochs"] is not None
+    }
+    rows = comparison["convergence"]
+    if not names:
+        return None
     if not rows:
-        return "Neither model reaches the lowest threshold of validation accuracy."
-    both, last = [row for row in rows if row["cnn"] and row["vit"]], rows[-1]
-    better, highest = "CNN" if last["cnn"] else "ViT", percent(last["val_accuracy"], 0)
+        return "No model that was trained here reaches the lowest threshold of validation accuracy."
+    both, last = [row for row in rows if all(row[role] for role in names)], rows[-1]
+    better, highest = next(names[role] for role in names if last[role]), last["val_accuracy"]
     if not both:
-        return f"Only the {better} reaches any of the accuracy thresholds, up to {highest}."
-    cnn, vit = both[-1]["cnn"], both[-1]["vit"]
-    if same_machine:
-        faster = "CNN" if cnn["seconds"] < vit["seconds"] else "ViT"
-        verdict = f"the {faster} is faster in this run"
-    else:
+        return f"Only {better} reaches any of the accuracy thresholds, up to {percent(highest, 0)}."
+    reached = both[-1]
+    times = [
+        f"{name} after {epochs(reached[role]['epochs'])} and "
+        f"{duration(reached[role]['seconds'])} of training"
+        for role, name in names.items()
+    ]
+    accuracy = percent(reached["val_accuracy"], 0)
+    if len(names) == 1:
+        return f"A validation accuracy of {accuracy} is reached by {times[0]}."
+    faster = min(names, key=lambda role: reached[role]["seconds"])
+    verdict = f"{names[faster]} is faster in this run"
+    if not same_machine:
         verdict = "these times come from different machines and are not comparable"
-    text = (
-        f"Both models reach a validation accuracy of {percent(both[-1]['val_accuracy'], 0)}, the "
-        f"CNN after {epochs(cnn['epochs'])} and {duration(cnn['seconds'])} of training, the ViT "
-        f"after {epochs(vit['epochs'])} and {duration(vit['seconds'])}: {verdict}."
-    )
-    return text if last is both[-1] else f"{text} Only the {better} reaches {highest}."
+    text = f"Both models reach a validation accuracy of {accuracy}, {', '.join(times)}: {verdict}."
+    return text if last is reached else f"{text} Only {better} reaches {percent(highest, 0)}."
 
 
 def epochs(number: int) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from visavis.report.labels import METHODS, MODELS
+from visavis.report.labels import named, the
 from visavis.report.text.numbers import (
     NONE_SHOWN,
     Interval,
@@ -17,6 +17,7 @@ from visavis.report.text.numbers import (
     share,
     side,
 )
+from visavis.run_folder import ROLES
 
 CHECKS = {
     "random": "More faithful than a random order",
@@ -36,7 +37,7 @@ Check = tuple[int | None, str]
 """1 passed, 0 not significant, -1 failed, None not applicable; and the number behind it."""
 
 
-def scorecard(explanations: Values, cross_model: Values) -> dict[str, dict[str, Check]]:
+def scorecard(explanations: Values, cross_model: Values, role: str) -> dict[str, dict[str, Check]]:
     """For each method of a model the outcome of each of CHECKS; `mask` on shapes alone."""
     found = {}
     for name, method in explanations["methods"].items():
@@ -51,7 +52,7 @@ def scorecard(explanations: Values, cross_model: Values) -> dict[str, dict[str, 
                 key=lambda check: check[0] or 0,
             ),
             "weights": _weights(method["randomised"]["above_chance"]),
-            "class": _class(explanations["model"], name, method, cross_model),
+            "class": _class(role, name, method, cross_model),
         }
         if name == "occlusion":  # it is the oracle of the mean colour, but for log-odds
             checks["random"] = checks["trivial_baselines"] = (None, "by construction")
@@ -61,101 +62,111 @@ def scorecard(explanations: Values, cross_model: Values) -> dict[str, dict[str, 
     return found
 
 
-def trusted(explanations: Values, cross_model: Values) -> str:
+def trusted(explanations: Values, cross_model: Values, role: str) -> str:
     """Which of a model's methods passed all checks, and which checks its default method did not."""
-    card = scorecard(explanations, cross_model)
-    model, main = MODELS[explanations["model"]], explanations["default_method"]
-    methods = explanations["methods"]
+    card = scorecard(explanations, cross_model, role)
+    methods, main = explanations["methods"], explanations["default_method"]
+    default = named(main, methods)
     passed = [
         n for n, checks in card.items() if methods[n]["class_specific"] and not _missed(checks)
     ]
     applicable = len([verdict for verdict, _ in card[main].values() if verdict is not None])
     text = (
-        f"Of the {model}'s {count(len(card))} methods, "
-        f"{listed([METHODS[name] for name in passed]) or 'none'} passed every applicable check"
+        f"Of {the(cross_model['labels'][role])}'s {count(len(card))} methods, "
+        f"{listed([named(name, methods) for name in passed]) or 'none'} passed every applicable "
+        "check"
     )
     missed = _missed(card[main])
     if not missed:
-        among = f"; the default method, {METHODS[main]}, is among them" if passed[1:] else ""
+        among = f"; the default method, {default}, is among them" if passed[1:] else ""
         return f"{text}{among}."
     return (
-        f"{text}. The default method, {METHODS[main]}, passed {applicable - len(missed)} of "
+        f"{text}. The default method, {default}, passed {applicable - len(missed)} of "
         f"{applicable} and did not pass: {'; '.join(CHECKS[check].lower() for check in missed)}."
     )
 
 
-def keep_top(explanations: Values) -> str:
+def keep_top(explanations: Values, label: str) -> str:
     """How accurate a model is with the fifth of the cells that its default map ranks highest."""
-    main, model = explanations["default_method"], MODELS[explanations["model"]]
-    own = explanations["methods"][main]["scores"]["keep_top_20"]
+    main, methods = explanations["default_method"], explanations["methods"]
+    own = methods[main]["scores"]["keep_top_20"]
     chance = explanations["baselines"]["random"]["scores"]["keep_top_20"]
     words = {1: "higher than", -1: "lower than", 0: "not significantly different from"}
     return (
-        f"With only the fifth of the cells that {METHODS[main]} ranks highest, the accuracy of the "
-        f"{model} is {share(own)}, {words[compared(own, chance)]} that with a random fifth, "
-        f"{share(chance)}."
+        f"With only the fifth of the cells that {named(main, methods)} ranks highest, the "
+        f"accuracy of {the(label)} is {share(own)}, {words[compared(own, chance)]} that with a "
+        f"random fifth, {share(chance)}."
     )
 
 
-def idsds(cnn: Values, vit: Values) -> str:
+def idsds(explained: Mapping[str, Values], labels: Mapping[str, str]) -> str:
     """Whose default map has the higher in-domain single deletion score."""
-    methods = [values["default_method"] for values in (cnn, vit)]
-    a, b = (v["methods"][v["default_method"]]["scores"]["idsds"] for v in (cnn, vit))
+    first, second = (the(labels[role]) for role in ROLES)
+    maps = [named(of["default_method"], of["methods"]) for of in explained.values()]
+    a, b = (of["methods"][of["default_method"]]["scores"]["idsds"] for of in explained.values())
     if a is None or b is None:
         return "Too few maps are valid to compare their in-domain single deletion scores."
-    better = {1: "the CNN's map is more faithful", -1: "the ViT's map is more faithful"}
+    better = {1: f"{first}'s map is more faithful", -1: f"{second}'s map is more faithful"}
     return (
-        f"The IDSDS of the CNN's {METHODS[methods[0]]} is {score(a)}, of the ViT's "
-        f"{METHODS[methods[1]]} {score(b)}: {better.get(compared(a, b), NONE_SHOWN)}."
+        f"The IDSDS of {first}'s {maps[0]} is {score(a)}, of {second}'s {maps[1]} {score(b)}: "
+        f"{better.get(compared(a, b), NONE_SHOWN)}."
     )
 
 
-def composites(cross_model: Values) -> list[str]:
+def composites(explained: Mapping[str, Values], cross_model: Values) -> list[str]:
     """Do the maps localize their class in composites of two images?"""
     halves = cross_model["composites"]["halves"]
     if halves["n"] < 20:
         return [
             "Both models recognise both classes in too few composites to evaluate their maps there."
         ]
+    names = {role: the(label) for role, label in cross_model["labels"].items()}
     known = " and ".join(
-        f"the {MODELS[name]} recognises both classes in {percent(of, 0)}"
-        for name, of in halves["recognised"].items()
+        f"{names[role]} recognises both classes in {percent(of, 0)}"
+        for role, of in halves["recognised"].items()
     )
     sentences = [
         f"Of {count(halves['candidates'])} composites of two image halves, {known}; maps are "
         f"evaluated on the {count(halves['n'])} where both models do."
     ]
-    for name, main in cross_model["default_methods"].items():
-        energy = halves["methods"][name][main]["energy"]
+    agnostic: dict[str, str] = {}
+    for role, main in cross_model["default_methods"].items():
+        methods = explained[role]["methods"]
+        agnostic |= {
+            key: named(key, methods) for key in methods if not methods[key]["class_specific"]
+        }
+        energy = halves["methods"][role][main]["energy"]
         sentences.append(
-            f"Of the {MODELS[name]}'s {METHODS[main]}, {share(energy)} lies on the half of the "
+            f"Of {names[role]}'s {named(main, methods)}, {share(energy)} lies on the half of the "
             f"target class, where chance is {percent(halves['chance'], 0)}: "
             f"{against_chance(side(energy, halves['chance']))}."
         )
-    sentences.append(
-        "A class-agnostic map is the same for both classes, so its two shares sum to exactly 100 % "
-        "and it can only score chance: attention and rollout do not explain a class."
-    )
+    if agnostic:
+        sentences.append(
+            f"A class-agnostic map ({', '.join(agnostic.values())}) is the same for both classes, "
+            "so its two shares sum to exactly 100 % and it can only score chance: it does not "
+            "explain a class."
+        )
     return sentences
 
 
-def randomised(explanations: Values) -> str:
+def randomised(explanations: Values, label: str) -> str:
     """Which maps still agree with the original ones once all parameters are randomised."""
     methods = explanations["methods"]
     kept = [
-        f"{METHODS[name]} ({score(method['randomised']['agreement'])}, baseline "
+        f"{named(name, methods)} ({score(method['randomised']['agreement'])}, baseline "
         f"{score(method['randomised']['permutation_baseline'])})"
         for name, method in methods.items()
         if side(method["randomised"]["above_chance"]) == 1
     ]
-    model = MODELS[explanations["model"]]
+    model = the(label)
     if not kept:
         return (
-            f"With all parameters of the {model} randomised, no method agrees with its original "
+            f"With all parameters of {model} randomised, no method agrees with its original "
             "maps significantly above chance."
         )
     return (
-        f"With all parameters of the {model} randomised, these methods still agree with their "
+        f"With all parameters of {model} randomised, these methods still agree with their "
         f"original maps above chance: {'; '.join(kept)}. This part of a map reflects the image, "
         "not what the model has learned."
     )
@@ -169,7 +180,7 @@ def _leads(ahead_of: Mapping[str, Interval | None]) -> Check:
         return 0, "–"
     name = min(known, key=lambda key: (side(known[key]), known[key]["value"]))
     worst = side(known[name]) if len(known) == len(leads) else min(0, side(known[name]))
-    return worst, f"{_signed(known[name]['value'])} over {METHODS[name].removeprefix('the ')}"
+    return worst, f"{_signed(known[name]['value'])} over {named(name).removeprefix('the ')}"
 
 
 def _weights(above_chance: Interval | None) -> Check:
@@ -180,14 +191,14 @@ def _weights(above_chance: Interval | None) -> Check:
     return -side(above_chance, MAX_AGREEMENT_RANDOMISED), left
 
 
-def _class(model: str, name: str, method: Values, cross_model: Values) -> Check:
+def _class(role: str, name: str, method: Values, cross_model: Values) -> Check:
     """Passed if on both kinds of composites the map lies on its class's part more than chance."""
     if not method["class_specific"]:
         return None, "class-agnostic"
     outcomes = []
     for kind, part in (("halves", "its half"), ("box", "its part")):
         of = cross_model["composites"][kind]
-        energy = of["methods"][model][name]["energy"]
+        energy = of["methods"][role][name]["energy"]
         if energy is None:
             return None, "too few images"
         number = f"{percent(energy['value'], 0)} on {part}"

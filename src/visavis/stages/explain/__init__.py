@@ -17,18 +17,18 @@ import torch
 from jaxtyping import Float, Int
 
 from visavis import attribution, models, run_folder
+from visavis.attribution import METHODS, Subject
 from visavis.config import EXPLANATION_SEED as SEED
-from visavis.config import GRID, ExplainConfig
+from visavis.config import ExplainConfig
 from visavis.data import Dataset
 from visavis.data.batches import Images, to_images
 from visavis.errors import CheckpointError
 from visavis.files import file_sha256, lock
 from visavis.metrics import localization
-from visavis.models import Model
 from visavis.stages.explain import findings, layers, maps
 from visavis.stages.explain.in_domain import adapted
 from visavis.stages.explain.selection import Chosen, Sample, choose_images
-from visavis.stages.trained import check_data, load_trained, split_rows
+from visavis.stages.trained import check_data, load_trained, observed, split_rows
 
 Arrays = dict[str, np.ndarray]
 
@@ -55,25 +55,27 @@ def explain(
     check_data(folder, dataset)
     with lock(folder):
         started = time.perf_counter()
-        model = load_trained(folder).to(device)
+        subject = _subject(folder, dataset, config, device)
         chosen = choose_images(*_predictions(folder, dataset), sample=config.images)
-        sweep = _sweep(folder, model, dataset, config, autocast=autocast)
-        layer = next(row["layer"] for row in sweep["rows"] if row["chosen"])
+        sweep, layer = None, None
+        if "layers" not in subject.lacks:
+            sweep = _sweep(folder, subject, dataset, config, autocast=autocast)
+            layer = next(row["layer"] for row in sweep["rows"] if row["chosen"])
         pixels = dataset.test_pixels[chosen.indices]
         images = to_images(pixels).to(device)
-        explained = maps.explain_all(model, images, chosen, layer)
-        sample = _sample(model, dataset, chosen, images, layer)
-        copied = _adapted(folder, model, dataset, chosen.sample, autocast=autocast)
+        explained = maps.explain_all(subject, images, chosen, layer, on_request=config.methods)
+        sample = _sample(subject, dataset, chosen, images, layer)
+        copied = _adapted(folder, subject, dataset, chosen.sample, autocast=autocast)
         found, removal = findings.measure(
             sample, explained, copied, random_orders=config.random_orders, autocast=autocast
         )
         explanations = {
-            "model": sample.kind,
             "n": chosen.sample,
             "sample_rule": f"{chosen.sample} of the {len(dataset.test_labels)} test images, "
             "drawn at random, the same for both models",
-            "grid": [GRID, GRID],
-            "default_method": attribution.DEFAULT_METHOD[sample.kind],
+            "grid": [subject.grid, subject.grid],
+            "default_method": attribution.default_method(subject),
+            "not_offered": not_offered(subject),
             "layer": layer,
             "layer_sweep": sweep,
             **found,
@@ -82,7 +84,7 @@ def explain(
             "precision": "bf16" if autocast else "float32",
             "seconds": time.perf_counter() - started,
         }
-        heatmaps = maps.arrays(model, images, pixels, chosen, explained)
+        heatmaps = maps.arrays(subject, images, pixels, chosen, explained)
         removed = {"indices": chosen.indices[: chosen.sample], **removal.arrays()}
         _write(folder, heatmaps, removed, explanations)
 
@@ -95,12 +97,21 @@ def _write(folder: Path, heatmaps: Arrays, removal: Arrays, explanations: dict[s
     run_folder.write_json(folder / run_folder.EXPLANATIONS, explanations)
 
 
+def not_offered(subject: Subject) -> dict[str, str]:
+    """The methods that cannot explain this model, with the reason."""
+    return {
+        name: f"{method.label}: {subject.lacks[method.needs]}"
+        for name, method in METHODS.items()
+        if method.needs in subject.lacks and not method.on_request
+    }
+
+
 def explain_again(
     folder: Path,
     dataset: Dataset,
     config: ExplainConfig,
     *,
-    layer: str,
+    layer: str | None,
     device: torch.device | str = "cpu",
 ) -> None:
     """Write heatmaps.npz alone, of the sample: for a second seed of an explained model.
@@ -113,45 +124,58 @@ def explain_again(
     """
     check_data(folder, dataset)
     with lock(folder):
-        model = load_trained(folder).to(device)
+        subject = _subject(folder, dataset, config, device)
         chosen = choose_images(*_predictions(folder, dataset), sample=config.images, shown=0)
         pixels = dataset.test_pixels[chosen.indices]
         images = to_images(pixels).to(device)
-        explained = maps.explain_all(model, images, chosen, layer, predicted_only=True)
+        explained = maps.explain_all(
+            subject, images, chosen, layer, on_request=config.methods, predicted_only=True
+        )
         run_folder.write_arrays(
             folder / run_folder.HEATMAPS,
-            layer=np.array(layer),
+            layer=np.array(str(layer)),
             weights_sha256=np.array(file_sha256(folder / run_folder.WEIGHTS)),
-            **maps.arrays(model, images, pixels, chosen, explained),
+            **maps.arrays(subject, images, pixels, chosen, explained),
         )
 
 
-def _sample(model: Model, dataset: Dataset, chosen: Chosen, images: Images, layer: str) -> Sample:
+def _subject(
+    folder: Path, dataset: Dataset, config: ExplainConfig, device: torch.device | str
+) -> Subject:
+    """What explanations see of the model in `folder`."""
+    model = load_trained(folder).to(device)
+    return observed(model, dataset.train_pixels[:2], grid=config.grid)
+
+
+def _sample(
+    subject: Subject, dataset: Dataset, chosen: Chosen, images: Images, layer: str | None
+) -> Sample:
     """The images of the sample, with their ground-truth masks if the data has any."""
     rows = slice(chosen.sample)
     masks = None
     if dataset.test_masks is not None:
-        masks = localization.cell_means(dataset.test_masks[chosen.indices[rows]])
-    return Sample(model, images[rows], chosen.predicted[rows], chosen.labels[rows], masks, layer)
+        masks = localization.cell_means(dataset.test_masks[chosen.indices[rows]], subject.grid)
+    return Sample(subject, images[rows], chosen.predicted[rows], chosen.labels[rows], masks, layer)
 
 
-def _adapted(folder: Path, model: Model, dataset: Dataset, n: int, *, autocast: bool) -> Model:
+def _adapted(
+    folder: Path, subject: Subject, dataset: Dataset, n: int, *, autocast: bool
+) -> Subject:
     """A copy of the model that was trained further on masked images, for IDSDS on `n` images."""
     config = models.config_from_json(run_folder.read_json(folder / run_folder.CONFIG)["model"])
     rows = split_rows(folder, dataset, "train")
-    return adapted(model, config.optim, dataset, rows, sample=n, autocast=autocast)
+    return adapted(subject, config.optim, dataset, rows, sample=n, autocast=autocast)
 
 
 def _sweep(
-    folder: Path, model: Model, dataset: Dataset, config: ExplainConfig, *, autocast: bool
+    folder: Path, subject: Subject, dataset: Dataset, config: ExplainConfig, *, autocast: bool
 ) -> dict[str, Any]:
     """Which layer Grad-CAM uses, chosen on validation images."""
     rows = np.random.default_rng(SEED).permutation(split_rows(folder, dataset, "validation"))
     images = to_images(dataset.train_pixels[rows[: config.sweep_images]])
-    images = images.to(next(model.parameters()).device)
-    name = attribution.kind_of(model)
-    logger.info("Choosing the layer that explains the %s on %d images.", name, len(images))
-    sweep = layers.sweep(model, images, random_orders=config.random_orders, autocast=autocast)
+    images = images.to(subject.fill.device)
+    logger.info("Choosing the layer that Grad-CAM explains on %d images.", len(images))
+    sweep = layers.sweep(subject, images, random_orders=config.random_orders, autocast=autocast)
     logger.info(sweep["reason"])
     return {"split": "validation", "n": len(images), **sweep}
 

@@ -9,6 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from visavis import attribution
+from visavis.attribution import Subject
 from visavis.config import EXPLANATION_SEED as SEED
 from visavis.metrics import baselines, faithfulness, localization, sanity
 from visavis.metrics.agreement import permutation_baseline, rank_agreement
@@ -16,7 +17,6 @@ from visavis.metrics.bootstrap import Interval
 from visavis.metrics.faithfulness import Removal
 from visavis.metrics.keep_top import keep_top
 from visavis.metrics.localization import Maps, without_degenerate
-from visavis.models import Model
 from visavis.stages.explain.in_domain import accuracies, idsds_scores
 from visavis.stages.explain.maps import Explained
 from visavis.stages.explain.selection import Sample
@@ -40,7 +40,7 @@ Scores = dict[str, Interval | None]
 def measure(
     sample: Sample,
     explained: dict[str, Explained],
-    copied: Model,
+    copied: Subject,
     *,
     random_orders: int,
     autocast: bool,
@@ -51,10 +51,10 @@ def measure(
         copied: the model, trained further on masked images; IDSDS is measured on it.
     """
     maps = {name: found.maps[: len(sample.images)] for name, found in explained.items()}
-    maps |= _baseline_maps(sample, maps[attribution.DEFAULT_METHOD[sample.kind]])
+    maps |= _baseline_maps(sample, maps[attribution.default_method(sample.subject)])
     removal_by = functools.partial(
         faithfulness.measure,
-        sample.model,
+        sample.subject,
         sample.images,
         sample.targets,
         maps,
@@ -90,11 +90,11 @@ def measure(
 
 
 def _baseline_maps(sample: Sample, default: Maps) -> dict[str, Maps]:
-    n = len(sample.images)
+    n, grid = len(sample.images), sample.subject.grid
     return {
-        "random": baselines.random_maps(n, seed=SEED),
-        "centre": baselines.centre_maps(n),
-        "edges": baselines.edge_maps(sample.images.cpu().numpy()),
+        "random": baselines.random_maps(n, grid, seed=SEED),
+        "centre": baselines.centre_maps(n, grid),
+        "edges": baselines.edge_maps(sample.images.cpu().numpy(), grid),
         "mean": baselines.mean_maps(default),
     }
 
@@ -108,7 +108,7 @@ def _scores(
         "deletion_blur": blurred["deletion"],
         "insertion_blur": blurred["insertion"],
         "keep_top_20": sample.interval(
-            keep_top(sample.model, sample.images, maps, sample.labels, seed=SEED)
+            keep_top(sample.subject, sample.images, maps, sample.labels, seed=SEED)
         ),
         "idsds": idsds,
         **localized(sample, maps),
@@ -117,7 +117,9 @@ def _scores(
 
 def localized(sample: Sample, maps: Maps) -> Scores:
     """Where the relevance of the valid maps lies: in the centre, and in the ground-truth masks."""
-    values = {"central_mass": localization.relevance_mass(maps, localization.centre(len(maps)))}
+    values = {
+        "central_mass": localization.relevance_mass(maps, localization.centre(*maps.shape[:2]))
+    }
     if sample.masks is not None:
         values["relevance_mass"] = localization.relevance_mass(maps, sample.masks)
         values["pointing_hit"] = localization.pointing_hit(maps, sample.masks)
@@ -136,14 +138,14 @@ def randomised(sample: Sample, method: str, maps: Maps) -> dict[str, Any]:
     `permutation_baseline`, and the paired difference `above_chance`, which is what is left of the
     image itself. Under "cascading", the agreement after each part, from the head down.
     """
-    parts = sanity.parts(sample.model)
+    parts = sanity.parts(sample.subject.model)
     original = without_degenerate(maps)
     first = slice(CASCADE_IMAGES)
 
     def after(count: int, rows: slice) -> Maps:
         images, targets = sample.images[rows], sample.predicted[rows]
         return sanity.maps_of_randomised(
-            sample.model, images, targets, method, parts[:count], layer=sample.layer
+            sample.subject, images, targets, method, parts[:count], layer=sample.layer
         )
 
     full = after(len(parts), slice(None))

@@ -8,17 +8,16 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
+from visavis.attribution import Subject
 from visavis.attribution.batched import grid_maps
 from visavis.config import EXPLANATION_SEED as SEED
-from visavis.config import IMAGE_SIDE, OptimConfig
+from visavis.config import OptimConfig
 from visavis.data import Dataset
-from visavis.data.batches import TrainingBatches, predict, to_tensor
+from visavis.data.batches import TrainingBatches, hold
 from visavis.data.progress import progress_bar
 from visavis.metrics import idsds
 from visavis.metrics.bootstrap import Interval
-from visavis.metrics.idsds import SIDE
 from visavis.metrics.localization import Maps, valid
-from visavis.models import Model
 from visavis.stages.explain.maps import Explained
 from visavis.stages.explain.selection import Sample
 from visavis.training.optim import learning_rate_factor, optimizer
@@ -28,11 +27,9 @@ IMAGES_PER_SAMPLED = 20
 GENTLE = 0.1
 """Fraction of the original learning rates."""
 
-MASK_SIDE = IMAGE_SIDE // SIDE
-
 
 def idsds_scores(
-    sample: Sample, maps: dict[str, Maps], explained: dict[str, Explained], copied: Model
+    sample: Sample, maps: dict[str, Maps], explained: dict[str, Explained], copied: Subject
 ) -> dict[str, Interval | None]:
     """The score of each method, whose maps are made again for the copy, and of each baseline.
 
@@ -51,30 +48,30 @@ def idsds_scores(
     return scores
 
 
-def accuracies(sample: Sample, copied: Model) -> dict[str, dict[str, Interval | None]]:
+def accuracies(sample: Sample, copied: Subject) -> dict[str, dict[str, Interval | None]]:
     """Accuracy before and after the training on masked images, with and without a masked region."""
     generator = np.random.default_rng(SEED)
-    masked = with_masked_regions(sample.model, sample.images, generator, fraction=1.0)
+    masked = with_masked_regions(sample.subject, sample.images, generator, fraction=1.0)
 
-    def accuracy(model: Model, images: torch.Tensor) -> Interval | None:
-        correct = predict(model, images).argmax(dim=1).cpu().numpy() == sample.labels
+    def accuracy(subject: Subject, images: torch.Tensor) -> Interval | None:
+        correct = subject.predict(images).argmax(dim=1).cpu().numpy() == sample.labels
         return sample.interval(correct.astype(np.float64))
 
     return {
-        key: {"before": accuracy(sample.model, images), "after": accuracy(copied, images)}
+        key: {"before": accuracy(sample.subject, images), "after": accuracy(copied, images)}
         for key, images in (("accuracy_masked", masked), ("accuracy_unmasked", sample.images))
     }
 
 
 def adapted(
-    model: Model,
+    subject: Subject,
     optim: OptimConfig,
     dataset: Dataset,
     rows: np.ndarray,
     *,
     sample: int,
     autocast: bool,
-) -> Model:
+) -> Subject:
     """A copy, trained a little further with one cell masked in half of the images.
 
     Args:
@@ -82,20 +79,20 @@ def adapted(
         rows: the training images.
         sample: how many images will be scored; 20 training images are used for each.
     """
-    device = next(model.parameters()).device
+    device = subject.fill.device
     generator = np.random.default_rng(SEED)
     chosen = generator.permutation(rows)[: IMAGES_PER_SAMPLED * sample]
-    pixels = to_tensor(dataset.train_pixels[chosen]).to(device)
+    pixels = hold(dataset.train_pixels, chosen, device)
     settings = dataclasses.replace(
         optim,
         batch_size=min(optim.batch_size, max(2, len(chosen) // 2)),
-        crop=IMAGE_SIDE,
+        crop=0,
         cutout=0,
         cutmix=0.0,
         muon_learning_rate=GENTLE * optim.muon_learning_rate,
         learning_rate=GENTLE * optim.learning_rate,
     )
-    other = copy.deepcopy(model).train()
+    other = copy.deepcopy(subject.model).train()
     optimiser = optimizer(other, settings, dtype=torch.bfloat16 if autocast else torch.float32)
     labels = torch.from_numpy(dataset.train_labels[chosen]).to(device)
     batches = TrainingBatches(pixels, labels, settings, seed=SEED, epoch=0)
@@ -105,7 +102,7 @@ def adapted(
     )
     with progress_bar(steps * batches.batch_size, "training on masked images") as progress:
         for images, targets, _ in batches:
-            masked = with_masked_regions(other, images, generator)
+            masked = with_masked_regions(subject, images, generator)
             with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
                 logits = other(masked)
             smoothing = settings.label_smoothing
@@ -114,16 +111,18 @@ def adapted(
             schedule.step()
             other.zero_grad(set_to_none=True)
             progress.update(len(images))
-    return other.eval()
+    return subject.with_model(other.eval())
 
 
 def with_masked_regions(
-    model: Model, images: torch.Tensor, generator: np.random.Generator, *, fraction: float = 0.5
+    subject: Subject, images: torch.Tensor, generator: np.random.Generator, *, fraction: float = 0.5
 ) -> torch.Tensor:
-    """The images, a fraction of them with one of the 16 cells masked by the mean colour."""
+    """The images, a fraction of them with one of the cells of IDSDS masked by the mean colour."""
     masked = images.clone()
+    cells = idsds.side_of(subject.grid)
+    side = subject.side // cells
     for i in np.flatnonzero(generator.random(len(images)) < fraction):
-        row, column = generator.integers(0, SIDE, 2) * MASK_SIDE
-        cell = i, slice(None), slice(row, row + MASK_SIDE), slice(column, column + MASK_SIDE)
-        masked[cell] = model.normalize.mean[0]
+        row, column = generator.integers(0, cells, 2) * side
+        cell = i, slice(None), slice(row, row + side), slice(column, column + side)
+        masked[cell] = subject.fill[0]
     return masked

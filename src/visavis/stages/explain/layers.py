@@ -7,37 +7,19 @@ from typing import Any
 import numpy as np
 
 from visavis.attribution.batched import to_cells
-from visavis.attribution.grad_cam import default_layer, grad_cam
+from visavis.attribution.grad_cam import grad_cam
+from visavis.attribution.subject import Subject
 from visavis.config import EXPLANATION_SEED as SEED
-from visavis.config import GRID
-from visavis.data.batches import Images, in_batches, predict
+from visavis.data.batches import Images, in_batches
 from visavis.metrics.bootstrap import Interval
 from visavis.metrics.faithfulness import measure
-from visavis.models import Model
-from visavis.models.vit import ViT
 
 MAX_DEGENERATE = 0.1
 """A layer with a larger fraction of degenerate maps is not chosen: its score excludes them."""
 
 
-def candidates(model: Model) -> list[str]:
-    """From the image to the head: the CNN's activations, three in each stage; the ViT's norms.
-
-    Not the convolutions before the activations: their outputs are not yet centred by the batch
-    norm, so Grad-CAM's map is zero everywhere for many images. Of the ViT's last block only the
-    first norm: after it, the head reads only the class token.
-    """
-    if isinstance(model, ViT):
-        norms = [
-            f"blocks.{i}.{norm}" for i in range(len(model.blocks)) for norm in ("norm1", "norm2")
-        ]
-        return norms[:-1]
-    parts = (".activation1", ".activation2", "")
-    return [f"stages.{i}{part}" for i in range(len(model.stages)) for part in parts]
-
-
 def sweep(
-    model: Model, images: Images, *, random_orders: int, autocast: bool = False
+    subject: Subject, images: Images, *, random_orders: int, autocast: bool = False
 ) -> dict[str, Any]:
     """Score Grad-CAM at each candidate layer and choose one.
 
@@ -48,16 +30,16 @@ def sweep(
         {"rows": [{"layer", "grid", "degenerate", "deletion", "insertion", …, "chosen"}],
         "reason": a sentence}.
     """
-    targets = predict(model, images).argmax(dim=1)
+    targets = subject.predict(images).argmax(dim=1)
     raw = {
-        name: in_batches(functools.partial(grad_cam, model, layer=name), images, targets)
-        for name in candidates(model)
+        name: in_batches(functools.partial(grad_cam, subject, layer=name), images, targets)
+        for name in subject.layers
     }
     removal = measure(
-        model,
+        subject,
         images,
         targets,
-        {name: to_cells(maps).cpu().numpy() for name, maps in raw.items()},
+        {name: to_cells(maps, subject.grid).cpu().numpy() for name, maps in raw.items()},
         random_orders=random_orders,
         clusters=targets.cpu().numpy(),
         seed=SEED,
@@ -72,7 +54,7 @@ def sweep(
         }
         for name, maps in raw.items()
     ]
-    chosen, reason = choose(rows, len(images), removal.ahead, fallback=default_layer(model))
+    chosen, reason = choose(rows, len(images), removal.ahead, subject)
     rows = [row | {"chosen": row["layer"] == chosen} for row in rows]
     return {"rows": rows, "reason": f"{reason} Measured on {len(images)} validation images."}
 
@@ -81,14 +63,13 @@ def choose(
     rows: list[dict[str, Any]],
     n: int,
     ahead: Callable[[str, str], Interval | None],
-    *,
-    fallback: str,
+    subject: Subject,
 ) -> tuple[str, str]:
     """The deepest layer that the best one does not significantly exceed in deletion.
 
-    Only layers with exactly the scoring grid, so that neither model's map is finer than the
-    other's, and with few degenerate maps. A layer must also be significantly better than random
-    orders. The deepest one has seen most of the image.
+    Only layers with the scoring grid, or the closest to it that the model has, so that neither
+    model's map is finer than the other's, and with few degenerate maps. A layer must also be
+    significantly better than random orders. The deepest one has seen most of the image.
 
     Args:
         rows: from the image to the head.
@@ -98,20 +79,24 @@ def choose(
     Returns:
         Its name and, in a sentence or two, why.
     """
-    on_grid = [row for row in rows if row["grid"] == [GRID, GRID]]
+    fallback = subject.default_layer
+    assert fallback is not None  # else Grad-CAM is not offered
+    closest = subject.layers[fallback]
+    on_grid = [row for row in rows if row["grid"] == [closest, closest]]
     scored = [row for row in on_grid if row["deletion"] and row["degenerate"] <= MAX_DEGENERATE * n]
     if not scored:
         return fallback, (
-            f"No layer with {GRID} × {GRID} cells has a score and a map for at least "
+            f"No layer with {closest} × {closest} cells has a score and a map for at least "
             f"{100 * (1 - MAX_DEGENERATE):.0f}\N{NARROW NO-BREAK SPACE}% of the images; "
-            f"{fallback} is used because it is the last one on which the prediction depends."
+            f"{fallback} is used because it is the last one on which the prediction "
+            "depends."
         )
     best = max(scored, key=lambda row: row["deletion"]["value"])
     excluded = ", ".join(row["layer"] for row in on_grid if row not in scored)
     besides = f" (too many degenerate maps: {excluded})" if excluded else ""
     reason = (
-        f"Of the layers whose maps have {GRID} × {GRID} cells{besides}, {best['layer']} has the "
-        f"highest normalised deletion score, {_text(best['deletion'])}."
+        f"Of the layers whose maps have {closest} × {closest} cells{besides}, {best['layer']} has "
+        f"the highest normalised deletion score, {_text(best['deletion'])}."
     )
     deepest, rivals = best["layer"], []
     for row in scored:

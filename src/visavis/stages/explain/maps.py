@@ -2,6 +2,7 @@
 
 import functools
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,14 +12,11 @@ from scipy.special import softmax
 from torch import Tensor
 
 from visavis import attribution
-from visavis.attribution import gates
+from visavis.attribution import Subject, gates
 from visavis.attribution.batched import grid_maps, to_cells
-from visavis.config import GRID
 from visavis.data import Pixels
 from visavis.data.batches import Images, in_batches
 from visavis.metrics.localization import Maps, degenerate_reasons, valid
-from visavis.models import Model
-from visavis.models.vit import ViT
 from visavis.stages.explain.selection import Chosen
 
 logger = logging.getLogger(__name__)
@@ -35,7 +33,7 @@ class Explained:
     """For the predicted class; NaN throughout where the method is invalid on this model."""
     true: Maps | None = None
     """For the true class; None for a class-agnostic method, as is the next."""
-    others: list[Float[np.ndarray, "sample 8 8"]] | None = None
+    others: list[Float[np.ndarray, "sample g g"]] | None = None
     """For the runner-up and one more class, of the sample only."""
     invalid_because: str | None = None
 
@@ -48,39 +46,52 @@ class Explained:
 
 
 def explain_all(
-    model: Model, images: Images, chosen: Chosen, layer: str, *, predicted_only: bool = False
+    subject: Subject,
+    images: Images,
+    chosen: Chosen,
+    layer: str | None,
+    *,
+    on_request: Sequence[str] = (),
+    predicted_only: bool = False,
 ) -> dict[str, Explained]:
     """The maps of all methods that fit the model.
 
     Args:
         layer: where Grad-CAM looks.
+        on_request: methods that are measured only if they are named.
         predicted_only: leave out the maps for other classes.
     """
-    kind = attribution.kind_of(model)
-    logger.info("Explaining the %s on %d test images.", kind, len(chosen.indices))
+    logger.info("Explaining %d test images.", len(chosen.indices))
     return {
-        method: _explained(model, images, chosen, method, layer, predicted_only=predicted_only)
-        for method in attribution.methods_for(model)
+        method: _explained(subject, images, chosen, method, layer, predicted_only=predicted_only)
+        for method in attribution.methods_for(subject)
+        if method in on_request or not attribution.METHODS[method].on_request
     }
 
 
 def _explained(
-    model: Model, images: Images, chosen: Chosen, method: str, layer: str, *, predicted_only: bool
+    subject: Subject,
+    images: Images,
+    chosen: Chosen,
+    method: str,
+    layer: str | None,
+    *,
+    predicted_only: bool,
 ) -> Explained:
     """The method's maps, after a test of the method on the first images."""
     facts = attribution.METHODS[method]
     every_class = facts.class_specific and not predicted_only
     first = images[:GATE_IMAGES]
     targets = torch.from_numpy(chosen.predicted[:GATE_IMAGES]).to(images.device)
-    at = layer if method == "grad_cam" else None
-    invalid = gates.invalid_because(model, first, targets, method, layer=at)
+    at = layer if facts.needs == "layers" else None
+    invalid = gates.invalid_because(subject, first, targets, method, layer=at)
     if invalid:
-        degenerate = np.full((len(images), GRID, GRID), np.nan, dtype=np.float32)
+        degenerate = np.full((len(images), subject.grid, subject.grid), np.nan, dtype=np.float32)
         if not every_class:
             return Explained(degenerate, invalid_because=invalid)
         return Explained(degenerate, degenerate, [degenerate[: chosen.sample]] * 2, invalid)
     wrong = np.flatnonzero(chosen.predicted != chosen.labels)
-    maps = functools.partial(grid_maps, model, method=method, layer=layer, bar=facts.label)
+    maps = functools.partial(grid_maps, subject, method=method, layer=layer, bar=facts.label)
     if not every_class:
         (predicted,) = maps(images, [chosen.predicted])
         return Explained(predicted)
@@ -92,7 +103,7 @@ def _explained(
 
 
 def arrays(
-    model: Model, images: Images, pixels: Pixels, chosen: Chosen, found: dict[str, Explained]
+    subject: Subject, images: Images, pixels: Pixels, chosen: Chosen, found: dict[str, Explained]
 ) -> dict[str, np.ndarray]:
     """The contents of heatmaps.npz."""
     stored: dict[str, np.ndarray] = {
@@ -109,11 +120,12 @@ def arrays(
             if maps is not None:
                 stored[f"degenerate_{name}"] = ~valid(maps)
                 stored[f"map_{name}"] = np.where(np.isfinite(maps), maps, 0)
-    if isinstance(model, ViT):
+    if "attention" in found:
 
-        def heads(batch: Tensor) -> Float[Tensor, "b layers heads 8 8"]:
-            weights = attribution.attention_weights(model, batch)
-            return to_cells(attribution.class_attention(weights)).transpose(0, 1)
+        def heads(batch: Tensor) -> Float[Tensor, "b layers heads g g"]:
+            weights = attribution.attention_weights(subject, batch)
+            patches = attribution.patch_attention(subject, weights)
+            return to_cells(patches, subject.grid).transpose(0, 1)
 
         stored["attention_heads"] = in_batches(heads, images, size=50).half().cpu().numpy()
     return stored

@@ -7,11 +7,10 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from visavis import attribution
+from visavis.attribution import Subject
 from visavis.config import EXPLANATION_SEED as SEED
 from visavis.data.batches import Images, Targets
 from visavis.metrics.bootstrap import Interval, interval
-from visavis.models import Model
 
 SHOWN = 8
 """The most images of each kind, correct and incorrect, in the gallery."""
@@ -56,20 +55,15 @@ class Chosen:
 class Sample:
     """The images that all scores are measured on, with the model that is explained."""
 
-    model: Model
+    subject: Subject
     images: Images
     predicted: Int[np.ndarray, " n"]
     """The target classes of the maps."""
     labels: Int[np.ndarray, " n"]
-    masks: Float[np.ndarray, "n 8 8"] | None
+    masks: Float[np.ndarray, "n g g"] | None
     """The fraction of each cell inside the ground-truth mask, if the data has masks."""
-    layer: str
-    """Where Grad-CAM looks."""
-
-    @property
-    def kind(self) -> str:
-        """The model's architecture, "cnn" or "vit"."""
-        return attribution.kind_of(self.model)
+    layer: str | None
+    """Where Grad-CAM looks; None where it cannot."""
 
     @property
     def targets(self) -> Targets:

@@ -1,0 +1,94 @@
+"""The models that a user brings: registered from Python, or by a file named with --models.
+
+Nothing here imports torch, so that `--help` can name them.
+"""
+
+import inspect
+import re
+import runpy
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from visavis.errors import ConfigError, ModelError
+from visavis.files import file_sha256
+
+OWN = ("cnn", "vit")
+LIBRARIES = ("timm/", "torchvision/")
+
+Factory = Callable[[int, int], Any]
+"""From the number of classes and the side of the images, pixels, to a `torch.nn.Module`."""
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A model of the user's."""
+
+    factory: Factory
+    file: str
+    """Name of the file that registered it, without its folder; empty in a notebook."""
+    file_sha256: str
+
+
+registered: dict[str, Registered] = {}
+"""By name."""
+
+
+def register_model(name: str, factory: Factory) -> None:
+    """Make a model known by `name`, to all commands and functions of this process.
+
+    Args:
+        name: of lower-case letters, digits, -, _ and dots; also the name of its run folder.
+        factory: called with the number of classes and the side of the images in pixels; returns a
+            fresh module from images (n, 3, side, side), whose channels are normalised to mean 0 and
+            standard deviation 1, to logits (n, classes).
+
+    Raises:
+        ConfigError: the name is taken by a model of visavis or a library, or has other characters.
+    """
+    if name in OWN or not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", name):
+        raise ConfigError(
+            f"a model cannot be registered as {name!r}; use lower-case letters, digits, -, _ and "
+            f"dots, other than {' and '.join(OWN)}"
+        )
+    try:
+        path = Path(inspect.getsourcefile(factory) or "")
+    except TypeError:  # not a function, such as a partial
+        path = Path()
+    known = path.is_file()
+    sha256 = file_sha256(path) if known else ""
+    registered[name] = Registered(factory, path.name if known else "", sha256)
+
+
+def run_file(path: Path) -> None:
+    """Run a Python file that registers models.
+
+    Raises:
+        ModelError: there is no such file, it fails, or it registers nothing.
+    """
+    if not path.is_file():
+        raise ModelError(f"--models {path}: there is no such file")
+    before = dict(registered)
+    try:
+        runpy.run_path(str(path))
+    except ConfigError:
+        raise
+    except Exception as error:
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ModelError(f"--models {path}: the file fails with {what}") from error
+    if registered == before:
+        raise ModelError(
+            f"--models {path}: the file registers no model; call "
+            "visavis.register_model(name, factory) in it"
+        )
+
+
+def check_name(name: str) -> None:
+    """Raise a ConfigError unless there can be a model of that name."""
+    if name not in (*OWN, *registered) and not name.startswith(LIBRARIES):
+        known = ", ".join((*OWN, *registered))
+        raise ConfigError(
+            f"there is no model {name!r}; use {known}, timm/NAME or torchvision/NAME, or register "
+            "it with --models FILE.py"
+        )
