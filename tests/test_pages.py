@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import small
-from sites import ask, other_experiment, serving
+from sites import ask, serving
 from visavis import run_folder
 from visavis.serve import test_images
 
