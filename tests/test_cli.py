@@ -277,7 +277,7 @@ def test_fetch_takes_the_data_set(monkeypatch, visavis_command):
 @pytest.fixture
 def undrawn(monkeypatch):
     """Reports without their charts, which take most of the time."""
-    monkeypatch.setattr(visavis.report.page, "svg", lambda figure: "")
+    monkeypatch.setattr(visavis.report.page, "svg", lambda figure, name="": "")
 
 
 @pytest.mark.usefixtures("undrawn")

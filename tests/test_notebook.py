@@ -20,7 +20,7 @@ from visavis import data, presets
 from visavis.report import page
 presets.preset = lambda name, source: small.experiment()
 data.resolve = lambda config: small.dataset()
-page.svg = lambda figure: ""  # of the report, which is not looked at
+page.svg = lambda figure, name="": ""  # of the report, which is not looked at
 OUT = {out!r}
 """
 

@@ -108,7 +108,7 @@ def drawn(experiment: Path) -> dict[str, Figure]:
 def undrawn(drawn: dict[str, Figure], monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports without their charts, which take most of the time: for tests of the text alone."""
     monkeypatch.setattr(page_module, "charts", lambda material: drawn)
-    monkeypatch.setattr(page_module, "svg", lambda figure: "")
+    monkeypatch.setattr(page_module, "svg", lambda figure, name="": "")
 
 
 @pytest.fixture(scope="module")

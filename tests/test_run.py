@@ -22,7 +22,7 @@ def done(finished, tmp_path_factory):
 @pytest.fixture
 def undrawn(monkeypatch):
     """Reports without their charts, which take most of the time."""
-    monkeypatch.setattr("visavis.report.page.svg", lambda figure: "")
+    monkeypatch.setattr("visavis.report.page.svg", lambda figure, name="": "")
 
 
 def test_a_run_leaves_every_file_that_the_architecture_names(done):

@@ -221,7 +221,7 @@ def test_findings_cover_both_models(files: dict[str, Facts]) -> None:
 def test_the_marks_of_the_report_are_those_of_the_scorecard(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(page, "svg", lambda figure: "")  # slow, and not looked at
+    monkeypatch.setattr(page, "svg", lambda figure, name="": "")  # slow, and not looked at
     html = page.report(folder).read_text(encoding="utf-8")
     table = html[html.index('class="plain marks"') : html.index("<b>●</b> passed")]
     cross_model = run_folder.read_json(folder / run_folder.CROSS_MODEL)

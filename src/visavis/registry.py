@@ -66,7 +66,7 @@ def register_model(
         )
     try:
         path = Path(inspect.getsourcefile(factory) or "")
-    except TypeError:  # not a function, such as a partial
+    except (TypeError, OSError):  # not a function, such as a partial, or of a notebook
         path = Path()
     known = path.is_file()
     sha256 = file_sha256(path) if known else ""

@@ -2,7 +2,7 @@
 
 import copy
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -45,6 +45,7 @@ class Observed:
     """Of the first convolution whose kernel is as wide as its stride."""
 
 
+@runtime_checkable
 class Classifier(Protocol):
     """A model, and how it is called with images in [0, 1]."""
 

@@ -22,6 +22,7 @@ from lightning.pytorch.loggers import WandbLogger
 from matplotlib.figure import Figure
 
 from visavis.config import TrackingConfig
+from visavis.run_folder import model_folders
 
 log = logging.getLogger(__name__)
 
