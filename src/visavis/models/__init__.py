@@ -101,6 +101,18 @@ def explanation_layers(model: nn.Module) -> list[str] | None:
     return None
 
 
+def known_of(model: Model) -> dict[str, Any]:
+    """What a `Subject` need not find out about a model: its arguments `model`, `mean` and others.
+
+    Of a model that was wrapped, the model inside, whose layers have the names its author gave them.
+    """
+    known: dict[str, Any] = {"model": model, "mean": model.normalize.mean}
+    if isinstance(model, Normalized):
+        known |= {"model": model.model, "std": model.normalize.std}
+        return known | {"layers": model.layers, "tokens_to_grid": model.tokens_to_grid}
+    return known | {"layers": explanation_layers(model)}
+
+
 def modules_of(model: nn.Module) -> list[dict[str, Any]]:
     """The name, type and number of parameters of a model's top-level parts, for training.json."""
     top = model.model if isinstance(model, Normalized) else model

@@ -16,7 +16,6 @@ from visavis.data.batches import in_batches, predict, to_images
 from visavis.errors import CheckpointError, ModelError
 from visavis.files import file_sha256
 from visavis.models import Model
-from visavis.models.normalize import Normalized
 from visavis.run_folder import ModelFolder
 from visavis.training import hardware
 
@@ -95,19 +94,7 @@ def observed(model: Model, pixels: UInt8[np.ndarray, "n side side 3"], *, grid: 
     Raises:
         ModelError: it is no classifier of such images.
     """
-    images, mean = to_images(pixels[:2]), model.normalize.mean
-    if isinstance(model, Normalized):  # its layers have the names that its author gave them
-        return Subject(
-            model.model,
-            images,
-            mean=mean,
-            std=model.normalize.std,
-            layers=model.layers,
-            tokens_to_grid=model.tokens_to_grid,
-            grid=grid or None,
-        )
-    layers = models.explanation_layers(model)
-    return Subject(model, images, mean=mean, layers=layers, grid=grid or None)
+    return Subject(images=to_images(pixels[:2]), grid=grid or None, **models.known_of(model))
 
 
 def check_classifier(model: Model, dataset: Dataset) -> None:
