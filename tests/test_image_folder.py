@@ -289,7 +289,7 @@ def test_a_matrix_of_a_hundred_classes_stays_small():
     counts = np.random.default_rng(0).integers(0, 50, (100, 100))
     names = [f"class {i}" for i in range(100)]
     for figure in (
-        matrices.confusion(counts, names, "cnn"),
-        matrices.confusion_difference(counts, names),
+        matrices.confusion(counts, names, label="CNN", colour="#0072b2"),
+        matrices.confusion_difference(counts, names, {"first": "CNN", "second": "ViT"}),
     ):
         assert len(style.svg(figure)) < 200_000

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+import tiny
 from small import dataset, experiment
 from visavis import load, overlay, run_folder
 from visavis.config import CNNConfig
@@ -95,7 +97,9 @@ def test_a_folder_of_another_experiment_is_an_error_and_left_alone(done):
 
 def test_the_readmes_example_of_the_library_runs(done, tmp_path):
     readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-    (example,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    example, subject = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)[
+        1:
+    ]  # the first registers
     Image.new("RGB", (300, 200), "orange").save(tmp_path / "cat.jpg")
     example = example.replace("runs/standard-cifar10", str(done))
     names = {}
@@ -103,6 +107,9 @@ def test_the_readmes_example_of_the_library_runs(done, tmp_path):
     assert names["probabilities"].shape == (1, 10)
     assert names["heatmaps"].shape == (1, 8, 8)
     assert names["image"].dtype == np.uint8
+    names |= {"model": tiny.model("cnn"), "images": tiny.images(2), "targets": torch.arange(2)}
+    exec(subject, names)
+    assert names["heatmaps"].shape == (2, 8, 8)
 
 
 def test_the_library_predicts_as_the_run_did(done):
@@ -123,5 +130,5 @@ def test_the_library_predicts_as_the_run_did(done):
         expected = stored_maps["map_rollout"][image[int(index)]]
         np.testing.assert_allclose(heatmap, expected, atol=1e-5)
     assert overlay(data.test_pixels[0], maps[0]).dtype == np.uint8
-    with pytest.raises(ValueError, match="cannot explain a cnn"):
+    with pytest.raises(ValueError, match="cannot explain this model"):
         cnn.explain(data.test_pixels[:1], method="rollout")

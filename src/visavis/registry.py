@@ -29,8 +29,8 @@ class Registered:
     file: str
     """Name of the file that registered it, without its folder; empty in a notebook."""
     file_sha256: str
-    layers: Sequence[str] | None
-    tokens_to_grid: Callable[[Any], Any] | None
+    layers: Sequence[str] | None = None
+    tokens_to_grid: Callable[[Any], Any] | None = None
 
 
 registered: dict[str, Registered] = {}

@@ -110,7 +110,7 @@ class Subject:
         other.model = model
         return other
 
-    def __call__(self, images: Float[Tensor, "n 3 side side"]) -> Float[Tensor, "n classes"]:
+    def __call__(self, images: Float[Tensor, "n 3 side side"]) -> Tensor:
         """The logits, with a graph where gradients are on."""
         return logits_of(self.model(self.normalised(images)))
 
