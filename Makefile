@@ -17,7 +17,7 @@ run: $(READY)
 	@$(BIN)/visavis run $(ARGS)
 
 test: $(READY) browser
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # The tests of the pages need Chromium. If there is none and it cannot be installed, they are skipped,
 # with the reason.

@@ -43,10 +43,18 @@ def _no_network(monkeypatch):
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
-    """An experiment that went through every stage, with tiny models; copy it before changing it."""
+    """An experiment that went through every stage, with tiny models; copy it before changing it.
+
+    The workers of pytest-xdist share it: the first that needs it makes it.
+    """
     import small
+    from visavis import run_folder
+    from visavis.files import lock
     from visavis.stages.run import run
 
-    folder = tmp_path_factory.mktemp("finished") / "experiment"
-    run(folder, small.experiment(), "smoke", small.dataset())
-    return folder
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished"
+    with lock(shared, wait=True):
+        if not (shared / "experiment" / run_folder.REPORT).exists():
+            run(shared / "experiment", small.experiment(), "smoke", small.dataset())
+    return shared / "experiment"

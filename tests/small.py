@@ -1,5 +1,6 @@
 """A data set and an experiment small enough to train in a second."""
 
+import dataclasses
 import functools
 
 import pytest
@@ -46,6 +47,7 @@ def experiment(
     return Experiment(
         cnn=CNNConfig(widths=(8, 8, 16), optim=cnn),
         vit=ViTConfig(width=16, depth=2, heads=2, optim=vit),
+        optim=dataclasses.replace(OPTIM, crop=0, muon_learning_rate=0.0),
         train=train,
         explain=ExplainConfig(images=20, sweep_images=20, random_orders=2),
         tracking=TrackingConfig(wandb="off"),

@@ -95,7 +95,7 @@ def test_composites_are_those_that_both_recognise(twins):
 def test_the_true_region_scores_one_the_same_map_chance_and_an_invalid_one_nothing(
     dataset, monkeypatch, kind
 ):
-    made = composites.composites(kind, dataset.test_pixels, dataset.test_labels, count=600)
+    made = composites.composites(kind, dataset.test_pixels, dataset.test_labels, count=600, grid=8)
     monkeypatch.setattr(
         "visavis.metrics.composites.recognised",
         lambda logits, classes: np.ones(len(classes), bool),
@@ -117,7 +117,7 @@ def test_the_true_region_scores_one_the_same_map_chance_and_an_invalid_one_nothi
         }
         for role in ("first", "second")
     }
-    both = {"first": tiny.model("cnn"), "second": tiny.model("vit")}
+    both = {"first": tiny.subject("cnn"), "second": tiny.subject("vit")}
     found = _composites(both, dataset, kind, explanations, count=30)
     assert found["n"] == 30
     for role in ("first", "second"):
@@ -156,7 +156,7 @@ def test_other_images_and_a_missing_stage_are_errors(twins, dataset, tmp_path):
 def test_maps_that_know_no_class_get_exactly_chance(columns):
     region = np.zeros((30, 8, 8))
     region[:, :, :columns] = 1
-    maps = baselines.random_maps(30, seed=0)
+    maps = baselines.random_maps(30, 8, seed=0)
     found = energy(maps, maps, region, np.zeros(30, dtype=np.int64))
     assert found["energy"] == pytest.approx({"value": 0.5, "low": 0.5, "high": 0.5})
     nothing = energy(-maps, -maps, region, np.zeros(30, dtype=np.int64))

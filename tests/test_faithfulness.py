@@ -318,7 +318,7 @@ def choose(rows, *, lead_width=0.05, fallback="late"):
         lead = values[a]["value"] - values[b]["value"]
         return {"value": lead, "low": lead - lead_width, "high": lead + lead_width}
 
-    of = tiny.subject("cnn", layers=["stages.2"])
+    of = tiny.subject("cnn")
     of.layers = {fallback: 8}
     return layers.choose(rows, 100, ahead, of)
 

@@ -276,7 +276,7 @@ def test_two_classes_go_through_an_experiment(tmp_path):
     out = tmp_path / "out"
     report = run(out, experiment, "smoke", dataset)
     comparison = run_folder.read_json(out / run_folder.COMPARISON)
-    assert np.shape(comparison["models"]["cnn"]["confusion_matrix"]) == (2, 2)
+    assert np.shape(comparison["models"]["first"]["confusion_matrix"]) == (2, 2)
     html = report.read_text(encoding="utf-8")
     assert "disc &amp; &lt;b&gt;" in html and "disc & <b>" not in html
     with serving(out) as site:
@@ -289,7 +289,7 @@ def test_a_matrix_of_a_hundred_classes_stays_small():
     counts = np.random.default_rng(0).integers(0, 50, (100, 100))
     names = [f"class {i}" for i in range(100)]
     for figure in (
-        matrices.confusion(counts, names, "cnn"),
-        matrices.confusion_difference(counts, names),
+        matrices.confusion(counts, names, label="CNN", colour="#0072b2"),
+        matrices.confusion_difference(counts, names, {"first": "CNN", "second": "ViT"}),
     ):
         assert len(style.svg(figure)) < 200_000

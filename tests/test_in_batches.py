@@ -2,7 +2,6 @@ import numpy as np
 import torch
 
 from visavis.data.batches import in_batches, predict
-from visavis.data.progress import progress_bar
 
 
 def test_rows_of_tensors_and_arrays_go_together_in_order():
@@ -27,9 +26,3 @@ def test_predictions_carry_no_graph():
     logits = predict(model, images)
     assert not logits.requires_grad
     assert torch.allclose(logits, model(images), atol=1e-6)
-
-
-def test_a_bar_counts_what_its_update_is_given():
-    with progress_bar(4, "testing") as bar:
-        bar.update(3)
-    assert bar.total == 4

@@ -5,7 +5,9 @@ import torch
 import tiny
 from test_faithfulness import Linear
 from visavis.metrics import baselines
-from visavis.metrics.keep_top import KEPT, keep_top
+from visavis.metrics.keep_top import keep_top
+
+KEPT = 13  # a fifth of 64
 
 
 def evidence(n=30, *, cells=KEPT):

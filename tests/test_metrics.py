@@ -61,8 +61,10 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say():
 
 
 def test_interval_is_seeded_and_leaves_out_what_is_not_available():
-    values = np.array([1.0, 2.0, np.nan, 4.0])
-    assert bootstrap.interval(values) == bootstrap.interval(values[[0, 1, 3]])
+    values = np.where(np.arange(30) == 7, np.nan, np.arange(30.0))
+    found = bootstrap.interval(values)
+    assert found["low"] < found["value"] == np.nanmean(values) < found["high"]
+    assert found == bootstrap.interval(np.delete(values, 7))
     assert bootstrap.interval(np.array([1.0, np.nan])) is None
     assert bootstrap.interval(np.array([])) is None
 

@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from visavis import models
-from visavis.attribution.grad_cam import default_layer
 from visavis.config import CNNConfig, ViTConfig
 from visavis.errors import CheckpointError
 from visavis.models.vit import Block, sincos_positions
@@ -130,7 +129,7 @@ def test_fixed_positions_are_not_learned():
 
 def test_the_cnn_is_explained_on_a_grid_of_8_by_8():
     cnn, seen = models.build(SMALL_CNN), []
-    cnn.get_submodule(default_layer(cnn)).register_forward_hook(
+    cnn.get_submodule(models.explanation_layers(cnn)[-1]).register_forward_hook(
         lambda _module, _inputs, output: seen.append(output.shape)
     )
     cnn(torch.rand(2, 3, 32, 32))

@@ -17,7 +17,7 @@ def images():
 
 def test_halves_are_the_middles_of_two_images_of_different_classes(images):
     pixels, labels = images
-    made: Composites = composites("halves", pixels, labels, count=100)
+    made: Composites = composites("halves", pixels, labels, grid=8, count=100)
     left, right = made.pixels[:, :, :16], made.pixels[:, :, 16:]
     for half, classes in ((left, made.classes[:, 0]), (right, made.classes[:, 1])):
         which = half[:, 0, 0, 0]
@@ -31,9 +31,11 @@ def test_halves_are_the_middles_of_two_images_of_different_classes(images):
 
 def test_a_box_lies_in_whole_cells_where_its_region_says(images):
     pixels, labels = images
-    made = composites("box", pixels, labels, count=100)
+    made = composites("box", pixels, labels, grid=8, count=100)
     assert set(made.region.sum(axis=(1, 2))) == {16.0}
-    made = composites("box", np.repeat(pixels, 10, axis=0), np.repeat(labels, 10), count=400)
+    made = composites(
+        "box", np.repeat(pixels, 10, axis=0), np.repeat(labels, 10), grid=8, count=400
+    )
     covered = made.region.mean(axis=0)
     assert covered.min() > 0.17 and covered.max() < 0.33  # no cell has an advantage
     inside = made.region.repeat(4, axis=1).repeat(4, axis=2) == 1
@@ -44,14 +46,14 @@ def test_a_box_lies_in_whole_cells_where_its_region_says(images):
 
 def test_a_centred_map_has_chance_on_boxes():
     labels = np.arange(1000) % 10
-    made = composites("box", np.zeros((1000, 32, 32, 3), np.uint8), labels, count=1000)
-    centred = baselines.centre_maps(len(made.region))
+    made = composites("box", np.zeros((1000, 32, 32, 3), np.uint8), labels, grid=8, count=1000)
+    centred = baselines.centre_maps(len(made.region), 8)
     share = energies(centred, centred, made.region)[:, 0].mean()
     assert share == pytest.approx(0.25, abs=0.005)
 
 
 def test_each_image_is_used_once_on_each_side(images):
-    made = composites("halves", *images, count=100)
+    made = composites("halves", *images, grid=8, count=100)
     assert len(made.pixels) <= 40
     for column in (0, 31):
         used = made.pixels[:, 0, column, 0]
@@ -59,13 +61,13 @@ def test_each_image_is_used_once_on_each_side(images):
 
 
 def test_the_same_composites_every_time_and_others_with_another_seed(images):
-    first, again, other = (composites("box", *images, count=30, seed=s) for s in (0, 0, 1))
+    first, again, other = (composites("box", *images, grid=8, count=30, seed=s) for s in (0, 0, 1))
     np.testing.assert_array_equal(first.pixels, again.pixels)
     assert not np.array_equal(first.pixels, other.pixels)
 
 
 def test_one_class_alone_makes_no_composite(images):
-    made = composites("halves", images[0], np.zeros(40, dtype=np.int64), count=3)
+    made = composites("halves", images[0], np.zeros(40, dtype=np.int64), grid=8, count=3)
     assert made.pixels.shape == (0, 32, 32, 3)
 
 
@@ -76,8 +78,10 @@ def test_both_classes_must_be_the_two_highest():
 
 
 def test_energies_of_a_class_agnostic_map_sum_to_one_and_the_truth_has_one_each():
-    made = composites("halves", np.zeros((300, 32, 32, 3), np.uint8), np.arange(300) % 5, count=300)
-    agnostic = baselines.random_maps(len(made.region), seed=1)
+    made = composites(
+        "halves", np.zeros((300, 32, 32, 3), np.uint8), np.arange(300) % 5, grid=8, count=300
+    )
+    agnostic = baselines.random_maps(len(made.region), 8, seed=1)
     both = energies(agnostic, agnostic, made.region)
     np.testing.assert_allclose(both.sum(axis=1), 1, rtol=1e-6)
     assert both.mean() == pytest.approx(0.5, abs=0.01)

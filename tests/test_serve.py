@@ -398,7 +398,9 @@ def test_pages_may_load_nothing_from_elsewhere(site):
         assert ask(site, path).headers["x-content-type-options"] == "nosniff"
 
 
-def test_nothing_that_was_sent_is_kept(site, finished, caplog):
+def test_nothing_that_was_sent_is_kept(site, finished, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # where no other process writes
+
     def files():
         kept = [(path, path.stat().st_mtime_ns) for path in finished.rglob("*")]
         return sorted(kept), sorted(os.listdir(tempfile.gettempdir()))

@@ -6,7 +6,7 @@ from small import dataset, experiment, train_interrupted
 from visavis import attribution, run_folder
 from visavis.data.batches import to_images
 from visavis.stages.train import train
-from visavis.stages.trained import load_trained
+from visavis.stages.trained import load_trained, observed
 from visavis.training.snapshots import Snapshots, shown_epochs
 
 
@@ -36,9 +36,10 @@ def test_snapshots_change_no_bit_of_the_training_and_show_the_model_as_it_was(
     labels = strip["labels"]
     assert len(set(labels.tolist())) == len(labels)  # one of each class
     best = run_folder.read_json(tmp_path / "tracked" / run_folder.TRAINING)["best_epoch"]
-    method = attribution.DEFAULT_METHOD[name]
+    subject = observed(tracked, data.train_pixels)
+    method = attribution.default_method(subject)
     expected = attribution.explain(
-        tracked, to_images(strip["images"]), torch.from_numpy(labels), method
+        subject, to_images(strip["images"]), torch.from_numpy(labels), method
     )
     np.testing.assert_allclose(strip[f"map_{method}"][best], expected, atol=1e-5, rtol=1e-3)
 

@@ -8,6 +8,7 @@ import pytest
 
 from fake_runs import interval, write_experiment
 from visavis import run_folder
+from visavis.report import page
 from visavis.report.text import agreement, findings, trust
 from visavis.stages.compare import compare
 
@@ -15,9 +16,14 @@ Facts = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Facts]:
-    folder = write_experiment(tmp_path_factory.mktemp("experiment"), sample=120)
-    compare(folder)
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    written = write_experiment(tmp_path_factory.mktemp("experiment"), sample=120)
+    compare(written)
+    return written
+
+
+@pytest.fixture(scope="module")
+def files(folder: Path) -> dict[str, Facts]:
     return {
         "cnn": run_folder.read_json(folder / "cnn" / run_folder.EXPLANATIONS),
         "vit": run_folder.read_json(folder / "vit" / run_folder.EXPLANATIONS),
@@ -212,12 +218,11 @@ def test_findings_cover_both_models(files: dict[str, Facts]) -> None:
     assert "Of the ViT's 6 methods" in sentences[4]
 
 
-def test_the_marks_of_the_report_are_those_of_the_scorecard(tmp_path: Path) -> None:
-    from visavis.report.page import report
-
-    folder = write_experiment(tmp_path)
-    compare(folder)
-    html = report(folder).read_text(encoding="utf-8")
+def test_the_marks_of_the_report_are_those_of_the_scorecard(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page, "svg", lambda figure, name="": "")  # slow, and not looked at
+    html = page.report(folder).read_text(encoding="utf-8")
     table = html[html.index('class="plain marks"') : html.index("<b>●</b> passed")]
     cross_model = run_folder.read_json(folder / run_folder.CROSS_MODEL)
     verdicts = [

@@ -1,9 +1,10 @@
 """Small models and tasks that several tests share."""
 
+import functools
+
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
 from visavis import models
 from visavis.attribution import Subject
@@ -70,8 +71,9 @@ def planted(n, *, seed=0):
     return torch.from_numpy(drawn), torch.from_numpy(labels), masks
 
 
+@functools.cache
 def taught(kind, *, steps, seed=0):
-    """A model that was trained on `planted` images for some seconds."""
+    """A model that was trained on `planted` images for some seconds; not to be changed."""
     torch.manual_seed(seed)
     student = models.build(CNN_CONFIG if kind == "cnn" else TAUGHT_VIT_CONFIG)
     # With outputs for classes that never occur, the background would be evidence for "not those".
@@ -82,6 +84,6 @@ def taught(kind, *, steps, seed=0):
     for step in range(steps):
         drawn, labels, _ = planted(64, seed=1 + step)
         optimiser.zero_grad()
-        functional.cross_entropy(student(drawn), labels).backward()
+        nn.functional.cross_entropy(student(drawn), labels).backward()
         optimiser.step()
     return student.eval()

@@ -92,7 +92,7 @@ class OptimConfig:
     batch_size: int = 250
     """Images per step."""
     muon_learning_rate: float = 0.02
-    """Peak learning rate of the hidden weight matrices and filters."""
+    """Peak learning rate of the hidden weight matrices and filters. 0: AdamW updates them, too."""
     learning_rate: float = 0.002
     """Peak learning rate of everything else: first layer, biases, norms, positions, head."""
     momentum: float = 0.95
@@ -132,9 +132,10 @@ class OptimConfig:
             full_image_epochs=(1, 10_000),
             cutmix=(0, 1),
         )
-        for name in ("muon_learning_rate", "learning_rate"):
+        for name, zero in (("muon_learning_rate", True), ("learning_rate", False)):
             value, flag = getattr(self, name), flags.format(name.replace("_", "-"))
-            _require(0 < value < 100, f"{flag} {value}: use a number above 0 and below 100")
+            fits = 0 < value < 100 or (zero and value == 0)
+            _require(fits, f"{flag} {value}: use a number above 0 and below 100")
         for name in ("momentum", "weight_decay", "warmup_fraction", "label_smoothing"):
             value, flag = getattr(self, name), flags.format(name.replace("_", "-"))
             _require(0 <= value < 1, f"{flag} {value}: use 0 or more, below 1")
@@ -153,7 +154,7 @@ class OptimConfig:
 
 
 CNN_OPTIM = OptimConfig(muon_learning_rate=0.1, learning_rate=0.01, momentum=0.7, weight_decay=0.05)
-OTHER_OPTIM = OptimConfig(learning_rate=0.001, weight_decay=0.05)
+OTHER_OPTIM = OptimConfig(muon_learning_rate=0.0, learning_rate=0.001, weight_decay=0.05)
 VIT_OPTIM = OptimConfig(muon_learning_rate=0.01, learning_rate=0.003, momentum=0.95, shift=3)
 
 

@@ -6,7 +6,7 @@ Nothing here imports torch, so that `--help` can name them.
 import inspect
 import re
 import runpy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,13 +29,21 @@ class Registered:
     file: str
     """Name of the file that registered it, without its folder; empty in a notebook."""
     file_sha256: str
+    layers: Sequence[str] | None = None
+    tokens_to_grid: Callable[[Any], Any] | None = None
 
 
 registered: dict[str, Registered] = {}
 """By name."""
 
 
-def register_model(name: str, factory: Factory) -> None:
+def register_model(
+    name: str,
+    factory: Factory,
+    *,
+    layers: Sequence[str] | None = None,
+    tokens_to_grid: Callable[[Any], Any] | None = None,
+) -> None:
     """Make a model known by `name`, to all commands and functions of this process.
 
     Args:
@@ -43,6 +51,10 @@ def register_model(name: str, factory: Factory) -> None:
         factory: called with the number of classes and the side of the images in pixels; returns a
             fresh module from images (n, 3, side, side), whose channels are normalised to mean 0 and
             standard deviation 1, to logits (n, classes).
+        layers: names of the modules where Grad-CAM may look, from the image to the head; found by
+            observing the model if None.
+        tokens_to_grid: arranges tokens (n, t, width) as (n, width, g, g), for a model whose patches
+            do not follow the image row by row.
 
     Raises:
         ConfigError: the name is taken by a model of visavis or a library, or has other characters.
@@ -54,11 +66,13 @@ def register_model(name: str, factory: Factory) -> None:
         )
     try:
         path = Path(inspect.getsourcefile(factory) or "")
-    except TypeError:  # not a function, such as a partial
+    except (TypeError, OSError):  # not a function, such as a partial, or of a notebook
         path = Path()
     known = path.is_file()
     sha256 = file_sha256(path) if known else ""
-    registered[name] = Registered(factory, path.name if known else "", sha256)
+    registered[name] = Registered(
+        factory, path.name if known else "", sha256, layers, tokens_to_grid
+    )
 
 
 def run_file(path: Path) -> None:

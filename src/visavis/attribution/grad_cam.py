@@ -71,7 +71,7 @@ def _cam(
         cam = method(subject.model, [module], reshape_transform=to_grid)
         recorded = cam.activations_and_grads
         try:
-            logits = logits_of(recorded(inputs))
+            logits = logits_of(recorded(subject.normalised(inputs)))
             logits.gather(1, targets.clone()[:, None]).sum().backward()
             activations, gradients = recorded.activations, recorded.gradients
             if len(activations) != 1 or len(gradients) != 1:

@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -44,8 +45,20 @@ class Observed:
     """Of the first convolution whose kernel is as wide as its stride."""
 
 
-def observe(model: nn.Module, images: Float[Tensor, "n 3 side side"]) -> Observed:
-    """Run `model`, which is left as it was, and differentiate its highest logits."""
+@runtime_checkable
+class Classifier(Protocol):
+    """A model, and how it is called with images in [0, 1]."""
+
+    model: nn.Module
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """The logits."""
+        ...
+
+
+def observe(subject: Classifier, images: Float[Tensor, "n 3 side side"]) -> Observed:
+    """Run the model, which is left as it was, and differentiate its highest logits."""
+    model = subject.model
     returned: list[tuple[str, Tensor, int]] = []
     sequences: list[Tensor] = []
     unusable: dict[str, str] = {}
@@ -79,9 +92,9 @@ def observe(model: nn.Module, images: Float[Tensor, "n 3 side side"]) -> Observe
     try:
         with frozen(model), with_gradient(images) as inputs:
             with RecordedAttention() as recorded:
-                logits = logits_of(model(inputs))
+                logits = subject(inputs)
             with RecordedAttention() as again, torch.no_grad():
-                model(images)
+                subject(images)
             outputs = [output for _, output, _ in returned]
             wanted = [*outputs, *recorded.weights, inputs]
             gradients: list[Tensor | None] = [None] * len(wanted)
@@ -134,7 +147,7 @@ def logits_of(output: object) -> Float[Tensor, "n classes"]:
     return logits
 
 
-def plain_logits(model: nn.Module, images: Float[Tensor, "n 3 side side"]) -> Tensor:
+def plain_logits(subject: Classifier, images: Float[Tensor, "n 3 side side"]) -> Tensor:
     """The logits of `images`, after a check that the model is a classifier of such images.
 
     Raises:
@@ -143,9 +156,13 @@ def plain_logits(model: nn.Module, images: Float[Tensor, "n 3 side side"]) -> Te
     """
     n, _, height, width = images.shape
     try:
-        with frozen(model), torch.no_grad(), torch.autocast(images.device.type, enabled=False):
-            together, again = (logits_of(model(images)) for _ in range(2))
-            alone = torch.cat([logits_of(model(image[None])) for image in images])
+        with (
+            frozen(subject.model),
+            torch.no_grad(),
+            torch.autocast(images.device.type, enabled=False),
+        ):
+            together, again = (subject(images) for _ in range(2))
+            alone = torch.cat([subject(image[None]) for image in images])
     except ModelError:
         raise
     except Exception as error:

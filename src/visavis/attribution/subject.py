@@ -58,8 +58,8 @@ class Subject:
         model: nn.Module,
         images: Float[Tensor, "n 3 side side"],
         *,
-        mean: Float[Tensor, "1 3 1 1"] | Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
+        mean: Tensor | Sequence[float] | None = None,
+        std: Tensor | Sequence[float] | None = None,
         layers: Sequence[str] | None = None,
         tokens_to_grid: TokensToGrid | None = None,
         grid: int | None = None,
@@ -70,11 +70,11 @@ class Subject:
             mean = images.mean(dim=(0, 2, 3)).tolist()
         self.fill: Float[Tensor, "1 3 1 1"] = torch.as_tensor(mean).view(1, 3, 1, 1).to(images)
         """The colour of a masked region."""
-        self.model = model if std is None else Normalized(model, self.fill, std)
-        """From images in [0, 1] to logits."""
+        self.model = model
+        self._std = None if std is None else torch.as_tensor(std).view(1, 3, 1, 1).to(images)
         self.side = images.shape[-1]
         """Height and width of the images, pixels."""
-        plain = plain_logits(self.model, images)
+        plain = plain_logits(self, images)
         self.classes = plain.shape[1]
         self.lacks: dict[str, str] = {}
         """What methods would need and the model does not have, "layers", "attention" or
@@ -85,10 +85,10 @@ class Subject:
         """The tokens that the prediction is read from: the class token, or all patches."""
         self._tokens = self._prefix = 0
         self._tokens_to_grid = tokens_to_grid
-        observed = observe(self.model, images)
+        observed = observe(self, images)
         if observed.image_gradient is not None and not observed.image_gradient.any():
             # A head that starts from zeros hides what the modules are for; random weights show it.
-            random = with_random_weights(self.model)
+            random = self.with_model(with_random_weights(model))
             observed, plain = observe(random, images), plain_logits(random, images)
         if reason := no_attention_because(observed, plain):
             self.lacks["attention"] = reason
@@ -110,9 +110,13 @@ class Subject:
         other.model = model
         return other
 
-    def __call__(self, images: Float[Tensor, "n 3 side side"]) -> Float[Tensor, "n classes"]:
+    def __call__(self, images: Float[Tensor, "n 3 side side"]) -> Tensor:
         """The logits, with a graph where gradients are on."""
-        return logits_of(self.model(images))
+        return logits_of(self.model(self.normalised(images)))
+
+    def normalised(self, images: Float[Tensor, "n 3 side side"]) -> Float[Tensor, "n 3 side side"]:
+        """What the model receives."""
+        return images if self._std is None else (images - self.fill) / self._std
 
     def predict(self, images: Float[Tensor, "n 3 side side"]) -> Float[Tensor, "n classes"]:
         """The logits, without gradients, in batches."""
@@ -253,20 +257,6 @@ class Subject:
                 f"{self.side} pixels; choose another grid"
             )
         return grid
-
-
-class Normalized(nn.Module):
-    """A model that is given (images - mean) / std."""
-
-    def __init__(
-        self, model: nn.Module, mean: Float[Tensor, "1 3 1 1"], std: Sequence[float]
-    ) -> None:
-        super().__init__()
-        self.model = model
-        self.mean, self.std = mean, torch.tensor(std).view(1, 3, 1, 1).to(mean)
-
-    def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n classes"]:
-        return self.model((images - self.mean) / self.std)
 
 
 def device_of(model: nn.Module) -> torch.device:

@@ -57,7 +57,14 @@ def build(config: ModelConfig, classes: int = NUM_CLASSES, side: int = IMAGE_SID
     if isinstance(config, RegisteredConfig):
         model = build_registered(config, classes, side)
         own = getattr(model, "pretrained_cfg", IMAGENET) if config.pretrained else {}
-        return Normalized(model, own.get("mean"), own.get("std"))
+        said = registered.get(config.name)
+        return Normalized(
+            model,
+            own.get("mean"),
+            own.get("std"),
+            layers=said.layers if said else None,
+            tokens_to_grid=said.tokens_to_grid if said else None,
+        )
     if isinstance(config, CNNConfig):
         return CNN(config, classes, side)
     return ViT(config, classes, side)
@@ -92,6 +99,18 @@ def explanation_layers(model: nn.Module) -> list[str] | None:
         parts = (".activation1", ".activation2", "")
         return [f"stages.{i}{part}" for i in range(len(model.stages)) for part in parts]
     return None
+
+
+def known_of(model: Model) -> dict[str, Any]:
+    """What a `Subject` need not find out about a model: its arguments `model`, `mean` and others.
+
+    Of a model that was wrapped, the model inside, whose layers have the names its author gave them.
+    """
+    known: dict[str, Any] = {"model": model, "mean": model.normalize.mean}
+    if isinstance(model, Normalized):
+        known |= {"model": model.model, "std": model.normalize.std}
+        return known | {"layers": model.layers, "tokens_to_grid": model.tokens_to_grid}
+    return known | {"layers": explanation_layers(model)}
 
 
 def modules_of(model: nn.Module) -> list[dict[str, Any]]:

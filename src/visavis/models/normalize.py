@@ -1,6 +1,6 @@
 """The first layer of every model, so that every caller passes images in [0, 1]."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float
@@ -35,17 +35,25 @@ class Normalize(nn.Module):
 
 
 class Normalized(nn.Module):
-    """A model that expects normalised images, with `Normalize` before it."""
+    """A model that expects normalised images, with `Normalize` before it.
+
+    Args:
+        layers: where Grad-CAM may look; found by observation if None.
+        tokens_to_grid: how its tokens lie in the image, where that cannot be observed.
+    """
 
     def __init__(
         self,
         model: nn.Module,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
+        layers: Sequence[str] | None = None,
+        tokens_to_grid: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         super().__init__()
         self.normalize = Normalize(mean, std)
         self.model = model
+        self.layers, self.tokens_to_grid = layers, tokens_to_grid
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n classes"]:
         output = self.model(self.normalize(images))

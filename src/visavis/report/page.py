@@ -71,7 +71,7 @@ def render(material: Material) -> str:
         models=models,
         explanations={role: model.explanations for role, model in models.items()},
         class_names=material.class_names,
-        charts={name: Markup(svg(figure)) for name, figure in charts(material).items()},
+        charts={name: Markup(svg(figure, name)) for name, figure in charts(material).items()},
         galleries=image_grids(material),
         gradient=heat_gradient(),
         explorer=explorer_parts(material),

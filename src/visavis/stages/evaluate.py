@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from visavis import run_folder
-from visavis.data import Dataset, Pixels
+from visavis.data import Dataset
 from visavis.data.batches import in_batches, to_images
 from visavis.files import lock
 from visavis.metrics import classification
@@ -39,15 +39,16 @@ def evaluate(folder: Path, dataset: Dataset, *, device: torch.device | str = "cp
     with lock(folder):
         model = hardware.place(load_trained(folder), torch.device(device))
         start = time.perf_counter()
-        logits = _logits(model, dataset.test_pixels, device, "test")
+        indices = np.arange(len(dataset.test_labels), dtype=np.int32)
+        logits = _logits(model, dataset.test_pixels, indices, device, "test")
         seconds = time.perf_counter() - start
         rows = split_rows(folder, dataset, "validation")
-        validation = _logits(model, dataset.train_pixels[rows], device, "validation")
+        validation = _logits(model, dataset.train_pixels, rows, device, "validation")
         run_folder.write_arrays(
             folder / run_folder.PREDICTIONS,
             logits=logits.numpy(),
             labels=dataset.test_labels,
-            indices=np.arange(len(logits), dtype=np.int32),
+            indices=indices,
             validation_logits=validation.numpy(),
             validation_labels=dataset.train_labels[rows],
         )
@@ -71,10 +72,16 @@ def evaluate(folder: Path, dataset: Dataset, *, device: torch.device | str = "cp
         log.info("%s: %.2f %% of %d test images correct", folder.name, 100 * accuracy, len(logits))
 
 
-def _logits(model: Model, pixels: Pixels, device: torch.device | str, what: str) -> Logits:
+def _logits(
+    model: Model,
+    pixels: UInt8[np.ndarray, "all side side 3"],
+    rows: Int[np.ndarray, " n"],
+    device: torch.device | str,
+    what: str,
+) -> Logits:
     def logits(batch: np.ndarray) -> Logits:
-        images = to_images(batch).to(device, memory_format=torch.channels_last)
+        images = to_images(pixels[batch]).to(device, memory_format=torch.channels_last)
         return model(images).float().cpu()
 
     with torch.inference_mode():
-        return in_batches(logits, pixels, size=500, bar=what)
+        return in_batches(logits, rows, size=500, bar=what)

@@ -29,8 +29,8 @@ def predict(
         out: folder for the images overlaid with the heatmap of the predicted class.
 
     Returns:
-        For each path `{"image", "models": {name: {"top": [{"class", "confidence"}, …]}}}`, the
-        most probable class first, or `{"image", "error"}` for a file that is not an image.
+        For each path `{"image", "models": {name: {"label", "top": [{"class", "confidence"}, …]}}}`,
+        the most probable class first, or `{"image", "error"}` for a file that is not an image.
 
     Raises:
         CheckpointError: no model there is trained, or one is damaged.
@@ -39,6 +39,7 @@ def predict(
     if not trained:
         raise CheckpointError(f"{experiment} holds no trained model: no folder in it is finished")
     models = {folder.name: load(folder.path) for folder in trained}
+    labels = {folder.name: folder.label for folder in trained}
     predictions: list[dict[str, Any]] = []
     for number, path in enumerate(paths, start=1):
         try:
@@ -50,10 +51,11 @@ def predict(
         for name, model in models.items():
             probabilities = model.predict(pixels)[0]
             found[name] = {
+                "label": labels[name],
                 "top": [
                     {"class": model.class_names[label], "confidence": float(probabilities[label])}
                     for label in np.argsort(-probabilities)[:TOP]
-                ]
+                ],
             }
             if out is not None:
                 # Numbered, since images of two folders may have one name.

@@ -23,7 +23,7 @@ from visavis.data import Dataset, split
 from visavis.data.batches import hold
 from visavis.errors import CheckpointError, EnvironmentFault
 from visavis.files import file_sha256, lock
-from visavis.stages.trained import check_classifier
+from visavis.stages.trained import check_classifier, observed
 from visavis.training import hardware, tracking
 from visavis.training.callbacks import AtomicCheckpointIO, History, checkpoints, read_checkpoint
 from visavis.training.module import Classifier, Split
@@ -76,7 +76,8 @@ def train(
         training, validation = (_held(dataset, indices, device) for indices in rows)
         facts = _provenance(folder, experiment, name, device)
         module = _module(experiment, name, len(dataset.class_names), training, validation, facts)
-        snapshots = Snapshots(folder, dataset, rows[1])
+        subject = observed(module.model, dataset.train_pixels[:2])
+        snapshots = Snapshots(folder, dataset, rows[1], subject)
         callbacks = [History(folder, name), snapshots, *checkpoints(folder)]
         place = tracked_in or folder
         logger = tracking.logger(

@@ -11,7 +11,6 @@ from jaxtyping import Float, Int, UInt8
 
 from visavis import attribution, models, run_folder
 from visavis.attribution import Subject
-from visavis.attribution.observation import plain_logits
 from visavis.data import Dataset
 from visavis.data.batches import in_batches, predict, to_images
 from visavis.errors import CheckpointError, ModelError
@@ -95,25 +94,20 @@ def observed(model: Model, pixels: UInt8[np.ndarray, "n side side 3"], *, grid: 
     Raises:
         ModelError: it is no classifier of such images.
     """
-    return Subject(
-        model,
-        to_images(pixels[:2]),
-        mean=model.normalize.mean,
-        layers=models.explanation_layers(model),
-        grid=grid or None,
-    )
+    return Subject(images=to_images(pixels[:2]), grid=grid or None, **models.known_of(model))
 
 
 def check_classifier(model: Model, dataset: Dataset) -> None:
     """Check that a model classifies images of `dataset`, before anything is written for it.
 
     Raises:
-        ModelError: it fails, its logits are not finite, or it has another number of classes.
+        ModelError: it fails, its logits are not finite, it has another number of classes, or layers
+            that were registered with it do not fit.
     """
-    logits = plain_logits(model, to_images(dataset.train_pixels[:2]))
-    if logits.shape[1] != len(dataset.class_names):
+    classes = observed(model, dataset.train_pixels[:2]).classes
+    if classes != len(dataset.class_names):
         raise ModelError(
-            f"the model returns {logits.shape[1]} logits for each image, and the data have "
+            f"the model returns {classes} logits for each image, and the data have "
             f"{len(dataset.class_names)} classes; its factory is called with that number"
         )
 

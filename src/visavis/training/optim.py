@@ -121,11 +121,11 @@ class MuonAdamW(torch.optim.Optimizer):
 def optimizer(
     model: nn.Module, config: OptimConfig, *, dtype: torch.dtype = torch.float32
 ) -> MuonAdamW:
-    """The optimiser: Muon for the weights inside `stages` (CNN) or `blocks` (ViT), else AdamW."""
+    """Muon for the weights inside `stages` (CNN) or `blocks` (ViT), AdamW for everything else."""
     matrices, decayed, plain = [], [], []
     for name, parameter in model.named_parameters():
         weight = parameter.ndim >= 2 and name.endswith("weight")
-        if weight and name.startswith(("stages.", "blocks.")):
+        if weight and config.muon_learning_rate and name.startswith(("stages.", "blocks.")):
             matrices.append(parameter)
         elif weight:
             decayed.append(parameter)

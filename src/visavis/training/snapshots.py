@@ -16,7 +16,6 @@ from visavis.data import Dataset
 from visavis.data.batches import to_images
 from visavis.errors import CheckpointError
 from visavis.metrics.localization import Maps
-from visavis.models import explanation_layers
 
 
 def shown_epochs(epochs: int) -> list[int]:
@@ -35,7 +34,14 @@ class Snapshots(Callback):
     its time does not count as training time.
     """
 
-    def __init__(self, folder: Path, dataset: Dataset, validation: Int[np.ndarray, " n"]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        dataset: Dataset,
+        validation: Int[np.ndarray, " n"],
+        subject: Subject,
+    ) -> None:
+        self.subject = subject
         self.path = folder / run_folder.SNAPSHOTS
         labels = dataset.train_labels[validation]
         rows = validation[np.unique(labels, return_index=True)[1]]
@@ -43,12 +49,6 @@ class Snapshots(Callback):
         self.maps: dict[int, Maps] = {}
 
     def on_train_start(self, trainer: lightning.Trainer, module: Any) -> None:
-        self.subject = Subject(
-            module.model,
-            to_images(self.pixels).to(module.device),
-            mean=module.model.normalize.mean,
-            layers=explanation_layers(module.model),
-        )
         self.method = attribution.default_method(self.subject)
         if trainer.current_epoch == 0:
             self._take(0, module)

@@ -21,8 +21,8 @@ import numpy as np
 from lightning.pytorch.loggers import WandbLogger
 from matplotlib.figure import Figure
 
-from visavis.config import MODEL_NAMES, TrackingConfig
-from visavis.run_folder import ModelFolder
+from visavis.config import TrackingConfig
+from visavis.run_folder import model_folders
 
 log = logging.getLogger(__name__)
 
@@ -196,7 +196,7 @@ def _results(folder: Path, figures: Mapping[str, Figure]) -> dict[str, Any]:
     import wandb
 
     content: dict[str, Any] = {name: wandb.Image(figure) for name, figure in figures.items()}
-    for model in (ModelFolder(folder / name) for name in MODEL_NAMES):
+    for model in model_folders(folder).values():
         scores, classes = model.evaluation, model.evaluation["class_names"]
         content[f"{model.name}/test/accuracy"] = scores["accuracy"]
         content[f"{model.name}/test/f1_macro"] = scores["f1_macro"]

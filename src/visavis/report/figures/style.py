@@ -87,17 +87,19 @@ def name_rows(axes: Axes, names: Sequence[str]) -> None:
     axes.spines["left"].set_visible(False)
 
 
-def svg(figure: Figure) -> str:
+def svg(figure: Figure, name: str = "") -> str:
     """The figure as an `<svg>` element for inlining in HTML.
 
     Its colours become the page's custom properties (--ink, --first, …), so that it follows the page
     from light to dark, and its text takes the page's font. The figure's own label describes what it
     shows, for those who cannot see it.
+
+    Args:
+        name: of the figure, which keeps its ids apart from those of others in the page.
     """
     buffer = io.StringIO()
     label = str(figure.get_label())
-    # Ids grow from the salt: one per figure keeps them apart in a page that holds several.
-    with matplotlib.rc_context({**STYLE, "svg.hashsalt": label}):
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": name + label}):  # ids grow from it
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]

@@ -104,7 +104,7 @@ def adapted(
         for images, targets, _ in batches:
             masked = with_masked_regions(subject, images, generator)
             with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
-                logits = other(masked)
+                logits = subject.with_model(other)(masked)
             smoothing = settings.label_smoothing
             F.cross_entropy(logits.float(), targets, label_smoothing=smoothing).backward()
             optimiser.step()
