@@ -243,7 +243,8 @@ class ExplainConfig:
     """How many images the explanations are measured on."""
 
     images: int = 500
-    """Test images for the scores, drawn at random."""
+    """Test images for the scores, drawn at random. 0: what fits into ten minutes for each model, 20 to
+    500."""
     sweep_images: int = 100
     """Validation images for choosing the Grad-CAM layer of each model."""
     methods: tuple[str, ...] = ()
@@ -263,9 +264,9 @@ class ExplainConfig:
         _require_ranges(
             self,
             "--explain.{0}",
-            images=(20, 10_000),
             sweep_images=(20, 5_000),
             random_orders=(1, 100),
+            images=(20 if self.images else 0, 10_000),
             grid=(0, 32),
         )
         known = ("layer_cam", "smooth_grad", "gradient_shap")

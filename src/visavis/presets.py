@@ -100,6 +100,8 @@ def _experiment(
         replace(optim, epochs=count, batch_size=batch_size, crop=6 * patch if crop else 0)
         for optim, count in zip((CNN_OPTIM, VIT_OPTIM), epochs, strict=True)
     )
+    if data.size > IMAGE_SIDE:
+        explain = replace(explain, images=0)  # what fits into ten minutes
     return Experiment(
         data=data,
         # Full images, since not every model takes smaller crops; as many epochs as the CNN.

@@ -12,7 +12,7 @@ import torch
 
 from visavis import run_folder
 from visavis.compare.pairing import checksums
-from visavis.config import Experiment, to_json
+from visavis.config import Experiment, ExplainConfig, to_json
 from visavis.data import Dataset
 from visavis.errors import CheckpointError
 from visavis.files import lock
@@ -22,8 +22,9 @@ from visavis.stages.compare import compare
 from visavis.stages.cross_model import cross_evaluate
 from visavis.stages.evaluate import evaluate
 from visavis.stages.explain import explain, explain_again
+from visavis.stages.explain.cost import sample_size
 from visavis.stages.train import train
-from visavis.stages.trained import common_grid
+from visavis.stages.trained import load_trained, observed
 from visavis.training import hardware, tracking
 from visavis.training.provenance import differences
 
@@ -48,8 +49,7 @@ def run(out: Path, experiment: Experiment, preset_name: str, dataset: Dataset) -
                 evaluate(model.path, dataset, device=device)
         settings = experiment.explain
         if not all(model.explained for model in folders.values()):
-            grid = common_grid([model.path for model in folders.values()], dataset, settings.grid)
-            settings = dataclasses.replace(settings, grid=grid)
+            settings = _same_for_both(folders, dataset, settings, device)
         for role, model in folders.items():
             if not model.explained:
                 log.info("%s: explaining, and measuring the explanations", names[role])
@@ -69,6 +69,19 @@ def run(out: Path, experiment: Experiment, preset_name: str, dataset: Dataset) -
         return path
 
 
+def _same_for_both(
+    folders: dict[str, ModelFolder], dataset: Dataset, config: ExplainConfig, device: torch.device
+) -> ExplainConfig:
+    """The settings with one scoring grid and one number of images for both models."""
+    pixels = dataset.test_pixels[:50]
+    subjects = [
+        observed(load_trained(folder.path).to(device), pixels) for folder in folders.values()
+    ]
+    grid = config.grid or min(subject.grid for subject in subjects)
+    images = config.images or sample_size(config, subjects, pixels)
+    return dataclasses.replace(config, grid=grid, images=images)
+
+
 def _train_again(out: Path, experiment: Experiment, dataset: Dataset, device: torch.device) -> None:
     """Train, test and explain both models with another seed, as the first two were."""
     for role, first in run_folder.model_folders(out).items():
@@ -80,7 +93,8 @@ def _train_again(out: Path, experiment: Experiment, dataset: Dataset, device: to
             evaluate(model.path, dataset, device=device)
         layer, grid = first.explanations["layer"], first.explanations["grid"][0]
         if not _explained_at(layer, model):
-            settings = dataclasses.replace(experiment.explain, grid=grid)
+            n = first.explanations["n"]
+            settings = dataclasses.replace(experiment.explain, grid=grid, images=n)
             explain_again(model.path, dataset, settings, layer=layer, device=device)
 
 

@@ -1,6 +1,5 @@
 """A trained model from its run folder: checked, loaded, ready to predict and to explain."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -168,15 +167,3 @@ def split_rows(
             "that this model was trained on"
         )
     return rows
-
-
-def common_grid(folders: Sequence[Path], dataset: Dataset, wanted: int = 0) -> int:
-    """Cells along a side of the grid that both models are scored on.
-
-    Args:
-        wanted: that of the settings; 0: the models' own, the coarser one where they differ.
-    """
-    if wanted:
-        return wanted
-    pixels = dataset.train_pixels[:2]
-    return min(observed(load_trained(folder), pixels).grid for folder in folders)

@@ -26,6 +26,7 @@ from visavis.errors import CheckpointError
 from visavis.files import file_sha256, lock
 from visavis.metrics import localization
 from visavis.stages.explain import findings, layers, maps
+from visavis.stages.explain.cost import sample_size
 from visavis.stages.explain.in_domain import adapted
 from visavis.stages.explain.selection import Chosen, Sample, choose_images
 from visavis.stages.trained import check_data, load_trained, observed, split_rows
@@ -56,7 +57,9 @@ def explain(
     with lock(folder):
         started = time.perf_counter()
         subject = _subject(folder, dataset, config, device)
-        chosen = choose_images(*_predictions(folder, dataset), sample=config.images)
+        predictions = _predictions(folder, dataset)
+        n = sample_size(config, [subject], dataset.test_pixels[:50])
+        chosen = choose_images(*predictions, sample=n)
         sweep, layer = None, None
         if "layers" not in subject.lacks:
             sweep = _sweep(folder, subject, dataset, config, autocast=autocast)
