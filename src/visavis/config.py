@@ -243,8 +243,8 @@ class ExplainConfig:
     """How many images the explanations are measured on."""
 
     images: int = 500
-    """Test images for the scores, drawn at random. 0: what fits into ten minutes for each model, from
-    20 to 500."""
+    """Test images for the scores, drawn at random. 0: what fits into ten minutes for each model, 20
+    to 500."""
     sweep_images: int = 100
     """Validation images for choosing the Grad-CAM layer of each model."""
     methods: tuple[str, ...] = ()
