@@ -5,7 +5,6 @@ import logging
 from collections import Counter
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
 from visavis import attribution
@@ -15,8 +14,8 @@ from visavis.metrics import baselines, faithfulness, localization, sanity
 from visavis.metrics.agreement import permutation_baseline, rank_agreement
 from visavis.metrics.bootstrap import Interval
 from visavis.metrics.faithfulness import Removal
-from visavis.metrics.keep_top import keep_top
 from visavis.metrics.localization import Maps, without_degenerate
+from visavis.metrics.per_image import METRICS, Metric, values
 from visavis.stages.explain.in_domain import accuracies, idsds_scores
 from visavis.stages.explain.maps import Explained
 from visavis.stages.explain.selection import Sample
@@ -107,28 +106,14 @@ def _scores(
         **removal,
         "deletion_blur": blurred["deletion"],
         "insertion_blur": blurred["insertion"],
-        "keep_top_20": sample.interval(
-            keep_top(sample.subject, sample.images, maps, sample.labels, seed=SEED)
-        ),
         "idsds": idsds,
-        **localized(sample, maps),
+        **{name: _interval(metric, sample, maps) for name, metric in METRICS.items()},
     }
 
 
-def localized(sample: Sample, maps: Maps) -> Scores:
-    """Where the relevance of the valid maps lies: in the centre, and in the ground-truth masks."""
-    values = {
-        "central_mass": localization.relevance_mass(maps, localization.centre(*maps.shape[:2]))
-    }
-    if sample.masks is not None:
-        values["relevance_mass"] = localization.relevance_mass(maps, sample.masks)
-        values["pointing_hit"] = localization.pointing_hit(maps, sample.masks)
-        values["mask_auc"] = localization.mask_auc(maps, sample.masks)
-    valid = localization.valid(maps)
-    scores: Scores = dict.fromkeys(("central_mass", "relevance_mass", "pointing_hit", "mask_auc"))
-    return scores | {
-        name: sample.interval(np.where(valid, of, np.nan)) for name, of in values.items()
-    }
+def _interval(metric: Metric, sample: Sample, maps: Maps) -> Interval | None:
+    found = values(metric, sample, maps)
+    return None if found is None else sample.interval(found)
 
 
 def randomised(sample: Sample, method: str, maps: Maps) -> dict[str, Any]:
