@@ -61,7 +61,7 @@ def main() -> None:
         return in_cells(shown, classes).repeat(CELL, 1).repeat(CELL, 2)[:, None]
 
     maps, fine = in_cells(images, targets), in_pixels(images, targets)
-    removal = measure(subject, images, targets, {"map": maps}, random_orders=1)
+    removal = measure(subject, images, targets, {"map": maps})
     colour = model.normalize.mean.numpy().reshape(3).repeat((CELL * 8) ** 2)
 
     def to_mean_colour(arr: np.ndarray, indices: np.ndarray, **_: object) -> np.ndarray:
@@ -85,8 +85,8 @@ def main() -> None:
         )
         return np.array(values)[:, 2::3][:, :7].mean(axis=1)
 
-    report("deletion", removal.deletion["map"], curve(fine))
-    report("insertion", removal.insertion["map"], curve(-fine))
+    report("deletion", removal.deletion["map"][:, 0], curve(fine))
+    report("insertion", removal.insertion["map"][:, 0], curve(-fine))
 
     inside = (localization.cell_means(masks, 8) >= 0.5).astype(np.float32)
     pointing = quantus.PointingGame(disable_warnings=True)(
@@ -110,7 +110,7 @@ def main() -> None:
             torch.as_tensor(inputs), torch.as_tensor(targets)
         ),
     )
-    sensitivity = localization.class_sensitivity(maps, [other])
+    sensitivity = localization.class_sensitivity(maps, other)
     report("random logit", sensitivity, 1 - np.clip(np.array(logit, dtype=float), 0, None))
     pairs = zip(maps, other, strict=True)
     theirs = [correlation_spearman(a.ravel(), b.ravel()) for a, b in pairs]

@@ -34,7 +34,7 @@ VIT_PARTS = (
     *("head", "norm", "blocks.1", "blocks.0"),
     *("class_token", "positions", "patch_embedding"),
 )
-BASELINES = ("random", "centre", "edges", "mean")
+BASELINES = ("random", "blob", "centre", "edges", "mean")
 ACCURACIES = (0.9, 0.8)
 PARAMETERS = (1_968_450, 2_700_490)
 
@@ -301,17 +301,18 @@ def _explanations(
         arrays["attention_heads"] = (heads / heads.sum((3, 4), keepdims=True)).astype(np.float16)
     run_folder.write_arrays(model / run_folder.HEATMAPS, **arrays)
 
-    def scores(deletion: float, insertion: float, centre: float) -> dict[str, Any]:
+    def scores(srg: float, centre: float, contrast: float = 0.0) -> dict[str, Any]:
         return {
-            "deletion": interval(deletion),
-            "insertion": interval(insertion),
-            "deletion_drop": interval(deletion / 4),
-            "insertion_gain": interval(insertion / 4),
+            "srg": interval(srg),
+            "srg_mean_fill": interval(srg * 1.1),
+            "srg_blur_fill": interval(srg * 0.9),
+            "deletion": interval(0.5 - srg / 2),
+            "insertion": interval(0.5 + srg / 2),
+            "contrast": interval(contrast),
+            "srg_runner_up": interval(srg - contrast) if contrast else None,
             "central_mass": interval(centre, 0.01),
-            "deletion_blur": interval(deletion * 0.8),
-            "insertion_blur": interval(insertion * 0.8),
-            "idsds": interval(deletion / 2),
-            "keep_top_20": interval(0.4 + deletion / 5),
+            "idsds": interval(srg / 2),
+            "keep_top_20": interval(0.4 + srg / 5),
             "relevance_mass": None if masks is None else interval(centre * 0.8, 0.01),
             "pointing_hit": None if masks is None else interval(centre),
             "mask_auc": None if masks is None else interval(0.5 + centre / 2),
@@ -347,27 +348,34 @@ def _explanations(
                         {"part": part, "agreement": interval(0.8 / (1 + step))}
                         for step, part in enumerate(VIT_PARTS if is_vit(name) else CNN_PARTS)
                     ],
-                    "deletion_blur_ahead_of": {
-                        other: interval(0.1) for other in (*methods, *BASELINES) if other != method
-                    },
                     "invalid_because": None,
                     "degenerate": 0,
                     "degenerate_because": {},
-                    "deletion_ahead_of": {
-                        other: interval(0.2) for other in (*methods, *BASELINES) if other != method
+                    **{
+                        f"srg{fill}_ahead_of": {
+                            other: interval(0.2)
+                            for other in (*methods, *BASELINES)
+                            if other != method
+                        }
+                        for fill in ("", "_mean_fill", "_blur_fill")
                     },
                     "scores": {
-                        **scores(0.4 - 0.1 * number, 0.35 - 0.07 * number, 0.35 + 0.02 * number),
+                        **scores(
+                            0.4 - 0.1 * number,
+                            0.35 + 0.02 * number,
+                            0.25 - 0.05 * number if class_specific else 0.0,
+                        ),
                         "class_sensitivity": interval(0.8) if class_specific else None,
                     },
                 }
                 for number, (method, (label, class_specific)) in enumerate(methods.items())
             },
             "baselines": {
-                "random": {"label": "Random map", "scores": scores(0.0, 0.0, 0.25)},
-                "centre": {"label": "Centred Gaussian", "scores": scores(0.22, 0.18, 0.51)},
-                "edges": {"label": "Edge strength", "scores": scores(0.12, 0.1, 0.3)},
-                "mean": {"label": "Mean of the model's maps", "scores": scores(0.2, 0.15, 0.4)},
+                "random": {"label": "Random map", "scores": scores(0.0, 0.25)},
+                "blob": {"label": "Blob at a random place", "scores": scores(0.0, 0.25)},
+                "centre": {"label": "Centred Gaussian", "scores": scores(0.22, 0.51)},
+                "edges": {"label": "Edge strength", "scores": scores(0.12, 0.3)},
+                "mean": {"label": "Mean of the model's maps", "scores": scores(0.2, 0.4)},
             },
             "mask_chance": None if masks is None else interval(0.16, 0.005),
             "centre_chance": 0.25,
@@ -408,7 +416,7 @@ def write_cross_model(folder: Path) -> None:
                 {
                     "model": role,
                     "method": method,
-                    "deletion": {
+                    "srg": {
                         on: interval(gain * (1 if on == role else 0.5) - 0.03 * number)
                         for on, gain in gains.items()
                     },
@@ -466,14 +474,11 @@ def _sweep(name: str, grid: int) -> dict[str, Any]:
                 "layer": layer,
                 "grid": [side, side],
                 "degenerate": 0,
-                "deletion_drop": interval(deletion / 4),
-                "insertion_gain": interval(deletion / 4),
-                "deletion": interval(deletion),
-                "insertion": interval(deletion - 0.05),
+                "srg": interval(srg),
                 "chosen": layer == chosen,
             }
-            for layer, side, deletion in layers
+            for layer, side, srg in layers
         ],
-        "reason": f"{chosen} has the highest normalised deletion score, 0.41 (0.38 to 0.44), of "
+        "reason": f"{chosen} has the highest SRG, 0.41 (0.38 to 0.44), of "
         f"the 2 layers whose maps have {grid} × {grid} cells. Measured on 200 validation images.",
     }

@@ -49,7 +49,7 @@ def experiment(
         vit=ViTConfig(width=16, depth=2, heads=2, optim=vit),
         optim=dataclasses.replace(OPTIM, crop=0, muon_learning_rate=0.0),
         train=train,
-        explain=ExplainConfig(images=20, sweep_images=20, random_orders=2),
+        explain=ExplainConfig(images=20, sweep_images=20),
         tracking=TrackingConfig(wandb="off"),
     )
 

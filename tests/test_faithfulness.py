@@ -6,10 +6,10 @@ from torch.nn.functional import avg_pool2d
 
 import tiny
 from visavis.attribution.batched import to_cells
-from visavis.metrics import baselines, faithfulness, localization
+from visavis.metrics import baselines, localization
 from visavis.metrics.bootstrap import interval
-from visavis.metrics.faithfulness import kept_cells, measure, removal_order
-from visavis.metrics.masking import log_odds, probabilities
+from visavis.metrics.faithfulness import contrast, kept_cells, measure, removal_order
+from visavis.metrics.masking import fills_for, probabilities
 from visavis.models.normalize import Normalize
 from visavis.stages.explain import layers
 
@@ -41,70 +41,95 @@ def bright(n):
     return cells.repeat_interleave(4, 2).repeat_interleave(4, 3).repeat(1, 3, 1, 1)
 
 
-def test_on_a_linear_model_the_truth_scores_one_its_opposite_below_zero_and_chance_zero():
+def ones(n):
+    return torch.ones(n, dtype=torch.int64)
+
+
+def test_on_a_linear_model_the_truth_has_the_highest_srg_its_opposite_minus_that_and_chance_none():
     model, images = Linear(), bright(150)
     truth = model.truth(images)
     maps = {
         "truth": truth,
         "other scale": 1000 * truth**3,
         "opposite": -truth,
-        "random": baselines.random_maps(150, 8, seed=5),
         "zero": np.zeros_like(truth),
+        **{f"random {seed}": baselines.random_maps(150, 8, seed=seed) for seed in range(5)},
+        "blob": baselines.blob_maps(150, 8, seed=0),
     }
-    removal = measure(
-        tiny.subject(model), images, torch.ones(150, dtype=torch.int64), maps, random_orders=10
-    )
-    for name in ("truth", "other scale"):
-        for score in normalised(removal, name).values():
-            assert score == pytest.approx({"value": 1, "low": 1, "high": 1}, abs=1e-4)
-    for score in normalised(removal, "opposite").values():
-        assert score["high"] < -0.2
-    for score in normalised(removal, "random").values():
-        assert score["low"] < 0 < score["high"]
-        assert score["high"] - score["low"] < 0.2
+    removal = measure(tiny.subject(model), images, ones(150), maps)
+    best = removal.srg("truth")
+    assert best.min() > 0.1
+    np.testing.assert_allclose(removal.srg("other scale"), best, atol=1e-6)
+    np.testing.assert_allclose(removal.srg("opposite"), -best, atol=1e-6)
+    for name in ("random 0", "random 1", "blob"):
+        assert (removal.srg(name) < best).all()
+        score = removal.scores(name)["srg"]
+        assert score["low"] < 0.01 and score["high"] > -0.01
     assert set(removal.scores("zero").values()) == {None}
-    drop = removal.scores("truth")["deletion_drop"]
-    assert drop["value"] == pytest.approx((removal.random - removal.deletion["truth"]).mean())
-    lead = removal.ahead("truth", "random")
-    expected = 1 - removal.scores("random")["deletion"]["value"]
-    assert lead["value"] == pytest.approx(expected, abs=1e-4)
+    lead = removal.ahead("truth", "random 0")
+    assert lead["value"] == pytest.approx((best - removal.srg("random 0")).mean())
     assert lead["low"] > 0
 
 
-def normalised(removal, name):
-    return {key: removal.scores(name)[key] for key in ("deletion", "insertion")}
+class NeedsAll(nn.Module):
+    """Class 1 has a probability of 0.9 if a region is untouched, otherwise of 0.1."""
+
+    def __init__(self, region):
+        super().__init__()
+        self.normalize = Normalize()
+        self.region = region
+
+    def forward(self, images):
+        cells = avg_pool2d((images - self.normalize.mean).mean(dim=1), 4)
+        whole = (cells[:, self.region] > 0.3).all(dim=1)
+        return torch.where(whole, 2.0, -2.0)[:, None] * torch.tensor([0.0, np.log(9) / 2])
 
 
-def test_the_oracle_breaks_ties_at_random(monkeypatch):
-    """A constant model: raster order would make every oracle start at the top."""
-    model, images = Linear(weight=0.0), bright(30)
-    seen = []
-    monkeypatch.setattr(
-        faithfulness, "kept_cells", lambda o, steps: seen.append(o) or kept_cells(o, steps=steps)
+def test_srg_of_a_region_that_must_be_whole_by_hand():
+    region = torch.zeros(8, 8, dtype=torch.bool)
+    region[2:4, 2:6] = True  # 8 cells: those of the first step
+    model, images = NeedsAll(region), torch.full((30, 3, 32, 32), 0.9)
+    truth = np.broadcast_to(region.numpy().astype(np.float32), (30, 8, 8))
+    removal = measure(tiny.subject(model), images, ones(30), {"truth": truth, "not": -truth})
+    # With the mean colour, the first step of deletion destroys the region, and no step of insertion
+    # touches it. The blur of an even image is the image.
+    np.testing.assert_allclose(removal.deletion["truth"], [[0.1, 0.9]] * 30, atol=1e-6)
+    np.testing.assert_allclose(removal.insertion["truth"], [[0.9, 0.9]] * 30, atol=1e-6)
+    assert removal.srg("truth").mean() == pytest.approx(0.4)
+    assert removal.scores("truth")["srg_mean_fill"]["value"] == pytest.approx(0.8)
+    assert removal.scores("truth")["srg_blur_fill"]["value"] == pytest.approx(0)
+    np.testing.assert_allclose(removal.srg("not"), -0.4, atol=1e-6)
+
+
+def test_contrast_is_the_gain_that_the_runner_ups_map_has_not():
+    model, images = Linear(), bright(30)
+    truth, other = model.truth(images), baselines.random_maps(30, 8, seed=0)
+    one, same, unlike = (
+        measure(tiny.subject(model), images, ones(30), {"map": maps})
+        for maps in (truth, truth.copy(), other)
     )
-    maps = {"map": baselines.random_maps(30, 8, seed=0)}
-    measure(tiny.subject(model), images, torch.ones(30, dtype=torch.int64), maps, random_orders=1)
-    first = np.concatenate([orders[:, 1, 0] for orders in seen])
-    assert len(set(first.tolist())) > 10
+    np.testing.assert_array_equal(contrast(one, same, "map"), 0)
+    np.testing.assert_allclose(contrast(one, unlike, "map"), one.srg("map") - unlike.srg("map"))
 
 
-def test_log_odds_order_cells_where_probabilities_are_all_but_one():
-    model, images = Linear(weight=40.0), bright(3)
-    classes = torch.ones(3, dtype=torch.int64)
-    alone = np.repeat(~np.eye(64, dtype=bool).reshape(1, 64, 8, 8), 3, axis=0)
-    assert (
-        probabilities(tiny.subject(model), images, classes, alone).astype(np.float32) == 1
-    ).all()
-    left = log_odds(tiny.subject(model), images, classes, alone)
-    truth = model.truth(images).reshape(3, 64)
-    assert (np.argsort(left, axis=1) == np.argsort(-truth, axis=1)).mean() > 0.9
+def test_cells_that_a_relu_made_equal_are_ordered_by_the_signed_map():
+    model, images = Linear(), bright(30)
+    truth = model.truth(images)
+    signed = truth - np.median(truth, axis=(1, 2), keepdims=True)
+    cut = np.maximum(signed, 0)
+    of = tiny.subject(model)
+    removal = measure(
+        of, images, ones(30), {"tied": cut, "truth": truth, "cut": cut}, signed={"cut": signed}
+    )
+    np.testing.assert_allclose(removal.srg("cut"), removal.srg("truth"), atol=1e-6)
+    assert (removal.srg("tied") < removal.srg("truth")).all()
 
 
 def test_curves_equal_removing_cell_after_cell_by_hand():
     model, images = Linear(), bright(2)
     maps = np.random.default_rng(0).random((2, 8, 8))
     classes = torch.tensor([1, 0])
-    removal = measure(tiny.subject(model), images, classes, {"map": maps}, random_orders=1)
+    removal = measure(tiny.subject(model), images, classes, {"map": maps})
     for i in range(2):
         order = np.argsort(-maps[i].ravel())
         deletion, insertion = [], []
@@ -120,8 +145,8 @@ def test_curves_equal_removing_cell_after_cell_by_hand():
                 island[where] = images[i][where]
             deletion.append(model(masked[None]).softmax(dim=1)[0, classes[i]].item())
             insertion.append(model(island[None]).softmax(dim=1)[0, classes[i]].item())
-        assert removal.deletion["map"][i] == pytest.approx(np.mean(deletion), abs=1e-6)
-        assert removal.insertion["map"][i] == pytest.approx(np.mean(insertion), abs=1e-6)
+        assert removal.deletion["map"][i, 0] == pytest.approx(np.mean(deletion), abs=1e-6)
+        assert removal.insertion["map"][i, 0] == pytest.approx(np.mean(insertion), abs=1e-6)
 
 
 def test_a_masked_cell_takes_the_mean_colour_and_the_others_stay():
@@ -134,7 +159,8 @@ def test_a_masked_cell_takes_the_mean_colour_and_the_others_stay():
     model.normalize.mean.copy_(torch.tensor([0.1, 0.2, 0.3]).view(1, 3, 1, 1))
     kept = np.ones((1, 1, 8, 8), dtype=bool)
     kept[0, 0, 2, 5] = False
-    probabilities(tiny.subject(model), images, torch.tensor([0]), kept)
+    of = tiny.subject(model)
+    probabilities(of, images, torch.tensor([0]), kept, fills=fills_for(of, images, "mean"))
     cell = model.seen[0, :, 8:12, 20:24]
     torch.testing.assert_close(cell.mean(dim=(1, 2)), torch.tensor([0.1, 0.2, 0.3]))
     expected = images.clone()
@@ -156,24 +182,20 @@ def test_ties_are_removed_in_exact_counts_and_in_random_order():
     assert (removal_order(maps, seed=1) != orders).any()
 
 
-def test_a_model_whose_prediction_no_order_changes_has_no_score():
-    model, images = Linear(weight=0.0), bright(20)
+def test_a_model_whose_prediction_no_order_changes_has_an_srg_of_zero():
     maps = {"map": baselines.random_maps(20, 8, seed=0)}
-    removal = measure(
-        tiny.subject(model), images, torch.ones(20, dtype=torch.int64), maps, random_orders=3
-    )
-    assert set(normalised(removal, "map").values()) == {None}
+    removal = measure(tiny.subject(Linear(weight=0.0)), bright(20), ones(20), maps)
+    assert removal.scores("map")["srg"] == {"value": 0, "low": 0, "high": 0}
 
 
 def test_one_degenerate_map_is_excluded_and_the_others_count():
     model, images = Linear(), bright(30)
     maps = model.truth(images)
     maps[3], maps[4, 0, 0] = 0.25, np.nan
-    removal = measure(
-        tiny.subject(model), images, torch.ones(30, dtype=torch.int64), {"m": maps}, random_orders=2
-    )
-    assert np.flatnonzero(np.isnan(removal.deletion["m"])).tolist() == [3, 4]
-    assert removal.scores("m")["deletion"]["value"] == pytest.approx(1)
+    removal = measure(tiny.subject(model), images, ones(30), {"m": maps})
+    srg = removal.srg("m")
+    assert np.flatnonzero(np.isnan(srg)).tolist() == [3, 4]
+    assert removal.scores("m")["srg"]["value"] == pytest.approx(np.nanmean(srg))
 
 
 @pytest.mark.parametrize("kind", ["cnn", "vit"])
@@ -181,11 +203,13 @@ def test_measuring_leaves_the_model_alone_and_bf16_changes_little(kind):
     model, images = tiny.model(kind).train(), tiny.images(30)
     classes = torch.arange(30) % 10
     kept = np.random.default_rng(0).random((30, 9, 8, 8)) < 0.5
-    exact = probabilities(tiny.subject(model), images, classes, kept)
+    of = tiny.subject(model)
+    fills = fills_for(of, images, "mean")
+    exact = probabilities(of, images, classes, kept, fills=fills)
     np.testing.assert_allclose(
-        probabilities(tiny.subject(model), images[:1], classes[:1], kept[:1]), exact[:1], rtol=1e-4
+        probabilities(of, images[:1], classes[:1], kept[:1], fills=fills[:1]), exact[:1], rtol=1e-4
     )
-    rough = probabilities(tiny.subject(model), images, classes, kept, autocast=True)
+    rough = probabilities(of, images, classes, kept, fills=fills, autocast=True)
     assert 0 < abs(rough - exact).max() < 0.05
     assert model.training
     assert all(parameter.requires_grad for parameter in model.parameters())
@@ -240,16 +264,12 @@ def test_relevance_mass_a_mask_counts_cells_by_the_part_that_is_covered():
 
 def test_class_sensitivity_from_none_to_full():
     maps, other = np.random.default_rng(0).random((2, 300, 8, 8))
-    np.testing.assert_allclose(
-        localization.class_sensitivity(maps, [maps, 2 * maps]), 0, atol=1e-12
-    )
-    np.testing.assert_allclose(localization.class_sensitivity(maps, [-maps]), 1)
-    np.testing.assert_allclose(localization.class_sensitivity(maps, [maps, -maps]), 0.5)
-    assert localization.class_sensitivity(maps, [other]).mean() > 0.9
+    np.testing.assert_allclose(localization.class_sensitivity(maps, 2 * maps), 0, atol=1e-12)
+    np.testing.assert_allclose(localization.class_sensitivity(maps, -maps), 1)
+    assert localization.class_sensitivity(maps, other).mean() > 0.9
     zero = np.zeros_like(maps)
-    np.testing.assert_allclose(localization.class_sensitivity(maps, [-maps, zero]), 1)
-    assert np.isnan(localization.class_sensitivity(maps, [zero])).all()
-    assert np.isnan(localization.class_sensitivity(zero, [maps])).all()
+    assert np.isnan(localization.class_sensitivity(maps, zero)).all()
+    assert np.isnan(localization.class_sensitivity(zero, maps)).all()
 
 
 def test_baselines_are_what_they_are_called():
@@ -262,6 +282,14 @@ def test_baselines_are_what_they_are_called():
     assert localization.relevance_mass(centred, localization.centre(1, 8))[0] == pytest.approx(
         0.51, abs=0.02
     )
+
+
+def test_blobs_are_the_centred_gaussian_moved_anywhere():
+    blobs = baselines.blob_maps(2000, 8, seed=0)
+    centred = np.sort(baselines.centre_maps(1, 8).ravel())
+    np.testing.assert_array_equal(np.sort(blobs.reshape(2000, -1), axis=1), [centred] * 2000)
+    mean = blobs.mean(axis=0)
+    assert mean.max() / mean.min() < 1.3  # no cell is favoured
 
 
 def test_the_edges_of_an_image_do_not_depend_on_its_batch():
@@ -294,25 +322,21 @@ def test_pointing_hit_and_mask_auc_from_the_truth_to_chance():
 
 
 def test_blur_fills_with_the_blurred_image_and_changes_no_even_image():
-    model, images = Linear(), bright(3)
-    ones = torch.ones(3, dtype=torch.int64)
-    none_left = np.zeros((3, 1, 8, 8), dtype=bool)
-    blurred = log_odds(tiny.subject(model), images, ones, none_left, fill="blur")
-    blank = log_odds(tiny.subject(model), images, ones, none_left)
-    assert (blurred > blank + 1).all()  # brighter than the mean colour, as the image is
+    of, images = tiny.subject(Linear()), bright(3)
+    soft = fills_for(of, images, "blur")
+    assert soft.std() < images.std() / 2
+    torch.testing.assert_close(soft.mean(), images.mean(), atol=0.03, rtol=0)
     even = torch.full((2, 3, 32, 32), 0.9)
-    kept = np.random.default_rng(0).random((2, 5, 8, 8)) < 0.5
-    found = log_odds(tiny.subject(model), even, ones[:2], kept, fill="blur")
-    np.testing.assert_allclose(found, found[0, 0], rtol=1e-5)
+    torch.testing.assert_close(fills_for(of, even, "blur"), even)
 
 
 def row(layer, side, value, width=0.05):
     score = {"value": value, "low": value - width, "high": value + width}
-    return {"layer": layer, "grid": [side, side], "degenerate": 0, "deletion": score}
+    return {"layer": layer, "grid": [side, side], "degenerate": 0, "srg": score}
 
 
 def choose(rows, *, lead_width=0.05, fallback="late"):
-    values = {r["layer"]: r["deletion"] for r in rows}
+    values = {r["layer"]: r["srg"] for r in rows}
 
     def ahead(a, b):
         lead = values[a]["value"] - values[b]["value"]
@@ -323,7 +347,7 @@ def choose(rows, *, lead_width=0.05, fallback="late"):
     return layers.choose(rows, 100, ahead, of)
 
 
-def test_the_layer_with_the_highest_deletion_score_of_those_with_the_scoring_grid_is_chosen():
+def test_the_layer_with_the_highest_srg_of_those_with_the_scoring_grid_is_chosen():
     rows = [row("too fine", 16, 0.8), row("early", 8, 0.6), row("late", 8, 0.3)]
     chosen, reason = choose([*rows, row("too coarse", 4, 0.9)])
     assert chosen == "early"
@@ -352,13 +376,13 @@ def test_a_layer_with_a_wide_interval_or_many_degenerate_maps_is_no_rival():
 
 
 def test_without_scores_the_last_layer_is_used_and_the_reason_given():
-    chosen, reason = choose([row("early", 16, 0.5) | {"deletion": None}], fallback="last")
+    chosen, reason = choose([row("early", 16, 0.5) | {"srg": None}], fallback="last")
     assert chosen == "last"
     assert "No layer with 8 × 8 cells has a score" in reason
 
 
 def test_the_sweep_scores_each_layer_of_the_cnn_on_its_own_grid():
-    found = layers.sweep(tiny.subject("cnn"), tiny.images(12), random_orders=2)
+    found = layers.sweep(tiny.subject("cnn"), tiny.images(12))
     grids = {row["layer"]: row["grid"] for row in found["rows"]}
     assert grids == {
         "stages.0.activation1": [16, 16],

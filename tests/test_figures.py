@@ -171,14 +171,6 @@ def test_image_figure_of_a_model_that_is_never_wrong(image: np.ndarray) -> None:
     assert degenerate[0].rows[0][1].caption == ("degenerate",)
 
 
-def test_a_score_that_no_layer_has_is_named_so() -> None:
-    insertion = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 50}
-    row = {"layer": "stage 3", "grid": [8, 8], "chosen": True, "deletion": None}
-    figure = dots.layer_sweep([{**row, "insertion": insertion}], FIRST)
-    entries = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert entries == ["deletion: none", "insertion", "chosen layer: filled"]
-
-
 def test_of_many_blocks_evenly_spaced_ones_are_shown_and_the_last() -> None:
     arrays = {
         "images": np.zeros((1, 32, 32, 3), np.uint8),

@@ -231,9 +231,7 @@ def test_weights_of_another_model_or_no_weights_are_refused(tmp_path):
 def test_a_registered_model_and_a_vit_go_through_every_stage(tmp_path, monkeypatch):
     register_model("net", net)
     monkeypatch.setattr("visavis.report.page.svg", lambda figure, name="": "")
-    few = ExplainConfig(
-        images=20, sweep_images=20, random_orders=1, methods=("layer_cam", "smooth_grad")
-    )
+    few = ExplainConfig(images=20, sweep_images=20, methods=("layer_cam", "smooth_grad"))
     report = run(tmp_path / "out", settings(explain=few), "smoke", dataset())
     text = report.read_text()
     assert "net and ViT, face to face" in text and "the CNN" not in text

@@ -40,14 +40,14 @@ ITEMS = [
 ]
 
 PLANTED = {
-    7.11: ("cnn", "grad_cam", "deletion", {"q-1-3-c", "q-2-2-b", "trust"}),
-    7.22: ("cnn", "grad_cam", "insertion", {"q-1-3-c", "q-2-2-b", "trust"}),
-    7.33: ("vit", "gradient_attention", "deletion", {"q-2-2-b", "trust"}),
-    7.44: ("vit", "gradient_attention", "insertion", {"q-2-2-b", "trust"}),
+    7.11: ("cnn", "grad_cam", "srg", {"q-1-3-c", "q-2-2-b", "trust"}),
+    7.22: ("cnn", "grad_cam", "contrast", {"q-1-3-c", "trust"}),
+    7.33: ("vit", "gradient_attention", "srg", {"q-2-2-b", "trust"}),
+    7.44: ("vit", "gradient_attention", "contrast", {"q-2-2-b", "trust"}),
     7.55: ("vit", "gradient_attention", "class_sensitivity", {"q-2-2-b", "trust"}),
     7.66: ("cnn", "grad_cam", "class_sensitivity", {"q-1-3-c", "trust"}),
     7.77: ("vit", "rollout", "keep_top_20", {"trust"}),
-    7.88: ("cnn", "occlusion", "deletion_blur", {"trust"}),
+    7.88: ("cnn", "occlusion", "srg_blur_fill", {"trust"}),
 }
 """Scores of the experiment below that occur nowhere else, and the sections that hold them."""
 
@@ -349,7 +349,7 @@ def test_maps_without_evidence_and_without_scores(tmp_path: Path) -> None:
     for scored in (*values["methods"].values(), *values["baselines"].values()):
         scored["scores"] = dict.fromkeys(scored["scores"])
     for row in values["layer_sweep"]["rows"]:
-        row |= {"deletion": None, "insertion": None}
+        row["srg"] = None
     run_folder.write_json(path, values)
     write_cross_model(tmp_path)
     compare(tmp_path)

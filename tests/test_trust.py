@@ -55,12 +55,14 @@ def test_a_map_that_passes_every_check_is_named(files: dict[str, Facts]) -> None
 
 def without(cnn: Facts, cross_model: Facts, check: str, value: float) -> None:
     method = cnn["methods"]["grad_cam"]
-    if check == "random":
-        method["scores"]["deletion"] = interval(value)
+    if check == "blob":
+        method["srg_ahead_of"]["blob"] = interval(value)
     elif check == "trivial_baselines":
-        method["deletion_ahead_of"]["mean"] = interval(value)
-    elif check == "blurred":
-        method["deletion_blur_ahead_of"]["edges"] = interval(value)
+        method["srg_ahead_of"]["mean"] = interval(value)
+    elif check == "fills":
+        method["srg_blur_fill_ahead_of"]["edges"] = interval(value)
+    elif check == "contrast":
+        method["scores"]["contrast"] = interval(value)
     elif check == "weights":
         method["randomised"]["above_chance"] = interval(trust.MAX_AGREEMENT_RANDOMISED - value)
     elif check == "class":
@@ -92,8 +94,9 @@ def test_class_agnostic_maps_are_not_checked_for_the_class(
     files: dict[str, Facts],
 ) -> None:
     card = trust.scorecard(files["vit"], files["cross_model"], "second")
-    applicable = {name: checks["class"][0] is not None for name, checks in card.items()}
-    assert applicable == {n: m["class_specific"] for n, m in files["vit"]["methods"].items()}
+    for check in ("class", "contrast"):
+        applicable = {name: checks[check][0] is not None for name, checks in card.items()}
+        assert applicable == {n: m["class_specific"] for n, m in files["vit"]["methods"].items()}
 
 
 def test_without_composites_no_check_is_missed(files: dict[str, Facts]) -> None:
@@ -116,12 +119,12 @@ def test_missing_scores_are_not_passed(files: dict[str, Facts]) -> None:
     cnn, cross_model = sound(files)
     method = cnn["methods"]["grad_cam"]
     method["scores"] = dict.fromkeys(method["scores"])
-    for key in ("deletion_ahead_of", "deletion_blur_ahead_of"):
+    for key in ("srg_ahead_of", "srg_mean_fill_ahead_of", "srg_blur_fill_ahead_of"):
         method[key] = dict.fromkeys(method[key])
     method["randomised"] = dict.fromkeys(method["randomised"])
     card = trust.scorecard(cnn, cross_model, "first")["grad_cam"]
     assert not any(
-        card[check][0] == 1 for check in ("random", "trivial_baselines", "blurred", "mask")
+        card[check][0] == 1 for check in ("blob", "trivial_baselines", "fills", "contrast", "mask")
     )
     assert card["weights"] == (None, "no map left")
     assert "not available" in trust.keep_top(cnn, "CNN")
@@ -131,9 +134,9 @@ def test_keep_top_follows_the_intervals(files: dict[str, Facts]) -> None:
     cnn, _ = sound(files)
     own = cnn["methods"]["grad_cam"]["scores"]
     for value, text in (
-        (0.1, "lower than that with a random"),
+        (0.1, "lower than that with a blob"),
         (0.4, "not significantly different"),
-        (0.9, "higher than that with a random"),
+        (0.9, "higher than that with a blob"),
     ):
         own["keep_top_20"] = interval(value)
         assert text in trust.keep_top(cnn, "CNN")
@@ -202,7 +205,7 @@ def test_transfer_follows_the_intervals(files: dict[str, Facts]) -> None:
         (0.5, "less than its own"),
         (0.98, "not significantly less"),
         (1.5, "more than with its own"),
-        (0.0, "no significant gain over a random order"),
+        (0.0, "no SRG significantly above 0"),
     ):
         main["second_transfer"] = interval(value)
         assert text in agreement.transfer(cross_model)[0]
@@ -236,15 +239,15 @@ def test_the_marks_of_the_report_are_those_of_the_scorecard(
         assert table.count(mark) == verdicts.count(verdict)
 
 
-def test_idsds_names_the_better_map_only_where_intervals_part(
+def test_idsds_names_the_higher_only_where_intervals_part(
     files: dict[str, Facts],
 ) -> None:
     cnn, vit = copy.deepcopy(files["cnn"]), copy.deepcopy(files["vit"])
     vit["methods"]["gradient_attention"]["scores"]["idsds"] = interval(0.5)
     both = {"first": cnn, "second": vit}
     for value, text in (
-        (0.9, "the CNN's map is more"),
-        (0.1, "the ViT's map is more"),
+        (0.9, "the CNN's is higher"),
+        (0.1, "the ViT's is higher"),
         (0.5, "no significant"),
     ):
         cnn["methods"]["grad_cam"]["scores"]["idsds"] = interval(value)

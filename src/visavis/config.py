@@ -242,7 +242,7 @@ class TrainConfig:
 class ExplainConfig:
     """How many images the explanations are measured on."""
 
-    images: int = 500
+    images: int = 300
     """Test images for the scores, drawn at random. 0: what fits into ten minutes for each model, 20
     to 500."""
     sweep_images: int = 100
@@ -252,8 +252,6 @@ class ExplainConfig:
     grid: int = 0
     """Cells along a side of the grid that scores are measured on; it divides the image side. 0: the
     models' own, of patches or of the last layers."""
-    random_orders: int = 5
-    """Random removal orders per image; they define the zero of deletion and insertion scores."""
 
     @property
     def composites(self) -> int:
@@ -265,7 +263,6 @@ class ExplainConfig:
             self,
             "--explain.{0}",
             sweep_images=(20, 5_000),
-            random_orders=(1, 100),
             images=(20 if self.images else 0, 10_000),
             grid=(0, 32),
         )

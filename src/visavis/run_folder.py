@@ -149,7 +149,7 @@ class ModelFolder:
     heatmaps = _arrays(HEATMAPS)
     """The explained images and their attribution maps."""
     removal = _arrays(REMOVAL)
-    """Deletion scores of each explained image."""
+    """Deletion and insertion of each explained image."""
     explanations = _json(EXPLANATIONS)
     """The scores of the attribution methods."""
 

@@ -1,5 +1,6 @@
 """Attribution maps of many images on the grid that all metrics use, computed in batches."""
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -30,12 +31,14 @@ def grid_maps(
     method: str,
     *,
     layer: str | None = None,
+    before_relu: bool = False,
     bar: str | None = None,
 ) -> list[Maps]:
     """Maps on the scoring grid, one set for each of `targets`: a target class for each image.
 
     Args:
         layer: where Grad-CAM looks; other methods ignore it.
+        before_relu: as `explain` has it.
         bar: what a progress bar says; none is shown without.
     """
     if not len(images):
@@ -47,9 +50,10 @@ def grid_maps(
             every_class = occlusion(subject, batch)
             found = every_class[torch.arange(len(batch))[:, None], classes]
         else:
-            found = torch.stack(
-                [explain(subject, batch, c, method, layer=at) for c in classes.T], 1
+            of_class = functools.partial(
+                explain, subject, batch, method=method, layer=at, before_relu=before_relu
             )
+            found = torch.stack([of_class(c) for c in classes.T], 1)
         return to_cells(found, subject.grid).cpu()
 
     classes = torch.from_numpy(np.stack(targets, axis=1)).to(images.device)

@@ -33,6 +33,13 @@ def grad_cam(
 
     Source: Selvaraju et al. 2017, equations 1 and 2.
     """
+    return signed_grad_cam(subject, images, targets, layer).clamp(min=0)
+
+
+def signed_grad_cam(
+    subject: Subject, images: Images, targets: Targets, layer: str | None = None
+) -> Float[Tensor, "n g g"]:
+    """`grad_cam` before its ReLU, which makes about half of the cells equal: what orders those."""
     from pytorch_grad_cam import GradCAM
 
     return _cam(GradCAM, subject, images, targets, layer)
@@ -47,7 +54,7 @@ def layer_cam(
     """
     from pytorch_grad_cam import LayerCAM
 
-    return _cam(LayerCAM, subject, images, targets, layer)
+    return _cam(LayerCAM, subject, images, targets, layer).clamp(min=0)
 
 
 def _cam(
@@ -81,4 +88,4 @@ def _cam(
             )
         finally:
             recorded.release()
-    return torch.from_numpy(maps).float().clamp(min=0).to(images.device)
+    return torch.from_numpy(maps).float().to(images.device)

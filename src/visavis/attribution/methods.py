@@ -10,7 +10,7 @@ from torch import Tensor
 
 from visavis.attribution.attention import gradient_attention, last_attention, rollout
 from visavis.attribution.frozen import check_targets
-from visavis.attribution.grad_cam import grad_cam, layer_cam
+from visavis.attribution.grad_cam import grad_cam, layer_cam, signed_grad_cam
 from visavis.attribution.gradients import gradient_shap, integrated_gradients, smooth_grad
 from visavis.attribution.perturbation import occlusion
 from visavis.attribution.subject import Subject
@@ -34,12 +34,15 @@ class Method:
     what the evidence for its prediction is."""
     signed: bool = False
     """Whether negative values occur, as evidence against the class."""
+    before_relu: Callable[..., Heatmaps] | None = None
+    """Called as `compute`, for a method whose map is the ReLU of a signed one: the latter orders
+    the cells that the ReLU makes equal."""
     on_request: bool = False
     """Whether it is measured only if --explain.methods asks for it."""
 
 
 METHODS = {
-    "grad_cam": Method("Grad-CAM", grad_cam, "layers"),
+    "grad_cam": Method("Grad-CAM", grad_cam, "layers", before_relu=signed_grad_cam),
     "gradient_attention": Method("Gradient-weighted attention", gradient_attention, "attention"),
     "attention": Method(
         "Attention, last block",
@@ -89,7 +92,13 @@ def methods_for(subject: Subject) -> list[str]:
 
 
 def explain(
-    subject: Subject, images: Images, targets: Targets, method: str, *, layer: str | None = None
+    subject: Subject,
+    images: Images,
+    targets: Targets,
+    method: str,
+    *,
+    layer: str | None = None,
+    before_relu: bool = False,
 ) -> Heatmaps:
     """Raw heatmaps of `images`, each for its target class. The model is left as it was found.
 
@@ -97,6 +106,7 @@ def explain(
         targets: one class for each image; a class-agnostic method gives the same map for all.
         method: a key of METHODS.
         layer: where Grad-CAM looks; the subject's `default_layer` if None.
+        before_relu: the signed map of a method that has one, `Method.before_relu`.
 
     Raises:
         ValueError: an unknown method, one that does not fit the model, a layer that the model
@@ -110,6 +120,11 @@ def explain(
     if layer is not None and facts.needs != "layers":
         raise ValueError(f"method {method!r} reads no single layer; only grad_cam takes a layer")
     check_targets(subject.classes, images, targets)
+    compute = facts.compute
+    if before_relu:
+        if facts.before_relu is None:
+            raise ValueError(f"{facts.label} has no signed map behind a ReLU")
+        compute = facts.before_relu
     if facts.needs == "layers":
-        return facts.compute(subject, images, targets, layer)
-    return facts.compute(subject, images, targets)
+        return compute(subject, images, targets, layer)
+    return compute(subject, images, targets)

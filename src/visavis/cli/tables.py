@@ -17,7 +17,7 @@ from visavis.report.text.numbers import (
     share,
 )
 
-SCALE = "\n(with 95 % intervals; 0: no better than random orders, 1: as good as the oracle)"
+SCALE = "\n(with 95 % intervals; SRG: symmetric relevance gain, 0 for a map that knows nothing)"
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
@@ -62,26 +62,26 @@ def evaluated(folder: Path) -> str:
 
 
 def explained(folder: Path) -> str:
-    """An explained model: how far each method's attribution maps beat random removal orders."""
+    """An explained model: how faithful each method's attribution maps are."""
     facts = run_folder.read_json(folder / run_folder.EXPLANATIONS)
-    rows = [[f"on {count(facts['n'])} test images", "deletion", "insertion", "in the centre"]]
+    rows = [[f"on {count(facts['n'])} test images", "SRG", "contrast", "in the centre"]]
     for entry in (*facts["methods"].values(), *facts["baselines"].values()):
         scores: Mapping[str, Any] = entry["scores"]
-        cells = (score(scores.get("deletion")), score(scores.get("insertion")))
+        cells = (score(scores.get("srg")), score(scores.get("contrast")))
         rows.append([entry["label"], *cells, share(scores.get("central_mass"))])
     chosen = f"\nGrad-CAM layer: {facts['layer']}" if facts.get("layer") else ""
     return table(rows) + SCALE + chosen
 
 
 def cross_evaluated(experiment: Path) -> str:
-    """Cross-model deletion scores: each model's attribution maps tested on both models."""
+    """Cross-testing: each model's attribution maps tested on both models."""
     facts = run_folder.read_json(experiment / run_folder.CROSS_MODEL)
     labels: Mapping[str, str] = facts["labels"]
     columns = [the(label) for label in labels.values()]
-    rows = [[f"deletion on {count(facts['n'])} test images", *columns]]
+    rows = [[f"SRG on {count(facts['n'])} test images", *columns]]
     for row in facts["rankings"]:
         label = f"{labels[row['model']]}, {named(row['method'])}"
-        rows.append([label, *(score(row["deletion"][role]) for role in labels)])
+        rows.append([label, *(score(row["srg"][role]) for role in labels)])
     return table(rows) + SCALE
 
 

@@ -19,6 +19,18 @@ def centre_maps(n: int, grid: int) -> Maps:
     return np.broadcast_to(bell, (n, grid, grid)).copy()
 
 
+def blob_maps(n: int, grid: int, *, seed: int) -> Maps:
+    """The same Gaussian at a random place, the same for every cell: beyond an edge it goes on at
+    the opposite one.
+
+    As smooth as a heatmap, and it knows nothing: what a score gives it is the zero that a reader
+    has in mind.
+    """
+    moves = np.random.default_rng(seed).integers(0, grid, (n, 2))
+    pairs = zip(centre_maps(n, grid), moves, strict=True)
+    return np.stack([np.roll(bell, move, axis=(0, 1)) for bell, move in pairs])
+
+
 def mean_maps(maps: Maps) -> Maps:
     """For every image the mean of all valid maps, each scaled to 1."""
     good = maps[valid(maps)]

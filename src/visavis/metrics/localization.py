@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy import stats
 
-from visavis.metrics.agreement import mean_of_known, rank_agreement
+from visavis.metrics.agreement import rank_agreement
 
 FLAT = 1e-6
 """A map whose values differ by no more than this fraction of its largest ranks rounding errors."""
@@ -90,17 +90,16 @@ def centre(n: int, grid: int) -> Float[np.ndarray, "n g g"]:
     return np.broadcast_to(np.outer(inside, inside), (n, grid, grid))
 
 
-def class_sensitivity(maps: Maps, other_maps: list[Maps]) -> Float[np.ndarray, " n"]:
-    """1 minus the mean of max(0, Spearman) between a class's map and those of other classes.
+def class_sensitivity(maps: Maps, runner_up: Maps) -> Float[np.ndarray, " n"]:
+    """1 minus max(0, Spearman) between the maps for the predicted class and for the runner-up.
 
     Returns:
-        0: the same ranking for all target classes; 1: nothing in common. Pairs with a degenerate
-        map are left out; NaN where that leaves none.
+        0: the same ranking for both; 1: nothing in common. NaN where one of the two is degenerate.
 
     Source: after the random-logit test of Sixt, Granz & Landgraf 2020.
     """
-    pairs = [rank_agreement(without_degenerate(maps), without_degenerate(o)) for o in other_maps]
-    return 1 - mean_of_known(np.clip(np.stack(pairs), 0, None))
+    agreement = rank_agreement(without_degenerate(maps), without_degenerate(runner_up))
+    return 1 - np.clip(agreement, 0, None)
 
 
 def cell_means(

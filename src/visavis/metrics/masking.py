@@ -14,6 +14,7 @@ from visavis.data.batches import Images, Targets, in_batches
 
 Fill = Literal["mean", "blur"]
 """What a masked cell takes: the training images' mean colour, or the blurred image."""
+FILLS: tuple[Fill, ...] = ("mean", "blur")
 
 
 def masked_logits(
@@ -21,19 +22,19 @@ def masked_logits(
     images: Images,
     kept: Bool[np.ndarray, "n points g g"],
     *,
-    fill: Fill = "mean",
+    fills: Images,
     autocast: bool = False,
 ) -> Float[Tensor, "n*points classes"]:
     """The logits of each image with all but the kept cells masked; on the CPU.
 
     Args:
+        fills: for each image, one whose pixels the masked cells take.
         autocast: forward passes in bf16.
     """
     n, points = kept.shape[:2]
     rows = torch.arange(n, device=images.device).repeat_interleave(points)
     masks = torch.tensor(kept, device=images.device).flatten(0, 1)[:, None]
     side = subject.cell_side
-    fills = _blurred(images, side) if fill == "blur" else subject.fill.expand_as(images)
 
     def logits(row: Int[Tensor, " b"], mask: Bool[Tensor, "b 1 g g"]) -> Tensor:
         mask = mask.repeat_interleave(side, 2).repeat_interleave(side, 3)
@@ -52,35 +53,22 @@ def probabilities(
     targets: Targets,
     kept: Bool[np.ndarray, "n points g g"],
     *,
-    fill: Fill = "mean",
+    fills: Images,
     autocast: bool = False,
 ) -> Float[np.ndarray, "n points"]:
     """Probability of each image's target class with all but the kept cells masked."""
-    logits = masked_logits(subject, images, kept, fill=fill, autocast=autocast)
+    logits = masked_logits(subject, images, kept, fills=fills, autocast=autocast)
     columns = targets.cpu().repeat_interleave(kept.shape[1])[:, None]
     return logits.softmax(dim=1).gather(1, columns).numpy().reshape(kept.shape[:2])
 
 
-def log_odds(
-    subject: Subject,
-    images: Images,
-    targets: Targets,
-    kept: Bool[np.ndarray, "n points g g"],
-    *,
-    fill: Fill = "mean",
-) -> Float[np.ndarray, "n points"]:
-    """log(p / (1 - p)) of the `probabilities` p, from float32 logits.
+def fills_for(subject: Subject, images: Images, fill: Fill) -> Images:
+    """For each image what its masked cells take.
 
-    It orders cells as the probabilities do, and still does where they are almost 1.
+    The blur is by a Gaussian whose standard deviation is the width of a cell.
     """
-    logits = masked_logits(subject, images, kept, fill=fill)
-    columns = targets.cpu().repeat_interleave(kept.shape[1])[:, None]
-    others = logits.scatter(1, columns, -torch.inf).logsumexp(dim=1)
-    return (logits.gather(1, columns)[:, 0] - others).numpy().reshape(kept.shape[:2])
-
-
-def _blurred(images: Images, cell_side: int) -> Images:
-    """By a Gaussian whose standard deviation is the width of a cell."""
-    width = float(cell_side)
+    if fill == "mean":
+        return subject.fill.expand_as(images)
+    width = float(subject.cell_side)
     soft = ndimage.gaussian_filter(images.cpu().numpy(), (0, 0, width, width), mode="nearest")
     return torch.from_numpy(soft).to(images)

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from visavis.report import labels
 from visavis.report.figures import bars, curves, dots, galleries, matrices
-from visavis.report.figures.dots import Score
+from visavis.report.figures.dots import Faithfulness, Score
 from visavis.report.figures.heatmaps import Group
 from visavis.report.figures.style import BASELINE_COLOUR, MODEL_COLOURS
 from visavis.report.material import Material
@@ -17,8 +17,7 @@ from visavis.run_folder import ModelFolder
 
 SPLITS = {"train": "Training", "validation": "Validation", "test": "Test"}
 SCORES = {
-    "deletion": "Normalised deletion",
-    "insertion": "Normalised insertion",
+    "srg": "Symmetric relevance gain",
     "central_mass": "Share of the map in the central quarter",
     "class_sensitivity": "Class sensitivity",
     "relevance_mass": "Relevance mass accuracy",
@@ -61,6 +60,7 @@ def _model_charts(
     drawn = {
         "confusion": matrices.confusion(matrix, class_names, **look),
         "cascade": curves.cascade(explanations["methods"], **look),
+        "faithfulness": _faithfulness(explanations, **look),
         **_score_charts(explanations, look["colour"]),
     }
     if model.history:
@@ -100,10 +100,29 @@ def _row_label(name: str, methods: labels.Methods) -> str:
     return numbers.capital(labels.short(name, methods)) + star
 
 
+def _faithfulness(explanations: Mapping[str, Any], label: str, colour: str) -> Figure:
+    """SRG of each map, with that of the runner-up's map, beside the maps that need no model."""
+    methods = explanations["methods"]
+    rows = [
+        Faithfulness(
+            _row_label(name, methods),
+            method["scores"]["srg"],
+            method["scores"]["srg_runner_up"],
+            colour,
+        )
+        for name, method in methods.items()
+    ]
+    rows += [
+        Faithfulness(baseline["label"], baseline["scores"]["srg"], None, BASELINE_COLOUR)
+        for baseline in explanations["baselines"].values()
+    ]
+    return dots.faithfulness(rows, label, colour)
+
+
 def _score_charts(explanations: Mapping[str, Any], colour: str) -> dict[str, Figure]:
     """Each score of a model's maps beside the maps that need no model."""
     methods = explanations["methods"]
-    chance = {"deletion": 0.0, "insertion": 0.0, "central_mass": explanations["centre_chance"]}
+    chance = {"srg": 0.0, "central_mass": explanations["centre_chance"]}
     if explanations["mask_chance"]:
         chance["relevance_mass"] = explanations["mask_chance"]["value"]
     drawn = {}

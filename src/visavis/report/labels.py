@@ -14,6 +14,7 @@ METHODS = {
     "gradient_shap": "Gradient SHAP",
     "occlusion": "occlusion",
     "random": "a random map",
+    "blob": "a blob at a random place",
     "centre": "the centre map",
     "edges": "the edge map",
     "mean": "the mean map",

@@ -103,7 +103,8 @@ class Models:
                 "class_specific": METHODS[name].class_specific,
                 "signed": METHODS[name].signed,
                 **_layers(model.trained, name),
-                "deletion": measured and measured["scores"]["deletion"],
+                "srg": measured and measured["scores"]["srg"],
+                "contrast": measured and measured["scores"]["contrast"],
                 "n": explained["n"],
                 "checks": [
                     {"what": trust.CHECKS[check], "outcome": outcome, "value": value}

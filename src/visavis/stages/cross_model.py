@@ -3,8 +3,8 @@
 Reads, in both models' folders: config.json, data.json, training.json, weights.safetensors,
 heatmaps.npz, removal.npz, explanations.json. Writes cross_model.json.
 
-Cross-testing removes cells in the order of the other model's map, and measures how much of its own
-gain a model keeps. The grid pointing game tests whether a map points at its class on composites of
+Cross-testing masks cells in the order of the other model's map, and measures how much of its own
+SRG a model keeps. The grid pointing game tests whether a map points at its class on composites of
 two images; only composites of which both models recognise both classes are used, so that neither
 model has the easier ones.
 """
@@ -29,7 +29,7 @@ from visavis.data.batches import to_images
 from visavis.errors import CheckpointError
 from visavis.metrics import composites
 from visavis.metrics.bootstrap import MINIMUM
-from visavis.metrics.faithfulness import deletion_means
+from visavis.metrics.faithfulness import measure
 from visavis.run_folder import ROLES, ModelFolder, model_folders
 from visavis.stages.trained import check_data, load_trained, observed
 
@@ -47,7 +47,7 @@ def cross_evaluate(
     """Test each model with the other's maps, and both on composites; write cross_model.json.
 
     Args:
-        autocast: run the forward passes of the deletion scores in bf16.
+        autocast: run the forward passes of SRG in bf16.
 
     Raises:
         CheckpointError: a model is not explained yet, was altered since, or was trained on other
@@ -101,31 +101,33 @@ def _transfer(
     *,
     autocast: bool,
 ) -> dict[str, Any]:
-    """Deletion scores of every map on both models, and what each keeps with the other's map."""
+    """SRG of every map on both models, and what each keeps with the other's map."""
     indices, labels, predicted = (
         stored["first"].heatmaps[key][rows["first"]] for key in ("indices", "labels", "predicted")
     )
     methods = {role: list(folder.explanations["methods"]) for role, folder in stored.items()}
     images = to_images(dataset.test_pixels[indices])
-    deletions = {}
+    gains = {}
     for role, other in (ROLES, ROLES[::-1]):
         device = subjects[role].fill.device
         maps, at = stored[other].heatmaps, rows[other]
-        foreign = deletion_means(
+        foreign = measure(
             subjects[role],
             images.to(device),
             torch.from_numpy(predicted).to(device),
-            {f"{other} {method}": maps_at(maps, method, at) for method in methods[other]},
+            {method: maps_at(maps, method, at) for method in methods[other]},
+            signed={m: maps[f"signed_{m}"][at] for m in methods[other] if f"signed_{m}" in maps},
             seed=SEED,
             autocast=autocast,
             bar=f"{stored[role].name} with the other's maps",
         )
-        deletions[role] = transfer.own_and_foreign(role, stored[role].removal, indices, foreign)
+        by_map = {f"{other} {method}": foreign.srg(method) for method in methods[other]}
+        gains[role] = transfer.own_and_foreign(role, stored[role].removal, indices, by_map)
     default = tuple(folder.explanations["default_method"] for folder in stored.values())
     shared = [(method, method) for method in methods["first"] if method in methods["second"]]
     return {
-        "rankings": transfer.rankings(deletions, methods, labels),
-        "transfer": transfer.transfer(deletions, list(dict.fromkeys([default, *shared])), labels),
+        "rankings": transfer.rankings(gains, methods, labels),
+        "transfer": transfer.transfer(gains, list(dict.fromkeys([default, *shared])), labels),
     }
 
 

@@ -77,23 +77,56 @@ def scores(
     return figure
 
 
+class Faithfulness(NamedTuple):
+    """One row of a `faithfulness` chart."""
+
+    label: str
+    srg: Interval | None
+    runner_up: Interval | None
+    """SRG by the map of the runner-up; None for a map that is the same for every class."""
+    colour: str
+
+
+@matplotlib.rc_context(STYLE)
+def faithfulness(rows: Sequence[Faithfulness], title: str, colour: str) -> Figure:
+    """SRG by the map of the predicted class and by that of the runner-up: apart if a map is about
+    its class.
+    """
+    figure, axes = _rows([row.label for row in rows], 0.3, 1.15, title=title)
+    for place, row in enumerate(rows):
+        if row.srg is None:
+            left = axes.get_yaxis_transform()
+            axes.text(0.015, place, "not available", transform=left, va="center", color=MUTED)
+            continue
+        if row.runner_up is not None:
+            ends = [row.runner_up["value"], row.srg["value"]]
+            axes.plot(ends, [place, place], color=RULE, linewidth=4, zorder=1)
+            _dot(axes, row.runner_up, place, row.colour, face=PAPER)
+        _dot(axes, row.srg, place, row.colour)
+    axes.axvline(0, **REFERENCE_LINE)
+    axes.set_xlabel("SRG: 0 for a map that knows nothing")
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    axes.plot([], [], "o", color=colour, label="its map")
+    axes.plot([], [], "o", color=colour, markerfacecolor=PAPER, label="the runner-up’s map")
+    figure.legend(loc="outside lower left", ncols=2, fontsize=8)
+    known = [f"{row.label} {row.srg['value']:.2f}" for row in rows if row.srg]
+    figure.set_label(f"Dot chart with 95 % intervals, SRG of each map, {title}: {'; '.join(known)}")
+    return figure
+
+
 @matplotlib.rc_context(STYLE)
 def layer_sweep(rows: Sequence[Mapping[str, Any]], colour: str) -> Figure:
-    """Deletion and insertion score of the maps from each layer; the chosen layer is filled."""
+    """SRG of the maps from each layer; the chosen layer is filled."""
     names = [f"{row['layer']}, {row['grid'][0]} × {row['grid'][1]}" for row in rows]
-    figure, axes = _rows(names, 0.36, 1.0)
-    for score, offset, marker in (("deletion", -0.14, "o"), ("insertion", 0.14, "s")):
-        known = [(place, row) for place, row in enumerate(rows) if row[score] is not None]
-        for place, row in known:
-            face = colour if row["chosen"] else PAPER
-            _dot(axes, row[score], place + offset, colour, face=face, marker=marker)
-        label = score if known else f"{score}: none"  # short, or a phone cuts the legend off
-        axes.plot([], [], marker, color=colour, markerfacecolor=PAPER, label=label)
-    axes.plot([], [], "D", color=colour, label="chosen layer: filled")
+    figure, axes = _rows(names, 0.3, 1.0)
+    for place, row in enumerate(rows):
+        if row["srg"] is not None:
+            _dot(axes, row["srg"], place, colour, face=colour if row["chosen"] else PAPER)
+    axes.plot([], [], "o", color=colour, label="chosen layer")
     axes.axvline(0, **REFERENCE_LINE)
-    axes.set_xlabel("Normalised: 0 random order, 1 single-cell effects")
-    figure.legend(loc="outside upper left", ncols=3)
-    figure.set_label("Dot chart: deletion and insertion score of each layer, with 95 % intervals")
+    axes.set_xlabel("SRG: 0 for a map that knows nothing")
+    figure.legend(loc="outside upper left")
+    figure.set_label("Dot chart: SRG of each layer, with 95 % intervals")
     return figure
 
 
@@ -121,11 +154,11 @@ def similarity(pairs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Figu
 
 @matplotlib.rc_context(STYLE)
 def cross_model(rankings: Sequence[Mapping[str, Any]], labels: Mapping[str, str]) -> Figure:
-    """Deletion scores on both models when the cells are masked in the order of each map."""
+    """SRG on both models when the cells are masked in the order of each map."""
     names = [f"{labels[r['model']]}: {short(r['method'])}" for r in rankings]
     figure, axes = _rows(names, 0.34, 1.05)
     for place, row in enumerate(rankings):
-        for offset, (role, score) in zip((-0.13, 0.13), row["deletion"].items(), strict=True):
+        for offset, (role, score) in zip((-0.13, 0.13), row["srg"].items(), strict=True):
             if score is not None:
                 colour = MODEL_COLOURS[role]
                 face = colour if role == row["model"] else PAPER
@@ -135,10 +168,9 @@ def cross_model(rankings: Sequence[Mapping[str, Any]], labels: Mapping[str, str]
     axes.plot([], [], "o", color=MUTED, markerfacecolor=PAPER, label="open: the other's map")
     axes.axvline(0, **REFERENCE_LINE)
     # Of the figure: beside the long names of rows there is no room for it.
-    scale = "Normalised deletion: 0 random order, 1 single-cell effects"
-    figure.supxlabel(scale, fontsize=9, color=MUTED)
+    figure.supxlabel("SRG: 0 for a map that knows nothing", fontsize=9, color=MUTED)
     figure.legend(loc="outside upper left", ncols=2, fontsize=8)
-    figure.set_label("Dot chart: deletion score on both models by the order of each map")
+    figure.set_label("Dot chart: SRG on both models by the order of each map")
     return figure
 
 

@@ -87,7 +87,7 @@ def other_seeds(comparison: Values) -> str | None:
 
 
 def transfer(cross_model: Values) -> list[str]:
-    """How much of its own deletion gain a model keeps with the other's map."""
+    """How much of its own SRG a model keeps with the other's map."""
     if not cross_model["transfer"]:
         return ["The models agree on too few images to test each with the other's map."]
     default = cross_model["transfer"][0]
@@ -99,17 +99,17 @@ def transfer(cross_model: Values) -> list[str]:
         if kept is None:
             sentences.append(
                 f"How much {names[tested]} keeps with {names[other]}'s map could not be "
-                f"computed: its own map, {own}, gains too little over a random order."
+                f"computed: the SRG of its own map, {own}, is not significantly above 0."
             )
             continue
         verdict = {
             (1, -1): "the other's map helps, but less than its own",
             (1, 0): "not significantly less than with its own",
             (1, 1): "more than with its own",
-        }.get((side(kept), side(kept, 1.0)), "no significant gain over a random order")
+        }.get((side(kept), side(kept, 1.0)), "no SRG significantly above 0")
         sentences.append(
             f"When cells are masked in the order of {names[other]}'s {foreign} instead of its own "
-            f"{own}, {names[tested]} keeps {score(kept)} of its deletion gain, where 1 is all of "
-            f"it: {verdict}."
+            f"{own}, {names[tested]} keeps {score(kept)} of its SRG, where 1 is all of it: "
+            f"{verdict}."
         )
     return sentences

@@ -41,17 +41,18 @@ def meaningful(explanations: Values, label: str) -> list[str]:
 
 
 def _verdict(explanations: Values, label: str) -> str:
-    """Meaningful: better than a random order, centre, edges and, with a mask, chance."""
+    """Meaningful: better than a blob, centre, edges and, with a mask, chance; and of its class."""
     default, methods = explanations["default_method"], explanations["methods"]
     values, name, model = methods[default], named(default, methods), the(label)
-    deletion, mask = values["scores"]["deletion"], values["scores"]["relevance_mass"]
-    if deletion is None:
-        return f"No deletion score could be computed for {name}, so its faithfulness is unknown."
-    if side(deletion) < 1:
-        effect = "matter less" if side(deletion) else "do not matter significantly more"
-        return f"The regions that {name} highlights {effect} to {model} than random ones."
-    text = f"The regions that {name} highlights matter more to {model} than random ones"
-    unbeaten = [key for key in ("centre", "edges") if side(values["deletion_ahead_of"][key]) < 1]
+    lead, mask = values["srg_ahead_of"], values["scores"]["relevance_mass"]
+    if values["scores"]["srg"] is None:
+        return f"No SRG could be computed for {name}, so its faithfulness is unknown."
+    blob = named("blob")
+    if side(lead["blob"]) < 1:
+        effect = "matter less" if side(lead["blob"]) else "do not matter significantly more"
+        return f"The regions that {name} highlights {effect} to {model} than {blob}."
+    text = f"The regions that {name} highlights matter more to {model} than {blob}"
+    unbeaten = [key for key in ("centre", "edges") if side(lead[key]) < 1]
     if unbeaten:
         return f"{text}, but not significantly more than the image's {' or '.join(unbeaten)}."
     text += ", the image's centre or its edges"
@@ -59,24 +60,36 @@ def _verdict(explanations: Values, label: str) -> str:
         return (
             f"{text}, but they do not match the ground-truth mask significantly better than chance."
         )
+    if side(values["scores"]["contrast"]) < 1:
+        return (
+            f"{text}; but the map of the runner-up explains the prediction as well, so they are "
+            "not shown to be evidence for the predicted class."
+        )
     return f"{text}: by this measure, they are meaningful."
 
 
 def _faithfulness(scores: Values, baselines: Values) -> list[str]:
     sentences = []
-    for key, act in (
-        ("deletion", "Deletion: masking the highest-ranked cells first lowers the confidence"),
-        ("insertion", "Insertion: revealing the highest-ranked cells first restores it"),
-    ):
-        if (value := scores[key]) is None:
-            continue
-        effect = {1: "faster", -1: "more slowly", 0: "not significantly faster"}[side(value)]
-        rivals = " and ".join(
-            f"{named(name)} {score(baselines[name]['scores'][key])}" for name in ("centre", "edges")
+    if (srg := scores["srg"]) is not None:
+        rivals = listed(
+            [
+                f"{named(name)} has {score(baselines[name]['scores']['srg'])}"
+                for name in ("blob", "centre", "edges")
+            ]
         )
         sentences.append(
-            f"{act} {effect} than a random order, with a score of {score(value)}, where 0 is a "
-            f"random order and 1 the order of the model's own single-cell effects; {rivals}."
+            f"Symmetric relevance gain (SRG): {score(srg)}, where 0 is a map that knows nothing. "
+            f"The mean confidence is {score(scores['deletion'])} while the highest-ranked cells "
+            f"are masked first, and {score(scores['insertion'])} while the lowest-ranked are; "
+            f"{rivals}."
+        )
+    if (contrast := scores["contrast"]) is not None:
+        verdict = {
+            1: "the map is about its class",
+            -1: "the map of the runner-up explains the prediction better",
+        }.get(side(contrast), "not significantly about its class")
+        sentences.append(
+            f"Contrast: {score(contrast)}, the SRG less that of the runner-up's map: {verdict}."
         )
     return sentences
 
@@ -152,18 +165,18 @@ def methods_compared(explanations: Values, label: str) -> str:
     """Which of a model's maps is the most faithful."""
     methods = explanations["methods"]
     known = {
-        key: method["scores"]["deletion"]
+        key: method["scores"]["srg"]
         for key, method in methods.items()
-        if method["scores"]["deletion"] is not None and key != "occlusion"  # the oracle, nearly
+        if method["scores"]["srg"] is not None
     }
     if not known:
-        return f"No deletion score could be computed for any of {the(label)}'s methods."
+        return f"No SRG could be computed for any of {the(label)}'s methods."
     best = max(known, key=lambda key: known[key]["value"])
     text = (
-        f"Among {the(label)}'s methods, {named(best, methods)} has the highest deletion score, "
+        f"Among {the(label)}'s methods, {named(best, methods)} has the highest SRG, "
         f"{score(known[best])}."
     )
-    lead = methods[best]["deletion_ahead_of"]
+    lead = methods[best]["srg_ahead_of"]
     others = [key for key in known if key != best]
     for beaten, relation in ((True, "significantly"), (False, "not significantly")):
         names = [key for key in others if (side(lead[key]) == 1) == beaten]
@@ -171,45 +184,31 @@ def methods_compared(explanations: Values, label: str) -> str:
             scored = "; ".join(f"{named(key, methods)}, {score(known[key])}" for key in names)
             text += f" It is {relation} above {scored}."
     below = [
-        named(key, methods)
-        for key in known
-        if side(methods[key]["deletion_ahead_of"]["centre"]) == -1
+        named(key, methods) for key in known if side(methods[key]["srg_ahead_of"]["centre"]) == -1
     ]
     if below:
-        centre = explanations["baselines"]["centre"]["scores"]["deletion"]
+        centre = explanations["baselines"]["centre"]["scores"]["srg"]
         text += f" {_with_verb(below)} significantly below the centre map, {score(centre)}."
     return text
 
 
 def between_models(explained: Mapping[str, Values], comparison: Values) -> list[str]:
-    """How the default maps of the two models differ, in faithfulness and in location."""
+    """How the default maps of the two models differ in location; not in SRG, which is no scale
+    for two models.
+    """
     first, second = (the(comparison["labels"][role]) for role in ROLES)
     names = [named(of["default_method"], of["methods"]) for of in explained.values()]
     a, b = (of["methods"][of["default_method"]]["scores"] for of in explained.values())
-    better = {
-        1: f"{first}'s map is more faithful",
-        -1: f"{second}'s map is more faithful",
-        0: "neither is significantly more faithful on both scales",
-    }
-    sentences = []
-    for key, raw in (("deletion", "deletion_drop"), ("insertion", "insertion_gain")):
-        x, y = a[key], b[key]
-        if x is None or y is None:
-            continue
-        # Each oracle belongs to one model, so a lead on its scale alone does not count.
-        lead = compared(x, y) if compared(x, y) == compared(a[raw], b[raw]) else 0
-        sentences.append(
-            f"Normalised {key} of {first}'s {names[0]} is {score(x)}, of {second}'s {names[1]} "
-            f"{score(y)}; unnormalised, the probability changes by {score(a[raw])} and "
-            f"{score(b[raw])}: {better[lead]}."
-        )
     x, y = a["central_mass"], b["central_mass"]
     lies = {1: f"{first}'s is more central", -1: f"{second}'s is more central"}
-    sentences.append(
+    return [
+        f"{first}'s {names[0]} has an SRG of {score(a['srg'])} and {second}'s {names[1]} one of "
+        f"{score(b['srg'])}. These do not compare: models differ in how well they bear masked "
+        "regions, and which of the two is higher may turn with what the regions take.",
         f"The central quarter holds {share(x)} of {first}'s map and {share(y)} of {second}'s: "
-        f"{lies.get(compared(x, y), NONE_SHOWN)}."
-    )
-    return [*sentences, default_maps(comparison)]
+        f"{lies.get(compared(x, y), NONE_SHOWN)}.",
+        default_maps(comparison),
+    ]
 
 
 def side_by_side(pair: Values, labels: np.ndarray, class_names: Sequence[str]) -> list[str]:

@@ -10,7 +10,6 @@ from visavis.report.text.numbers import (
     against_chance,
     compared,
     count,
-    decimal,
     listed,
     percent,
     score,
@@ -20,9 +19,10 @@ from visavis.report.text.numbers import (
 from visavis.run_folder import ROLES
 
 CHECKS = {
-    "random": "More faithful than a random order",
+    "blob": "More faithful than a blob at a random place",
     "trivial_baselines": "More faithful than centre, edges and mean map",
-    "blurred": "Both also with blur masking",
+    "fills": "Both with either fill alone",
+    "contrast": "Explains its class, not the runner-up",
     "weights": "Depends on the trained parameters",
     "class": "Localizes the target class",
     "mask": "Lies on the ground-truth mask",
@@ -30,6 +30,8 @@ CHECKS = {
 """The checks of a map; each is passed only if its 95 % interval shows it."""
 
 TRIVIAL_BASELINES = ("centre", "edges", "mean")
+BRIEFLY = {"blob": "blob", "centre": "centre map", "edges": "edge map", "mean": "mean map"}
+"""The baselines in a cell of the table."""
 MAX_AGREEMENT_RANDOMISED = 0.2
 """Agreement above chance that may remain once all parameters are randomised."""
 
@@ -42,20 +44,20 @@ def scorecard(explanations: Values, cross_model: Values, role: str) -> dict[str,
     found = {}
     for name, method in explanations["methods"].items():
         scores = method["scores"]
-        blurred = scores["deletion_blur"]
         checks: dict[str, Check] = {
-            "random": (side(scores["deletion"]), _value(scores["deletion"])),
-            "trivial_baselines": _leads(method["deletion_ahead_of"]),
-            "blurred": min(
-                (side(blurred), _value(blurred)),
-                _leads(method["deletion_blur_ahead_of"]),
+            "blob": _leads(method["srg_ahead_of"], ("blob",)),
+            "trivial_baselines": _leads(method["srg_ahead_of"], TRIVIAL_BASELINES),
+            "fills": min(
+                (
+                    _leads(method[f"srg_{fill}_fill_ahead_of"], ("blob", *TRIVIAL_BASELINES))
+                    for fill in ("mean", "blur")
+                ),
                 key=lambda check: check[0] or 0,
             ),
+            "contrast": _contrast(method),
             "weights": _weights(method["randomised"]["above_chance"]),
             "class": _class(role, name, method, cross_model),
         }
-        if name == "occlusion":  # it is the oracle of the mean colour, but for log-odds
-            checks["random"] = checks["trivial_baselines"] = (None, "by construction")
         if explanations["mask_chance"] is not None:
             checks["mask"] = _mask(scores["relevance_mass"], explanations)
         found[name] = checks
@@ -90,12 +92,12 @@ def keep_top(explanations: Values, label: str) -> str:
     """How accurate a model is with the fifth of the cells that its default map ranks highest."""
     main, methods = explanations["default_method"], explanations["methods"]
     own = methods[main]["scores"]["keep_top_20"]
-    chance = explanations["baselines"]["random"]["scores"]["keep_top_20"]
+    chance = explanations["baselines"]["blob"]["scores"]["keep_top_20"]
     words = {1: "higher than", -1: "lower than", 0: "not significantly different from"}
     return (
         f"With only the fifth of the cells that {named(main, methods)} ranks highest, the "
         f"accuracy of {the(label)} is {share(own)}, {words[compared(own, chance)]} that with a "
-        f"random fifth, {share(chance)}."
+        f"blob of that size at a random place, {share(chance)}."
     )
 
 
@@ -106,10 +108,10 @@ def idsds(explained: Mapping[str, Values], labels: Mapping[str, str]) -> str:
     a, b = (of["methods"][of["default_method"]]["scores"]["idsds"] for of in explained.values())
     if a is None or b is None:
         return "Too few maps are valid to compare their in-domain single deletion scores."
-    better = {1: f"{first}'s map is more faithful", -1: f"{second}'s map is more faithful"}
+    higher = {1: f"{first}'s is higher", -1: f"{second}'s is higher"}
     return (
         f"The IDSDS of {first}'s {maps[0]} is {score(a)}, of {second}'s {maps[1]} {score(b)}: "
-        f"{better.get(compared(a, b), NONE_SHOWN)}."
+        f"{higher.get(compared(a, b), NONE_SHOWN)}."
     )
 
 
@@ -172,15 +174,22 @@ def randomised(explanations: Values, label: str) -> str:
     )
 
 
-def _leads(ahead_of: Mapping[str, Interval | None]) -> Check:
-    """The smallest lead over the trivial baselines."""
-    leads = {name: ahead_of[name] for name in TRIVIAL_BASELINES}
+def _leads(ahead_of: Mapping[str, Interval | None], baselines: tuple[str, ...]) -> Check:
+    """The smallest lead over the baselines."""
+    leads = {name: ahead_of[name] for name in baselines}
     known = {name: lead for name, lead in leads.items() if lead is not None}
     if not known:
         return 0, "–"
     name = min(known, key=lambda key: (side(known[key]), known[key]["value"]))
     worst = side(known[name]) if len(known) == len(leads) else min(0, side(known[name]))
-    return worst, f"{_signed(known[name]['value'])} over {named(name).removeprefix('the ')}"
+    return worst, f"{_signed(known[name]['value'])} over {BRIEFLY[name]}"
+
+
+def _contrast(method: Values) -> Check:
+    if not method["class_specific"]:
+        return None, "class-agnostic"
+    contrast = method["scores"]["contrast"]
+    return side(contrast), "–" if contrast is None else _signed(contrast["value"])
 
 
 def _weights(above_chance: Interval | None) -> Check:
@@ -217,10 +226,6 @@ def _mask(inside: Interval | None, explanations: Values) -> Check:
 
 def _missed(checks: Mapping[str, Check]) -> list[str]:
     return [name for name, (verdict, _) in checks.items() if verdict is not None and verdict < 1]
-
-
-def _value(interval: Interval | None) -> str:
-    return "–" if interval is None else decimal(interval["value"])
 
 
 def _signed(value: float) -> str:

@@ -187,6 +187,7 @@ function masking() {
 
 const AND = new Intl.ListFormat("en-GB");
 const signed = (value) => value.toFixed(2).replace("-", "−");
+const withRange = (of) => `${signed(of.value)} (${signed(of.low)} to ${signed(of.high)})`;
 const OUTCOMES = { 1: ["●", "passed"], 0: ["○", "not significant"], "-1": ["✕", "failed"] };
 
 // A labelled <select>; hidden while it has nothing to choose.
@@ -258,7 +259,7 @@ function panel(role) {
       found.map === null ? "" : element("p", {}, element("b", {}, `Highest ${found.highest}. `),
         found.class_specific ? `Bright cells are evidence for “${found.class}” (${percent(found.confidence)}).` : "Not class-specific: the map shows where the model looks, not what supports its prediction.",
         m.signed ? " Evidence against the class is dark, like no evidence." : ""),
-      element("p", {}, m.deletion ? `Faithfulness (normalised deletion score, ${m.n} test images): ${signed(m.deletion.value)} (${signed(m.deletion.low)} to ${signed(m.deletion.high)}). A random map scores 0; deleting the individually most important cells first scores 1; higher is better.` : "Faithfulness was not measured in this experiment."));
+      element("p", {}, m.srg ? `Faithfulness (SRG, ${m.n} test images): ${withRange(m.srg)}. A map that knows nothing scores 0; higher is better.${m.class_specific && m.contrast ? ` Contrast: ${withRange(m.contrast)}, how much of it the map of the second most probable class does not have.` : ""}` : "Faithfulness was not measured in this experiment."));
   }
 
   function predictions(top) {

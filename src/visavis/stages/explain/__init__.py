@@ -47,7 +47,7 @@ def explain(
     """Explain the model in `folder` and measure the explanations.
 
     Args:
-        autocast: run the forward passes of the deletion and insertion scores in bf16, not the maps.
+        autocast: run the forward passes of SRG in bf16, not the maps.
 
     Raises:
         CheckpointError: the folder is incomplete, altered, or of other images.
@@ -69,9 +69,7 @@ def explain(
         explained = maps.explain_all(subject, images, chosen, layer, on_request=config.methods)
         sample = _sample(subject, dataset, chosen, images, layer)
         copied = _adapted(folder, subject, dataset, chosen.sample, autocast=autocast)
-        found, removal = findings.measure(
-            sample, explained, copied, random_orders=config.random_orders, autocast=autocast
-        )
+        found, removal = findings.measure(sample, explained, copied, autocast=autocast)
         explanations = {
             "n": chosen.sample,
             "sample_rule": f"{chosen.sample} of the {len(dataset.test_labels)} test images, "
@@ -178,7 +176,7 @@ def _sweep(
     images = to_images(dataset.train_pixels[rows[: config.sweep_images]])
     images = images.to(subject.fill.device)
     logger.info("Choosing the layer that Grad-CAM explains on %d images.", len(images))
-    sweep = layers.sweep(subject, images, random_orders=config.random_orders, autocast=autocast)
+    sweep = layers.sweep(subject, images, autocast=autocast)
     logger.info(sweep["reason"])
     return {"split": "validation", "n": len(images), **sweep}
 

@@ -1,6 +1,5 @@
 """What is measured about the maps of the sample: the numbers of explanations.json."""
 
-import functools
 import logging
 from collections import Counter
 from typing import Any
@@ -15,6 +14,7 @@ from visavis.metrics.agreement import permutation_baseline, rank_agreement
 from visavis.metrics.bootstrap import Interval
 from visavis.metrics.faithfulness import Removal
 from visavis.metrics.localization import Maps, without_degenerate
+from visavis.metrics.masking import FILLS
 from visavis.metrics.per_image import METRICS, Metric, values
 from visavis.stages.explain.in_domain import accuracies, idsds_scores
 from visavis.stages.explain.maps import Explained
@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 BASELINES = {
     "random": "Random map",
+    "blob": "Blob at a random place",
     "centre": "Centred Gaussian",
     "edges": "Edge strength",
     "mean": "Mean of the model's maps",
@@ -37,35 +38,32 @@ Scores = dict[str, Interval | None]
 
 
 def measure(
-    sample: Sample,
-    explained: dict[str, Explained],
-    copied: Subject,
-    *,
-    random_orders: int,
-    autocast: bool,
+    sample: Sample, explained: dict[str, Explained], copied: Subject, *, autocast: bool
 ) -> tuple[dict[str, Any], Removal]:
     """All scores of explanations.json, and the deletion and insertion of each image.
 
     Args:
         copied: the model, trained further on masked images; IDSDS is measured on it.
     """
-    maps = {name: found.maps[: len(sample.images)] for name, found in explained.items()}
+    rows = slice(len(sample.images))
+    maps = {name: found.maps[rows] for name, found in explained.items()}
     maps |= _baseline_maps(sample, maps[attribution.default_method(sample.subject)])
-    removal_by = functools.partial(
-        faithfulness.measure,
-        sample.subject,
-        sample.images,
-        sample.targets,
+    removal = _removal(
+        sample,
         maps,
-        random_orders=random_orders,
-        clusters=sample.labels,
-        seed=SEED,
+        {name: of.signed[rows] for name, of in explained.items() if of.signed is not None},
         autocast=autocast,
+        bar="SRG",
     )
-    removal, blurred = removal_by(fill="mean"), removal_by(fill="blur")
+    runner_up = _of_runner_up(sample, explained, autocast=autocast)
     idsds = idsds_scores(sample, maps, explained, copied)
     scores = {
-        name: _scores(sample, of, removal.scores(name), blurred.scores(name), idsds[name])
+        name: {
+            **removal.scores(name),
+            **_contrast(sample, removal, runner_up, name),
+            "idsds": idsds[name],
+            **{key: _interval(metric, sample, of) for key, metric in METRICS.items()},
+        }
         for name, of in tqdm(maps.items(), "keep-top-k accuracy", unit=" methods", disable=None)
     }
     methods = {}
@@ -74,8 +72,11 @@ def measure(
         methods[name] = {
             **_described(sample, name, explained[name], maps, scores[name]),
             **randomised(sample, name, maps[name]),
-            "deletion_ahead_of": {other: removal.ahead(name, other) for other in others},
-            "deletion_blur_ahead_of": {other: blurred.ahead(name, other) for other in others},
+            "srg_ahead_of": {other: removal.ahead(name, other) for other in others},
+            **{
+                f"srg_{fill}_fill_ahead_of": {o: removal.ahead(name, o, fill) for o in others}
+                for fill in FILLS
+            },
         }
     masks = sample.masks
     found = {
@@ -88,26 +89,56 @@ def measure(
     return found, removal
 
 
+def _removal(
+    sample: Sample,
+    maps: dict[str, Maps],
+    signed: dict[str, Maps],
+    *,
+    autocast: bool,
+    bar: str,
+) -> Removal:
+    """Deletion and insertion of the predicted class, by all of `maps`."""
+    return faithfulness.measure(
+        sample.subject,
+        sample.images,
+        sample.targets,
+        maps,
+        signed=signed,
+        clusters=sample.labels,
+        seed=SEED,
+        autocast=autocast,
+        bar=bar,
+    )
+
+
+def _of_runner_up(sample: Sample, explained: dict[str, Explained], *, autocast: bool) -> Removal:
+    """Deletion and insertion of the predicted class, by the maps for the runner-up."""
+    maps = {name: of.runner_up for name, of in explained.items() if of.runner_up is not None}
+    signed = {
+        name: of.signed_runner_up
+        for name, of in explained.items()
+        if of.signed_runner_up is not None
+    }
+    return _removal(sample, maps, signed, autocast=autocast, bar="SRG, runner-up")
+
+
+def _contrast(sample: Sample, removal: Removal, runner_up: Removal, name: str) -> Scores:
+    """Contrast of a map, and the SRG of the runner-up's; 0 and None where it knows no class."""
+    if name not in runner_up.deletion:
+        return {"contrast": {"value": 0.0, "low": 0.0, "high": 0.0}, "srg_runner_up": None}
+    contrast = faithfulness.contrast(removal, runner_up, name)
+    of = sample.interval(runner_up.srg(name))
+    return {"contrast": sample.interval(contrast), "srg_runner_up": of}
+
+
 def _baseline_maps(sample: Sample, default: Maps) -> dict[str, Maps]:
     n, grid = len(sample.images), sample.subject.grid
     return {
         "random": baselines.random_maps(n, grid, seed=SEED),
+        "blob": baselines.blob_maps(n, grid, seed=SEED),
         "centre": baselines.centre_maps(n, grid),
         "edges": baselines.edge_maps(sample.images.cpu().numpy(), grid),
         "mean": baselines.mean_maps(default),
-    }
-
-
-def _scores(
-    sample: Sample, maps: Maps, removal: Scores, blurred: Scores, idsds: Interval | None
-) -> Scores:
-    """The scores that methods and baselines share."""
-    return {
-        **removal,
-        "deletion_blur": blurred["deletion"],
-        "insertion_blur": blurred["insertion"],
-        "idsds": idsds,
-        **{name: _interval(metric, sample, maps) for name, metric in METRICS.items()},
     }
 
 
@@ -161,8 +192,8 @@ def _described(
         noun = "map is" if count == 1 else "maps are"
         logger.info("%s: %d %s not scored: %s.", method.label, count, noun, reason)
     sensitivity = None
-    if explained.others is not None:
-        values = localization.class_sensitivity(explained.maps[rows], explained.others)
+    if explained.runner_up is not None:
+        values = localization.class_sensitivity(explained.maps[rows], explained.runner_up)
         sensitivity = sample.interval(values)
     known = without_degenerate(maps[name])
     return {

@@ -33,8 +33,11 @@ class Explained:
     """For the predicted class; NaN throughout where the method is invalid on this model."""
     true: Maps | None = None
     """For the true class; None for a class-agnostic method, as is the next."""
-    others: list[Float[np.ndarray, "sample g g"]] | None = None
-    """For the runner-up and one more class, of the sample only."""
+    runner_up: Float[np.ndarray, "sample g g"] | None = None
+    """For the class of the second-highest logit, of the sample only."""
+    signed: Maps | None = None
+    """`maps` before the ReLU; None for a method without one, as is the next."""
+    signed_runner_up: Float[np.ndarray, "sample g g"] | None = None
     invalid_because: str | None = None
 
     @property
@@ -89,17 +92,22 @@ def _explained(
         degenerate = np.full((len(images), subject.grid, subject.grid), np.nan, dtype=np.float32)
         if not every_class:
             return Explained(degenerate, invalid_because=invalid)
-        return Explained(degenerate, degenerate, [degenerate[: chosen.sample]] * 2, invalid)
+        of_sample = degenerate[: chosen.sample]
+        return Explained(degenerate, degenerate, of_sample, invalid_because=invalid)
     wrong = np.flatnonzero(chosen.predicted != chosen.labels)
     maps = functools.partial(grid_maps, subject, method=method, layer=layer, bar=facts.label)
     if not every_class:
         (predicted,) = maps(images, [chosen.predicted])
         return Explained(predicted)
-    classes = [chosen.predicted, chosen.runner_up, chosen.one_more_class]
-    predicted, *others = maps(images, classes)
+    sample = slice(chosen.sample)
+    classes = [chosen.predicted, chosen.runner_up]
+    predicted, runner_up = maps(images, classes)
     true = predicted.copy()
     (true[wrong],) = maps(images[wrong], [chosen.labels[wrong]])
-    return Explained(predicted, true, [of[: chosen.sample] for of in others])
+    if facts.before_relu is None:
+        return Explained(predicted, true, runner_up[sample])
+    signed, signed_runner_up = maps(images, classes, before_relu=True)
+    return Explained(predicted, true, runner_up[sample], signed, signed_runner_up[sample])
 
 
 def arrays(
@@ -120,6 +128,8 @@ def arrays(
             if maps is not None:
                 stored[f"degenerate_{name}"] = ~valid(maps)
                 stored[f"map_{name}"] = np.where(np.isfinite(maps), maps, 0)
+        if of.signed is not None:
+            stored[f"signed_{method}"] = np.nan_to_num(of.signed)
     if "attention" in found:
 
         def heads(batch: Tensor) -> Float[Tensor, "b layers heads g g"]:

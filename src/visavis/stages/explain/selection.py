@@ -40,16 +40,6 @@ class Chosen:
         others[np.arange(len(others)), self.predicted] = -np.inf
         return others.argmax(axis=1)
 
-    @property
-    def one_more_class(self) -> Int[np.ndarray, " n"]:
-        """A random class that is neither predicted nor the runner-up, if there is one."""
-        if self.logits.shape[1] < 3:
-            return self.runner_up
-        chance = np.random.default_rng(SEED).random(self.logits.shape)
-        rows = np.arange(len(chance))
-        chance[rows, self.predicted] = chance[rows, self.runner_up] = -1
-        return chance.argmax(axis=1)
-
 
 @dataclass(frozen=True)
 class Sample:
