@@ -20,11 +20,10 @@ def centre_maps(n: int, grid: int) -> Maps:
 
 
 def blob_maps(n: int, grid: int, *, seed: int) -> Maps:
-    """The same Gaussian at a random place, the same for every cell: beyond an edge it goes on at
-    the opposite one.
+    """The Gaussian of `centre_maps` at a random place; beyond an edge it goes on at the other.
 
     As smooth as a heatmap, and it knows nothing: what a score gives it is the zero that a reader
-    has in mind.
+    has in mind. No cell is favoured.
     """
     moves = np.random.default_rng(seed).integers(0, grid, (n, 2))
     pairs = zip(centre_maps(n, grid), moves, strict=True)

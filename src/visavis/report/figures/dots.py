@@ -89,8 +89,9 @@ class Faithfulness(NamedTuple):
 
 @matplotlib.rc_context(STYLE)
 def faithfulness(rows: Sequence[Faithfulness], title: str, colour: str) -> Figure:
-    """SRG by the map of the predicted class and by that of the runner-up: apart if a map is about
-    its class.
+    """SRG by the map of the predicted class and by that of the runner-up.
+
+    The two are apart if a map is about its class.
     """
     figure, axes = _rows([row.label for row in rows], 0.3, 1.15, title=title)
     for place, row in enumerate(rows):

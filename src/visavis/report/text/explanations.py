@@ -193,8 +193,9 @@ def methods_compared(explanations: Values, label: str) -> str:
 
 
 def between_models(explained: Mapping[str, Values], comparison: Values) -> list[str]:
-    """How the default maps of the two models differ in location; not in SRG, which is no scale
-    for two models.
+    """How the default maps of the two models differ in location.
+
+    Not in SRG, which is no scale for two models.
     """
     first, second = (the(comparison["labels"][role]) for role in ROLES)
     names = [named(of["default_method"], of["methods"]) for of in explained.values()]
