@@ -7,6 +7,10 @@ class VisavisError(Exception):
     exit_code = 1
 
 
+class ScoreError(VisavisError):
+    """A score of attribution maps that failed its test against the known truth."""
+
+
 class ConfigError(VisavisError, ValueError):
     """A flag, value or combination that cannot work."""
 

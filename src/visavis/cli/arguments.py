@@ -119,6 +119,18 @@ class Explain(Evaluate):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ValidateScores:
+    """Hold the scores of attribution maps against the known truth of the built-in shapes.
+
+    DIR is an evaluated model of these. The exit code is 1 if the headline score, SRG, fails.
+    """
+
+    folder: Annotated[Positional[Path], arg(metavar="DIR")] = tyro.MISSING
+    """Run folder of one model, trained and evaluated with --data.source shapes."""
+    device: DeviceFlag = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Compare:
     """Compare two explained models, with confidence intervals, in comparison.json."""
 
@@ -205,7 +217,10 @@ class Doctor:
     """Print JSON instead of a table."""
 
 
-COMMANDS = (Run, Evaluate, Explain, CrossModel, Compare, Report, Predict, Serve, Doctor)
+COMMANDS = (
+    *(Run, Evaluate, Explain, ValidateScores, CrossModel),
+    *(Compare, Report, Predict, Serve, Doctor),
+)
 OWN_MODELS = (TrainCNN, TrainViT)
 NAMES: dict[type, str] = {TrainCNN: "cnn", TrainViT: "vit"}
 """Commands that are not called as their class is."""

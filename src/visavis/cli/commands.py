@@ -22,7 +22,7 @@ from visavis.cli.exit_codes import Stopped
 from visavis.config import DataConfig, Experiment, ExplainConfig, TrainConfig
 from visavis.data import download
 from visavis.data.verify import verify
-from visavis.errors import CheckpointError, ConfigError, DataError, EnvironmentFault
+from visavis.errors import CheckpointError, ConfigError, DataError, EnvironmentFault, ScoreError
 from visavis.files import lock
 from visavis.training import memory
 
@@ -97,6 +97,20 @@ def explain(command: flags.Explain, again: Again) -> Iterator[str]:
     explain_stage(folder, **_attribution_arguments(command, folder))
     yield tables.explained(folder)
     yield f"next, when both models are explained: visavis cross-model {folder.parent}"
+
+
+def validate_scores(command: flags.ValidateScores, again: Again) -> Iterator[str]:
+    """`visavis validate-scores`."""
+    from visavis.stages.explain import validate_scores as validate_stage
+    from visavis.training import hardware
+
+    memory.keep_freed_memory()
+    dataset = data.resolve(_stored_data(command.folder))
+    device = hardware.select_device(command.device)
+    found = validate_stage(command.folder, dataset, device=device)
+    yield tables.validated(found)
+    if not found["passed"]:
+        raise ScoreError(f"SRG is no score to trust on this model: {found['failed_because'][0]}")
 
 
 def cross_evaluate(command: flags.CrossModel, again: Again) -> Iterator[str]:
@@ -195,6 +209,7 @@ COMMANDS: dict[type, Callable[[Any, Again], Iterator[str]]] = {
     flags.TrainOther: train,
     flags.Evaluate: evaluate,
     flags.Explain: explain,
+    flags.ValidateScores: validate_scores,
     flags.CrossModel: cross_evaluate,
     flags.Compare: compare,
     flags.Report: report,

@@ -29,6 +29,7 @@ Stage by stage
   train vit --out DIR       train the Vision Transformer; or timm/NAME, torchvision/NAME, your own
   evaluate DIR              evaluate a trained model on the test images
   explain DIR               compute its attribution maps and measure how faithful they are
+  validate-scores DIR       test the scores themselves, on a model of the built-in shapes
   cross-model EXPERIMENT    evaluate each model with the other's attribution maps
   compare EXPERIMENT        compare both models
   report EXPERIMENT         write report.html

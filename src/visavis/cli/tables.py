@@ -9,6 +9,7 @@ from visavis.report.labels import named, the
 from visavis.report.text.numbers import (
     THIN,
     count,
+    decimal,
     duration,
     p_value,
     percent,
@@ -71,6 +72,37 @@ def explained(folder: Path) -> str:
         rows.append([entry["label"], *cells, share(scores.get("central_mass"))])
     chosen = f"\nGrad-CAM layer: {facts['layer']}" if facts.get("layer") else ""
     return table(rows) + SCALE + chosen
+
+
+SCORES = {
+    "srg": "SRG",
+    "deletion": "deletion alone",
+    "insertion": "insertion alone",
+    "idsds": "IDSDS",
+    "keep_top_20": "keep-top-20 % accuracy",
+}
+
+
+def validated(facts: Mapping[str, Any]) -> str:
+    """How each score follows the known truth."""
+    truths = {"clean_plate": "clean plate", "shapley": "Shapley", "mask": "mask"}
+    head = f"{len(facts['maps'])} maps, {facts['n']} images"
+    rows = [[head, *truths.values(), "blob", "spoilt map", "images needed"]]
+    for key, label in SCORES.items():
+        of = facts["scores"][key]
+        course = of["course"].values()
+        needed = of["images_needed"]
+        rows.append(
+            [
+                label,
+                *(decimal(of["correlation"][truth]) for truth in truths),
+                score(of["blob"]),
+                f"{decimal(max(course))} to {decimal(min(course))}",
+                "–" if needed is None else count(needed),
+            ]
+        )
+    verdict = "SRG passed." if facts["passed"] else "; ".join(facts["failed_because"])
+    return f"{table(rows)}\n{verdict}".replace(THIN, " ")
 
 
 def cross_evaluated(experiment: Path) -> str:

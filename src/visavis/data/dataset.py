@@ -29,6 +29,8 @@ class Dataset:
     test_labels: Int64[np.ndarray, " test"] = field(repr=False)
     test_masks: Bool[np.ndarray, "test side side"] | None = field(default=None, repr=False)
     """Ground-truth masks: the pixels that determine the class, where they are known."""
+    clean_plates: UInt8[np.ndarray, "test side side 3"] | None = field(default=None, repr=False)
+    """The test images without what determines their class, where they can be drawn again."""
     notice: str | None = None
     """What a reader of any result must know about these images."""
 

@@ -135,33 +135,72 @@ def measure(
         clusters: the class of each image, for the intervals.
         autocast: forward passes in bf16.
     """
-    tie_breakers = signed or {}
-    orders = np.stack(
-        [
-            removal_order(
-                # A degenerate map is one tie.
-                np.nan_to_num(without_degenerate(of)),
-                seed=seed + i,
-                signed=tie_breakers.get(name),
-            )
-            for i, (name, of) in enumerate(maps.items())
-        ],
-        axis=1,
-    )
-    both_ways = np.concatenate([orders, orders[:, :, ::-1]], axis=1)
+    orders = _orders(maps, signed or {}, seed)
 
     def means(images: Tensor, targets: Tensor, orders: np.ndarray) -> Tensor:
-        kept = kept_cells(orders)
-        found = []
-        for fill in FILLS:
-            fills = fills_for(subject, images, fill)
-            curves = probabilities(subject, images, targets, kept, fills=fills, autocast=autocast)
-            found.append(curves.reshape(*orders.shape[:2], -1).mean(axis=2))
+        found = [
+            _means(subject, images, targets, orders, fills_for(subject, images, fill), autocast)
+            for fill in FILLS
+        ]
         return torch.from_numpy(np.stack(found, axis=2))
 
-    found = in_batches(means, images, targets, both_ways, size=25, bar=bar).numpy()
+    found = in_batches(means, images, targets, orders, size=25, bar=bar).numpy()
     deletion, insertion = np.split(found, 2, axis=1)
     return Removal(_by_method(maps, deletion), _by_method(maps, insertion), clusters)
+
+
+def srg_with(
+    subject: Subject,
+    images: Images,
+    targets: Targets,
+    maps: dict[str, Maps],
+    *,
+    fills: Images,
+    signed: dict[str, Maps] | None = None,
+    seed: int = 0,
+) -> dict[str, Float[np.ndarray, " n"]]:
+    """SRG of each image by each of `maps`, with masked cells that take the pixels of `fills`.
+
+    With the same image drawn without its object (a clean plate) no image is out of distribution,
+    and SRG is a truth that others can be held against.
+    """
+    orders = _orders(maps, signed or {}, seed)
+
+    def gains(images: Tensor, targets: Tensor, orders: np.ndarray, fills: Tensor) -> Tensor:
+        found = _means(subject, images, targets, orders, fills, autocast=False)
+        deletion, insertion = np.split(found, 2, axis=1)
+        return torch.from_numpy(insertion - deletion)
+
+    found = in_batches(gains, images, targets, orders, fills, size=25).numpy()
+    return {name: column[:, 0] for name, column in _by_method(maps, found[:, :, None]).items()}
+
+
+def _orders(
+    maps: dict[str, Maps], signed: dict[str, Maps], seed: int
+) -> Int[np.ndarray, "n 2*m k"]:
+    """The cells by each map, highest first, and then by each map, lowest first."""
+    orders = [
+        removal_order(  # of a degenerate map: one tie
+            np.nan_to_num(without_degenerate(of)), seed=seed + i, signed=signed.get(name)
+        )
+        for i, (name, of) in enumerate(maps.items())
+    ]
+    highest_first = np.stack(orders, axis=1)
+    return np.concatenate([highest_first, highest_first[:, :, ::-1]], axis=1)
+
+
+def _means(
+    subject: Subject,
+    images: Images,
+    targets: Targets,
+    orders: Int[np.ndarray, "n m k"],
+    fills: Images,
+    autocast: bool,
+) -> Float[np.ndarray, "n m"]:
+    """The mean probability along the curve of each order."""
+    kept = kept_cells(orders)
+    curves = probabilities(subject, images, targets, kept, fills=fills, autocast=autocast)
+    return curves.reshape(*orders.shape[:2], -1).mean(axis=2)
 
 
 def _by_method(

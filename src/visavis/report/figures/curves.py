@@ -75,6 +75,27 @@ def wall_clock(histories: Mapping[str, History], labels: Mapping[str, str]) -> F
 
 
 @matplotlib.rc_context(STYLE)
+def spoilt(validations: Mapping[str, Mapping[str, Any]], labels: Mapping[str, str]) -> Figure:
+    """SRG of each model's best map as noise replaces it, and as it is shifted."""
+    figure, axes = new_figure(WIDTH, 2.9)
+    for role, found in validations.items():
+        course = found["scores"]["srg"]["course"]
+        colour, start = MODEL_COLOURS[role], course["as it is"]
+        noisy = [value for name, value in course.items() if "noise" in name]
+        shifted = [value for name, value in course.items() if "away" in name]
+        axes.plot([start, *noisy], "o-", ms=4, color=colour, label=labels[role])
+        axes.plot([start, *shifted], "o--", ms=4, color=colour, markerfacecolor=PAPER)
+    axes.axhline(0, **REFERENCE_LINE)
+    axes.set_xticks(
+        range(5), ["as it is", "25 %\n1 cell", "50 %\n2 cells", "75 %\n3 cells", "noise"]
+    )
+    axes.set(ylabel="SRG", title="A good map, spoilt step by step")
+    axes.legend(loc="upper right")
+    figure.set_label("Line chart: SRG falls as a good map is replaced by noise or shifted")
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
 def reliability(calibration: Mapping[str, Mapping[str, Any]], labels: Mapping[str, str]) -> Figure:
     """Accuracy of each model by confidence, as it is and scaled by its temperature."""
     figure, axes = new_figure(3.6, 4.1)

@@ -10,6 +10,7 @@ from visavis.report.text.numbers import (
     against_chance,
     compared,
     count,
+    decimal,
     listed,
     percent,
     score,
@@ -113,6 +114,21 @@ def idsds(explained: Mapping[str, Values], labels: Mapping[str, str]) -> str:
         f"The IDSDS of {first}'s {maps[0]} is {score(a)}, of {second}'s {maps[1]} {score(b)}: "
         f"{higher.get(compared(a, b), NONE_SHOWN)}."
     )
+
+
+def scores_tested(explanations: Values, label: str) -> str:
+    """Whether SRG itself passed its test against the known truth."""
+    found = explanations["score_validation"]
+    srg = found["scores"]["srg"]
+    text = (
+        f"On {the(label)}, SRG orders {count(len(found['maps']))} maps as the clean plates do with a "
+        f"rank correlation of {decimal(srg['correlation']['clean_plate'])}, and as Shapley values "
+        f"do with {decimal(srg['correlation']['shapley'])}; a blob at a random place has "
+        f"{score(srg['blob'])}"
+    )
+    if found["passed"]:
+        return f"{text}, and a map that is spoilt step by step falls at each of them: it passed."
+    return f"{text}. It did not pass: {'; '.join(found['failed_because'])}."
 
 
 def composites(explained: Mapping[str, Values], cross_model: Values) -> list[str]:

@@ -22,10 +22,10 @@ from visavis.config import EXPLANATION_SEED as SEED
 from visavis.config import ExplainConfig
 from visavis.data import Dataset
 from visavis.data.batches import Images, to_images
-from visavis.errors import CheckpointError
+from visavis.errors import CheckpointError, DataError
 from visavis.files import file_sha256, lock
 from visavis.metrics import localization
-from visavis.stages.explain import findings, layers, maps
+from visavis.stages.explain import findings, layers, maps, validation
 from visavis.stages.explain.cost import sample_size
 from visavis.stages.explain.in_domain import adapted
 from visavis.stages.explain.selection import Chosen, Sample, choose_images
@@ -70,6 +70,7 @@ def explain(
         sample = _sample(subject, dataset, chosen, images, layer)
         copied = _adapted(folder, subject, dataset, chosen.sample, autocast=autocast)
         found, removal = findings.measure(sample, explained, copied, autocast=autocast)
+        tested = _validated(sample, dataset, chosen, explained, copied)
         explanations = {
             "n": chosen.sample,
             "sample_rule": f"{chosen.sample} of the {len(dataset.test_labels)} test images, "
@@ -80,6 +81,7 @@ def explain(
             "layer": layer,
             "layer_sweep": sweep,
             **found,
+            "score_validation": tested,
             "gallery": chosen.gallery,
             "weights_sha256": file_sha256(folder / run_folder.WEIGHTS),
             "precision": "bf16" if autocast else "float32",
@@ -157,6 +159,53 @@ def _sample(
     if dataset.test_masks is not None:
         masks = localization.cell_means(dataset.test_masks[chosen.indices[rows]], subject.grid)
     return Sample(subject, images[rows], chosen.predicted[rows], chosen.labels[rows], masks, layer)
+
+
+def validate_scores(
+    folder: Path, dataset: Dataset, *, device: torch.device | str = "cpu", autocast: bool = False
+) -> dict[str, Any]:
+    """Hold the scores against the known truth on a trained model; nothing is written.
+
+    Raises:
+        CheckpointError: as `explain`.
+        DataError: the truth of these images is not known.
+    """
+    check_data(folder, dataset)
+    if dataset.clean_plates is None:
+        raise DataError(
+            f"{folder} was trained on images whose truth is not known; scores can be tested on a "
+            "model of the built-in shapes (--data.source shapes)"
+        )
+    subject = _subject(folder, dataset, ExplainConfig(), device)
+    chosen = choose_images(*_predictions(folder, dataset), sample=validation.IMAGES, shown=0)
+    images = to_images(dataset.test_pixels[chosen.indices]).to(device)
+    layer = None if "layers" in subject.lacks else subject.default_layer
+    explained = maps.explain_all(subject, images, chosen, layer, predicted_only=True)
+    sample = _sample(subject, dataset, chosen, images, layer)
+    copied = _adapted(folder, subject, dataset, chosen.sample, autocast=autocast)
+    found = _validated(sample, dataset, chosen, explained, copied)
+    assert found is not None
+    return found
+
+
+def _validated(
+    sample: Sample,
+    dataset: Dataset,
+    chosen: Chosen,
+    explained: dict[str, maps.Explained],
+    copied: Subject,
+) -> dict[str, Any] | None:
+    """What `validation.validate` finds; None without a known truth."""
+    if dataset.clean_plates is None or dataset.test_masks is None:
+        return None
+    at = chosen.indices[: chosen.sample]
+    return validation.validate(
+        sample,
+        {name: of.maps[: chosen.sample] for name, of in explained.items()},
+        copied,
+        plates=to_images(dataset.clean_plates[at]).to(sample.images.device),
+        masks=dataset.test_masks[at],
+    )
 
 
 def _adapted(

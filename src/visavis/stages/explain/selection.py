@@ -1,6 +1,6 @@
 """Which test images are explained: a random sample for the scores, and a gallery to be shown."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -59,6 +59,16 @@ class Sample:
     def targets(self) -> Targets:
         """`predicted` on the device of the images."""
         return torch.from_numpy(self.predicted).to(self.images.device)
+
+    def first(self, n: int) -> "Sample":
+        """The first n images."""
+        return replace(
+            self,
+            images=self.images[:n],
+            predicted=self.predicted[:n],
+            labels=self.labels[:n],
+            masks=None if self.masks is None else self.masks[:n],
+        )
 
     def interval(self, values: Float[np.ndarray, " k"]) -> Interval | None:
         """The mean over the first k images with its interval, clustered by class."""

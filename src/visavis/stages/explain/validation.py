@@ -1,0 +1,215 @@
+"""Can the scores themselves be trusted? On the built-in shapes the truth is known.
+
+A score is useful if it ranks maps as the truth does, gives nothing to a map that knows nothing, and
+falls as a good map is spoilt. Each score is therefore computed for all maps of a model: every
+method, Grad-CAM at every layer, and the trivial baselines. Two truths need no masked images that
+look strange: the same images drawn without their shape (clean plates) as what masked cells take, and
+Shapley values of the cells with that fill. The ground-truth mask is the third.
+"""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy import stats
+
+from visavis.attribution.batched import grid_maps
+from visavis.attribution.subject import Subject
+from visavis.config import EXPLANATION_SEED as SEED
+from visavis.data.batches import Images
+from visavis.metrics import baselines, faithfulness, idsds, localization, shapley
+from visavis.metrics.agreement import rank_agreement
+from visavis.metrics.keep_top import keep_top
+from visavis.metrics.localization import Maps, valid
+from visavis.stages.explain.selection import Sample
+
+logger = logging.getLogger(__name__)
+
+IMAGES = 100
+"""Of the sample, the first."""
+LEAST_CORRELATION = 0.9
+"""Of the headline with the truths that ask the model, over maps."""
+BLOB_TOLERANCE = 0.1
+"""Of the best map's SRG: what the blob may have, if its interval excludes 0."""
+SPOILT = ("25 % noise", "50 % noise", "75 % noise", "noise")
+SHIFTED = ("1 cell away", "2 cells away", "3 cells away")
+
+Values = dict[str, Float[np.ndarray, " n"]]
+"""Of each image, by map."""
+
+
+def validate(
+    sample: Sample,
+    maps: dict[str, Maps],
+    copied: Subject,
+    *,
+    plates: Images,
+    masks: Bool[np.ndarray, "n side side"],
+) -> dict[str, Any]:
+    """Hold each score against the truths; say whether the headline, SRG, passes.
+
+    Args:
+        maps: of the sample, by method; the one with the highest SRG is spoilt.
+        plates: the images of the sample without their object; `masks`, where it is.
+        copied: the model, trained further on masked images; IDSDS is measured on it.
+
+    Returns:
+        "n", "maps", "scores" by name (each with its rank correlation with each truth over the maps,
+        its value for the blob, its course as a map is spoilt and the images that it needs),
+        "passed", and "failed_because".
+    """
+    n = min(IMAGES, len(sample.images))
+    logger.info("Testing the scores themselves on %d images, against the known truth.", n)
+    few = sample.first(n)
+    shown, signed = _all_maps(few, {name: of[:n] for name, of in maps.items()})
+    truths = _truths(few, shown, signed, plates[:n], masks[:n])
+    scores = _scores(few, shown, signed, copied)
+    good = max(maps, key=lambda name: np.nanmean(scores["srg"][name]))
+    spoilt = _spoilt(shown[good])
+    courses = _scores(few, spoilt, {}, copied)
+    found = {
+        score: {
+            "correlation": {truth: _correlation(of, truths[truth]) for truth in truths},
+            "blob": few.interval(of["blob"]),
+            "course": {name: float(np.nanmean(values)) for name, values in courses[score].items()},
+            "images_needed": _images_needed(of[good], of["centre"]),
+        }
+        for score, of in scores.items()
+    }
+    reasons = _failures(found["srg"], float(np.nanmean(scores["srg"][good])))
+    return {
+        "n": n,
+        "maps": list(shown),
+        "spoilt_map": good,
+        "scores": found,
+        "passed": not reasons,
+        "failed_because": reasons,
+    }
+
+
+def _all_maps(sample: Sample, maps: dict[str, Maps]) -> tuple[dict[str, Maps], dict[str, Maps]]:
+    """All maps of the model and the baselines, and the signed maps behind a ReLU."""
+    subject, n = sample.subject, len(sample.images)
+    signed = {}
+    for layer in subject.layers if "layers" not in subject.lacks else ():
+        (of,) = grid_maps(
+            subject, sample.images, [sample.predicted], "grad_cam", layer=layer, before_relu=True
+        )
+        signed[f"grad_cam {layer}"] = of
+    shown = {name: of for name, of in maps.items() if name != "grad_cam"}
+    shown |= {name: np.maximum(of, 0) for name, of in signed.items()}
+    grid = subject.grid
+    shown |= {
+        "random": baselines.random_maps(n, grid, seed=SEED),
+        "blob": baselines.blob_maps(n, grid, seed=SEED),
+        "centre": baselines.centre_maps(n, grid),
+        "edges": baselines.edge_maps(sample.images.cpu().numpy(), grid),
+    }
+    return shown, signed
+
+
+def _truths(
+    sample: Sample,
+    maps: dict[str, Maps],
+    signed: dict[str, Maps],
+    plates: Images,
+    masks: Bool[np.ndarray, "n side side"],
+) -> dict[str, Values]:
+    """What each map is worth, of each image, by three truths."""
+    of_cells = shapley.of_cells(
+        sample.subject, sample.images, sample.targets, masks, fills=plates, seed=SEED
+    )
+    inside = localization.cell_means(masks, sample.subject.grid)
+    return {
+        "clean_plate": faithfulness.srg_with(
+            sample.subject,
+            sample.images,
+            sample.targets,
+            maps,
+            fills=plates,
+            signed=signed,
+            seed=SEED,
+        ),
+        "shapley": {name: rank_agreement(of, of_cells) for name, of in maps.items()},
+        "mask": {name: localization.mask_auc(of, inside) for name, of in maps.items()},
+    }
+
+
+def _scores(
+    sample: Sample, maps: dict[str, Maps], signed: dict[str, Maps], copied: Subject
+) -> dict[str, Values]:
+    """Each score of each map, so that higher is better."""
+    removal = faithfulness.measure(
+        sample.subject, sample.images, sample.targets, maps, signed=signed, seed=SEED
+    )
+    drops = idsds.logit_drops(copied, sample.images, sample.targets)
+    return {
+        "srg": {name: removal.srg(name) for name in maps},
+        "deletion": {name: -removal.deletion[name].mean(axis=1) for name in maps},
+        "insertion": {name: removal.insertion[name].mean(axis=1) for name in maps},
+        "idsds": {name: idsds.score(of, drops) for name, of in maps.items()},
+        "keep_top_20": {
+            name: keep_top(sample.subject, sample.images, of, sample.labels)
+            for name, of in maps.items()
+        },
+    }
+
+
+def _spoilt(maps: Maps) -> dict[str, Maps]:
+    """A map as it is, its ranks mixed with more and more noise, and shifted further and further."""
+    generator = np.random.default_rng(SEED)
+    flat = np.nan_to_num(maps).reshape(len(maps), -1)
+    ranks = stats.rankdata(flat, axis=1) / flat.shape[1]
+    noise = generator.random(flat.shape)
+    mixed = {
+        name: ((1 - part) * ranks + part * noise).reshape(maps.shape)
+        for name, part in zip(SPOILT, (0.25, 0.5, 0.75, 1.0), strict=True)
+    }
+    turns = generator.integers(0, 4, len(maps))
+    shifted = {}
+    for cells, name in enumerate(SHIFTED, start=1):
+        moves = np.array([(cells, 0), (-cells, 0), (0, cells), (0, -cells)])[turns]
+        pairs = zip(ranks.reshape(maps.shape), moves, strict=True)
+        shifted[name] = np.stack([np.roll(of, move, axis=(0, 1)) for of, move in pairs])
+    spoilt = {"as it is": ranks.reshape(maps.shape), **mixed, **shifted}
+    lost = ~valid(maps)
+    for of in spoilt.values():
+        of[lost] = np.nan
+    return spoilt
+
+
+def _correlation(score: Values, truth: Values) -> float:
+    """Spearman's rank correlation of two values over the maps, each the mean over images."""
+    pairs = [(np.nanmean(score[name]), np.nanmean(truth[name])) for name in score]
+    return float(stats.spearmanr(*zip(*pairs, strict=True)).statistic)
+
+
+def _images_needed(best: Float[np.ndarray, " n"], centre: Float[np.ndarray, " n"]) -> int | None:
+    """Images that show a lead of this size over the centre, with a power of 80 %; None for none."""
+    lead = best - centre
+    mean, deviation = np.nanmean(lead), np.nanstd(lead, ddof=1)
+    if mean <= 0:
+        return None
+    return int(np.ceil(((stats.norm.ppf(0.975) + stats.norm.ppf(0.8)) * deviation / mean) ** 2))
+
+
+def _failures(srg: Mapping[str, Any], best: float) -> list[str]:
+    """Why the headline is no score to trust; empty if it is one."""
+    reasons = [
+        f"its rank correlation with {words} is {srg['correlation'][truth]:.2f}, below "
+        f"{LEAST_CORRELATION}"
+        for truth, words in (("clean_plate", "the clean plates"), ("shapley", "Shapley values"))
+        if srg["correlation"][truth] < LEAST_CORRELATION
+    ]
+    blob = srg["blob"]
+    excluded = blob and (blob["low"] > 0 or blob["high"] < 0)
+    if excluded and abs(blob["value"]) > BLOB_TOLERANCE * best:
+        reasons.append(f"a blob that knows nothing has {blob['value']:.2f}")
+    for course in (SPOILT, SHIFTED):
+        values = [srg["course"][name] for name in ("as it is", *course)]
+        if (np.diff(values) >= 0).any():
+            steps = ", ".join(f"{value:.2f}" for value in values)
+            reasons.append(f"it does not fall as a map is spoilt ({steps})")
+    return reasons
