@@ -121,9 +121,9 @@ def scores_tested(explanations: Values, label: str) -> str:
     found = explanations["score_validation"]
     srg = found["scores"]["srg"]
     text = (
-        f"On {the(label)}, SRG orders {count(len(found['maps']))} maps as the clean plates do with a "
-        f"rank correlation of {decimal(srg['correlation']['clean_plate'])}, and as Shapley values "
-        f"do with {decimal(srg['correlation']['shapley'])}; a blob at a random place has "
+        f"On {the(label)}, SRG orders {count(len(found['maps']))} maps as the clean plates do with "
+        f"a rank correlation of {decimal(srg['correlation']['clean_plate'])}, and as Shapley "
+        f"values do with {decimal(srg['correlation']['shapley'])}; a blob at a random place has "
         f"{score(srg['blob'])}"
     )
     if found["passed"]:

@@ -3,8 +3,8 @@
 A score is useful if it ranks maps as the truth does, gives nothing to a map that knows nothing, and
 falls as a good map is spoilt. Each score is therefore computed for all maps of a model: every
 method, Grad-CAM at every layer, and the trivial baselines. Two truths need no masked images that
-look strange: the same images drawn without their shape (clean plates) as what masked cells take, and
-Shapley values of the cells with that fill. The ground-truth mask is the third.
+look strange: SRG where masked cells are taken from the same image drawn without its shape (a clean
+plate), and Shapley values of the cells with that fill. The ground-truth mask is the third.
 """
 
 import logging
