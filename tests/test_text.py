@@ -293,7 +293,8 @@ def test_a_map_that_the_runner_ups_equals_is_not_called_meaningful() -> None:
 
 
 def test_without_an_srg_there_is_no_verdict() -> None:
-    values = facts_of("cnn", 0.4, srg=None, contrast=None, class_sensitivity=None)
+    values = facts_of("cnn", 0.4, contrast=None, class_sensitivity=None)
+    values["methods"]["grad_cam"]["scores"]["srg"] = None
     sentences = explanations.meaningful(values, "CNN")
     assert "faithfulness is unknown" in sentences[0]
     assert not any(s.startswith(("Symmetric", "Contrast", "Class")) for s in sentences)

@@ -177,7 +177,7 @@ def srg_with(
 
 def _orders(
     maps: dict[str, Maps], signed: dict[str, Maps], seed: int
-) -> Int[np.ndarray, "n 2*m k"]:
+) -> Int[np.ndarray, "n orders k"]:
     """The cells by each map, highest first, and then by each map, lowest first."""
     orders = [
         removal_order(  # of a degenerate map: one tie
