@@ -77,11 +77,13 @@ METHODS = {
 
 
 def default_method(subject: Subject) -> str:
-    """The class-specific method that represents a model: of its attention, if it has any.
+    """The class-specific method that represents a model.
 
-    So it is class-specific for every model, and the maps of two models compare.
+    The one with the highest SRG and contrast on the built-in shapes and on CIFAR-10: Grad-CAM, but
+    for models with attention integrated gradients. Maps made of attention are hardly about a class.
     """
-    ranked = ("gradient_attention", "grad_cam", "integrated_gradients", "occlusion")
+    first = "grad_cam" if "attention" in subject.lacks else "integrated_gradients"
+    ranked = (first, "integrated_gradients", "occlusion")
     return next(name for name in ranked if METHODS[name].needs not in subject.lacks)
 
 

@@ -107,7 +107,9 @@ def validate_scores(command: flags.ValidateScores, again: Again) -> Iterator[str
     memory.keep_freed_memory()
     dataset = data.resolve(_stored_data(command.folder))
     device = hardware.select_device(command.device)
-    found = validate_stage(command.folder, dataset, device=device)
+    precision = _stored(TrainConfig, command.folder / run_folder.CONFIG, "train")
+    autocast = hardware.precision(precision, device) == "bf16"
+    found = validate_stage(command.folder, dataset, device=device, autocast=autocast)
     yield tables.validated(found)
     if not found["passed"]:
         raise ScoreError(f"SRG is no score to trust on this model: {found['failed_because'][0]}")

@@ -158,6 +158,7 @@ def srg_with(
     fills: Images,
     signed: dict[str, Maps] | None = None,
     seed: int = 0,
+    autocast: bool = False,
 ) -> dict[str, Float[np.ndarray, " n"]]:
     """SRG of each image by each of `maps`, with masked cells that take the pixels of `fills`.
 
@@ -167,7 +168,7 @@ def srg_with(
     orders = _orders(maps, signed or {}, seed)
 
     def gains(images: Tensor, targets: Tensor, orders: np.ndarray, fills: Tensor) -> Tensor:
-        found = _means(subject, images, targets, orders, fills, autocast=False)
+        found = _means(subject, images, targets, orders, fills, autocast)
         deletion, insertion = np.split(found, 2, axis=1)
         return torch.from_numpy(insertion - deletion)
 

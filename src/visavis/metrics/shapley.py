@@ -52,6 +52,7 @@ def of_cells(
     fills: Images,
     pairs: int = 8,
     seed: int = 0,
+    autocast: bool = False,
 ) -> Float[np.ndarray, "n g g"]:
     """Shapley values of the cells for the probability of each image's target class.
 
@@ -62,13 +63,16 @@ def of_cells(
     Args:
         fills: one for each image, whose pixels the cells outside the coalition take.
         pairs: as for `shapley_values`; each costs 2 (cells + 1) forward passes an image.
+        autocast: forward passes in bf16.
     """
     generator = np.random.default_rng(seed)
     players = cell_means(region, subject.grid) > 0
     found = np.zeros(players.shape)
     for i, cells in enumerate(players):
         one = slice(i, i + 1)
-        game = partial(_probability, subject, images[one], targets[one], fills[one], cells)
+        game = partial(
+            _probability, subject, images[one], targets[one], fills[one], cells, autocast
+        )
         count = int(cells.sum())
         found[i, cells] = shapley_values(game, count, pairs=pairs, generator=generator)
     return found
@@ -80,8 +84,9 @@ def _probability(
     target: Targets,
     fill: Images,
     cells: Bool[np.ndarray, "g g"],
+    autocast: bool,
     coalitions: Bool[np.ndarray, "m players"],
 ) -> Float[np.ndarray, " m"]:
     kept = np.ones((1, len(coalitions), *cells.shape), dtype=bool)
     kept[:, :, cells] = coalitions
-    return probabilities(subject, image, target, kept, fills=fill)[0]
+    return probabilities(subject, image, target, kept, fills=fill, autocast=autocast)[0]

@@ -16,7 +16,7 @@ Arrays = Mapping[str, np.ndarray]
 """The content of heatmaps.npz."""
 
 ORIGINAL = ("original", "")
-BESIDE_DEFAULT = ("grad_cam", "attention", "rollout")
+BESIDE_DEFAULT = ("gradient_attention", "attention", "rollout")
 """Methods that stand beside the default one, where a model has them."""
 
 SIDE = 128

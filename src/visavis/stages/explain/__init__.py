@@ -70,7 +70,7 @@ def explain(
         sample = _sample(subject, dataset, chosen, images, layer)
         copied = _adapted(folder, subject, dataset, chosen.sample, autocast=autocast)
         found, removal = findings.measure(sample, explained, copied, autocast=autocast)
-        tested = _validated(sample, dataset, chosen, explained, copied)
+        tested = _validated(sample, dataset, chosen, explained, copied, autocast=autocast)
         explanations = {
             "n": chosen.sample,
             "sample_rule": f"{chosen.sample} of the {len(dataset.test_labels)} test images, "
@@ -183,7 +183,7 @@ def validate_scores(
     explained = maps.explain_all(subject, images, chosen, layer, predicted_only=True)
     sample = _sample(subject, dataset, chosen, images, layer)
     copied = _adapted(folder, subject, dataset, chosen.sample, autocast=autocast)
-    found = _validated(sample, dataset, chosen, explained, copied)
+    found = _validated(sample, dataset, chosen, explained, copied, autocast=autocast)
     assert found is not None
     return found
 
@@ -194,6 +194,8 @@ def _validated(
     chosen: Chosen,
     explained: dict[str, maps.Explained],
     copied: Subject,
+    *,
+    autocast: bool,
 ) -> dict[str, Any] | None:
     """What `validation.validate` finds; None without a known truth."""
     if dataset.clean_plates is None or dataset.test_masks is None:
@@ -205,6 +207,7 @@ def _validated(
         copied,
         plates=to_images(dataset.clean_plates[at]).to(sample.images.device),
         masks=dataset.test_masks[at],
+        autocast=autocast,
     )
 
 

@@ -48,6 +48,7 @@ def validate(
     *,
     plates: Images,
     masks: Bool[np.ndarray, "n side side"],
+    autocast: bool = False,
 ) -> dict[str, Any]:
     """Hold each score against the truths; say whether the headline, SRG, passes.
 
@@ -55,6 +56,7 @@ def validate(
         maps: of the sample, by method; the one with the highest SRG is spoilt.
         plates: the images of the sample without their object; `masks`, where it is.
         copied: the model, trained further on masked images; IDSDS is measured on it.
+        autocast: forward passes of masked images in bf16.
 
     Returns:
         "n", "maps", "scores" by name (each with its rank correlation with each truth over the maps,
@@ -65,12 +67,12 @@ def validate(
     logger.info("Testing the scores themselves on %d images, against the known truth.", n)
     few = sample.first(n)
     shown, signed = _all_maps(few, {name: of[:n] for name, of in maps.items()})
-    truths = _truths(few, shown, signed, plates[:n], masks[:n])
-    scores = _scores(few, shown, signed, copied)
+    truths = _truths(few, shown, signed, plates[:n], masks[:n], autocast=autocast)
+    scores = _scores(few, shown, signed, copied, autocast=autocast)
     of_model = [name for name in shown if name not in BASELINES]
     good = max(of_model, key=lambda name: np.nanmean(scores["srg"][name]))
     spoilt = _spoilt(shown[good])
-    courses = _scores(few, spoilt, {}, copied)
+    courses = _scores(few, spoilt, {}, copied, autocast=autocast)
     found = {
         score: {
             "correlation": {truth: _correlation(of, truths[truth]) for truth in truths},
@@ -118,10 +120,18 @@ def _truths(
     signed: dict[str, Maps],
     plates: Images,
     masks: Bool[np.ndarray, "n side side"],
+    *,
+    autocast: bool,
 ) -> dict[str, Values]:
     """What each map is worth, of each image, by three truths."""
     of_cells = shapley.of_cells(
-        sample.subject, sample.images, sample.targets, masks, fills=plates, seed=SEED
+        sample.subject,
+        sample.images,
+        sample.targets,
+        masks,
+        fills=plates,
+        seed=SEED,
+        autocast=autocast,
     )
     inside = localization.cell_means(masks, sample.subject.grid)
     return {
@@ -133,6 +143,7 @@ def _truths(
             fills=plates,
             signed=signed,
             seed=SEED,
+            autocast=autocast,
         ),
         "shapley": {name: rank_agreement(of, of_cells) for name, of in maps.items()},
         "mask": {name: localization.mask_auc(of, inside) for name, of in maps.items()},
@@ -140,11 +151,22 @@ def _truths(
 
 
 def _scores(
-    sample: Sample, maps: dict[str, Maps], signed: dict[str, Maps], copied: Subject
+    sample: Sample,
+    maps: dict[str, Maps],
+    signed: dict[str, Maps],
+    copied: Subject,
+    *,
+    autocast: bool,
 ) -> dict[str, Values]:
     """Each score of each map, so that higher is better."""
     removal = faithfulness.measure(
-        sample.subject, sample.images, sample.targets, maps, signed=signed, seed=SEED
+        sample.subject,
+        sample.images,
+        sample.targets,
+        maps,
+        signed=signed,
+        seed=SEED,
+        autocast=autocast,
     )
     drops = idsds.logit_drops(copied, sample.images, sample.targets)
     return {
