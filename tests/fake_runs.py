@@ -50,7 +50,7 @@ def methods_of(name: str) -> dict[str, tuple[str, bool]]:
 
 
 def default_of(name: str) -> str:
-    return "gradient_attention" if is_vit(name) else "grad_cam"
+    return "integrated_gradients" if is_vit(name) else "grad_cam"
 
 
 def write_experiment(

@@ -167,8 +167,8 @@ def test_side_by_side_finds_the_planted_pair_and_skips_degenerate_maps(tmp_path:
     change_maps(tmp_path / "cnn", map_grad_cam=cnn)
     change_maps(
         tmp_path / "vit",
-        map_gradient_attention=vit,
-        degenerate_gradient_attention=np.arange(n) == excluded,
+        map_integrated_gradients=vit,
+        degenerate_integrated_gradients=np.arange(n) == excluded,
     )
     compare(tmp_path)
     pair = run_folder.read_json(tmp_path / run_folder.COMPARISON)["side_by_side"]
@@ -301,7 +301,7 @@ def test_a_ceiling_that_was_not_shown_normalises_nothing() -> None:
     generator = np.random.default_rng(3)
     maps = [
         similarity.Kind(model, seed, method, generator.random((100, 8, 8)))
-        for model, method in (("first", "grad_cam"), ("second", "gradient_attention"))
+        for model, method in (("first", "grad_cam"), ("second", "integrated_gradients"))
         for seed in (0, 1)
     ]
     found = seeds.noise_ceiling(maps, np.arange(100) % 10)
@@ -316,10 +316,10 @@ def test_the_default_methods_are_those_of_the_explanations(tmp_path: Path) -> No
     found = run_folder.read_json(tmp_path / run_folder.COMPARISON)
     assert found["names"] == {"first": "vit", "second": "resnet20"}
     pairs = found["similarity"]["pairs"]
-    assert {pair["first_method"] for pair in pairs} == {"gradient_attention"}
+    assert {pair["first_method"] for pair in pairs} == {"integrated_gradients"}
     assert [pair["second_method"] for pair in pairs][:1] == ["grad_cam"]
     assert found["side_by_side"]["second_method"] == "grad_cam"
-    assert found["mistakes"]["first"]["method"] == "gradient_attention"
+    assert found["mistakes"]["first"]["method"] == "integrated_gradients"
 
 
 def test_a_model_that_was_not_trained_here_has_no_times(tmp_path: Path) -> None:

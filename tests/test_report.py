@@ -42,9 +42,9 @@ ITEMS = [
 PLANTED = {
     7.11: ("cnn", "grad_cam", "srg", {"q-1-3-c", "q-2-2-b", "trust"}),
     7.22: ("cnn", "grad_cam", "contrast", {"q-1-3-c", "trust"}),
-    7.33: ("vit", "gradient_attention", "srg", {"q-2-2-b", "trust"}),
-    7.44: ("vit", "gradient_attention", "contrast", {"q-2-2-b", "trust"}),
-    7.55: ("vit", "gradient_attention", "class_sensitivity", {"q-2-2-b", "trust"}),
+    7.33: ("vit", "integrated_gradients", "srg", {"q-2-2-b", "trust"}),
+    7.44: ("vit", "integrated_gradients", "contrast", {"q-2-2-b", "trust"}),
+    7.55: ("vit", "integrated_gradients", "class_sensitivity", {"q-2-2-b", "trust"}),
     7.66: ("cnn", "grad_cam", "class_sensitivity", {"q-1-3-c", "trust"}),
     7.77: ("vit", "rollout", "keep_top_20", {"trust"}),
     7.88: ("cnn", "occlusion", "srg_blur_fill", {"trust"}),

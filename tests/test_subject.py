@@ -185,7 +185,7 @@ def test_what_is_found_in_a_transformer(name):
     assert (subject.blocks, subject.grid, subject.read) == (2, 8, read)
     assert subject.heads == (4 if name.startswith(("by hand", "encoder")) else 3)
     assert subject.default_layer == layer
-    assert attribution.default_method(subject) == "gradient_attention"
+    assert attribution.default_method(subject) == "integrated_gradients"
     for method in attribution.methods_for(subject):
         maps = attribution.explain(subject, images(), torch.tensor([1, 2]), method)
         assert maps.shape == (2, 8, 8) and torch.isfinite(maps).all() and maps.any()

@@ -243,7 +243,7 @@ def test_idsds_names_the_higher_only_where_intervals_part(
     files: dict[str, Facts],
 ) -> None:
     cnn, vit = copy.deepcopy(files["cnn"]), copy.deepcopy(files["vit"])
-    vit["methods"]["gradient_attention"]["scores"]["idsds"] = interval(0.5)
+    vit["methods"]["integrated_gradients"]["scores"]["idsds"] = interval(0.5)
     both = {"first": cnn, "second": vit}
     for value, text in (
         (0.9, "the CNN's is higher"),

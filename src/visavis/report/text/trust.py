@@ -20,19 +20,17 @@ from visavis.report.text.numbers import (
 from visavis.run_folder import ROLES
 
 CHECKS = {
-    "blob": "More faithful than a blob at a random place",
-    "trivial_baselines": "More faithful than centre, edges and mean map",
-    "fills": "Both with either fill alone",
-    "contrast": "Explains its class, not the runner-up",
-    "weights": "Depends on the trained parameters",
-    "class": "Localizes the target class",
-    "mask": "Lies on the ground-truth mask",
+    "blob": "Beats a blob at a random place",
+    "trivial_baselines": "Beats centre, edges and mean map",
+    "fills": "Beats all of these with either fill",
+    "contrast": "Is about its class",
+    "weights": "Depends on the weights",
+    "class": "Points at its class",
+    "mask": "Lies on the mask",
 }
 """The checks of a map; each is passed only if its 95 % interval shows it."""
 
 TRIVIAL_BASELINES = ("centre", "edges", "mean")
-BRIEFLY = {"blob": "blob", "centre": "centre map", "edges": "edge map", "mean": "mean map"}
-"""The baselines in a cell of the table."""
 MAX_AGREEMENT_RANDOMISED = 0.2
 """Agreement above chance that may remain once all parameters are randomised."""
 
@@ -46,7 +44,7 @@ def scorecard(explanations: Values, cross_model: Values, role: str) -> dict[str,
     for name, method in explanations["methods"].items():
         scores = method["scores"]
         checks: dict[str, Check] = {
-            "blob": _leads(method["srg_ahead_of"], ("blob",)),
+            "blob": _lead(method["srg_ahead_of"]["blob"]),
             "trivial_baselines": _leads(method["srg_ahead_of"], TRIVIAL_BASELINES),
             "fills": min(
                 (
@@ -198,14 +196,17 @@ def _leads(ahead_of: Mapping[str, Interval | None], baselines: tuple[str, ...]) 
         return 0, "–"
     name = min(known, key=lambda key: (side(known[key]), known[key]["value"]))
     worst = side(known[name]) if len(known) == len(leads) else min(0, side(known[name]))
-    return worst, f"{_signed(known[name]['value'])} over {BRIEFLY[name]}"
+    return worst, f"{_signed(known[name]['value'])}, {name}"
+
+
+def _lead(ahead: Interval | None) -> Check:
+    return side(ahead), "–" if ahead is None else _signed(ahead["value"])
 
 
 def _contrast(method: Values) -> Check:
     if not method["class_specific"]:
         return None, "class-agnostic"
-    contrast = method["scores"]["contrast"]
-    return side(contrast), "–" if contrast is None else _signed(contrast["value"])
+    return _lead(method["scores"]["contrast"])
 
 
 def _weights(above_chance: Interval | None) -> Check:
@@ -221,12 +222,12 @@ def _class(role: str, name: str, method: Values, cross_model: Values) -> Check:
     if not method["class_specific"]:
         return None, "class-agnostic"
     outcomes = []
-    for kind, part in (("halves", "its half"), ("box", "its part")):
+    for kind, part in (("halves", "halves"), ("box", "boxes")):
         of = cross_model["composites"][kind]
         energy = of["methods"][role][name]["energy"]
         if energy is None:
             return None, "too few images"
-        number = f"{percent(energy['value'], 0)} on {part}"
+        number = f"{percent(energy['value'], 0)}, {part}"
         outcomes.append((side(energy, of["chance"]), number))
     return min(outcomes, key=lambda outcome: outcome[0])
 
