@@ -1,7 +1,6 @@
 """timm's ResNet-18 with a stem for small images: 3 x 3 filters with stride 1, and no pooling."""
 
 import timm
-import torch
 from torch import nn
 
 import visavis

@@ -87,22 +87,23 @@ def validated(facts: Mapping[str, Any]) -> str:
     """How each score follows the known truth."""
     truths = {"clean_plate": "clean plate", "shapley": "Shapley", "mask": "mask"}
     head = f"{len(facts['maps'])} maps, {facts['n']} images"
-    rows = [[head, *truths.values(), "blob", "spoilt map", "images needed"]]
+    rows = [[head, *truths.values(), "blob", "images needed"]]
     for key, label in SCORES.items():
         of = facts["scores"][key]
-        course = of["course"].values()
         needed = of["images_needed"]
         rows.append(
             [
                 label,
                 *(decimal(of["correlation"][truth]) for truth in truths),
                 score(of["blob"]),
-                f"{decimal(max(course))} to {decimal(min(course))}",
                 "–" if needed is None else count(needed),
             ]
         )
+    course = ", ".join(
+        f"{of} {decimal(value)}" for of, value in facts["scores"]["srg"]["course"].items()
+    )
     verdict = "SRG passed." if facts["passed"] else "; ".join(facts["failed_because"])
-    return f"{table(rows)}\n{verdict}".replace(THIN, " ")
+    return f"{table(rows)}\nSRG of a map that is spoilt: {course}\n{verdict}".replace(THIN, " ")
 
 
 def cross_evaluated(experiment: Path) -> str:

@@ -33,6 +33,9 @@ from visavis.stages.trained import check_data, load_trained, observed, split_row
 
 Arrays = dict[str, np.ndarray]
 
+ALONE, BESIDE = 100, 50
+"""Images on which the scores are tested: by `validate_scores`, and by `explain` beside the rest."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -70,7 +73,8 @@ def explain(
         sample = _sample(subject, dataset, chosen, images, layer)
         copied = _adapted(folder, subject, dataset, chosen.sample, autocast=autocast)
         found, removal = findings.measure(sample, explained, copied, autocast=autocast)
-        tested = _validated(sample, dataset, chosen, explained, copied, autocast=autocast)
+        few = sample.first(BESIDE)
+        tested = _validated(few, dataset, chosen, explained, copied, autocast=autocast)
         explanations = {
             "n": chosen.sample,
             "sample_rule": f"{chosen.sample} of the {len(dataset.test_labels)} test images, "
@@ -177,7 +181,7 @@ def validate_scores(
             "model of the built-in shapes (--data.source shapes)"
         )
     subject = _subject(folder, dataset, ExplainConfig(), device)
-    chosen = choose_images(*_predictions(folder, dataset), sample=validation.IMAGES, shown=0)
+    chosen = choose_images(*_predictions(folder, dataset), sample=ALONE, shown=0)
     images = to_images(dataset.test_pixels[chosen.indices]).to(device)
     layer = None if "layers" in subject.lacks else subject.default_layer
     explained = maps.explain_all(subject, images, chosen, layer, predicted_only=True)
@@ -200,10 +204,11 @@ def _validated(
     """What `validation.validate` finds; None without a known truth."""
     if dataset.clean_plates is None or dataset.test_masks is None:
         return None
-    at = chosen.indices[: chosen.sample]
+    n = len(sample.images)
+    at = chosen.indices[:n]
     return validation.validate(
         sample,
-        {name: of.maps[: chosen.sample] for name, of in explained.items()},
+        {name: of.maps[:n] for name, of in explained.items()},
         copied,
         plates=to_images(dataset.clean_plates[at]).to(sample.images.device),
         masks=dataset.test_masks[at],

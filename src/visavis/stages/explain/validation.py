@@ -27,8 +27,6 @@ from visavis.stages.explain.selection import Sample
 
 logger = logging.getLogger(__name__)
 
-IMAGES = 100
-"""Of the sample, the first."""
 LEAST_CORRELATION = 0.9
 """Of the headline with the truths that ask the model, over maps."""
 BLOB_TOLERANCE = 0.1
@@ -60,28 +58,27 @@ def validate(
 
     Returns:
         "n", "maps", "scores" by name (each with its rank correlation with each truth over the maps,
-        its value for the blob, its course as a map is spoilt and the images that it needs),
-        "passed", and "failed_because".
+        its value for the blob and the images that it needs; SRG also its "course" as a map is
+        spoilt), "passed", and "failed_because".
     """
-    n = min(IMAGES, len(sample.images))
+    n = len(sample.images)
     logger.info("Testing the scores themselves on %d images, against the known truth.", n)
-    few = sample.first(n)
-    shown, signed = _all_maps(few, {name: of[:n] for name, of in maps.items()})
-    truths = _truths(few, shown, signed, plates[:n], masks[:n], autocast=autocast)
-    scores = _scores(few, shown, signed, copied, autocast=autocast)
+    shown, signed = _all_maps(sample, maps)
+    truths = _truths(sample, shown, signed, plates, masks, autocast=autocast)
+    scores = _scores(sample, shown, signed, copied, autocast=autocast)
     of_model = [name for name in shown if name not in BASELINES]
     good = max(of_model, key=lambda name: np.nanmean(scores["srg"][name]))
     spoilt = _spoilt(shown[good])
-    courses = _scores(few, spoilt, {}, copied, autocast=autocast)
+    course = _srg(sample, spoilt, {}, autocast=autocast)
     found = {
         score: {
             "correlation": {truth: _correlation(of, truths[truth]) for truth in truths},
-            "blob": few.interval(of["blob"]),
-            "course": {name: float(np.nanmean(values)) for name, values in courses[score].items()},
+            "blob": sample.interval(of["blob"]),
             "images_needed": _images_needed(of[good], of["centre"]),
         }
         for score, of in scores.items()
     }
+    found["srg"]["course"] = {name: float(np.nanmean(course.srg(name))) for name in spoilt}
     reasons = _failures(found["srg"], float(np.nanmean(scores["srg"][good])))
     return {
         "n": n,
@@ -159,15 +156,7 @@ def _scores(
     autocast: bool,
 ) -> dict[str, Values]:
     """Each score of each map, so that higher is better."""
-    removal = faithfulness.measure(
-        sample.subject,
-        sample.images,
-        sample.targets,
-        maps,
-        signed=signed,
-        seed=SEED,
-        autocast=autocast,
-    )
+    removal = _srg(sample, maps, signed, autocast=autocast)
     drops = idsds.logit_drops(copied, sample.images, sample.targets)
     return {
         "srg": {name: removal.srg(name) for name in maps},
@@ -179,6 +168,20 @@ def _scores(
             for name, of in maps.items()
         },
     }
+
+
+def _srg(
+    sample: Sample, maps: dict[str, Maps], signed: dict[str, Maps], *, autocast: bool
+) -> faithfulness.Removal:
+    return faithfulness.measure(
+        sample.subject,
+        sample.images,
+        sample.targets,
+        maps,
+        signed=signed,
+        seed=SEED,
+        autocast=autocast,
+    )
 
 
 def _spoilt(maps: Maps) -> dict[str, Maps]:
