@@ -9,7 +9,7 @@ from visavis.attribution.batched import to_cells
 from visavis.metrics import baselines, faithfulness, localization
 from visavis.metrics.bootstrap import interval
 from visavis.metrics.faithfulness import kept_cells, measure, removal_order
-from visavis.metrics.masking import log_odds, probabilities
+from visavis.metrics.masking import fills_for, log_odds, probabilities
 from visavis.models.normalize import Normalize
 from visavis.stages.explain import layers
 
@@ -92,10 +92,11 @@ def test_log_odds_order_cells_where_probabilities_are_all_but_one():
     model, images = Linear(weight=40.0), bright(3)
     classes = torch.ones(3, dtype=torch.int64)
     alone = np.repeat(~np.eye(64, dtype=bool).reshape(1, 64, 8, 8), 3, axis=0)
-    assert (
-        probabilities(tiny.subject(model), images, classes, alone).astype(np.float32) == 1
-    ).all()
-    left = log_odds(tiny.subject(model), images, classes, alone)
+    subject = tiny.subject(model)
+    fills = fills_for(subject, images, "mean")
+    found = probabilities(subject, images, classes, alone, fills=fills)
+    assert (found.astype(np.float32) == 1).all()
+    left = log_odds(subject, images, classes, alone)
     truth = model.truth(images).reshape(3, 64)
     assert (np.argsort(left, axis=1) == np.argsort(-truth, axis=1)).mean() > 0.9
 
@@ -134,7 +135,9 @@ def test_a_masked_cell_takes_the_mean_colour_and_the_others_stay():
     model.normalize.mean.copy_(torch.tensor([0.1, 0.2, 0.3]).view(1, 3, 1, 1))
     kept = np.ones((1, 1, 8, 8), dtype=bool)
     kept[0, 0, 2, 5] = False
-    probabilities(tiny.subject(model), images, torch.tensor([0]), kept)
+    subject = tiny.subject(model)
+    fills = fills_for(subject, images, "mean")
+    probabilities(subject, images, torch.tensor([0]), kept, fills=fills)
     cell = model.seen[0, :, 8:12, 20:24]
     torch.testing.assert_close(cell.mean(dim=(1, 2)), torch.tensor([0.1, 0.2, 0.3]))
     expected = images.clone()
@@ -181,11 +184,12 @@ def test_measuring_leaves_the_model_alone_and_bf16_changes_little(kind):
     model, images = tiny.model(kind).train(), tiny.images(30)
     classes = torch.arange(30) % 10
     kept = np.random.default_rng(0).random((30, 9, 8, 8)) < 0.5
-    exact = probabilities(tiny.subject(model), images, classes, kept)
-    np.testing.assert_allclose(
-        probabilities(tiny.subject(model), images[:1], classes[:1], kept[:1]), exact[:1], rtol=1e-4
-    )
-    rough = probabilities(tiny.subject(model), images, classes, kept, autocast=True)
+    subject = tiny.subject(model)
+    fills = fills_for(subject, images, "mean")
+    exact = probabilities(subject, images, classes, kept, fills=fills)
+    alone = probabilities(subject, images[:1], classes[:1], kept[:1], fills=fills[:1])
+    np.testing.assert_allclose(alone, exact[:1], rtol=1e-4)
+    rough = probabilities(subject, images, classes, kept, fills=fills, autocast=True)
     assert 0 < abs(rough - exact).max() < 0.05
     assert model.training
     assert all(parameter.requires_grad for parameter in model.parameters())

@@ -34,7 +34,7 @@ from visavis.attribution.subject import Subject
 from visavis.data.batches import Images, Targets, in_batches
 from visavis.metrics.bootstrap import Clusters, Interval, interval, ratio_interval
 from visavis.metrics.localization import Maps, valid, without_degenerate
-from visavis.metrics.masking import Fill, log_odds, probabilities
+from visavis.metrics.masking import Fill, fills_for, log_odds, probabilities
 
 STEPS: dict[Fill, int] = {"mean": 8, "blur": 4}
 """Steps of a curve. The blurred image is a check beside the main score: half the
@@ -196,7 +196,8 @@ def _curve_means(
 
     def means(images: Tensor, targets: Tensor, orders: np.ndarray) -> Tensor:
         kept = kept_cells(orders, steps=STEPS[fill])
-        curves = probabilities(subject, images, targets, kept, fill=fill, autocast=autocast)
+        fills = fills_for(subject, images, fill)
+        curves = probabilities(subject, images, targets, kept, fills=fills, autocast=autocast)
         return torch.from_numpy(curves.reshape(*orders.shape[:2], -1).mean(axis=2))
 
     return in_batches(means, images, targets, orders, size=25, bar=bar).numpy()

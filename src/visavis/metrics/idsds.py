@@ -13,7 +13,7 @@ from visavis.attribution.subject import Subject
 from visavis.data.batches import Images, Targets, in_batches
 from visavis.metrics.agreement import rank_agreement
 from visavis.metrics.localization import Maps, without_degenerate
-from visavis.metrics.masking import masked_logits
+from visavis.metrics.masking import fills_for, masked_logits
 
 
 def side_of(grid: int) -> int:
@@ -34,7 +34,9 @@ def logit_drops(subject: Subject, images: Images, targets: Targets) -> Float[np.
     kept = np.concatenate([np.ones((1, grid, grid), dtype=bool), single_deletions(grid)])
 
     def drops(images: Tensor, targets: Tensor) -> Tensor:
-        logits = masked_logits(subject, images, np.repeat(kept[None], len(images), axis=0))
+        each = np.repeat(kept[None], len(images), axis=0)
+        fills = fills_for(subject, images, "mean")
+        logits = masked_logits(subject, images, each, fills=fills)
         columns = targets.cpu().repeat_interleave(len(kept))[:, None]
         left = logits.gather(1, columns).view(-1, len(kept))
         return left[:, :1] - left[:, 1:]

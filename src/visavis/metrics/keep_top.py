@@ -2,12 +2,13 @@
 
 import numpy as np
 from jaxtyping import Float, Int
+from torch import Tensor
 
 from visavis.attribution.subject import Subject
 from visavis.data.batches import Images, in_batches
 from visavis.metrics.faithfulness import removal_order
 from visavis.metrics.localization import Maps, valid, without_degenerate
-from visavis.metrics.masking import masked_logits
+from visavis.metrics.masking import fills_for, masked_logits
 
 KEPT = 0.2
 """Of the cells, rounded: 13 of 64."""
@@ -26,6 +27,10 @@ def keep_top(
     """
     order = removal_order(np.nan_to_num(without_degenerate(maps)), seed=seed)
     kept = np.argsort(order, axis=1).reshape(-1, 1, *maps.shape[1:]) < round(KEPT * order.shape[1])
-    logits = in_batches(lambda *rows: masked_logits(subject, *rows), images, kept)
+
+    def masked(images: Tensor, kept: np.ndarray) -> Tensor:
+        return masked_logits(subject, images, kept, fills=fills_for(subject, images, "mean"))
+
+    logits = in_batches(masked, images, kept)
     correct = logits.argmax(dim=1).numpy() == labels
     return np.where(valid(maps), correct, np.nan)
