@@ -3,10 +3,14 @@
 Colours, sizes, positions and clutter are independent of the class, so only the outline determines
 it. The same seed gives the same bytes on every machine: pixels are computed with + - * / and the
 square root only (exact by IEEE 754), and all random numbers are uniform.
+
+Each image can be drawn again with one thing changed: a prediction or a map that then moves does so
+because of that thing alone.
 """
 
 import math
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32
@@ -24,6 +28,15 @@ CHUNK = 500
 Plane = Float32[np.ndarray, "n 32 32"]
 Canvas = Float32[np.ndarray, "n 32 32 3"]
 Masks = Bool[np.ndarray, "n 32 32"]
+
+Change = Literal["clean_plate", "other_shape", "other_colour", "other_background"]
+"""What is changed in an image while all else stays.
+
+clean_plate: the shape is left out (in film, a clean plate is the scene without its actors).
+other_shape: one of another class, at the same place, with the same size, tilt and colour.
+other_colour: of the shape. other_background: other ground and clutter behind the same shape, with
+about the same contrast to it.
+"""
 
 # Outlines. Each gives the distance to the outline in units of the shape's size, negative inside;
 # the shape lies within the unit circle, y points down.
@@ -144,22 +157,35 @@ def _luma(colours: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n"]:
     return 0.299 * red + 0.587 * green + 0.114 * blue
 
 
-def _contrasting(generator: Generator, canvas: Canvas) -> Float32[np.ndarray, "n 3"]:
+def _contrasting(
+    generator: Generator, surroundings: Float[np.ndarray, "n 3"]
+) -> Float32[np.ndarray, "n 3"]:
     """For each image the first of several random colours with enough contrast, or the best."""
-    n, tries = len(canvas), 12
+    n, tries = len(surroundings), 12
     candidates = _colours(generator, n * tries, vivid=1.0).reshape(n, tries, 3)
-    surroundings = canvas.mean(axis=(1, 2), dtype=np.float64)
     contrast = np.abs(_luma(candidates) - _luma(surroundings)[:, None])
     choice = np.minimum(contrast, 0.36).argmax(1)  # ties go to the first
     return candidates[np.arange(n), choice]
 
 
-def _background(generator: Generator, ground: Float32[np.ndarray, "n 3"]) -> Canvas:
-    """The ground colour with a gradient across the image and a soft, coarse texture."""
-    n = len(ground)
+def _other_ground(
+    generator: Generator, ground: Float32[np.ndarray, "n 3"], shape: Float32[np.ndarray, "n 3"]
+) -> Float32[np.ndarray, "n 3"]:
+    """Of several random colours the one that contrasts with the shape most nearly as the ground."""
+    n, tries = len(ground), 12
+    candidates = _colours(generator, n * tries, vivid=0.4).reshape(n, tries, 3)
+    contrast = np.abs(_luma(candidates) - _luma(shape)[:, None])
+    wanted = np.abs(_luma(ground) - _luma(shape))
+    choice = np.abs(contrast - wanted[:, None]).argmin(1)
+    return candidates[np.arange(n), choice]
+
+
+def _ground(generator: Generator, colours: Float32[np.ndarray, "n 3"]) -> Canvas:
+    """A colour with a gradient across the image and a soft, coarse texture."""
+    n = len(colours)
     slope = _uniform(generator, (2, n, 1, 1, 3), -0.14, 0.14)
     x, y = ((axis / 16 - 1)[None, :, :, None] for axis in (_column, _row))
-    canvas = ground[:, None, None, :] + slope[0] * x + slope[1] * y
+    canvas = colours[:, None, None, :] + slope[0] * x + slope[1] * y
     canvas += _enlarge(_uniform(generator, (n, 9, 9, 1), -0.12, 0.12))
     return canvas
 
@@ -224,46 +250,81 @@ def _paint(canvas: Canvas, coverage: Plane, colours: Float32[np.ndarray, "n 3"])
     canvas += coverage[..., None] * (colours[:, None, None, :] - canvas)
 
 
-def _draw_chunk(labels: Labels, generator: Generator) -> tuple[Pixels, Masks]:
-    n = len(labels)
-    ground = _colours(generator, n, vivid=0.4)
-    canvas = _background(generator, ground)
+def _background(generator: Generator, ground: Float32[np.ndarray, "n 3"]) -> Canvas:
+    """A ground of the given colours with clutter on it."""
+    n, canvas = len(ground), _ground(generator, ground)
     for _ in range(3):
         _paint(canvas, _blob(generator, n), _colours(generator, n, vivid=0.8))
     for _ in range(5):
         _paint(canvas, _stroke(generator, n), _colours(generator, n, vivid=1.0))
+    return canvas
+
+
+def _draw_chunk(
+    labels: Labels, generator: Generator, change: Change | None, other: Generator
+) -> tuple[Pixels, Masks]:
+    """Draw one image for each label.
+
+    Args:
+        generator: of all random numbers of the images without the change, whose sequence is the
+            same with it.
+        other: of those of the change.
+    """
+    n = len(labels)
+    ground = _colours(generator, n, vivid=0.4)
+    canvas = _background(generator, ground)
     coverage = _shape(generator, labels)
     faint = generator.random((n, 1, 1), np.float32) < FAINT_FRACTION
     opacity = np.where(faint, _uniform(generator, (n, 1, 1), 0.06, 0.2), np.float32(1))
-    _paint(canvas, coverage * opacity, _contrasting(generator, canvas))
+    surroundings = canvas.mean(axis=(1, 2), dtype=np.float64)
+    colours = _contrasting(generator, surroundings)
+    if change == "clean_plate":
+        coverage = np.zeros_like(coverage)
+    elif change == "other_colour":
+        colours = _contrasting(other, surroundings)
+    elif change == "other_background":
+        behind = _background(other, _other_ground(other, ground, colours))
+        hidden = coverage * opacity == 1  # but for the rounding in `_paint`, so there it stays
+        canvas = np.where(hidden[..., None], canvas, behind)
+    _paint(canvas, coverage * opacity, colours)
     canvas += _uniform(generator, (*canvas.shape[:3], 1), -0.04, 0.04)  # grain
     canvas += _uniform(generator, canvas.shape, -0.025, 0.025)
     pixels = (np.clip(canvas, 0, 1) * 255 + 0.5).astype(np.uint8)
     return pixels, coverage >= 0.5
 
 
-def draw(n: int, seed: int) -> tuple[Pixels, Labels, Masks]:
-    """Draw `n` images.
+def draw(n: int, seed: int, change: Change | None = None) -> tuple[Pixels, Labels, Masks]:
+    """Draw `n` images, or the same images with one thing changed.
+
+    What the change does not touch is the same, byte for byte.
 
     Returns:
-        Pixels; labels, in random order and balanced as far as `n` allows; and ground-truth masks
-        of the pixels that the shape covers.
+        Pixels; labels, without a change in random order and balanced as far as `n` allows; and
+        ground-truth masks of the pixels that the shape covers. With other shapes, labels and masks
+        are theirs; a clean plate has an empty mask and keeps the label of the missing shape.
     """
-    generator = np.random.default_rng(seed)
+    generator, other = np.random.default_rng(seed), np.random.default_rng([seed, 1])
     labels = np.arange(n, dtype=np.int64) % len(CLASS_NAMES)
     generator.shuffle(labels)
+    if change == "other_shape":
+        labels = (labels + other.integers(1, len(CLASS_NAMES), n)) % len(CLASS_NAMES)
     pixels = np.empty((n, IMAGE_SIDE, IMAGE_SIDE, 3), np.uint8)
     masks = np.empty((n, IMAGE_SIDE, IMAGE_SIDE), bool)
     for start in range(0, n, CHUNK):
         part = slice(start, start + CHUNK)
-        pixels[part], masks[part] = _draw_chunk(labels[part], generator)
+        pixels[part], masks[part] = _draw_chunk(labels[part], generator, change, other)
     return pixels, labels, masks
+
+
+def draw_test(change: Change | None = None) -> tuple[Pixels, Labels, Masks]:
+    """The test images of `dataset`, in its order, or the same with one thing changed."""
+    return draw(TEST, seed=1, change=change)
 
 
 def dataset(notice: str | None = None) -> Dataset:
     """The built-in training and test images, the same every time."""
     train_pixels, train_labels, _ = draw(TRAIN, seed=0)
-    test_pixels, test_labels, test_masks = draw(TEST, seed=1)
+    test_pixels, test_labels, test_masks = draw_test()
     return Dataset(
         source="shapes",
         description="built-in shapes, drawn by visavis",
