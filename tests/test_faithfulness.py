@@ -321,15 +321,6 @@ def test_pointing_hit_and_mask_auc_from_the_truth_to_chance():
     assert np.isnan(localization.mask_auc(chance[:1], np.zeros((1, 8, 8)))).all()
 
 
-def test_blur_fills_with_the_blurred_image_and_changes_no_even_image():
-    of, images = tiny.subject(Linear()), bright(3)
-    soft = fills_for(of, images, "blur")
-    assert soft.std() < images.std() / 2
-    torch.testing.assert_close(soft.mean(), images.mean(), atol=0.03, rtol=0)
-    even = torch.full((2, 3, 32, 32), 0.9)
-    torch.testing.assert_close(fills_for(of, even, "blur"), even)
-
-
 def row(layer, side, value, width=0.05):
     score = {"value": value, "low": value - width, "high": value + width}
     return {"layer": layer, "grid": [side, side], "degenerate": 0, "srg": score}

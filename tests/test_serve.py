@@ -103,7 +103,9 @@ def test_hidden_cells_are_the_holes_of_the_scores(site, finished, noise):
     trained = load(finished / "cnn")
     kept = np.ones((1, 1, 8, 8), dtype=bool)
     kept[0, 0, 2, 5] = kept[0, 0, 7, 0] = False
-    logits = masking.masked_logits(trained.subject, to_images(noise[None]), kept)
+    images = to_images(noise[None])
+    fills = masking.fills_for(trained.subject, images, "mean")
+    logits = masking.masked_logits(trained.subject, images, kept, fills=fills)
     expected = logits.softmax(dim=1)[0].max().item()
     answer = ask(site, "/api/predict?hidden=21,56,21", png(noise)).json
     assert answer["models"]["first"]["top"][0]["confidence"] == pytest.approx(expected, abs=1e-5)

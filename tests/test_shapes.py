@@ -1,5 +1,8 @@
+from typing import get_args
+
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from visavis.data import shapes
 
@@ -7,6 +10,16 @@ from visavis.data import shapes
 @pytest.fixture(scope="module")
 def drawn():
     return shapes.draw(1_200, seed=5)
+
+
+@pytest.fixture(scope="module")
+def changed():
+    return {change: shapes.draw(1_200, 5, change) for change in get_args(shapes.Change)}
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return shapes.dataset()
 
 
 def test_the_seed_determines_the_images(drawn):
@@ -44,13 +57,17 @@ def test_shapes_vary_in_size_and_place_and_lie_inside(drawn):
 
 def test_what_the_mask_covers_contrasts_with_its_surroundings(drawn):
     pixels, _, masks = drawn
-    inside, outside = _mean_colours(pixels, masks), _mean_colours(pixels, ~masks)
-    clear = np.abs(inside - outside).max(axis=1) > 45
+    clear = _clear(pixels, masks)
     assert 0.94 < clear.mean() < 0.99  # all but the few that are faint on purpose
     pixels, masks = pixels[clear], masks[clear]
     # The mask is the shape and not a box around it: inside it there is one colour.
     spread = [p[m].std(axis=0).mean() for p, m in zip(pixels, masks, strict=True)]
     assert np.median(spread) < 20
+
+
+def _clear(pixels, masks):
+    inside, outside = _mean_colours(pixels, masks), _mean_colours(pixels, ~masks)
+    return np.abs(inside - outside).max(axis=1) > 45
 
 
 def _mean_colours(pixels, masks):
@@ -60,10 +77,14 @@ def _mean_colours(pixels, masks):
 def test_mirroring_and_a_small_tilt_keep_the_class_apart(drawn):
     """After centring and scaling, the masks of a class are closest to their own mean."""
     _, labels, masks = drawn
-    prints = np.array([_fingerprint(mask) for mask in masks])
-    means = np.array([prints[labels == label].mean(axis=0) for label in range(10)])
-    distance = ((prints[:, None] - means[None]) ** 2).sum(axis=(2, 3))
-    assert np.mean(distance.argmin(axis=1) == labels) > 0.95
+    assert np.mean(_closest(masks, drawn) == labels) > 0.95
+
+
+def _closest(masks, drawn):
+    """The class whose mean mask is closest to each mask."""
+    prints, all_prints = (np.array([_fingerprint(m) for m in of]) for of in (masks, drawn[2]))
+    means = np.array([all_prints[drawn[1] == label].mean(axis=0) for label in range(10)])
+    return ((prints[:, None] - means[None]) ** 2).sum(axis=(2, 3)).argmin(axis=1)
 
 
 def _fingerprint(mask):
@@ -102,7 +123,71 @@ def test_a_linear_classifier_stays_far_below_60_percent():
     assert max(accuracies) < 0.4
 
 
-def test_the_built_in_data_set_never_changes():
+def test_the_built_in_data_set_never_changes(dataset):
     """Results on the shapes are comparable between versions and machines."""
     expected = "d66df1487d4e6fb3cff21d8d9a4d427dfcadd06379e311c174dfbbe9c05bec1a"
-    assert shapes.dataset().fingerprint == expected
+    assert dataset.fingerprint == expected
+
+
+def test_a_clean_plate_is_the_image_without_its_shape(drawn, changed):
+    pixels, labels, masks = drawn
+    plates, plate_labels, plate_masks = changed["clean_plate"]
+    assert np.array_equal(plates[~_with_rim(masks)], pixels[~_with_rim(masks)])
+    clear = _clear(pixels, masks)
+    assert (plates != pixels)[clear].any(axis=-1)[masks[clear]].mean() > 0.99
+    assert _clear(plates, masks)[clear].mean() < 0.05  # clutter that lay behind the shape
+    assert np.array_equal(plate_labels, labels)
+    assert not plate_masks.any()
+
+
+def test_another_shape_takes_the_place_of_the_first(drawn, changed):
+    pixels, labels, masks = drawn
+    others, other_labels, other_masks = changed["other_shape"]
+    outside = ~_with_rim(masks | other_masks)
+    assert np.array_equal(others[outside], pixels[outside])
+    assert (other_labels != labels).all()
+    assert np.bincount(other_labels).min() > 80
+    assert np.mean(_closest(other_masks, drawn) == other_labels) > 0.95
+    clear = _clear(pixels, masks)
+    both = _without_rim(masks[clear] & other_masks[clear])
+    assert both.any(axis=(1, 2)).mean() > 0.4  # not where one is thin
+    assert np.array_equal(others[clear][both], pixels[clear][both])
+
+
+def test_another_colour_changes_the_shape_alone(drawn, changed):
+    pixels, labels, masks = drawn
+    others, other_labels, other_masks = changed["other_colour"]
+    assert np.array_equal(other_labels, labels) and np.array_equal(other_masks, masks)
+    assert np.array_equal(others[~_with_rim(masks)], pixels[~_with_rim(masks)])
+    clear = _clear(pixels, masks)
+    assert np.array_equal(_clear(others, masks), clear)
+    inside, other_inside = _mean_colours(pixels, masks), _mean_colours(others, masks)
+    assert np.median(np.abs(inside - other_inside).max(axis=1)[clear]) > 60
+
+
+def test_another_background_leaves_the_shape_as_it_was_and_as_clear(drawn, changed):
+    pixels, labels, masks = drawn
+    others, other_labels, other_masks = changed["other_background"]
+    assert np.array_equal(other_labels, labels) and np.array_equal(other_masks, masks)
+    clear = _clear(pixels, masks)
+    inside = _without_rim(masks[clear])
+    assert np.array_equal(others[clear][inside], pixels[clear][inside])
+    assert (others != pixels).any(axis=-1)[~masks].mean() > 0.95
+    assert np.mean(_clear(others, masks)[clear]) > 0.97
+
+
+def test_changes_of_the_test_images_go_with_the_data_set(dataset):
+    outside = ~_with_rim(dataset.test_masks)
+    plates, labels, _ = shapes.draw_test("clean_plate")
+    assert np.array_equal(plates[outside], dataset.test_pixels[outside])
+    assert np.array_equal(labels, dataset.test_labels)
+
+
+def _with_rim(masks):
+    """All pixels that the shape covers, if only in part; thin tips reach beyond the mask."""
+    return ndimage.binary_dilation(masks, np.ones((1, 7, 7)))
+
+
+def _without_rim(masks):
+    """Pixels that the shape covers in full."""
+    return ndimage.binary_erosion(masks, np.ones((1, 5, 5)), border_value=1)

@@ -34,7 +34,8 @@ Change = Literal["clean_plate", "other_shape", "other_colour", "other_background
 
 clean_plate: the shape is left out (in film, a clean plate is the scene without its actors).
 other_shape: one of another class, at the same place, with the same size, tilt and colour.
-other_colour: of the shape. other_background: other ground and clutter behind the same shape.
+other_colour: of the shape. other_background: other ground and clutter behind the same shape, with
+about the same contrast to it.
 """
 
 # Outlines. Each gives the distance to the outline in units of the shape's size, negative inside;
@@ -157,13 +158,25 @@ def _luma(colours: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n"]:
 
 
 def _contrasting(
-    generator: Generator, colours: Float[np.ndarray, "n 3"], *, vivid: float
+    generator: Generator, surroundings: Float[np.ndarray, "n 3"]
 ) -> Float32[np.ndarray, "n 3"]:
-    """For each colour the first of several random ones with enough contrast to it, or the best."""
-    n, tries = len(colours), 12
-    candidates = _colours(generator, n * tries, vivid=vivid).reshape(n, tries, 3)
-    contrast = np.abs(_luma(candidates) - _luma(colours)[:, None])
+    """For each image the first of several random colours with enough contrast, or the best."""
+    n, tries = len(surroundings), 12
+    candidates = _colours(generator, n * tries, vivid=1.0).reshape(n, tries, 3)
+    contrast = np.abs(_luma(candidates) - _luma(surroundings)[:, None])
     choice = np.minimum(contrast, 0.36).argmax(1)  # ties go to the first
+    return candidates[np.arange(n), choice]
+
+
+def _other_ground(
+    generator: Generator, ground: Float32[np.ndarray, "n 3"], shape: Float32[np.ndarray, "n 3"]
+) -> Float32[np.ndarray, "n 3"]:
+    """Of several random colours the one that contrasts with the shape most nearly as the ground."""
+    n, tries = len(ground), 12
+    candidates = _colours(generator, n * tries, vivid=0.4).reshape(n, tries, 3)
+    contrast = np.abs(_luma(candidates) - _luma(shape)[:, None])
+    wanted = np.abs(_luma(ground) - _luma(shape))
+    choice = np.abs(contrast - wanted[:, None]).argmin(1)
     return candidates[np.arange(n), choice]
 
 
@@ -258,19 +271,20 @@ def _draw_chunk(
         other: of those of the change.
     """
     n = len(labels)
-    canvas = _background(generator, _colours(generator, n, vivid=0.4))
+    ground = _colours(generator, n, vivid=0.4)
+    canvas = _background(generator, ground)
     coverage = _shape(generator, labels)
     faint = generator.random((n, 1, 1), np.float32) < FAINT_FRACTION
     opacity = np.where(faint, _uniform(generator, (n, 1, 1), 0.06, 0.2), np.float32(1))
     surroundings = canvas.mean(axis=(1, 2), dtype=np.float64)
-    colours = _contrasting(generator, surroundings, vivid=1.0)
+    colours = _contrasting(generator, surroundings)
     if change == "clean_plate":
         coverage = np.zeros_like(coverage)
     elif change == "other_colour":
-        colours = _contrasting(other, surroundings, vivid=1.0)
-    elif change == "other_background":  # of enough contrast, and only where the shape leaves it
-        behind = _background(other, _contrasting(other, colours, vivid=0.4))
-        hidden = coverage * opacity == 1  # but for the rounding in `_paint`
+        colours = _contrasting(other, surroundings)
+    elif change == "other_background":
+        behind = _background(other, _other_ground(other, ground, colours))
+        hidden = coverage * opacity == 1  # but for the rounding in `_paint`, so there it stays
         canvas = np.where(hidden[..., None], canvas, behind)
     _paint(canvas, coverage * opacity, colours)
     canvas += _uniform(generator, (*canvas.shape[:3], 1), -0.04, 0.04)  # grain

@@ -121,14 +121,9 @@ def _truths(
     autocast: bool,
 ) -> dict[str, Values]:
     """What each map is worth, of each image, by three truths."""
+    differ = (sample.images != plates).any(dim=1).cpu().numpy()
     of_cells = shapley.of_cells(
-        sample.subject,
-        sample.images,
-        sample.targets,
-        masks,
-        fills=plates,
-        seed=SEED,
-        autocast=autocast,
+        sample.subject, sample.images, sample.targets, differ, fills=plates, seed=SEED
     )
     inside = localization.cell_means(masks, sample.subject.grid)
     return {
