@@ -57,7 +57,7 @@ def rankings(
             "method": method,
             "deletion": {
                 on: ratio_interval(
-                    found.gain(f"{role} {method}"), found.random - found.oracle, clusters=labels
+                    found.gain(f"{role} {method}"), found.random - found.oracle, classes=labels
                 )
                 for on, found in deletions.items()
             },
@@ -78,7 +78,7 @@ def transfer(
 
     def kept(tested: str, own: str, foreign: str) -> Interval | None:
         found = deletions[tested]
-        return ratio_interval(found.gain(foreign), found.gain(own), clusters=labels)
+        return ratio_interval(found.gain(foreign), found.gain(own), classes=labels)
 
     return [
         {

@@ -32,7 +32,7 @@ from torch import Tensor
 
 from visavis.attribution.subject import Subject
 from visavis.data.batches import Images, Targets, in_batches
-from visavis.metrics.bootstrap import Clusters, Interval, interval, ratio_interval
+from visavis.metrics.bootstrap import Classes, Interval, interval, ratio_interval
 from visavis.metrics.localization import Maps, valid, without_degenerate
 from visavis.metrics.masking import Fill, log_odds, probabilities
 
@@ -52,8 +52,8 @@ class Removal:
     deletion: dict[str, Float[np.ndarray, " n"]]
     """By method, as `measure` was given them; NaN where the map is degenerate."""
     insertion: dict[str, Float[np.ndarray, " n"]]
-    clusters: Clusters = None
-    """The class of each image: intervals are then clustered by it."""
+    classes: Classes = None
+    """The class of each image, for the intervals."""
 
     def scores(self, name: str) -> dict[str, Interval | None]:
         """Normalised deletion and insertion of one method, and their numerators.
@@ -68,10 +68,10 @@ class Removal:
         best_drop = self.random - self.oracle_deletion
         best_gain = self.oracle_insertion - self.random
         return {
-            "deletion": ratio_interval(drop, best_drop, clusters=self.clusters),
-            "insertion": ratio_interval(gain, best_gain, clusters=self.clusters),
-            "deletion_drop": interval(drop, clusters=self.clusters),
-            "insertion_gain": interval(gain, clusters=self.clusters),
+            "deletion": ratio_interval(drop, best_drop, classes=self.classes),
+            "insertion": ratio_interval(gain, best_gain, classes=self.classes),
+            "deletion_drop": interval(drop, classes=self.classes),
+            "insertion_gain": interval(gain, classes=self.classes),
         }
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -92,7 +92,7 @@ class Removal:
         return ratio_interval(
             self.deletion[other] - self.deletion[name],
             self.random - self.oracle_deletion,
-            clusters=self.clusters,
+            classes=self.classes,
         )
 
 
@@ -122,7 +122,7 @@ def measure(
     *,
     random_orders: int,
     fill: Fill = "mean",
-    clusters: Clusters = None,
+    classes: Classes = None,
     seed: int = 0,
     autocast: bool = False,
 ) -> Removal:
@@ -132,7 +132,7 @@ def measure(
         maps: by method, one for each image. Degenerate ones get NaN.
         random_orders: how many per image.
         fill: what a masked cell takes.
-        clusters: the class of each image, for the intervals.
+        classes: the class of each image, for the intervals.
     """
     grid, count = subject.grid, subject.grid**2
     cells = np.broadcast_to(np.arange(count), (len(images), random_orders, count))
@@ -157,7 +157,7 @@ def measure(
         oracle_insertion=insertion[:, 0],
         deletion=_by_method(maps, deletion[:, 1:]),
         insertion=_by_method(maps, insertion[:, 1:]),
-        clusters=clusters,
+        classes=classes,
     )
 
 

@@ -58,7 +58,7 @@ def measure(
         sample.targets,
         maps,
         random_orders=random_orders,
-        clusters=sample.labels,
+        classes=sample.labels,
         seed=SEED,
         autocast=autocast,
     )

@@ -41,7 +41,7 @@ def sweep(
         targets,
         {name: to_cells(maps, subject.grid).cpu().numpy() for name, maps in raw.items()},
         random_orders=random_orders,
-        clusters=targets.cpu().numpy(),
+        classes=targets.cpu().numpy(),
         seed=SEED,
         autocast=autocast,
     )
