@@ -134,33 +134,3 @@ def test_a_share_of_one_is_not_certain_and_few_values_have_no_interval():
     assert bootstrap.interval(np.arange(19.0)) is None
     assert bootstrap.interval(np.arange(20.0)) is not None
     assert bootstrap.ratio_interval(np.arange(19.0), np.ones(19)) is None
-
-
-def test_clustered_intervals_cover_where_images_of_a_class_share_their_luck():
-    generator = np.random.default_rng(4)
-    labels = np.repeat(np.arange(10), 20)
-    plain, clustered = [], []
-    for seed in range(150):
-        values = generator.normal(0, 1, 10)[labels] + generator.normal(0, 1, 200)
-        plain.append(bootstrap.interval(values, seed=seed, resamples=300))
-        clustered.append(bootstrap.interval(values, clusters=labels, seed=0, resamples=300))
-    assert np.mean([contains(x, 0) for x in plain]) < 0.6  # far too narrow
-    assert np.mean([contains(x, 0) for x in clustered]) > 0.85
-
-
-def test_clustered_intervals_are_no_wider_where_classes_do_not_differ():
-    labels = np.repeat(np.arange(10), 50)
-    values = np.random.default_rng(5).normal(0, 1, 500)
-    plain, clustered = (bootstrap.interval(values, clusters=c) for c in (None, labels))
-    width = {name: x["high"] - x["low"] for name, x in (("p", plain), ("c", clustered))}
-    assert 0.6 * width["p"] < width["c"] < 1.3 * width["p"]
-    ratio = bootstrap.ratio_interval(values + 1, values * 0 + 1, clusters=labels)
-    assert ratio["low"] == pytest.approx(clustered["low"] + 1)
-
-
-def test_clusters_follow_the_images_that_are_left():
-    labels = np.repeat([0, 1, 2], 20)
-    values = labels.astype(float)
-    values[labels == 2] = np.nan
-    found = bootstrap.interval(values, clusters=labels)
-    assert (found["low"], found["value"], found["high"]) == (0, 0.5, 1)

@@ -17,6 +17,7 @@ from fake_runs import interval, write_cross_model, write_experiment
 from visavis import run_folder
 from visavis.config import to_json
 from visavis.errors import CheckpointError
+from visavis.metrics import significance
 from visavis.presets import preset
 from visavis.report import explorer
 from visavis.report import page as page_module
@@ -196,7 +197,7 @@ def test_every_image_has_an_alternative_text(page: Page) -> None:
 
 
 def test_every_number_stands_in_the_json_files(experiment: Path, page: Page) -> None:
-    """Each decimal number of a sentence or table is a stored one, formatted."""
+    """Each decimal number of a sentence or table is stored, or is what an interval could show."""
     stored = _numbers(
         [json.loads(path.read_text()) for path in experiment.rglob("*.json")]
         + [run_folder.read_history(experiment / name) for name in ("cnn", "vit")]
@@ -224,7 +225,8 @@ def test_every_number_stands_in_the_json_files(experiment: Path, page: Page) -> 
 
 def _numbers(value: Any) -> set[float]:
     if isinstance(value, dict):
-        return _numbers(list(value.values()))
+        read_off = {significance.detectable(value)} if {"low", "high"} <= value.keys() else set()
+        return _numbers(list(value.values())) | read_off
     if isinstance(value, list):
         found: set[float] = set().union(*map(_numbers, value))
         if value and all(type(item) is int for item in value):

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from visavis.report import labels
-from visavis.report.text import agreement, explanations, models, numbers
+from visavis.report.text import agreement, explanations, models, multiple, numbers
 
 NAMES = ("cat", "dog", "ship")
 
@@ -178,6 +178,36 @@ def test_an_interval_that_touches_the_reference_is_not_significant() -> None:
     assert numbers.compared(interval(0.3), interval(0.315)) == 0
     assert numbers.compared(interval(0.3), interval(0.35)) == -1
     assert numbers.compared(None, interval(0.35)) == 0
+
+
+def test_the_interval_for_other_classes_follows_in_brackets() -> None:
+    wide = interval(0.5) | {"low_other_classes": 0.25, "high_other_classes": 0.75}
+    assert numbers.other_classes(wide) == " [0.25 to 0.75]"
+    assert numbers.other_classes(wide, 100, 1) == " [25.0 to 75.0]"
+    assert numbers.other_classes(interval(0.5)) == numbers.other_classes(None) == ""
+
+
+def test_where_no_difference_is_shown_the_detectable_one_is_named(
+    comparison: dict[str, Any],
+) -> None:
+    detectable = f"of 1.4 percentage points would have been detected with 80{numbers.THIN}% power."
+    assert detectable not in models.accuracy(comparison)
+    comparison["accuracy_difference"] = interval(0.005)  # 1.4 = 2.8 standard errors of 1 / 1.96
+    assert detectable in models.accuracy(comparison)
+    assert numbers.power(None) == numbers.power(interval(1.0), 0.5) == ""
+    assert "A difference of 0.01 " in numbers.power(interval(1.0), 1.0)
+
+
+def test_what_holms_correction_takes_away_is_named() -> None:
+    clear, barely, none = interval(0.1), interval(0.0105), interval(0.0)
+    both = multiple.corrected({"A": (clear, 0.0), "B": (barely, 0.0), "C": (None, 0.0)})
+    assert "rest on 2 tests. Each alone, 2 are significant" in both
+    assert "all remain so after Holm's correction" in both
+    three = {"A": (clear, 0.0), "B": (barely, 0.0), "C": (none, 0.0)}
+    text = multiple.corrected(three)
+    assert text.endswith("Holm's correction for the number of tests, 1 is. No longer: B.")
+    assert "0 are significant" in multiple.corrected({"A": (none, 0.0)})
+    assert multiple.corrected({"A": (clear, 0.1)}) == multiple.corrected({"A": (none, 0.0)})
 
 
 @pytest.mark.parametrize(

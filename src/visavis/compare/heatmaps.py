@@ -21,9 +21,9 @@ def above_chance(
     known = np.isfinite(agreed) & np.isfinite(baseline)
     return {
         "n": int(known.sum()),
-        "agreement": bootstrap.interval(agreed[known], clusters=classes[known]),
-        "permutation_baseline": bootstrap.interval(baseline[known], clusters=classes[known]),
-        "above_chance": bootstrap.interval((agreed - baseline)[known], clusters=classes[known]),
+        "agreement": bootstrap.interval(agreed[known], classes=classes[known]),
+        "permutation_baseline": bootstrap.interval(baseline[known], classes=classes[known]),
+        "above_chance": bootstrap.interval((agreed - baseline)[known], classes=classes[known]),
     }
 
 
@@ -53,8 +53,8 @@ def similarity(
         "first_method": methods[0],
         "second_method": methods[1],
         **above_chance(a, b, classes),
-        "top_k_iou": bootstrap.interval(overlap, clusters=classes),
-        "top_k_iou_baseline": bootstrap.interval(baseline, clusters=classes),
+        "top_k_iou": bootstrap.interval(overlap, classes=classes),
+        "top_k_iou_baseline": bootstrap.interval(baseline, classes=classes),
     }
 
 

@@ -95,13 +95,13 @@ def noise_ceiling(maps: list[Kind], classes: Int[np.ndarray, " n"]) -> dict[str,
     if not all(by_kind.values()):
         return None
     means = {kind: np.mean(pairs, axis=0) for kind, pairs in by_kind.items()}
-    intervals = {kind: bootstrap.interval(of, clusters=classes) for kind, of in means.items()}
+    intervals = {kind: bootstrap.interval(of, classes=classes) for kind, of in means.items()}
     known = np.isfinite(np.stack(list(means.values()))).all(axis=0)
     normalised = None
     if all((of := intervals[name]) and of["low"] > 0 for name in ROLES):
         normalised = bootstrap.drawn_interval(
             np.stack([of[known] for of in means.values()], axis=1),
             lambda m: m[:, 0] / np.sqrt(np.clip(m[:, 1] * m[:, 2], 1e-9, None)),
-            clusters=classes[known],
+            classes=classes[known],
         )
     return {**intervals, "normalised": normalised}

@@ -63,7 +63,7 @@ def grid(maps: list[Kind], labels: Int[np.ndarray, " n"]) -> dict[str, Any]:
     gap = None
     if {"same_method", "same_model"} <= means.keys():
         difference = means["same_method"] - means["same_model"]
-        gap = bootstrap.interval(difference, clusters=labels)
+        gap = bootstrap.interval(difference, classes=labels)
     return {
         "n": len(labels),
         "maps": [{"model": m.model, "seed": m.seed, "method": m.method} for m in maps],
@@ -71,7 +71,7 @@ def grid(maps: list[Kind], labels: Int[np.ndarray, " n"]) -> dict[str, Any]:
         "groups": {
             group: {
                 "pairs": len(by_group[group]),
-                "above_chance": bootstrap.interval(means[group], clusters=labels),
+                "above_chance": bootstrap.interval(means[group], classes=labels),
             }
             if group in means
             else None

@@ -44,7 +44,7 @@ def rankings(
             "model": role,
             "method": method,
             "srg": {
-                on: interval(found[f"{role} {method}"], clusters=labels)
+                on: interval(found[f"{role} {method}"], classes=labels)
                 for on, found in gains.items()
             },
         }
@@ -64,7 +64,7 @@ def transfer(
 
     def kept(tested: str, own: str, foreign: str) -> Interval | None:
         found = gains[tested]
-        return ratio_interval(found[foreign], found[own], clusters=labels)
+        return ratio_interval(found[foreign], found[own], classes=labels)
 
     return [
         {

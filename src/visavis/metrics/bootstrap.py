@@ -5,9 +5,16 @@ Those of proportions are Wilson's (1927). All others are percentile bootstraps o
 middle 95 % of its values is the interval. All values of one image stay together in a resample, so
 differences of two models are paired.
 
-Images of one class have more in common than images of two classes. Where the `clusters` of the
-images are given, classes are resampled, each with all of its images (Davison & Hinkley 1997,
-section 3.8): the interval then also covers the choice of classes.
+Where the class of each image is given, two questions have two intervals.
+
+- `low` to `high`: *for other images of these classes*. Images are drawn within classes, each of
+  which keeps its number of images (Davison & Hinkley 1997, section 3.2).
+- `low_other_classes` to `high_other_classes`: *for other classes of the kind*. Classes are drawn,
+  each with all of its images (Davison & Hinkley 1997, section 3.8).
+
+A percentile interval is too narrow for few units: resampling estimates a variance with the divisor
+n instead of n - 1, and takes the quantiles of a normal distribution instead of Student's t. Hence
+the expanded percentile interval (Hesterberg 2015), whose ends are at other quantiles, see `_tail`.
 """
 
 from collections.abc import Callable
@@ -19,47 +26,52 @@ from scipy import stats
 RESAMPLES = 2000
 LEVEL = 0.95
 MINIMUM = 20
-"""Values that a bootstrap interval needs. With 5 it misses the true mean in 17 % of cases."""
+"""Values that a bootstrap interval needs. With 5 it misses in 8 % of cases, if skewed 14 %."""
+MINIMUM_CLASSES = 6
+"""Classes that an interval for other classes needs. With 5 it misses in 8 %, if skewed 12 %."""
 
-Clusters = Int[np.ndarray, " n"] | None
+Classes = Int[np.ndarray, " n"] | None
 
 Interval = dict[str, float]
-"""{"value", "low", "high"}: the number and its 95 % interval."""
+"""{"value", "low", "high"}: the number and its 95 % interval. Where the classes of the images were
+given and are MINIMUM_CLASSES or more, also {"low_other_classes", "high_other_classes"}."""
 
 
 def interval(
     values: Float[np.ndarray, " n"] | Bool[np.ndarray, " n"],
     *,
-    clusters: Clusters = None,
+    classes: Classes = None,
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Interval | None:
     """The mean over images with its interval.
 
     NaN stands for "not available" and is left out; None if fewer than MINIMUM values remain. For
-    booleans without clusters the interval is Wilson's (1927), for any number of them: it keeps its
+    booleans without classes the interval is Wilson's (1927), for any number of them: it keeps its
     width at a proportion of 0 or 1.
 
     Args:
-        clusters: the class of each image.
+        classes: of each image.
     """
     values = np.asarray(values)
-    if values.dtype == bool and clusters is None:
+    if values.dtype == bool and classes is None:
         wilson = stats.binomtest(int(values.sum()), len(values)).proportion_ci(LEVEL, "wilson")
         return {"value": float(values.mean()), "low": wilson.low, "high": wilson.high}
     known = np.isfinite(values)
-    values = values[known].astype(np.float64)
-    if len(values) < MINIMUM:
-        return None
-    clusters = None if clusters is None else clusters[known]
-    return of_draws(values.mean(), _drawn_means(values, clusters, seed, resamples))
+    return drawn_interval(
+        values[known].astype(np.float64)[:, None],
+        lambda means: means[:, 0],
+        classes=None if classes is None else classes[known],
+        seed=seed,
+        resamples=resamples,
+    )
 
 
 def ratio_interval(
     numerators: Float[np.ndarray, " n"],
     denominators: Float[np.ndarray, " n"],
     *,
-    clusters: Clusters = None,
+    classes: Classes = None,
     minimum: float = 1e-3,
 ) -> Interval | None:
     """The ratio of the two means over images with its interval.
@@ -67,38 +79,54 @@ def ratio_interval(
     Not the mean of the ratios: one image with a denominator near 0 would outweigh all others.
 
     Args:
-        clusters: the class of each image.
+        classes: of each image.
         minimum: None is returned unless the denominators' mean is above this in 97.5 % of the
             resamples: the ratio would be undefined. Also None for fewer than MINIMUM images.
     """
+
+    def ratio(means: Float[np.ndarray, "draws 2"]) -> Float[np.ndarray, " draws"]:
+        top, bottom = means.T
+        if np.quantile(bottom, (1 - LEVEL) / 2) <= minimum:
+            return np.full(len(means), np.nan)
+        return top / np.maximum(bottom, minimum)
+
     pairs = np.stack([numerators, denominators], axis=1).astype(np.float64)
     known = np.isfinite(pairs).all(axis=1)
-    pairs = pairs[known]
-    if len(pairs) < MINIMUM:
-        return None
-    clusters = None if clusters is None else clusters[known]
-    means = _drawn_means(pairs, clusters)
-    if np.quantile(means[:, 1], (1 - LEVEL) / 2) <= minimum:
-        return None
-    top, bottom = pairs.mean(axis=0)
-    return of_draws(top / bottom, means[:, 0] / np.maximum(means[:, 1], minimum))
+    return drawn_interval(pairs[known], ratio, classes=None if classes is None else classes[known])
 
 
 def drawn_interval(
     values: Float[np.ndarray, "n k"],
     statistic: Callable[[Float[np.ndarray, "draws k"]], Float[np.ndarray, " draws"]],
     *,
-    clusters: Clusters = None,
+    classes: Classes = None,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
 ) -> Interval | None:
     """A function of the k means over images with its interval, computed for each resample.
 
-    None for fewer than MINIMUM images, or where the function is NaN for a resample.
+    None for fewer than MINIMUM images, or where the function is NaN for a resample. Without an
+    interval for other classes where it is NaN for a resample of these.
+
+    Args:
+        classes: of each image.
     """
-    if len(values) < MINIMUM:
+    n = len(values)
+    if n < MINIMUM:
         return None
-    drawn = statistic(_drawn_means(values, clusters))
+    strata = np.zeros(n, int) if classes is None else _strata(classes)
     (value,) = statistic(values.mean(axis=0, keepdims=True))
-    return None if np.isnan(drawn).any() else of_draws(value, drawn)
+    drawn = statistic(_means_within(values, strata, seed, resamples))
+    if np.isnan(drawn).any():
+        return None
+    found = of_draws(value, drawn, _tail(n, len(np.unique(strata))))
+    if classes is None or (count := len(np.unique(classes))) < MINIMUM_CLASSES:
+        return found
+    drawn = statistic(_means_of_classes(values, classes, seed, resamples))
+    if not np.isnan(drawn).any():
+        others = of_draws(value, drawn, _tail(count))
+        found |= {f"{end}_other_classes": others[end] for end in ("low", "high")}
+    return found
 
 
 def paired_difference(
@@ -109,28 +137,58 @@ def paired_difference(
     return interval(np.asarray(a, np.float64) - np.asarray(b, np.float64))
 
 
-def of_draws(value: float, drawn: Float[np.ndarray, " resamples"]) -> Interval:
-    """`value` with the middle 95 % of its resampled values."""
-    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+def of_draws(
+    value: float, drawn: Float[np.ndarray, " resamples"], tail: float = (1 - LEVEL) / 2
+) -> Interval:
+    """`value` with its resampled values less the `tail` of them at either end."""
+    low, high = np.quantile(drawn, [tail, 1 - tail])
     return {"value": float(value), "low": float(low), "high": float(high)}
 
 
-def _drawn_means(
-    values: Float[np.ndarray, "n *k"],
-    clusters: Clusters = None,
-    seed: int = 0,
-    resamples: int = RESAMPLES,
-) -> Float[np.ndarray, "resamples *k"]:
-    """The means of `values` when its rows are drawn with replacement, `resamples` times."""
+def _tail(units: int, strata: int = 1) -> float:
+    """The share of the resamples beyond each end of a 95 % interval.
+
+    Of n units it is P(Z < t sqrt(n / (n - 1))), with Z standard normal and t the 2.5 % quantile of
+    Student's distribution with n - 1 degrees of freedom (Hesterberg 2015, expanded percentile
+    interval). Drawn within strata, n units have n - strata degrees of freedom.
+    """
+    free = units - strata
+    t = stats.t.ppf((1 - LEVEL) / 2, free)
+    return float(stats.norm.cdf(t * np.sqrt(units / free)))
+
+
+def _strata(classes: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+    """The class of each image; classes of a single image, which would not vary, are one stratum."""
+    _, of, sizes = np.unique(classes, return_inverse=True, return_counts=True)
+    return np.where(sizes[of] > 1, of, -1)
+
+
+def _means_within(
+    values: Float[np.ndarray, "n k"], strata: Int[np.ndarray, " n"], seed: int, resamples: int
+) -> Float[np.ndarray, "resamples k"]:
+    """The means of `values` when its rows are drawn with replacement from their own stratum."""
     generator, n = np.random.default_rng(seed), len(values)
-    if clusters is not None:  # all rows of a drawn class
-        classes, of = np.unique(clusters, return_inverse=True)
-        members = np.eye(len(classes))[of].T
-        even = np.full(len(classes), 1 / len(classes))
-        times = generator.multinomial(len(classes), even, resamples)
-        sums = (members @ values.reshape(n, -1)).reshape(len(classes), -1)
-        means = times @ sums / (times @ members.sum(axis=1))[:, None]
-        return means.reshape(resamples, *values.shape[1:])
-    # By how often each row was drawn: copying the rows themselves costs far more.
-    draws = (np.bincount(generator.integers(0, n, n), minlength=n) for _ in range(resamples))
-    return np.stack([counts @ values for counts in draws]) / n
+    values = values[np.argsort(strata, kind="stable")]
+    sizes = np.unique(strata, return_counts=True)[1]
+    first, size = (np.repeat(of, sizes) for of in (np.cumsum(sizes) - sizes, sizes))
+    # Counts of rows, since copying the rows costs more; of as many resamples at once as fit the
+    # processor's cache.
+    block, means = max(1, 30_000 // n), []
+    for done in range(0, resamples, block):
+        draws = min(block, resamples - done)
+        rows = first + (size * generator.random((draws, n))).astype(int)
+        rows += n * np.arange(draws)[:, None]
+        counts = np.bincount(rows.ravel(), minlength=draws * n).reshape(draws, n)
+        means.append(counts @ values / n)
+    return np.concatenate(means)
+
+
+def _means_of_classes(
+    values: Float[np.ndarray, "n k"], classes: Int[np.ndarray, " n"], seed: int, resamples: int
+) -> Float[np.ndarray, "resamples k"]:
+    """The means of `values` when classes are drawn with replacement, each with all its rows."""
+    names, of = np.unique(classes, return_inverse=True)
+    members = np.eye(len(names))[of].T
+    even = np.full(len(names), 1 / len(names))
+    times = np.random.default_rng(seed).multinomial(len(names), even, resamples)
+    return times @ (members @ values) / (times @ members.sum(axis=1))[:, None]

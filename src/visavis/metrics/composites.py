@@ -116,6 +116,6 @@ def energy(
     chance = np.stack([area, 1 - area], axis=1)
     values = np.where(empty, chance, both).mean(axis=1)
     return {
-        "energy": interval(values, clusters=classes),
+        "energy": interval(values, classes=classes),
         "degenerate_fraction": float(empty.mean()) if empty.size else 0.0,
     }

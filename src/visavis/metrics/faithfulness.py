@@ -33,7 +33,7 @@ from torch import Tensor
 
 from visavis.attribution.subject import Subject
 from visavis.data.batches import Images, Targets, in_batches
-from visavis.metrics.bootstrap import Clusters, Interval, interval
+from visavis.metrics.bootstrap import Classes, Interval, interval
 from visavis.metrics.localization import Maps, valid, without_degenerate
 from visavis.metrics.masking import FILLS, Fill, fills_for, probabilities
 
@@ -48,7 +48,7 @@ class Removal:
     deletion: dict[str, Float[np.ndarray, "n fills"]]
     """D, with each of FILLS; NaN where the map is degenerate, as in `insertion`."""
     insertion: dict[str, Float[np.ndarray, "n fills"]]
-    clusters: Clusters = None
+    classes: Classes = None
     """The class of each image, for the intervals."""
 
     def srg(self, name: str, fill: Fill | None = None) -> Float[np.ndarray, " n"]:
@@ -64,11 +64,11 @@ class Removal:
             "deletion": self.deletion[name].mean(axis=1),
             "insertion": self.insertion[name].mean(axis=1),
         }
-        return {key: interval(values, clusters=self.clusters) for key, values in found.items()}
+        return {key: interval(values, classes=self.classes) for key, values in found.items()}
 
     def ahead(self, name: str, other: str, fill: Fill | None = None) -> Interval | None:
         """SRG of one method minus that of another, on the images where neither is degenerate."""
-        return interval(self.srg(name, fill) - self.srg(other, fill), clusters=self.clusters)
+        return interval(self.srg(name, fill) - self.srg(other, fill), classes=self.classes)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All of it, as named arrays."""
@@ -122,7 +122,7 @@ def measure(
     maps: dict[str, Maps],
     *,
     signed: dict[str, Maps] | None = None,
-    clusters: Clusters = None,
+    classes: Classes = None,
     seed: int = 0,
     autocast: bool = False,
     bar: str = "SRG",
@@ -132,7 +132,7 @@ def measure(
     Args:
         maps: by method, one for each image. Degenerate ones get NaN.
         signed: for some methods, what orders the cells that are equal in `maps`.
-        clusters: the class of each image, for the intervals.
+        classes: the class of each image, for the intervals.
         autocast: forward passes in bf16.
     """
     orders = _orders(maps, signed or {}, seed)
@@ -146,7 +146,7 @@ def measure(
 
     found = in_batches(means, images, targets, orders, size=25, bar=bar).numpy()
     deletion, insertion = np.split(found, 2, axis=1)
-    return Removal(_by_method(maps, deletion), _by_method(maps, insertion), clusters)
+    return Removal(_by_method(maps, deletion), _by_method(maps, insertion), classes)
 
 
 def srg_with(

@@ -1,7 +1,7 @@
 """One self-contained HTML page that shows every result.
 
 Reads all that `train`, `evaluate`, `explain` and `compare` wrote; writes report.html. It holds no
-numbers of its own: what it prints stands in the JSON files, formatted.
+numbers of its own: what it prints stands in the JSON files, formatted, or is read off an interval.
 """
 
 import logging
@@ -59,7 +59,8 @@ def render(material: Material) -> str:
     environment.globals |= {"text": text, "the": labels.the}
     for filter in (
         *(numbers.capital, numbers.count, numbers.decimal, numbers.duration, numbers.p_value),
-        *(numbers.percent, numbers.points, numbers.score, numbers.share, numbers.side),
+        *(numbers.other_classes, numbers.percent, numbers.points, numbers.score),
+        *(numbers.share, numbers.side),
         labels.named,
     ):
         environment.filters[filter.__name__] = filter

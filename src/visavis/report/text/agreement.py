@@ -1,7 +1,7 @@
 """Do the two models look at the same thing, and what makes two maps differ?"""
 
 from visavis.report.labels import named, the
-from visavis.report.text.numbers import Values, count, percent, score, side
+from visavis.report.text.numbers import Values, count, percent, power, score, side
 from visavis.run_folder import ROLES
 
 
@@ -21,6 +21,7 @@ def default_maps(comparison: Values) -> str:
         f"maps have a rank correlation of {score(pair['agreement'])}, against "
         f"{score(pair['permutation_baseline'])} with {other}'s map of another image of "
         f"the class. The agreement above chance is {score(pair['above_chance'])}, {verdict}."
+        f"{power(pair['above_chance'])}"
     )
 
 
@@ -42,6 +43,7 @@ def gap(comparison: Values) -> str:
         f"{score(same_model['above_chance'])} (mean of {count(same_model['pairs'])} pairs), that "
         f"of two models under one method {score(same_method['above_chance'])} "
         f"({count(same_method['pairs'])} pairs), over the methods that both models share."
+        f"{power(comparison['grid']['gap'])}"
     )
 
 
@@ -67,7 +69,10 @@ def noise_ceiling(comparison: Values) -> str:
         -1: "they differ more than two trainings of one model",
         1: "they agree more than two trainings of one model",
     }.get(side(relative, 1.0), "not significantly less than two trainings of one model")
-    return f"{text} Relative to it, the models agree by {score(relative)}: {verdict}."
+    return (
+        f"{text} Relative to it, the models agree by {score(relative)}: {verdict}."
+        f"{power(relative, 1.0)}"
+    )
 
 
 def other_seeds(comparison: Values) -> str | None:
@@ -110,6 +115,6 @@ def transfer(cross_model: Values) -> list[str]:
         sentences.append(
             f"When cells are masked in the order of {names[other]}'s {foreign} instead of its own "
             f"{own}, {names[tested]} keeps {score(kept)} of its SRG, where 1 is all of it: "
-            f"{verdict}."
+            f"{verdict}.{power(kept, 1.0) or power(kept)}"
         )
     return sentences

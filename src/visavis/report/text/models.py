@@ -15,6 +15,7 @@ from visavis.report.text.numbers import (
     p_value,
     percent,
     points,
+    power,
     score,
     share,
     side,
@@ -85,8 +86,8 @@ def accuracy(comparison: Values) -> str:
         f"{lead.get(side(difference), 'The models do not differ significantly in accuracy')}: "
         f"{first} {a}, {second} {b}, a difference "
         f"({first} minus {second}) of {points(difference)}; McNemar's test gives "
-        f"{p_value(test['p_value'])}. The difference in macro F1 is "
-        f"{score(comparison['f1_macro_difference'], 3)}."
+        f"{p_value(test['p_value'])}.{power(difference, points=True)} The difference in macro F1 "
+        f"is {score(comparison['f1_macro_difference'], 3)}."
     )
 
 
@@ -119,7 +120,7 @@ def consistency(comparison: Values) -> str:
         }.get(side(kappa), "not significantly different from chance")
         text = (
             f"Error consistency is {score(kappa)}, where 0 is chance and {decimal(highest)} the "
-            f"maximum for two models of these accuracies: {verdict}."
+            f"maximum for two models of these accuracies: {verdict}.{power(kappa)}"
         )
     if same["share"] is None:
         return text
@@ -128,6 +129,7 @@ def consistency(comparison: Values) -> str:
         f"{text} On {share(same['share'])} of the {count(same['n'])} images that both "
         f"misclassify, they predict the same class, {often[side(same['share'], same['expected'])]} "
         f"often than independent errors would ({percent(same['expected'])})."
+        f"{power(same['share'], same['expected'], points=True)}"
     )
 
 
@@ -143,7 +145,8 @@ def calibration(comparison: Values) -> str:
         name = the(comparison["labels"][role], "The")
         parts.append(
             f"{name} is {lean} on average: its mean confidence is {percent(own['confidence'])} and "
-            f"its accuracy {percent(accuracy['value'])}. Its expected calibration error is "
+            f"its accuracy {percent(accuracy['value'])}."
+            f"{power(accuracy, own['confidence'], points=True)} Its expected calibration error is "
             f"{score(own['error'], 3)}, and {score(scaled['error'], 3)} after temperature scaling "
             f"with T = {decimal(facts['temperature'])}, fitted on the validation images."
         )

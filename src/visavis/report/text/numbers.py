@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from visavis.metrics.significance import POWER, detectable
+
 Interval = Mapping[str, float]
 Values = Mapping[str, Any]
 """The content of one of the JSON files, or a part of it."""
@@ -51,6 +53,14 @@ def _with_range(interval: Interval | None, scale: int, digits: int, unit: str) -
     return f"{value}{unit} ({low} to {high})"
 
 
+def other_classes(interval: Interval | None, scale: int = 1, digits: int = 2) -> str:
+    """The interval for other classes of the kind, where there is one: [0.31 to 0.52]."""
+    if interval is None or "low_other_classes" not in interval:
+        return ""
+    ends = (interval[f"{end}_other_classes"] for end in ("low", "high"))
+    return f" [{' to '.join(decimal(scale * end, digits) for end in ends)}]"
+
+
 def duration(seconds: float) -> str:
     """12.3 s, 8 min 8 s, 1 h 5 min."""
     if round(seconds, 1) < 60:
@@ -81,6 +91,19 @@ def side(interval: Interval | None, reference: float = 0.0) -> int:
     if interval is None:
         return 0
     return int(interval["low"] > reference) - int(interval["high"] < reference)
+
+
+def power(interval: Interval | None, reference: float = 0.0, *, points: bool = False) -> str:
+    """Where `side` shows nothing, a sentence on what would have been shown; otherwise empty.
+
+    Args:
+        points: the number is a share or a difference of two.
+    """
+    if interval is None or side(interval, reference):
+        return ""
+    least = detectable(interval)
+    size = f"{decimal(100 * least, 1)} percentage points" if points else decimal(least)
+    return f" A difference of {size} would have been detected with {percent(POWER, 0)} power."
 
 
 def against_chance(side: int) -> str:

@@ -104,7 +104,7 @@ def _removal(
         sample.targets,
         maps,
         signed=signed,
-        clusters=sample.labels,
+        classes=sample.labels,
         seed=SEED,
         autocast=autocast,
         bar=bar,

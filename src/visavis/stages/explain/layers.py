@@ -41,7 +41,7 @@ def sweep(subject: Subject, images: Images, *, autocast: bool = False) -> dict[s
         targets,
         {name: _cells(maps.clamp(min=0), subject) for name, maps in raw.items()},
         signed={name: _cells(maps, subject) for name, maps in raw.items()},
-        clusters=targets.cpu().numpy(),
+        classes=targets.cpu().numpy(),
         seed=SEED,
         autocast=autocast,
     )

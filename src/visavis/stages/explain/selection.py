@@ -71,8 +71,8 @@ class Sample:
         )
 
     def interval(self, values: Float[np.ndarray, " k"]) -> Interval | None:
-        """The mean over the first k images with its interval, clustered by class."""
-        return interval(values, clusters=self.labels[: len(values)])
+        """The mean over the first k images with its intervals."""
+        return interval(values, classes=self.labels[: len(values)])
 
 
 def choose_images(
