@@ -9,7 +9,7 @@ import pytest
 import small
 import tiny
 from visavis import run_folder
-from visavis.config import CNNConfig, OptimConfig
+from visavis.config import CNNConfig
 from visavis.data import Dataset, shapes
 from visavis.errors import DataError
 from visavis.metrics import faithfulness
