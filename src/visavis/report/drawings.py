@@ -44,11 +44,13 @@ def charts(material: Material) -> dict[str, Figure]:
     }
     if histories := {role: m.history for role, m in material.models.items() if m.history}:
         drawn["wall_clock"] = curves.wall_clock(histories, of)
-    explained = {
-        role: m.explanations.get("score_validation") for role, m in material.models.items()
+    tested = {
+        role: found
+        for role, model in material.models.items()
+        if (found := model.explanations.get("score_validation"))
     }
-    if all(explained.values()):
-        drawn["spoilt"] = curves.spoilt(explained, of)
+    if len(tested) == len(material.models):
+        drawn["spoilt"] = curves.spoilt(tested, of)
     for split, counts in comparison["data"]["counts"].items():
         drawn[f"class_counts_{split}"] = bars.class_counts(counts, names, SPLITS[split])
     for role, model in material.models.items():
