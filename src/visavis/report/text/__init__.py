@@ -28,7 +28,7 @@ def findings(
         " ".join(trust.trusted(of, cross_model, role) for role, of in explained.items()),
         agreement.default_maps(comparison),
         agreement.gap(comparison),
-        multiple.corrected(multiple.tests(comparison, cross_model)),
+        multiple.corrected(multiple.tests(explained, comparison, cross_model)),
     ]
     return [sentence for sentence in found if sentence]
 

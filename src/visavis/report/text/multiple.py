@@ -1,7 +1,9 @@
 """Which of the tests behind the sentences remain significant, given how many there are."""
 
+from collections.abc import Mapping
+
 from visavis.metrics.significance import holm, p_value
-from visavis.report.labels import the
+from visavis.report.labels import named, the
 from visavis.report.text.numbers import Interval, Values, count, listed
 from visavis.run_folder import ROLES
 
@@ -9,8 +11,8 @@ Tests = dict[str, tuple[Interval | None, float]]
 """By what is tested: the number with its interval, and the reference."""
 
 
-def tests(comparison: Values, cross_model: Values) -> Tests:
-    """The tests of the sentences about errors, calibration and agreement, all in one family.
+def tests(explained: Mapping[str, Values], comparison: Values, cross_model: Values) -> Tests:
+    """The tests of the sentences, of maps those of the default ones, all in one family.
 
     One family for the whole report: a sentence may stand in several of its sections, and must say
     the same in each.
@@ -31,6 +33,10 @@ def tests(comparison: Values, cross_model: Values) -> Tests:
     if (ceiling := comparison["grid"]["noise_ceiling"]) is not None:
         found["agreement against the noise ceiling"] = (ceiling["normalised"], 1.0)
     for role, other in (ROLES, ROLES[::-1]):
+        main = explained[role]["methods"][explained[role]["default_method"]]
+        for key in ("blob", "centre", "edges"):
+            found[f"{names[role]}'s map against {named(key)}"] = (main["srg_ahead_of"][key], 0.0)
+        found[f"the contrast of {names[role]}'s map"] = (main["scores"]["contrast"], 0.0)
         own = comparison["calibration"][role]["uncalibrated"]
         accuracy = comparison["models"][role]["accuracy"]
         found[f"the calibration of {names[role]}"] = (accuracy, own["confidence"])
@@ -51,8 +57,8 @@ def corrected(tests: Tests) -> str:
     together = dict(zip(alone, holm(list(alone.values())), strict=True))
     lost = [name for name in significant if together[name] >= 0.05]
     text = (
-        f"The sentences on errors, calibration and agreement rest on {count(len(alone))} tests. "
-        f"Each alone, {_are(len(significant))} significant at the 5 % level"
+        f"The main sentences of this report rest on {count(len(alone))} tests. Each alone, "
+        f"{_are(len(significant))} significant at the 5 % level"
     )
     if not significant:
         return f"{text}."
