@@ -6,7 +6,7 @@ values have intervals, where these do not overlap, which is stricter than a test
 
 from collections.abc import Mapping
 
-from visavis.report.text import agreement, explanations, models, numbers, trust
+from visavis.report.text import agreement, cues, explanations, models, numbers, trust
 from visavis.report.text.numbers import Values
 
 
@@ -24,6 +24,7 @@ def findings(
         models.accuracy(comparison),
         models.cost(comparison),
         models.convergence(comparison, same_machine=same_machine),
+        cues.between_models(comparison),
         " ".join(worth),
         " ".join(trust.trusted(of, cross_model, role) for role, of in explained.items()),
         agreement.default_maps(comparison),
@@ -32,4 +33,4 @@ def findings(
     return [sentence for sentence in found if sentence]
 
 
-__all__ = ["agreement", "explanations", "findings", "models", "numbers", "trust"]
+__all__ = ["agreement", "cues", "explanations", "findings", "models", "numbers", "trust"]
