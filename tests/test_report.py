@@ -305,6 +305,7 @@ def test_shows_what_the_models_rely_on(experiment: Path, html: str) -> None:
     cues = run_folder.read_json(experiment / run_folder.COMPARISON)["cues"]
     assert strip == ["original", *(row["label"] for row in cues["rows"])]
     assert section.count("and least on patch-shuffled (8×8) images") == 2
+    assert "The cells hold whole patches of the ViT" in section
     lead = "the CNN keeps a larger share of its accuracy than the ViT on high-pass and greyscale"
     assert lead in section and lead in html[: html.index('id="contents"')]
     for row in cues["rows"]:

@@ -24,11 +24,11 @@ def findings(
         models.accuracy(comparison),
         models.cost(comparison),
         models.convergence(comparison, same_machine=same_machine),
-        cues.between_models(comparison),
         " ".join(worth),
         " ".join(trust.trusted(of, cross_model, role) for role, of in explained.items()),
         agreement.default_maps(comparison),
         agreement.gap(comparison),
+        cues.between_models(comparison),
     ]
     return [sentence for sentence in found if sentence]
 
