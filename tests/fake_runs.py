@@ -6,12 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from visavis import run_folder
 from visavis.compare.pairing import checksums
 from visavis.config import Experiment, to_json
 from visavis.data import shapes
+from visavis.data.batches import to_images
 from visavis.metrics import classification
+from visavis.metrics.bootstrap import interval as interval_of
+from visavis.metrics.cues import CUES
 from visavis.presets import preset
 
 CNN_METHODS = {
@@ -36,6 +40,8 @@ VIT_PARTS = (
 )
 BASELINES = ("random", "blob", "centre", "edges", "mean")
 ACCURACIES = (0.9, 0.8)
+KEPT = ((0.95, 0.4, 0.6, 0.95, 0.3, 0.05), (0.97, 0.8, 0.2, 0.7, 0.3, 0.05))
+"""The share of predictions that the loss of each cue leaves as they are."""
 PARAMETERS = (1_968_450, 2_700_490)
 
 
@@ -139,7 +145,9 @@ def write_experiment(
         else:
             _training(model, number, accuracy[number], rng)
             _film(model, name, pixels, labels, grid)
-        logits = _predictions(model, labels, class_names, accuracy[number], rng)
+        logits = _predictions(
+            model, pixels, labels, class_names, accuracy[number], KEPT[number], rng
+        )
         _explanations(
             model, name, experiment, (pixels, labels, masks), logits, sample, gallery, grid, rng
         )
@@ -221,9 +229,11 @@ def _film(model: Path, name: str, pixels: np.ndarray, labels: np.ndarray, grid: 
 
 def _predictions(
     model: Path,
+    pixels: np.ndarray,
     labels: np.ndarray,
     class_names: tuple[str, ...],
     right: float,
+    kept: Sequence[float],
     rng: np.random.Generator,
 ) -> np.ndarray:
     logits = rng.normal(0, 1, (len(labels), 10)).astype(np.float32)
@@ -231,6 +241,13 @@ def _predictions(
         rng.random(len(labels)) < right, labels, (labels + rng.integers(1, 4, len(labels))) % 10
     )
     logits[np.arange(len(labels)), said] += rng.uniform(3.5, 7, len(labels)).astype(np.float32)
+    said = logits.argmax(1)
+    cues = {
+        name: np.where(chance < share, said, (labels + said) % 10)
+        for name, share, chance in zip(
+            CUES, kept, np.random.default_rng(1).random((len(CUES), len(labels))), strict=True
+        )
+    }
     run_folder.write_arrays(
         model / run_folder.PREDICTIONS,
         logits=logits,
@@ -238,6 +255,9 @@ def _predictions(
         indices=np.arange(len(labels), dtype=np.int32),
         validation_logits=logits[::2],
         validation_labels=labels[::2].astype(np.int64),
+        cue_indices=np.arange(len(labels), dtype=np.int32),
+        cue_examples=_without_cues(pixels[:1]),
+        **{f"cue_{name}": predicted for name, predicted in cues.items()},
     )
     confusion = classification.confusion_matrix(labels, logits.argmax(1), 10)
     run_folder.write_json(
@@ -250,10 +270,21 @@ def _predictions(
             "f1_per_class": classification.f1_per_class(confusion).tolist(),
             "confusion_matrix": confusion.tolist(),
             "class_names": list(class_names),
+            "cues": {
+                name: {"label": CUES[name].label, "accuracy": interval_of(predicted == labels)}
+                for name, predicted in cues.items()
+            },
             "inference_images_per_second": 2150.0 if right > 0.85 else 1480.0,
         },
     )
     return logits
+
+
+def _without_cues(pixels: np.ndarray) -> np.ndarray:
+    side = pixels.shape[1] // 8 * 8
+    image, colour = to_images(pixels[:, :side, :side]), torch.full((3,), 0.5)
+    changed = [cue.remove(image, colour, np.arange(1)) for cue in CUES.values()]
+    return (255 * torch.cat([image, *changed])).byte().permute(0, 2, 3, 1).numpy()
 
 
 def _explanations(

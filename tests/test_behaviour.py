@@ -56,6 +56,29 @@ def test_independent_wrong_predictions_coincide_as_often_as_expected():
     assert found["n"] == pytest.approx(0.36 * 20_000, rel=0.05)
 
 
+def test_what_is_kept_without_a_cue_by_hand():
+    def correct(share):
+        return np.arange(1000) < 1000 * share
+
+    found = behaviour.without_cue(
+        (correct(0.9), correct(0.5)), (correct(0.5), correct(0.5)), chance=0.1
+    )
+    assert found["accuracy"]["first"]["value"] == 0.5
+    assert found["difference"] == {"value": 0, "low": 0, "high": 0}
+    assert found["kept"]["first"]["value"] == pytest.approx(0.5)
+    assert found["kept"]["second"] == {"value": 1, "low": 1, "high": 1}
+    assert found["kept_difference"]["value"] == pytest.approx(-0.5)
+    assert found["kept_difference"]["high"] < -0.4
+
+
+def test_a_model_at_chance_has_nothing_to_keep():
+    first, second = np.random.default_rng(0).random((2, 200)) < [[0.1], [0.9]]
+    found = behaviour.without_cue((first, second), (first, second), chance=0.1)
+    assert found["kept"]["first"] is found["kept_difference"] is None
+    assert found["kept"]["second"]["value"] == 1
+    assert found["difference"]["high"] < 0
+
+
 def test_each_image_is_in_its_one_bucket():
     labels, a, b = np.array([[0, 0, 0, 0, 0], [0, 0, 1, 1, 1], [0, 1, 0, 1, 2]])
     found = classification.buckets(labels, a, b)

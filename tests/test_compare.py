@@ -71,6 +71,27 @@ def test_the_better_model_is_found(comparison: dict[str, Any]) -> None:
     assert comparison["mcnemar"]["p_value"] < 0.01
 
 
+def test_accuracy_without_cues_agrees_with_each_models_own_test(
+    experiment: Path, comparison: dict[str, Any]
+) -> None:
+    found = comparison["cues"]
+    assert found["n"] == comparison["test_n"] and found["chance"] == 0.1
+    for role, name in comparison["names"].items():
+        own = run_folder.read_json(experiment / name / run_folder.EVALUATION)["cues"]
+        assert {row["cue"]: row["accuracy"][role] for row in found["rows"]} == {
+            cue: of["accuracy"] for cue, of in own.items()
+        }
+        assert found["unchanged"][role] == comparison["models"][role]["accuracy"]
+    for row in found["rows"]:
+        a, b = (row["accuracy"][role]["value"] for role in ("first", "second"))
+        assert row["difference"]["value"] == pytest.approx(a - b)
+        kept = [
+            (row["accuracy"][role]["value"] - 0.1) / (found["unchanged"][role]["value"] - 0.1)
+            for role in ("first", "second")
+        ]
+        assert row["kept_difference"]["value"] == pytest.approx(kept[0] - kept[1])
+
+
 @pytest.mark.parametrize("key", ["fingerprint", "split_fingerprint"])
 def test_rejects_other_data_or_another_split(tmp_path: Path, key: str) -> None:
     write_experiment(tmp_path)

@@ -1,12 +1,16 @@
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from small import dataset, experiment
 from visavis import run_folder
+from visavis.data.batches import to_images
 from visavis.errors import CheckpointError
+from visavis.metrics.cues import CUES
 from visavis.stages.evaluate import evaluate
 from visavis.stages.train import train
+from visavis.stages.trained import load_trained
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +45,25 @@ def test_the_validation_images_are_predicted_too(tested):
     correct = stored["validation_logits"].argmax(axis=1) == stored["validation_labels"]
     reported = run_folder.read_json(tested / run_folder.TRAINING)["best_val_accuracy"]
     assert correct.mean() == pytest.approx(reported, abs=0.02)  # training may have measured in bf16
+
+
+def test_the_same_images_are_predicted_without_each_cue(tested):
+    data = dataset()
+    stored = run_folder.read_arrays(tested / run_folder.PREDICTIONS)
+    rows = stored["cue_indices"]
+    np.testing.assert_array_equal(rows, np.arange(len(data.test_labels)))  # there are few
+    images, model = to_images(data.test_pixels), load_trained(tested)
+    colour, facts = images.mean(dim=(0, 2, 3)), run_folder.read_json(tested / run_folder.EVALUATION)
+    assert list(facts["cues"]) == list(CUES)
+    np.testing.assert_array_equal(stored["cue_examples"][0], data.test_pixels[0])
+    for (name, cue), example in zip(CUES.items(), stored["cue_examples"][1:], strict=True):
+        changed = cue.remove(images, colour, rows)
+        np.testing.assert_allclose(example, 255 * changed[0].permute(1, 2, 0), rtol=0, atol=0.51)
+        with torch.no_grad():
+            predicted = model(changed).argmax(1).numpy()
+        assert (predicted == stored[f"cue_{name}"]).mean() > 0.95  # ties, in other batches
+        accuracy = (stored[f"cue_{name}"] == data.test_labels).mean()
+        assert facts["cues"][name]["accuracy"]["value"] == pytest.approx(accuracy)
 
 
 def test_altered_weights_are_errors(tested):

@@ -300,6 +300,20 @@ def test_no_winner_where_the_interval_includes_none(tmp_path: Path) -> None:
     assert "<b>no significant difference</b>" in html
 
 
+def test_shows_what_the_models_rely_on(experiment: Path, html: str) -> None:
+    """Both made-up models lose most without order; the first keeps more without colour."""
+    section = re.split(r'<section class="part" id="cues">', html)[1].split("</section>")[0]
+    strip = re.findall(r'alt="test image \d+ of \w+, ([^"]*)"', section)
+    cues = run_folder.read_json(experiment / run_folder.COMPARISON)["cues"]
+    assert strip == ["original", *(row["label"] for row in cues["rows"])]
+    assert section.count("and least on patch-shuffled (8×8) images") == 2
+    assert "The cells hold whole patches of the ViT" in section
+    lead = "the CNN keeps a larger share of its accuracy than the ViT on high-pass and greyscale"
+    assert lead in section and lead in html[: html.index('id="contents"')]
+    for row in cues["rows"]:
+        assert numbers.share(row["kept"]["second"]) in section
+
+
 def test_class_agnostic_maps_are_tagged(html: str) -> None:
     heads = re.findall(r'<div class="head">(.*?)</div>', html)
     unaware = [head for head in heads if "attention, last block" in head or "rollout" in head]

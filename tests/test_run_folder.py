@@ -119,7 +119,9 @@ def test_predictions_follow_from_the_logits(tmp_path):
         tmp_path / run_folder.PREDICTIONS,
         logits=np.log(np.array([[0.7, 0.3], [0.2, 0.8]], dtype=np.float32)),
         labels=np.array([0, 0]),
-        **dict.fromkeys(("indices", "validation_logits", "validation_labels"), np.zeros(2)),
+        **dict.fromkeys(
+            ("indices", "validation_logits", "validation_labels", "cue_indices"), np.zeros(2)
+        ),
     )
     folder = run_folder.ModelFolder(tmp_path)
     np.testing.assert_array_equal(folder.predicted, [0, 1])

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from visavis.report import labels
-from visavis.report.text import agreement, explanations, models, multiple, numbers
+from visavis.report.text import agreement, cues, explanations, models, multiple, numbers
 
 NAMES = ("cat", "dog", "ship")
 
@@ -486,6 +486,51 @@ def test_buckets_are_compared_with_both_correct(
     assert "Both wrong" not in text
     comparison["buckets"]["both_correct"]["similarity"]["above_chance"] = None
     assert models.buckets(comparison).startswith("Too few")
+
+
+def cue_rows(**kept: tuple[float, float]) -> dict[str, Any]:
+    """What the first and the second model keep on images that are so."""
+    return {
+        "rows": [
+            {
+                "label": label,
+                "kept": {"first": interval(a), "second": interval(b)},
+                "kept_difference": interval(a - b),
+            }
+            for label, (a, b) in kept.items()
+        ]
+    }
+
+
+def test_what_a_model_keeps_without_a_cue_follows_the_intervals(
+    comparison: dict[str, Any],
+) -> None:
+    comparison["cues"] = cue_rows(blurred=(0.9, 0.5), grey=(0.8, 0.7), odd=(0.1, 0.105))
+    assert cues.of_each(comparison) == [
+        "Of its accuracy above chance, the CNN keeps most on blurred images, 90.0\u202f% (89.0 to "
+        "91.0), and least on odd images, 10.0\u202f% (9.0 to 11.0).",
+        "Of its accuracy above chance, the ViT keeps most on grey images, 70.0\u202f% (69.0 to "
+        "71.0), and least on odd images, 10.5\u202f% (9.5 to 11.5).",
+    ]
+    assert cues.between_models(comparison) == (
+        "With one cue removed at a time, the CNN keeps a larger share of its accuracy than the ViT "
+        "on blurred and grey images; on odd images, no significant difference was found."
+    )
+    comparison["cues"] = cue_rows(blurred=(0.5, 0.9))
+    assert cues.between_models(comparison) == (
+        "With one cue removed at a time, the ViT keeps a larger share of its accuracy than the CNN "
+        "on blurred images."
+    )
+
+
+def test_of_a_model_at_chance_nothing_is_said_to_be_kept(comparison: dict[str, Any]) -> None:
+    comparison["cues"] = cue_rows(blurred=(0.9, 0.5), grey=(0.8, 0.7))
+    comparison["cues"]["rows"][1]["kept"]["second"] = None
+    comparison["cues"]["rows"][1]["kept_difference"] = None
+    first, second = cues.of_each(comparison)
+    assert "the CNN keeps most on blurred images" in first
+    assert "What the ViT keeps without a cue could not be computed" in second
+    assert cues.between_models(comparison) is None
 
 
 def test_swapping_the_models_swaps_the_findings(comparison: dict[str, Any]) -> None:

@@ -191,10 +191,13 @@ class ModelFolder:
 
     @cached_property
     def predictions(self) -> dict[str, np.ndarray]:
-        """Logits and labels of the test and validation images."""
+        """Logits and labels of the test and validation images, predictions without each cue."""
         path = self.path / PREDICTIONS
         arrays = read_arrays(path)
-        wanted = ("logits", "labels", "indices", "validation_logits", "validation_labels")
+        wanted = (
+            *("logits", "labels", "indices", "validation_logits", "validation_labels"),
+            "cue_indices",
+        )
         if missing := [name for name in wanted if name not in arrays]:
             raise CheckpointError(
                 f"{path} lacks {', '.join(missing)}; test the model again, on the data that it was "

@@ -1,5 +1,6 @@
-"""Error consistency of the two models, and agreement of their maps for the true class."""
+"""How the two models behave: their errors, the cues they need, their maps for the true class."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -8,8 +9,10 @@ from jaxtyping import Bool, Int
 from visavis.compare import heatmaps
 from visavis.compare.pairing import Arrays, sampled_rows
 from visavis.metrics import bootstrap, classification
+from visavis.run_folder import ROLES
 
 Labels = Int[np.ndarray, " n"]
+Correct = Bool[np.ndarray, " n"]
 
 
 def consistency(
@@ -68,6 +71,44 @@ def same_wrong_class(labels: Labels, a: Labels, b: Labels, classes: int) -> dict
         "n": int(both.sum()),
         "share": bootstrap.interval((a == b)[both]),
         "expected": float(by_class[labels[both]].mean()),
+    }
+
+
+def without_cue(
+    correct: tuple[Correct, Correct], without: tuple[Correct, Correct], chance: float
+) -> dict[str, Any]:
+    """Accuracy of both models on images without a cue, and how much of it each keeps.
+
+    kept = (accuracy without the cue - chance) / (accuracy - chance), on the same images: 1 if the
+    model can do without the cue, 0 if nothing is left without it. Unlike the fall in accuracy, it
+    does not grow with the accuracy that there is to lose.
+
+    Args:
+        correct: where each model is correct on the images as they are.
+        without: where it is correct without the cue.
+        chance: accuracy of one prediction for all images.
+
+    Returns:
+        `accuracy` and `kept` of each model, and the first's minus the second's (`difference`,
+        `kept_difference`), paired by image. What is kept is None for too few images, or if an
+        accuracy is at chance in a bootstrap sample.
+    """
+    images = np.stack([*correct, *without], axis=1).astype(np.float64)
+
+    def kept(means: np.ndarray, model: int) -> np.ndarray:
+        whole, left = means[:, model] - chance, means[:, 2 + model] - chance
+        return left / np.where(whole > 0, whole, np.nan)
+
+    return {
+        "accuracy": {role: bootstrap.interval(of) for role, of in zip(ROLES, without, strict=True)},
+        "difference": bootstrap.paired_difference(*without),
+        "kept": {
+            role: bootstrap.drawn_interval(images, partial(kept, model=model))
+            for model, role in enumerate(ROLES)
+        },
+        "kept_difference": bootstrap.drawn_interval(
+            images, lambda means: kept(means, 0) - kept(means, 1)
+        ),
     }
 
 

@@ -38,6 +38,7 @@ def charts(material: Material) -> dict[str, Figure]:
         ),
         "similarity": dots.similarity(pairs, rows),
         "cross_model": dots.cross_model(material.cross_model["rankings"], of),
+        "cues": dots.cues(_cue_rows(comparison["cues"]), of, chance=comparison["cues"]["chance"]),
         "overlap": bars.overlap(comparison["overlap"], of),
         "agreement": matrices.agreement(comparison["grid"], of),
         "confusion_difference": matrices.confusion_difference(difference, names, of),
@@ -56,6 +57,12 @@ def charts(material: Material) -> dict[str, Figure]:
     for role, model in material.models.items():
         drawn |= _model_charts(role, model, models[role], names)
     return drawn
+
+
+def _cue_rows(cues: Mapping[str, Any]) -> dict[str, Any]:
+    """The accuracy of both models by what the images are."""
+    rows = {numbers.capital(row["label"]): row["accuracy"] for row in cues["rows"]}
+    return {"Original": cues["unchanged"]} | rows
 
 
 def _model_charts(
@@ -86,6 +93,7 @@ def image_grids(material: Material) -> dict[str, list[Group]]:
     pair = material.comparison["side_by_side"]
     grids = {
         "class_examples": galleries.class_examples(models["first"].split["examples"], names),
+        "without_cues": galleries.without_cues(models, names),
         "side_by_side": galleries.side_by_side(models, pair, names),
     }
     found = pair["highest_agreement"]

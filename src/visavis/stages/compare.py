@@ -19,7 +19,7 @@ from visavis.compare import behaviour, heatmaps, seeds
 from visavis.compare.pairing import checksums, common_rows, require_same_grid
 from visavis.errors import CheckpointError
 from visavis.metrics import bootstrap, calibration, classification
-from visavis.run_folder import ModelFolder, model_folders
+from visavis.run_folder import ROLES, ModelFolder, model_folders
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +72,7 @@ def compare(experiment: Path) -> None:
             **_scores(models),
             **_errors(models),
             **_maps(models),
+            "cues": _cues(models),
             "calibration": {
                 role: calibration.calibration(*(model.predictions[key] for key in LOGITS))
                 for role, model in models.items()
@@ -115,6 +116,32 @@ def _errors(models: Models) -> dict[str, Any]:
         ),
         "buckets": _buckets(models, buckets),
         "mistakes": {role: _mistakes(model) for role, model in models.items()},
+    }
+
+
+def _cues(models: Models) -> dict[str, Any]:
+    """What each model keeps of its accuracy on images from which one cue was taken."""
+    first, second = models.values()
+    rows = first.predictions["cue_indices"]
+    counts = first.data["counts"]["test"]
+    chance = max(counts) / sum(counts)
+
+    def correct(model: ModelFolder, cue: str) -> Bool[np.ndarray, " n"]:
+        return model.predictions[f"cue_{cue}"] == model.labels[rows]
+
+    whole = (first.correct[rows], second.correct[rows])
+    return {
+        "n": len(rows),
+        "chance": chance,
+        "unchanged": {role: bootstrap.interval(of) for role, of in zip(ROLES, whole, strict=True)},
+        "rows": [
+            {
+                "cue": cue,
+                "label": of["label"],
+                **behaviour.without_cue(whole, (correct(first, cue), correct(second, cue)), chance),
+            }
+            for cue, of in first.evaluation["cues"].items()
+        ],
     }
 
 
@@ -163,7 +190,7 @@ def convergence(histories: dict[str, list[dict[str, Any]]]) -> list[dict[str, An
 def _require_same_test(models: Models) -> None:
     """Raise a CheckpointError unless both models were tested on the same images and labels."""
     first, second = models.values()
-    for key in ("indices", "labels"):
+    for key in ("indices", "labels", "cue_indices"):
         if not np.array_equal(first.predictions[key], second.predictions[key]):
             raise CheckpointError(
                 f"{first.path} and {second.path} were tested on different test images (the {key} "

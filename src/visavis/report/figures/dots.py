@@ -51,6 +51,32 @@ def f1_per_class(
 
 
 @matplotlib.rc_context(STYLE)
+def cues(
+    accuracy: Mapping[str, Mapping[str, Interval]], labels: Mapping[str, str], *, chance: float
+) -> Figure:
+    """Accuracy of both models on images without each cue; `accuracy` is by row and role."""
+    figure, axes = _rows(list(accuracy), 0.36, 0.9, title="Accuracy without one cue")
+    for place, of in enumerate(accuracy.values()):
+        for offset, role in zip((-0.13, 0.13), labels, strict=True):
+            _dot(axes, of[role], place + offset, MODEL_COLOURS[role])
+    for role, label in labels.items():
+        axes.plot([], [], "o", color=MODEL_COLOURS[role], label=label)
+    axes.axvline(chance, **REFERENCE_LINE)
+    axes.set_xlim(left=0)
+    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0)
+    found = [
+        f"{row} {' and '.join(format(of[role]['value'], '.2f') for role in labels)}"
+        for row, of in accuracy.items()
+    ]
+    figure.set_label(
+        f"Dot chart with 95 % intervals, accuracy of {' and '.join(labels.values())} without one "
+        f"cue: {'; '.join(found)}"
+    )
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
 def scores(
     rows: Sequence[Score], title: str, *, chance: float | None = None, share: bool = False
 ) -> Figure:

@@ -88,6 +88,30 @@ def snapshots(strip: Arrays, method: str, class_names: Sequence[str]) -> list[Gr
     return [Group("", headings, tuple(map(row, shown)))]
 
 
+def without_cues(models: Mapping[str, ModelFolder], class_names: Sequence[str]) -> list[Group]:
+    """One test image without each cue, with the predictions of both models."""
+    first = models["first"]
+    index = first.predictions["cue_indices"][0]
+    name, cues = class_names[first.labels[index]], first.evaluation["cues"]
+
+    def predicted(model: ModelFolder, cue: str) -> str:
+        found = model.predictions[f"cue_{cue}"][0] if cue else model.predicted[index]
+        return f"{model.label}: {class_names[found]}"
+
+    labels = {"": ORIGINAL[0]} | {cue: of["label"] for cue, of in cues.items()}
+    cells = tuple(
+        _photo(
+            image,
+            f"test image {index} of {name}, {label}",
+            *(predicted(model, cue) for model in models.values()),
+        )
+        for image, (cue, label) in zip(
+            first.predictions["cue_examples"], labels.items(), strict=True
+        )
+    )
+    return [Group("", tuple((label, "") for label in labels.values()), (cells,))]
+
+
 def attention_heads(
     heatmaps: Arrays, index: int, class_names: Sequence[str], *, most: int = 12
 ) -> list[Group]:

@@ -6,7 +6,7 @@ values have intervals, where these do not overlap, which is stricter than a test
 
 from collections.abc import Mapping
 
-from visavis.report.text import agreement, explanations, models, multiple, numbers, trust
+from visavis.report.text import agreement, cues, explanations, models, multiple, numbers, trust
 from visavis.report.text.numbers import Values
 
 
@@ -28,9 +28,13 @@ def findings(
         " ".join(trust.trusted(of, cross_model, role) for role, of in explained.items()),
         agreement.default_maps(comparison),
         agreement.gap(comparison),
+        cues.between_models(comparison),
         multiple.corrected(multiple.tests(explained, comparison, cross_model)),
     ]
     return [sentence for sentence in found if sentence]
 
 
-__all__ = ["agreement", "explanations", "findings", "models", "multiple", "numbers", "trust"]
+__all__ = [
+    *("agreement", "cues", "explanations", "findings"),
+    *("models", "multiple", "numbers", "trust"),
+]
