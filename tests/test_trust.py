@@ -215,7 +215,7 @@ def test_transfer_follows_the_intervals(files: dict[str, Facts]) -> None:
 
 def test_findings_cover_both_models(files: dict[str, Facts]) -> None:
     sentences = findings(explained(files), files["comparison"], files["cross_model"])
-    assert len(sentences) == 8
+    assert len(sentences) == 9
     assert "to the CNN" in sentences[3] and "to the ViT" in sentences[3]
     assert "Of the CNN's 3 methods" in sentences[4]
     assert "Of the ViT's 6 methods" in sentences[4]

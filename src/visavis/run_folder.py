@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from visavis.errors import CheckpointError
 from visavis.files import write_bytes
 
-SCHEMA = 12
+SCHEMA = 13
 
 # In an experiment folder.
 EXPERIMENT = "experiment.json"

@@ -35,6 +35,12 @@ def findings(
 
 
 __all__ = [
-    *("agreement", "cues", "explanations", "findings"),
-    *("models", "multiple", "numbers", "trust"),
+    "agreement",
+    "cues",
+    "explanations",
+    "findings",
+    "models",
+    "multiple",
+    "numbers",
+    "trust",
 ]
