@@ -413,6 +413,16 @@ def _explanations(
             "accuracy_masked": {"before": interval(0.7), "after": interval(0.8)},
             "accuracy_unmasked": {"before": interval(0.9), "after": interval(0.91)},
             "score_validation": None if masks is None else _validation(list(methods), interval),
+            "other_background": None
+            if masks is None
+            else {
+                "n": 50,
+                "prediction": interval(0.9),
+                "methods": {
+                    method: {"map": interval(0.8), "map_baseline": interval(0.3)}
+                    for method in methods
+                },
+            },
             "gallery": {**rows, "rule": "the first of each kind in the order of the test set."},
             "seconds": 41.0,
         },

@@ -26,7 +26,7 @@ def dataset() -> Dataset:
         small.dataset(test=300),
         train_pixels=pixels,
         train_labels=labels,
-        clean_plates=shapes.draw(300, seed=1000, change="clean_plate")[0],
+        redraw=lambda change: shapes.draw(300, seed=1000, change=change)[0],
     )
 
 
@@ -72,7 +72,7 @@ def test_half_of_the_score_alone_would_not_pass(
 
 
 def test_images_whose_truth_is_not_known_are_an_error(trained: Path, dataset: Dataset) -> None:
-    unknown = dataclasses.replace(dataset, clean_plates=None)
+    unknown = dataclasses.replace(dataset, redraw=None)
     with pytest.raises(DataError, match="whose truth is not known"):
         validate_scores(trained, unknown)
 

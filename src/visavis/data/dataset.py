@@ -1,7 +1,7 @@
 """The data set as arrays, its split into training and validation images, and its statistics."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -29,8 +29,8 @@ class Dataset:
     test_labels: Int64[np.ndarray, " test"] = field(repr=False)
     test_masks: Bool[np.ndarray, "test side side"] | None = field(default=None, repr=False)
     """Ground-truth masks: the pixels that determine the class, where they are known."""
-    clean_plates: UInt8[np.ndarray, "test side side 3"] | None = field(default=None, repr=False)
-    """The test images without what determines their class, where they can be drawn again."""
+    redraw: Callable[[str], Pixels] | None = field(default=None, repr=False)
+    """The test images with one thing changed, a `shapes.Change`, where they can be drawn again."""
     notice: str | None = None
     """What a reader of any result must know about these images."""
 

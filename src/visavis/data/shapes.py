@@ -334,6 +334,6 @@ def dataset(notice: str | None = None) -> Dataset:
         test_pixels=test_pixels,
         test_labels=test_labels,
         test_masks=test_masks,
-        clean_plates=draw_test("clean_plate")[0],
+        redraw=lambda change: draw_test(change)[0],
         notice=notice,
     )

@@ -129,6 +129,19 @@ def scores_tested(explanations: Values, label: str) -> str:
     return f"{text}. It did not pass: {'; '.join(found['failed_because'])}."
 
 
+def other_background(explanations: Values, label: str) -> str:
+    """Whether a model's prediction and its default map follow the shape or what is behind it."""
+    found, main = explanations["other_background"], explanations["default_method"]
+    of = found["methods"][main]
+    return (
+        f"With the same shape on another background, the prediction of {the(label)} stays the same "
+        f"on {share(found['prediction'])} of {count(found['n'])} images. The two maps by "
+        f"{named(main, explanations['methods'])} have a rank correlation of {score(of['map'])}, "
+        f"against {score(of['map_baseline'])} with that of another image predicted as the same "
+        "class."
+    )
+
+
 def composites(explained: Mapping[str, Values], cross_model: Values) -> list[str]:
     """Do the maps localize their class in composites of two images?"""
     halves = cross_model["composites"]["halves"]

@@ -86,6 +86,7 @@ def explain(
             "layer_sweep": sweep,
             **found,
             "score_validation": tested,
+            "other_background": _on_other_background(few, dataset, chosen, explained),
             "gallery": chosen.gallery,
             "weights_sha256": file_sha256(folder / run_folder.WEIGHTS),
             "precision": "bf16" if autocast else "float32",
@@ -175,7 +176,7 @@ def validate_scores(
         DataError: the truth of these images is not known.
     """
     check_data(folder, dataset)
-    if dataset.clean_plates is None:
+    if dataset.redraw is None:
         raise DataError(
             f"{folder} was trained on images whose truth is not known; scores can be tested on a "
             "model of the built-in shapes (--data.source shapes)"
@@ -202,7 +203,7 @@ def _validated(
     autocast: bool,
 ) -> dict[str, Any] | None:
     """What `validation.validate` finds; None without a known truth."""
-    if dataset.clean_plates is None or dataset.test_masks is None:
+    if dataset.redraw is None or dataset.test_masks is None:
         return None
     n = len(sample.images)
     at = chosen.indices[:n]
@@ -210,10 +211,21 @@ def _validated(
         sample,
         {name: of.maps[:n] for name, of in explained.items()},
         copied,
-        plates=to_images(dataset.clean_plates[at]).to(sample.images.device),
+        plates=to_images(dataset.redraw("clean_plate")[at]).to(sample.images.device),
         masks=dataset.test_masks[at],
         autocast=autocast,
     )
+
+
+def _on_other_background(
+    sample: Sample, dataset: Dataset, chosen: Chosen, explained: dict[str, maps.Explained]
+) -> dict[str, Any] | None:
+    """What stays when only the background changes; None for images that cannot be drawn again."""
+    if dataset.redraw is None:
+        return None
+    pixels = dataset.redraw("other_background")[chosen.indices[: len(sample.images)]]
+    images = to_images(pixels).to(sample.images.device)
+    return findings.on_other_background(sample, explained, images)
 
 
 def _adapted(

@@ -8,9 +8,12 @@ from tqdm import tqdm
 
 from visavis import attribution
 from visavis.attribution import Subject
+from visavis.attribution.batched import grid_maps
 from visavis.config import EXPLANATION_SEED as SEED
+from visavis.data.batches import Images
 from visavis.metrics import baselines, faithfulness, localization, sanity
 from visavis.metrics.agreement import permutation_baseline, rank_agreement
+from visavis.metrics.background import background_independence
 from visavis.metrics.bootstrap import Interval
 from visavis.metrics.faithfulness import Removal
 from visavis.metrics.localization import Maps, without_degenerate
@@ -179,6 +182,26 @@ def randomised(sample: Sample, method: str, maps: Maps) -> dict[str, Any]:
             for part, step in zip(parts, steps, strict=True)
         ],
     }
+
+
+def on_other_background(
+    sample: Sample, explained: dict[str, Explained], images: Images
+) -> dict[str, Any]:
+    """How often the prediction stays, and how much of each method's maps, on another background.
+
+    Args:
+        images: those of the sample with their backgrounds exchanged.
+    """
+    predictions = sample.subject.predict(images).argmax(dim=1).cpu().numpy()
+    found: dict[str, Any] = {"n": len(images), "methods": {}}
+    for name, of in explained.items():
+        (others,) = grid_maps(sample.subject, images, [sample.predicted], name, layer=sample.layer)
+        values = background_independence(
+            sample.predicted, predictions, of.maps[: len(images)], others
+        )
+        found["prediction"] = sample.interval(values.pop("prediction"))
+        found["methods"][name] = {key: sample.interval(each) for key, each in values.items()}
+    return found
 
 
 def _described(
