@@ -14,6 +14,15 @@ from visavis.errors import DataError
 Pixels = UInt8[np.ndarray, "n side side 3"]
 Labels = Int64[np.ndarray, " n"]
 
+Change = Literal["clean_plate", "other_shape", "other_colour", "other_background"]
+"""What is changed in an image while all else stays.
+
+clean_plate: the shape is left out (in film, a clean plate is the scene without its actors).
+other_shape: one of another class, at the same place, with the same size, tilt and colour.
+other_colour: of the shape. other_background: other ground and clutter behind the same shape, with
+about the same contrast to it.
+"""
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -29,8 +38,8 @@ class Dataset:
     test_labels: Int64[np.ndarray, " test"] = field(repr=False)
     test_masks: Bool[np.ndarray, "test side side"] | None = field(default=None, repr=False)
     """Ground-truth masks: the pixels that determine the class, where they are known."""
-    redraw: Callable[[str], Pixels] | None = field(default=None, repr=False)
-    """The test images with one thing changed, a `shapes.Change`, where they can be drawn again."""
+    redraw: Callable[[Change], Pixels] | None = field(default=None, repr=False)
+    """The test images with one thing changed, where they can be drawn again."""
     notice: str | None = None
     """What a reader of any result must know about these images."""
 

@@ -10,14 +10,13 @@ because of that thing alone.
 
 import math
 from collections.abc import Callable
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32
 from numpy.random import Generator
 
 from visavis.config import IMAGE_SIDE
-from visavis.data.dataset import Dataset, Labels, Pixels
+from visavis.data.dataset import Change, Dataset, Labels, Pixels
 
 TRAIN = 12_000
 TEST = 2_000
@@ -28,15 +27,6 @@ CHUNK = 500
 Plane = Float32[np.ndarray, "n 32 32"]
 Canvas = Float32[np.ndarray, "n 32 32 3"]
 Masks = Bool[np.ndarray, "n 32 32"]
-
-Change = Literal["clean_plate", "other_shape", "other_colour", "other_background"]
-"""What is changed in an image while all else stays.
-
-clean_plate: the shape is left out (in film, a clean plate is the scene without its actors).
-other_shape: one of another class, at the same place, with the same size, tilt and colour.
-other_colour: of the shape. other_background: other ground and clutter behind the same shape, with
-about the same contrast to it.
-"""
 
 # Outlines. Each gives the distance to the outline in units of the shape's size, negative inside;
 # the shape lies within the unit circle, y points down.
