@@ -5,6 +5,7 @@ import pytest
 from scipy import ndimage
 
 from visavis.data import shapes
+from visavis.data.dataset import Change
 
 
 @pytest.fixture(scope="module")
@@ -14,7 +15,7 @@ def drawn():
 
 @pytest.fixture(scope="module")
 def changed():
-    return {change: shapes.draw(1_200, 5, change) for change in get_args(shapes.Change)}
+    return {change: shapes.draw(1_200, 5, change) for change in get_args(Change)}
 
 
 @pytest.fixture(scope="module")
@@ -191,3 +192,12 @@ def _with_rim(masks):
 def _without_rim(masks):
     """Pixels that the shape covers in full."""
     return ndimage.binary_erosion(masks, np.ones((1, 5, 5)), border_value=1)
+
+
+def test_a_mark_names_the_class_by_its_colour_and_changes_nothing_else():
+    pixels, labels, _ = shapes.draw(50, seed=3)
+    marked = shapes.with_mark(pixels, labels)
+    assert (marked[:, 4:] == pixels[:, 4:]).all() and (marked[:, :, 4:] == pixels[:, :, 4:]).all()
+    colours = {int(of): tuple(image[0, 0]) for image, of in zip(marked, labels, strict=True)}
+    assert len(colours) == len(set(colours.values())) == 10
+    assert (marked[:, :4, :4] == marked[:, :1, :1]).all()
