@@ -90,11 +90,13 @@ def main() -> None:
                     continue
                 (maps,) = grid_maps(subject, images[at], [predicted[at]], method)
                 on_corner = np.repeat(corner, len(at), axis=0)
-                print(
-                    f"  {method:22s} on the mark {text(localization.relevance_mass(maps, on_corner))}"
-                    f", highest there {text(localization.pointing_hit(maps, on_corner))}, on the "
-                    f"shape {text(localization.relevance_mass(maps, inside))}"
-                )
+                shares = {
+                    "on the mark": localization.relevance_mass(maps, on_corner),
+                    "highest there": localization.pointing_hit(maps, on_corner),
+                    "on the shape": localization.relevance_mass(maps, inside),
+                }
+                found = ", ".join(f"{what} {text(of)}" for what, of in shares.items())
+                print(f"  {method:22s} {found}")
 
 
 if __name__ == "__main__":

@@ -311,7 +311,7 @@ def draw(n: int, seed: int, change: Change | None = None) -> tuple[Pixels, Label
 
 
 def with_mark(pixels: Pixels, classes: Labels) -> Pixels:
-    """The images with a square of 4 x 4 pixels in the upper left corner whose colour is the class's.
+    """The images with a square in the upper left corner, 4 x 4 pixels, in the class's colour.
 
     A shortcut: a model that learns it need not look at the shape.
     """
