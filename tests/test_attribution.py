@@ -5,9 +5,29 @@ import torch
 import tiny
 from test_faithfulness import Linear, bright
 from visavis import attribution
+from visavis.attribution import METHODS
+from visavis.attribution.batched import grid_maps
 from visavis.attribution.gradients import STEPS, integrated_gradients
 from visavis.attribution.perturbation import occlusion
 from visavis.metrics import localization
+
+
+@pytest.mark.parametrize(
+    ("kind", "method"),
+    [
+        (kind, name)
+        for name, method in METHODS.items()
+        for kind in ("cnn", "vit")
+        if kind == "vit" or method.needs != "attention"
+    ],
+)
+def test_the_map_of_an_image_in_a_batch_is_that_of_the_image_alone(kind, method):
+    subject, images, targets = tiny.subject(kind), tiny.images(4), np.array([3, 1, 4, 1])
+    images[1] *= 0.1  # what is normalised over the batch would show
+    (together,) = grid_maps(subject, images, [targets], method)
+    for i, of in enumerate(together):
+        (alone,) = grid_maps(subject, images[i : i + 1], [targets[i : i + 1]], method)
+        np.testing.assert_allclose(alone[0], of, atol=1e-4 * np.abs(of).max())
 
 
 @pytest.mark.parametrize("kind", ["cnn", "vit"])
