@@ -274,6 +274,16 @@ def test_a_comparison_older_than_the_heatmaps_is_rejected(changed: Path) -> None
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_integrated_gradients_are_shown_with_their_baseline(changed: Path, html: str) -> None:
+    caption = "Integrated gradients compare the image with the mean colour of the training images."
+    assert caption not in html
+    path = changed / "cnn" / run_folder.EXPLANATIONS
+    default = {"default_method": "integrated_gradients"}
+    run_folder.write_json(path, run_folder.read_json(path) | default)
+    assert report(changed).read_text(encoding="utf-8").count(caption) == 1
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_times_of_two_machines_are_not_set_against_each_other(changed: Path, html: str) -> None:
     assert "ran on the same machine" in html
     path = changed / "cnn" / run_folder.PROVENANCE

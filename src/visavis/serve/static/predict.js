@@ -257,6 +257,7 @@ function panel(role) {
     summary.replaceChildren(
       found.map === null ? "" : element("p", {}, element("b", {}, `Highest ${found.highest}. `),
         found.class_specific ? `Bright cells are evidence for “${found.class}” (${percent(found.confidence)}).` : "Not class-specific: the map shows where the model looks, not what supports its prediction.",
+        m.baseline ? " The image is compared with the mean colour of the training images." : "",
         m.signed ? " Evidence against the class is dark, like no evidence." : ""),
       element("p", {}, m.deletion ? `Faithfulness (normalised deletion score, ${m.n} test images): ${signed(m.deletion.value)} (${signed(m.deletion.low)} to ${signed(m.deletion.high)}). A random map scores 0; deleting the individually most important cells first scores 1; higher is better.` : "Faithfulness was not measured in this experiment."));
   }
