@@ -32,6 +32,8 @@ SCORES = {
     "insertion_blur",
     "idsds",
     "keep_top_20",
+    "gini",
+    "largest_part",
 }
 
 
@@ -122,6 +124,7 @@ def test_every_method_of_the_model_is_scored_beside_the_same_baselines(explained
         assert method["deletion_ahead_of"].keys() == others
         assert method["deletion_blur_ahead_of"].keys() == others
         assert method["trivial_baselines"].keys() == {"centre", "edges", "mean"}
+        assert method["robustness"].keys() == {"noise", "mirrored", "shifted"}
         assert [step["part"] for step in method["cascading"]] == sanity.parts(subject.model)
     assert written["baselines"].keys() == {"random", "centre", "edges", "mean"}
     for baseline in written["baselines"].values():

@@ -48,6 +48,7 @@ PLANTED = {
     7.66: ("cnn", "grad_cam", "class_sensitivity", {"q-1-3-c", "trust"}),
     7.77: ("vit", "rollout", "keep_top_20", {"trust"}),
     7.88: ("cnn", "occlusion", "deletion_blur", {"trust"}),
+    7.99: ("cnn", "occlusion", "gini", {"q-1-3-c"}),
 }
 """Scores of the experiment below that occur nowhere else, and the sections that hold them."""
 

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from visavis import attribution
 from visavis.attribution import Subject
 from visavis.config import EXPLANATION_SEED as SEED
-from visavis.metrics import baselines, faithfulness, localization, sanity
+from visavis.metrics import baselines, faithfulness, localization, robustness, sanity
 from visavis.metrics.agreement import permutation_baseline, rank_agreement
 from visavis.metrics.bootstrap import Interval
 from visavis.metrics.faithfulness import Removal
@@ -32,6 +32,9 @@ BASELINES = {
 
 CASCADE_IMAGES = 25
 """Of the sample, for the cascading randomisation; the full randomisation uses all images."""
+
+ROBUSTNESS_IMAGES = 100
+"""Of the sample: each is explained three times more."""
 
 Scores = dict[str, Interval | None]
 
@@ -150,10 +153,20 @@ def randomised(sample: Sample, method: str, maps: Maps) -> dict[str, Any]:
     }
 
 
+def _robustness(sample: Sample, method: str, maps: Maps) -> Scores:
+    """How much a method's maps agree with those of the same images after small changes."""
+    first = slice(ROBUSTNESS_IMAGES)
+    images, targets = sample.images[first], sample.predicted[first]
+    found = robustness.measure(
+        sample.subject, images, targets, maps[first], method, layer=sample.layer, seed=SEED
+    )
+    return {change: sample.interval(agreement) for change, agreement in found.items()}
+
+
 def _described(
     sample: Sample, name: str, explained: Explained, maps: dict[str, Maps], scores: Scores
 ) -> dict[str, Any]:
-    """A method's properties, its degenerate maps, and its scores."""
+    """A method's properties, its degenerate maps, its scores and its robustness."""
     rows = slice(len(sample.images))
     reasons = Counter(reason for reason in explained.degenerate_reasons[rows] if reason)
     method = attribution.METHODS[name]
@@ -177,4 +190,5 @@ def _described(
             other: sample.interval(rank_agreement(known, maps[other]))
             for other in ("centre", "edges", "mean")
         },
+        "robustness": _robustness(sample, name, maps[name]),
     }
