@@ -344,6 +344,8 @@ def _explanations(
             "central_mass": interval(centre, 0.01),
             "idsds": interval(srg / 2),
             "keep_top_20": interval(0.4 + srg / 5),
+            "gini": interval(0.3 + centre / 2),
+            "largest_part": interval(0.9 - srg / 5),
             "relevance_mass": None if masks is None else interval(centre * 0.8, 0.01),
             "pointing_hit": None if masks is None else interval(centre),
             "mask_auc": None if masks is None else interval(0.5 + centre / 2),
@@ -369,6 +371,11 @@ def _explanations(
                         "centre": interval(0.3),
                         "edges": interval(0.1 * number),
                         "mean": interval(0.4),
+                    },
+                    "robustness": {
+                        "noise": interval(0.95 - 0.1 * number),
+                        "mirrored": interval(0.8 - 0.1 * number),
+                        "shifted": interval(0.75 - 0.1 * number),
                     },
                     "randomised": {
                         "agreement": interval(0.1 + 0.05 * number),

@@ -5,9 +5,29 @@ import torch
 import tiny
 from test_faithfulness import Linear, bright
 from visavis import attribution
+from visavis.attribution import METHODS
+from visavis.attribution.batched import grid_maps
 from visavis.attribution.gradients import STEPS, integrated_gradients
 from visavis.attribution.perturbation import occlusion
 from visavis.metrics import localization
+
+
+@pytest.mark.parametrize(
+    ("kind", "method"),
+    [
+        (kind, name)
+        for name, method in METHODS.items()
+        for kind in ("cnn", "vit")
+        if kind == "vit" or method.needs != "attention"
+    ],
+)
+def test_the_map_of_an_image_in_a_batch_is_that_of_the_image_alone(kind, method):
+    subject, images, targets = tiny.subject(kind), tiny.images(4), np.array([3, 1, 4, 1])
+    images[1] *= 0.1  # what is normalised over the batch would show
+    (together,) = grid_maps(subject, images, [targets], method)
+    for i, of in enumerate(together):
+        (alone,) = grid_maps(subject, images[i : i + 1], [targets[i : i + 1]], method)
+        np.testing.assert_allclose(alone[0], of, atol=1e-4 * np.abs(of).max())
 
 
 @pytest.mark.parametrize("kind", ["cnn", "vit"])
@@ -27,6 +47,17 @@ def test_integrated_gradients_equal_an_independent_implementation(kind):
     with torch.no_grad():
         gain = (model(images) - model(blank)).gather(1, classes[:, None])[:, 0]
     torch.testing.assert_close(found.sum(dim=(1, 2)), gain, atol=1e-3, rtol=1e-3)
+
+
+def test_integrated_gradients_of_a_trained_model_sum_to_the_difference_of_the_logits():
+    """10 points would miss it by 3 %."""
+    subject = tiny.subject(tiny.taught("cnn", steps=100))
+    images, labels, _ = tiny.planted(20, seed=999)
+    with torch.no_grad():
+        gain = subject(images) - subject(subject.fill.expand_as(images))
+    gain = gain.gather(1, labels[:, None])[:, 0]
+    missed = integrated_gradients(subject, images, labels).sum(dim=(1, 2)) - gain
+    assert missed.abs().mean() < 0.01 * gain.abs().mean()
 
 
 def test_on_a_linear_model_both_give_each_cells_contribution():

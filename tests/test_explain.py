@@ -33,6 +33,8 @@ SCORES = {
     "mask_auc",
     "idsds",
     "keep_top_20",
+    "gini",
+    "largest_part",
 }
 
 
@@ -123,6 +125,7 @@ def test_every_method_of_the_model_is_scored_beside_the_same_baselines(explained
         for key in ("srg_ahead_of", "srg_mean_fill_ahead_of", "srg_blur_fill_ahead_of"):
             assert method[key].keys() == others
         assert method["trivial_baselines"].keys() == {"centre", "edges", "mean"}
+        assert method["robustness"].keys() == {"noise", "mirrored", "shifted"}
         assert [step["part"] for step in method["cascading"]] == sanity.parts(subject.model)
     assert written["baselines"].keys() == {"random", "blob", "centre", "edges", "mean"}
     for baseline in written["baselines"].values():

@@ -292,12 +292,6 @@ def test_blobs_are_the_centred_gaussian_moved_anywhere():
     assert mean.max() / mean.min() < 1.3  # no cell is favoured
 
 
-def test_the_edges_of_an_image_do_not_depend_on_its_batch():
-    images = tiny.images(5).numpy()
-    single = [baselines.edge_maps(image[None], 8)[0] for image in images]
-    np.testing.assert_array_equal(baselines.edge_maps(images, 8), np.stack(single))
-
-
 def test_the_mean_map_is_that_of_the_valid_maps_each_scaled_to_one():
     maps = np.zeros((3, 8, 8), dtype=np.float32)
     maps[0, 0, 0], maps[1, 0, 1] = 2, 50

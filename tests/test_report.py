@@ -49,6 +49,7 @@ PLANTED = {
     7.66: ("cnn", "grad_cam", "class_sensitivity", {"q-1-3-c", "trust"}),
     7.77: ("vit", "rollout", "keep_top_20", {"trust"}),
     7.88: ("cnn", "occlusion", "srg_blur_fill", {"trust"}),
+    7.99: ("cnn", "occlusion", "gini", {"q-1-3-c"}),
 }
 """Scores of the experiment below that occur nowhere else, and the sections that hold them."""
 
@@ -273,6 +274,16 @@ def test_a_comparison_older_than_the_heatmaps_is_rejected(changed: Path) -> None
             report(changed)
         repeat(changed)
     report(changed)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_integrated_gradients_are_shown_with_their_baseline(changed: Path, html: str) -> None:
+    caption = "Integrated gradients compare the image with the mean colour of the training images."
+    assert caption not in html
+    path = changed / "cnn" / run_folder.EXPLANATIONS
+    default = {"default_method": "integrated_gradients"}
+    run_folder.write_json(path, run_folder.read_json(path) | default)
+    assert report(changed).read_text(encoding="utf-8").count(caption) == 1
 
 
 @pytest.mark.usefixtures("undrawn")

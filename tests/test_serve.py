@@ -431,6 +431,8 @@ def test_one_model_is_served_alone(finished, tmp_path, noise):
         (facts,) = ask(one, "/api/run").json["models"].values()
         (found,) = ask(one, "/api/explain", png(noise)).json["models"].values()
         assert facts["label"] == found["label"] == "ViT"
+        compared = {name for name, method in facts["methods"].items() if method["baseline"]}
+        assert compared == {"integrated_gradients", "occlusion", "gradient_shap"}
         assert ask(one, "/api/images").status == 409
 
 

@@ -39,6 +39,8 @@ class Method:
     the cells that the ReLU makes equal."""
     on_request: bool = False
     """Whether it is measured only if --explain.methods asks for it."""
+    baseline: bool = False
+    """Whether it compares the image with a baseline: the training images' mean colour."""
 
 
 METHODS = {
@@ -57,7 +59,7 @@ METHODS = {
         class_specific=False,
     ),
     "integrated_gradients": Method(
-        "Integrated gradients", integrated_gradients, "gradients", signed=True
+        "Integrated gradients", integrated_gradients, "gradients", signed=True, baseline=True
     ),
     "occlusion": Method(
         "Occlusion",
@@ -66,11 +68,12 @@ METHODS = {
         ],
         None,
         signed=True,
+        baseline=True,
     ),
     "layer_cam": Method("LayerCAM", layer_cam, "layers", on_request=True),
     "smooth_grad": Method("SmoothGrad", smooth_grad, "gradients", on_request=True),
     "gradient_shap": Method(
-        "Gradient SHAP", gradient_shap, "gradients", signed=True, on_request=True
+        "Gradient SHAP", gradient_shap, "gradients", signed=True, on_request=True, baseline=True
     ),
 }
 """A new method is one function and one entry."""

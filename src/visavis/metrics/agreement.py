@@ -3,7 +3,7 @@
 import math
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy import stats
 
 TOP_FRACTION = 0.2
@@ -24,6 +24,16 @@ def rank_agreement(
         return np.clip((a * b).sum(axis=1) / np.where(scale > 0, scale, np.nan), -1, 1)
 
 
+def highest_cells(
+    maps: Float[np.ndarray, "n ..."], generator: np.random.Generator
+) -> Bool[np.ndarray, "n ..."]:
+    """Which cells belong to the highest fifth of their map: exact counts, ties in random order."""
+    flat = np.asarray(maps, dtype=np.float64).reshape(len(maps), math.prod(maps.shape[1:]))
+    order = np.lexsort((generator.random(flat.shape), -flat), axis=-1)
+    count = round(TOP_FRACTION * flat.shape[1])
+    return (np.argsort(order, axis=1) < count).reshape(maps.shape)
+
+
 def top_k_iou(
     maps_a: Float[np.ndarray, "n ..."], maps_b: Float[np.ndarray, "n ..."]
 ) -> Float[np.ndarray, " n"]:
@@ -36,15 +46,12 @@ def top_k_iou(
         constant or not finite.
     """
     generator = np.random.default_rng(0)
-    highest, known = [], np.ones(len(maps_a), dtype=bool)
+    cells = tuple(range(1, maps_a.ndim))
+    known = np.ones(len(maps_a), dtype=bool)
     for maps in (maps_a, maps_b):
-        flat = np.asarray(maps, dtype=np.float64).reshape(len(maps), math.prod(maps.shape[1:]))
-        order = np.lexsort((generator.random(flat.shape), -flat), axis=-1)
-        count = round(TOP_FRACTION * flat.shape[1])
-        highest.append(np.argsort(order, axis=1) < count)
-        known &= np.isfinite(flat).all(axis=1) & (np.ptp(flat, axis=1) > 0)
-    both, either = highest[0] & highest[1], highest[0] | highest[1]
-    return np.where(known, both.sum(axis=1) / either.sum(axis=1), np.nan)
+        known &= np.isfinite(maps).all(axis=cells) & (np.ptp(maps, axis=cells) > 0)
+    a, b = (highest_cells(maps, generator) for maps in (maps_a, maps_b))
+    return np.where(known, (a & b).sum(axis=cells) / (a | b).sum(axis=cells), np.nan)
 
 
 def same_class_partner(labels: Int[np.ndarray, " n"], seed: int) -> Int[np.ndarray, " n"]:

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 
 from visavis.attribution.subject import Subject
 from visavis.data.batches import Images
-from visavis.metrics import localization
+from visavis.metrics import complexity, localization
 from visavis.metrics.keep_top import keep_top
 from visavis.metrics.localization import Maps
 
@@ -58,6 +58,10 @@ METRICS = {
     "central_mass": Metric(
         "Share in the central quarter",
         lambda of, maps: localization.relevance_mass(maps, localization.centre(*maps.shape[:2])),
+    ),
+    "gini": Metric("Gini index", lambda of, maps: complexity.gini(maps)),
+    "largest_part": Metric(
+        "Largest connected part", lambda of, maps: complexity.largest_part(maps)
     ),
     "relevance_mass": Metric(
         "Relevance mass accuracy",

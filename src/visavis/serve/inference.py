@@ -102,6 +102,7 @@ class Models:
                 "label": METHODS[name].label,
                 "class_specific": METHODS[name].class_specific,
                 "signed": METHODS[name].signed,
+                "baseline": METHODS[name].baseline,
                 **_layers(model.trained, name),
                 "srg": measured and measured["scores"]["srg"],
                 "contrast": measured and measured["scores"]["contrast"],

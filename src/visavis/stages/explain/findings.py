@@ -11,7 +11,7 @@ from visavis.attribution import Subject
 from visavis.attribution.batched import grid_maps
 from visavis.config import EXPLANATION_SEED as SEED
 from visavis.data.batches import Images
-from visavis.metrics import baselines, faithfulness, localization, sanity
+from visavis.metrics import baselines, faithfulness, localization, robustness, sanity
 from visavis.metrics.agreement import permutation_baseline, rank_agreement
 from visavis.metrics.background import background_independence
 from visavis.metrics.bootstrap import Interval
@@ -36,6 +36,9 @@ BASELINES = {
 
 CASCADE_IMAGES = 25
 """Of the sample, for the cascading randomisation; the full randomisation uses all images."""
+
+ROBUSTNESS_IMAGES = 100
+"""Of the sample: each is explained three times more."""
 
 Scores = dict[str, Interval | None]
 
@@ -204,10 +207,20 @@ def on_other_background(
     return found
 
 
+def _robustness(sample: Sample, method: str, maps: Maps) -> Scores:
+    """How much a method's maps agree with those of the same images after small changes."""
+    first = slice(ROBUSTNESS_IMAGES)
+    images, targets = sample.images[first], sample.predicted[first]
+    found = robustness.measure(
+        sample.subject, images, targets, maps[first], method, layer=sample.layer, seed=SEED
+    )
+    return {change: sample.interval(agreement) for change, agreement in found.items()}
+
+
 def _described(
     sample: Sample, name: str, explained: Explained, maps: dict[str, Maps], scores: Scores
 ) -> dict[str, Any]:
-    """A method's properties, its degenerate maps, and its scores."""
+    """A method's properties, its degenerate maps, its scores and its robustness."""
     rows = slice(len(sample.images))
     reasons = Counter(reason for reason in explained.degenerate_reasons[rows] if reason)
     method = attribution.METHODS[name]
@@ -231,4 +244,5 @@ def _described(
             other: sample.interval(rank_agreement(known, maps[other]))
             for other in ("centre", "edges", "mean")
         },
+        "robustness": _robustness(sample, name, maps[name]),
     }
