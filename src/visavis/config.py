@@ -242,10 +242,10 @@ class TrainConfig:
 class ExplainConfig:
     """How many images the explanations are measured on."""
 
-    images: int = 300
+    images: int = 150
     """Test images for the scores, drawn at random. 0: what fits into ten minutes for each model, 20
     to 500."""
-    sweep_images: int = 100
+    sweep_images: int = 60
     """Validation images for choosing the Grad-CAM layer of each model."""
     methods: tuple[str, ...] = ()
     """Methods to measure besides the usual ones: layer_cam, smooth_grad, gradient_shap."""

@@ -37,7 +37,7 @@ def preset(
             CNNConfig(widths=(16, 16, 32)),
             ViTConfig(width=48, depth=3),
             epochs=(1, 1),
-            explain=ExplainConfig(images=100, sweep_images=50),
+            explain=ExplainConfig(images=60, sweep_images=30),
         )
     if source == "shapes":  # no crops: one might miss what decides the class
         return _experiment(
@@ -46,7 +46,7 @@ def preset(
             ViTConfig(width=96, depth=4),
             epochs=(2, 6) if name == "quick" else (3, 14),
             batch_size=100,
-            explain=ExplainConfig(images=200),
+            explain=ExplainConfig(images=60, sweep_images=30),
         )
     # Folders of one's own are often small: smaller batches, so that there are steps enough. Random
     # crops cost little more than half of full images, and buy more epochs.
@@ -57,7 +57,7 @@ def preset(
             CNNConfig(widths=(64, 128, 256)),
             ViTConfig(width=192, depth=4),
             epochs=(5, 5),
-            explain=ExplainConfig(images=100, sweep_images=50),
+            explain=ExplainConfig(images=60, sweep_images=30),
             batch_size=batch_size,
             crop=True,
         )

@@ -32,6 +32,7 @@ from visavis.metrics.bootstrap import MINIMUM
 from visavis.metrics.faithfulness import measure
 from visavis.run_folder import ROLES, ModelFolder, model_folders
 from visavis.stages.trained import check_data, load_trained, observed
+from visavis.training import hardware
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ def cross_evaluate(
     subjects = {}
     for role, folder in stored.items():
         check_data(folder.path, dataset)
-        model = load_trained(folder.path).to(device)
+        model = hardware.place(load_trained(folder.path), torch.device(device))
         subjects[role] = observed(
             model, dataset.train_pixels[:2], grid=folder.explanations["grid"][0]
         )

@@ -75,7 +75,8 @@ def _same_for_both(
     """The settings with one scoring grid and one number of images for both models."""
     pixels = dataset.test_pixels[:50]
     subjects = [
-        observed(load_trained(folder.path).to(device), pixels) for folder in folders.values()
+        observed(hardware.place(load_trained(folder.path), device), pixels)
+        for folder in folders.values()
     ]
     grid = config.grid or min(subject.grid for subject in subjects)
     images = config.images or sample_size(config, subjects, pixels)

@@ -30,10 +30,11 @@ from visavis.stages.explain.cost import sample_size
 from visavis.stages.explain.in_domain import adapted
 from visavis.stages.explain.selection import Chosen, Sample, choose_images
 from visavis.stages.trained import check_data, load_trained, observed, split_rows
+from visavis.training import hardware
 
 Arrays = dict[str, np.ndarray]
 
-ALONE, BESIDE = 100, 50
+ALONE, BESIDE = 100, 30
 """Images on which the scores are tested: by `validate_scores`, and by `explain` beside the rest."""
 
 logger = logging.getLogger(__name__)
@@ -151,7 +152,7 @@ def _subject(
     folder: Path, dataset: Dataset, config: ExplainConfig, device: torch.device | str
 ) -> Subject:
     """What explanations see of the model in `folder`."""
-    model = load_trained(folder).to(device)
+    model = hardware.place(load_trained(folder), torch.device(device))
     return observed(model, dataset.train_pixels[:2], grid=config.grid)
 
 
