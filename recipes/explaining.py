@@ -10,14 +10,16 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from visavis import attribution, data
-from visavis.config import MODEL_NAMES, DataConfig
+from visavis.config import DataConfig
 from visavis.data.batches import to_images
-from visavis.stages.trained import load_trained
+from visavis.registry import OWN
+from visavis.stages.trained import load_trained, observed
 
 IMAGES, BATCH = 100, 50
 
@@ -37,20 +39,12 @@ def main(experiment: str, folder: str) -> None:
     """Print one line of JSON for each model."""
     dataset = data.resolve(DataConfig(source="cifar10", dir=Path(folder)))
     images = to_images(dataset.test_pixels[:IMAGES])
-    for name in MODEL_NAMES:
-        model = load_trained(Path(experiment) / name)
-
-        def predict(part: torch.Tensor, model: torch.nn.Module = model) -> None:
-            with torch.inference_mode():
-                model(part)
-
-        costs = {"prediction": milliseconds(predict, images)}
-        for method in attribution.methods_for(model):
-            classes = torch.zeros(BATCH, dtype=torch.int64)
-
-            def explain(part: torch.Tensor, model=model, method=method, classes=classes) -> None:
-                attribution.explain(model, part, classes, method)
-
+    for name in OWN:
+        subject = observed(load_trained(Path(experiment) / name), dataset.train_pixels[:2])
+        costs = {"prediction": milliseconds(subject.predict, images)}
+        classes = torch.zeros(BATCH, dtype=torch.int64)
+        for method in attribution.methods_for(subject):
+            explain = partial(attribution.explain, subject, targets=classes, method=method)
             costs[method] = milliseconds(explain, images)
         print(json.dumps({"model": name, **costs}))
 

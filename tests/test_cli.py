@@ -27,7 +27,7 @@ from visavis.training import memory
 
 TINY = [
     *("--cnn.widths", "8", "8", "16", "--vit.width", "16", "--vit.depth", "2", "--vit.heads", "2"),
-    *("--explain.images", "20", "--explain.sweep-images", "20", "--explain.random-orders", "2"),
+    *("--explain.images", "20", "--explain.sweep-images", "20"),
     *("--train.precision", "float32", "--tracking.wandb", "off"),
 ]
 COMMANDS = [
