@@ -97,9 +97,8 @@ def test_a_folder_of_another_experiment_is_an_error_and_left_alone(done):
 
 def test_the_readmes_example_of_the_library_runs(done, tmp_path):
     readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-    example, subject = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)[
-        1:
-    ]  # the first registers
+    blocks = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)  # the first one registers
+    example, subject = blocks[1].split("# Any other PyTorch classifier")
     Image.new("RGB", (300, 200), "orange").save(tmp_path / "cat.jpg")
     example = example.replace("runs/standard-cifar10", str(done))
     names = {}

@@ -453,7 +453,7 @@ def test_any_two_models_are_served_at_their_size(others, monkeypatch, noise):
         assert missing["because"] == "it computes no attention" and len(missing["methods"]) == 3
         assert second["not_offered"] == []
         assert first["methods"]["layer_cam"]["layer"] in first["methods"]["layer_cam"]["layers"]
-        assert first["methods"]["grad_cam"]["deletion"] is None
+        assert first["methods"]["grad_cam"]["srg"] is None
         for method in first["methods"]:
             found = ask(site, f"/api/explain?model=first&method={method}", png(noise))
             assert found.status == 200 and found.json["models"]["first"]["method"] == method

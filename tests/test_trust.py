@@ -219,7 +219,7 @@ def test_findings_cover_both_models(files: dict[str, Facts]) -> None:
     assert "to the CNN" in sentences[3] and "to the ViT" in sentences[3]
     assert "Of the CNN's 3 methods" in sentences[4]
     assert "Of the ViT's 6 methods" in sentences[4]
-    assert "after Holm's correction" in sentences[7]
+    assert "after Holm's correction" in sentences[8]
 
 
 def test_the_marks_of_the_report_are_those_of_the_scorecard(
