@@ -315,6 +315,7 @@ def _explanations(
         "predicted": said.astype(np.int64),
         "confidence": (share.max(1) / share.sum(1)).astype(np.float32),
         "in_sample": np.isin(indices, sampled),
+        "is_mistake": np.isin(indices, sampled) & (said != labels),
         "runner_up": np.argsort(logits[indices], 1)[:, -2].astype(np.int64),
     }
     places = _places(pixels, None if masks is None else masks[indices], grid)

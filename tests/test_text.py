@@ -201,7 +201,7 @@ def test_where_no_difference_is_shown_the_detectable_one_is_named(
 def test_what_holms_correction_takes_away_is_named() -> None:
     clear, barely, none = interval(0.1), interval(0.0105), interval(0.0)
     both = multiple.corrected({"A": (clear, 0.0), "B": (barely, 0.0), "C": (None, 0.0)})
-    assert "rest on 2 tests. Each alone, 2 are significant" in both
+    assert "on 2 tests. Of these, 2 are significant on their own" in both
     assert "all remain so after Holm's correction" in both
     three = {"A": (clear, 0.0), "B": (barely, 0.0), "C": (none, 0.0)}
     text = multiple.corrected(three)

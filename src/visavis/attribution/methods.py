@@ -82,8 +82,8 @@ METHODS = {
 def default_method(subject: Subject) -> str:
     """The class-specific method that represents a model.
 
-    The one with the highest SRG and contrast on the built-in shapes and on CIFAR-10: Grad-CAM, but
-    for models with attention integrated gradients. Maps made of attention are hardly about a class.
+    The one with the highest SRG and contrast on the built-in shapes: Grad-CAM, but integrated
+    gradients for models with attention. Maps made of attention are hardly about a class.
     """
     first = "grad_cam" if "attention" in subject.lacks else "integrated_gradients"
     ranked = (first, "integrated_gradients", "occlusion")

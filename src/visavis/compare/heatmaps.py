@@ -30,11 +30,10 @@ def above_chance(
 def same_place(maps: Arrays, method: str) -> dict[str, Any]:
     """Agreement of the map for the predicted class with that for the true class.
 
-    Computed on the sampled images that the model misclassifies. The baseline uses the true class's
-    map of another image with the same prediction.
+    Computed on images that the model misclassifies. The baseline uses the true class's map of
+    another image with the same prediction.
     """
-    rows = maps["in_sample"] & (maps["predicted"] != maps["labels"])
-    rows &= ~(maps[f"degenerate_{method}"] | maps[f"degenerate_{method}_true"])
+    rows = maps["is_mistake"] & ~(maps[f"degenerate_{method}"] | maps[f"degenerate_{method}_true"])
     predicted, true = maps[f"map_{method}"][rows], maps[f"map_{method}_true"][rows]
     return above_chance(predicted, true, maps["predicted"][rows])
 

@@ -62,7 +62,7 @@ def _verdict(explanations: Values, label: str) -> str:
         )
     if side(values["scores"]["contrast"]) < 1:
         return (
-            f"{text}; but the map of the runner-up explains the prediction as well, so they are "
+            f"{text}, but not significantly more than those of the runner-up's map, so they are "
             "not shown to be evidence for the predicted class."
         )
     return f"{text}: by this measure, they are meaningful."
@@ -78,7 +78,7 @@ def _faithfulness(scores: Values, baselines: Values) -> list[str]:
             ]
         )
         sentences.append(
-            f"Symmetric relevance gain (SRG): {score(srg)}, where 0 is a map that knows nothing. "
+            f"SRG: {score(srg)}, where 0 is a map that knows nothing. "
             f"The mean confidence is {score(scores['deletion'])} while the highest-ranked cells "
             f"are masked first, and {score(scores['insertion'])} while the lowest-ranked are; "
             f"{rivals}."
@@ -133,7 +133,7 @@ def mistakes(label: str, facts: Values) -> str:
     )
     if place["above_chance"] is None:
         return (
-            f"{text} Too few of the sampled images that it misclassifies have both maps "
+            f"{text} Too few of the images that it misclassifies have both maps "
             "to compare where it looks."
         )
     found = {
@@ -141,7 +141,7 @@ def mistakes(label: str, facts: Values) -> str:
         -1: "it finds evidence for the wrong class in other regions than for the true class",
     }
     return (
-        f"{text} On {count(place['n'])} sampled images that it misclassifies, its maps for "
+        f"{text} On {count(place['n'])} images that it misclassifies, its maps for "
         "the predicted and for the true class have a rank correlation of "
         f"{score(place['agreement'])}, against {score(place['permutation_baseline'])} with the "
         "map of another image predicted as the same class: "
@@ -204,8 +204,8 @@ def between_models(explained: Mapping[str, Values], comparison: Values) -> list[
     lies = {1: f"{first}'s is more central", -1: f"{second}'s is more central"}
     return [
         f"{first}'s {names[0]} has an SRG of {score(a['srg'])} and {second}'s {names[1]} one of "
-        f"{score(b['srg'])}. These do not compare: models differ in how well they bear masked "
-        "regions, and which of the two is higher may turn with what the regions take.",
+        f"{score(b['srg'])}. The two values do not compare: models differ in how they bear masked "
+        "regions, and which value is higher can depend on the fill.",
         f"The central quarter holds {share(x)} of {first}'s map and {share(y)} of {second}'s: "
         f"{lies.get(compared(x, y), NONE_SHOWN)}.",
         default_maps(comparison),

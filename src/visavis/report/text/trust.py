@@ -45,13 +45,15 @@ def scorecard(explanations: Values, cross_model: Values, role: str) -> dict[str,
         scores = method["scores"]
         checks: dict[str, Check] = {
             "blob": _lead(method["srg_ahead_of"]["blob"]),
-            "trivial_baselines": _leads(method["srg_ahead_of"], TRIVIAL_BASELINES),
-            "fills": min(
-                (
-                    _leads(method[f"srg_{fill}_fill_ahead_of"], ("blob", *TRIVIAL_BASELINES))
+            "trivial_baselines": _leads(
+                {name: method["srg_ahead_of"][name] for name in TRIVIAL_BASELINES}
+            ),
+            "fills": _leads(
+                {
+                    f"{name} ({fill})": method[f"srg_{fill}_fill_ahead_of"][name]
+                    for name in ("blob", *TRIVIAL_BASELINES)
                     for fill in ("mean", "blur")
-                ),
-                key=lambda check: check[0] or 0,
+                }
             ),
             "contrast": _contrast(method),
             "weights": _weights(method["randomised"]["above_chance"]),
@@ -119,13 +121,13 @@ def scores_tested(explanations: Values, label: str) -> str:
     found = explanations["score_validation"]
     srg = found["scores"]["srg"]
     text = (
-        f"On {the(label)}, SRG orders {count(len(found['maps']))} maps as the clean plates do with "
-        f"a rank correlation of {decimal(srg['correlation']['clean_plate'])}, and as Shapley "
-        f"values do with {decimal(srg['correlation']['shapley'])}; a blob at a random place has "
-        f"{score(srg['blob'])}"
+        f"On {the(label)}, the order of {count(len(found['maps']))} maps by SRG has a rank "
+        f"correlation of {decimal(srg['correlation']['clean_plate'])} with their order by clean plates, and of "
+        f"{decimal(srg['correlation']['shapley'])} with that by Shapley values; a blob at a random "
+        f"place has {score(srg['blob'])}"
     )
     if found["passed"]:
-        return f"{text}, and a map that is spoilt step by step falls at each of them: it passed."
+        return f"{text}, and SRG falls as a map is spoilt step by step: it passed."
     return f"{text}. It did not pass: {'; '.join(found['failed_because'])}."
 
 
@@ -201,9 +203,8 @@ def randomised(explanations: Values, label: str) -> str:
     )
 
 
-def _leads(ahead_of: Mapping[str, Interval | None], baselines: tuple[str, ...]) -> Check:
-    """The smallest lead over the baselines."""
-    leads = {name: ahead_of[name] for name in baselines}
+def _leads(leads: Mapping[str, Interval | None]) -> Check:
+    """The smallest of some leads over baselines."""
     known = {name: lead for name, lead in leads.items() if lead is not None}
     if not known:
         return 0, "–"

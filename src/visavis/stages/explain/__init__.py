@@ -134,7 +134,9 @@ def explain_again(
     check_data(folder, dataset)
     with lock(folder):
         subject = _subject(folder, dataset, config, device)
-        chosen = choose_images(*_predictions(folder, dataset), sample=config.images, shown=0)
+        chosen = choose_images(
+            *_predictions(folder, dataset), sample=config.images, shown=0, mistakes=0
+        )
         pixels = dataset.test_pixels[chosen.indices]
         images = to_images(pixels).to(device)
         explained = maps.explain_all(
@@ -183,7 +185,7 @@ def validate_scores(
             "model of the built-in shapes (--data.source shapes)"
         )
     subject = _subject(folder, dataset, ExplainConfig(), device)
-    chosen = choose_images(*_predictions(folder, dataset), sample=ALONE, shown=0)
+    chosen = choose_images(*_predictions(folder, dataset), sample=ALONE, shown=0, mistakes=0)
     images = to_images(dataset.test_pixels[chosen.indices]).to(device)
     layer = None if "layers" in subject.lacks else subject.default_layer
     explained = maps.explain_all(subject, images, chosen, layer, predicted_only=True)

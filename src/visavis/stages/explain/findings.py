@@ -14,7 +14,7 @@ from visavis.data.batches import Images
 from visavis.metrics import baselines, faithfulness, localization, robustness, sanity
 from visavis.metrics.agreement import permutation_baseline, rank_agreement
 from visavis.metrics.background import background_independence
-from visavis.metrics.bootstrap import Interval
+from visavis.metrics.bootstrap import Interval, interval
 from visavis.metrics.faithfulness import Removal
 from visavis.metrics.localization import Maps, without_degenerate
 from visavis.metrics.masking import FILLS
@@ -34,7 +34,7 @@ BASELINES = {
 }
 """Maps that do not depend on the model, or not on the image."""
 
-RANDOMISED_IMAGES, CASCADE_IMAGES = 100, 20
+RANDOMISED_IMAGES, CASCADE_IMAGES = 100, 25
 """Of the sample, for the full randomisation and for the cascading one."""
 
 ROBUSTNESS_IMAGES = 50
@@ -202,7 +202,7 @@ def on_other_background(
         values = background_independence(
             sample.predicted, predictions, of.maps[: len(images)], others
         )
-        found["prediction"] = sample.interval(values.pop("prediction"))
+        found["prediction"] = interval(values.pop("prediction") == 1)
         found["methods"][name] = {key: sample.interval(each) for key, each in values.items()}
     return found
 

@@ -122,6 +122,7 @@ def arrays(
         "runner_up": chosen.runner_up,
         "confidence": softmax(chosen.logits, axis=1).max(axis=1).astype(np.float32),
         "in_sample": np.arange(len(images)) < chosen.sample,
+        "is_mistake": np.isin(np.arange(len(images)), chosen.mistakes),
     }
     for method, of in found.items():
         for name, maps in ((method, of.maps), (f"{method}_true", of.true)):

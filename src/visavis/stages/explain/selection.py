@@ -12,6 +12,8 @@ from visavis.config import EXPLANATION_SEED as SEED
 from visavis.data.batches import Images, Targets
 from visavis.metrics.bootstrap import Interval, interval
 
+MISTAKES = 30
+"""Misclassified images that are explained, if there are so many: a good model's sample has few."""
 SHOWN = 8
 """The most images of each kind, correct and incorrect, in the gallery."""
 
@@ -25,6 +27,8 @@ class Chosen:
     logits: Float[np.ndarray, "n classes"]
     sample: int
     """How many rows the scores are measured on."""
+    mistakes: Int[np.ndarray, " k"]
+    """Rows of misclassified images: all of the sample's, and further ones."""
     gallery: dict[str, Any]
     """Rows under "correct" and "incorrect", and the rule that chose them."""
 
@@ -81,19 +85,23 @@ def choose_images(
     *,
     sample: int,
     shown: int = SHOWN,
+    mistakes: int = MISTAKES,
 ) -> Chosen:
-    """A random sample and, by a fixed rule, a gallery of correct and incorrect predictions.
+    """A random sample and, by fixed rules, more misclassified images and a gallery.
 
     Args:
-        shown: how many of each kind, at most.
+        shown: how many correct and how many incorrect predictions are in the gallery, at most.
+        mistakes: after those of the sample, the next ones in the same order, up to so many in all.
     """
     walk = np.random.default_rng(SEED).permutation(len(labels))
     correct = logits.argmax(axis=1) == labels
+    wrong = walk[~correct[walk]][: max(mistakes, int((~correct[walk[:sample]]).sum()))]
     gallery_of = {
         "correct": _varied(walk[correct[walk]], labels, shown),
         "incorrect": _varied(walk[~correct[walk]], labels, shown),
     }
     rows = list(walk[:sample])
+    rows += [i for i in wrong if i not in set(rows)]
     rows += [i for i in gallery_of["correct"] + gallery_of["incorrect"] if i not in set(rows)]
     row_of = {index: row for row, index in enumerate(rows)}
     rule = (
@@ -106,8 +114,9 @@ def choose_images(
             rule += f" There are only {len(found)} {kind} test images."
     indices = np.array(rows)
     gallery = {kind: [row_of[i] for i in found] for kind, found in gallery_of.items()}
+    found = np.array([row_of[i] for i in wrong], dtype=np.int64)
     n = min(sample, len(walk))
-    return Chosen(indices, labels[indices], logits[indices], n, {**gallery, "rule": rule})
+    return Chosen(indices, labels[indices], logits[indices], n, found, {**gallery, "rule": rule})
 
 
 def _varied(walk: Int[np.ndarray, " m"], labels: Int[np.ndarray, " n"], count: int) -> list[int]:

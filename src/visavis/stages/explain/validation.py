@@ -9,6 +9,8 @@ plate), and Shapley values of the cells with that fill. The ground-truth mask is
 
 import logging
 from collections.abc import Mapping
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from visavis.config import EXPLANATION_SEED as SEED
 from visavis.data.batches import Images
 from visavis.metrics import baselines, faithfulness, idsds, localization, shapley
 from visavis.metrics.agreement import rank_agreement
+from visavis.metrics.bootstrap import MINIMUM
 from visavis.metrics.keep_top import keep_top
 from visavis.metrics.localization import Maps, valid
 from visavis.stages.explain.selection import Sample
@@ -32,7 +35,7 @@ LEAST_CORRELATION = 0.9
 BLOB_TOLERANCE = 0.1
 """Of the best map's SRG: what the blob may have, if its interval excludes 0."""
 BASELINES = ("random", "blob", "centre", "edges")
-SPOILT = ("25 % noise", "50 % noise", "75 % noise", "noise")
+NOISY = ("25 % noise", "50 % noise", "75 % noise", "noise")
 SHIFTED = ("1 cell away", "2 cells away", "3 cells away")
 
 Values = dict[str, Float[np.ndarray, " n"]]
@@ -64,11 +67,13 @@ def validate(
     n = len(sample.images)
     logger.info("Testing the scores themselves on %d images, against the known truth.", n)
     shown, signed = _all_maps(sample, maps)
+    # A method that is invalid on this model, and a layer whose maps are all zero, have no score.
+    shown = {name: of for name, of in shown.items() if valid(of).sum() >= MINIMUM}
     truths = _truths(sample, shown, signed, plates, masks, autocast=autocast)
     scores = _scores(sample, shown, signed, copied, autocast=autocast)
     of_model = [name for name in shown if name not in BASELINES]
     good = max(of_model, key=lambda name: np.nanmean(scores["srg"][name]))
-    spoilt = _spoilt(shown[good])
+    spoilt = _spoilt(signed.get(good, shown[good]))
     course = _srg(sample, spoilt, {}, autocast=autocast)
     found = {
         score: {
@@ -79,7 +84,7 @@ def validate(
         for score, of in scores.items()
     }
     found["srg"]["course"] = {name: float(np.nanmean(course.srg(name))) for name in spoilt}
-    reasons = _failures(found["srg"], float(np.nanmean(scores["srg"][good])))
+    reasons = _failures(found["srg"], course, float(np.nanmean(scores["srg"][good])))
     return {
         "n": n,
         "maps": list(shown),
@@ -93,14 +98,12 @@ def validate(
 def _all_maps(sample: Sample, maps: dict[str, Maps]) -> tuple[dict[str, Maps], dict[str, Maps]]:
     """All maps of the model and the baselines, and the signed maps behind a ReLU."""
     subject, n = sample.subject, len(sample.images)
-    signed = {}
-    for layer in subject.layers if "layers" not in subject.lacks else ():
-        (of,) = grid_maps(
-            subject, sample.images, [sample.predicted], "grad_cam", layer=layer, before_relu=True
-        )
-        signed[f"grad_cam {layer}"] = of
     shown = {name: of for name, of in maps.items() if name != "grad_cam"}
-    shown |= {name: np.maximum(of, 0) for name, of in signed.items()}
+    signed = {}
+    grid_cam = partial(grid_maps, subject, sample.images, [sample.predicted], "grad_cam")
+    for layer in subject.layers if "layers" not in subject.lacks else ():
+        (shown[f"grad_cam {layer}"],) = grid_cam(layer=layer)
+        (signed[f"grad_cam {layer}"],) = grid_cam(layer=layer, before_relu=True)
     grid = subject.grid
     shown |= {
         "random": baselines.random_maps(n, grid, seed=SEED),
@@ -187,7 +190,7 @@ def _spoilt(maps: Maps) -> dict[str, Maps]:
     noise = generator.random(flat.shape)
     mixed = {
         name: ((1 - part) * ranks + part * noise).reshape(maps.shape)
-        for name, part in zip(SPOILT, (0.25, 0.5, 0.75, 1.0), strict=True)
+        for name, part in zip(NOISY, (0.25, 0.5, 0.75, 1.0), strict=True)
     }
     turns = generator.integers(0, 4, len(maps))
     shifted = {}
@@ -217,21 +220,26 @@ def _images_needed(best: Float[np.ndarray, " n"], centre: Float[np.ndarray, " n"
     return int(np.ceil(((stats.norm.ppf(0.975) + stats.norm.ppf(0.8)) * deviation / mean) ** 2))
 
 
-def _failures(srg: Mapping[str, Any], best: float) -> list[str]:
-    """Why the headline is no score to trust; empty if it is one."""
+def _failures(srg: Mapping[str, Any], course: faithfulness.Removal, best: float) -> list[str]:
+    """Why the headline is no score to trust; empty if it is one.
+
+    Args:
+        course: of the map that is spoilt; a step fails if SRG rises there beyond its interval.
+    """
     reasons = [
         f"its rank correlation with {words} is {srg['correlation'][truth]:.2f}, below "
         f"{LEAST_CORRELATION}"
         for truth, words in (("clean_plate", "the clean plates"), ("shapley", "Shapley values"))
-        if srg["correlation"][truth] < LEAST_CORRELATION
+        if not srg["correlation"][truth] >= LEAST_CORRELATION
     ]
     blob = srg["blob"]
     excluded = blob and (blob["low"] > 0 or blob["high"] < 0)
     if excluded and abs(blob["value"]) > BLOB_TOLERANCE * best:
         reasons.append(f"a blob that knows nothing has {blob['value']:.2f}")
-    for course in (SPOILT, SHIFTED):
-        values = [srg["course"][name] for name in ("as it is", *course)]
-        if (np.diff(values) >= 0).any():
-            steps = ", ".join(f"{value:.2f}" for value in values)
-            reasons.append(f"it does not fall as a map is spoilt ({steps})")
+    for steps in (("as it is", *NOISY), ("as it is", *SHIFTED)):
+        rises = [course.ahead(later, earlier) for earlier, later in pairwise(steps)]
+        whole = course.ahead(steps[0], steps[-1])
+        if any(rise and rise["low"] > 0 for rise in rises) or not (whole and whole["low"] > 0):
+            values = ", ".join(f"{srg['course'][name]:.2f}" for name in steps)
+            reasons.append(f"it does not fall as a map is spoilt ({values})")
     return reasons
