@@ -21,7 +21,7 @@ GRID = 8
 MODEL_NAMES = ("cnn", "vit")
 
 EXPLANATION_SEED = 0
-"""Seed of which images are explained, and of random orders and baselines; one for both models."""
+"""Seed of which images are explained, of ties and of baselines; one for both models."""
 
 Source = Literal["auto", "cifar10", "cifar100", "shapes", "folder"]
 Preset = Literal["smoke", "quick", "standard", "best"]

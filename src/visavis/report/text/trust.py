@@ -122,9 +122,9 @@ def scores_tested(explanations: Values, label: str) -> str:
     srg = found["scores"]["srg"]
     text = (
         f"On {the(label)}, the order of {count(len(found['maps']))} maps by SRG has a rank "
-        f"correlation of {decimal(srg['correlation']['clean_plate'])} with their order by clean plates, and of "
-        f"{decimal(srg['correlation']['shapley'])} with that by Shapley values; a blob at a random "
-        f"place has {score(srg['blob'])}"
+        f"correlation of {decimal(srg['correlation']['clean_plate'])} with their order by clean "
+        f"plates, and of {decimal(srg['correlation']['shapley'])} with that by Shapley values; a "
+        f"blob at a random place has {score(srg['blob'])}"
     )
     if found["passed"]:
         return f"{text}, and SRG falls as a map is spoilt step by step: it passed."

@@ -260,7 +260,7 @@ function panel(role) {
         found.class_specific ? `Bright cells are evidence for “${found.class}” (${percent(found.confidence)}).` : "Not class-specific: the map shows where the model looks, not what supports its prediction.",
         m.baseline ? " The image is compared with the mean colour of the training images." : "",
         m.signed ? " Evidence against the class is dark, like no evidence." : ""),
-      element("p", {}, m.srg ? `Faithfulness (SRG, ${m.n} test images): ${withRange(m.srg)}. A map that knows nothing scores 0; higher is better.${m.class_specific && m.contrast ? ` Contrast: ${withRange(m.contrast)}, how much of it the map of the second most probable class does not have.` : ""}` : "Faithfulness was not measured in this experiment."));
+      element("p", {}, m.srg ? `Faithfulness (SRG, ${m.n} test images): ${withRange(m.srg)}. A map that knows nothing scores 0; higher is better.${m.class_specific && m.contrast ? ` Contrast: ${withRange(m.contrast)}, its lead over the map of the second most probable class.` : ""}` : "Faithfulness was not measured in this experiment."));
   }
 
   function predictions(top) {
