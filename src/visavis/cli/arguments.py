@@ -122,7 +122,8 @@ class Explain(Evaluate):
 class ValidateScores:
     """Hold the scores of attribution maps against the known truth of the built-in shapes.
 
-    DIR is a model that was trained and evaluated on them. The exit code is 1 if the headline score, SRG, fails.
+    DIR is a model that was trained and evaluated on them. The exit code is 1 if the headline
+    score, SRG, fails.
     """
 
     folder: Annotated[Positional[Path], arg(metavar="DIR")] = tyro.MISSING
