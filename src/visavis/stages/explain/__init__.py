@@ -109,7 +109,7 @@ def _write(folder: Path, heatmaps: Arrays, removal: Arrays, explanations: dict[s
 def not_offered(subject: Subject) -> dict[str, str]:
     """The methods that cannot explain this model, with the reason."""
     return {
-        name: f"{method.label}: {subject.lacks[method.needs]}"
+        name: subject.lacks[method.needs]
         for name, method in METHODS.items()
         if method.needs in subject.lacks and not method.on_request
     }
