@@ -114,9 +114,9 @@ def choose_images(
             rule += f" There are only {len(found)} {kind} test images."
     indices = np.array(rows)
     gallery = {kind: [row_of[i] for i in found] for kind, found in gallery_of.items()}
-    found = np.array([row_of[i] for i in wrong], dtype=np.int64)
+    of_wrong = np.array([row_of[i] for i in wrong], dtype=np.int64)
     n = min(sample, len(walk))
-    return Chosen(indices, labels[indices], logits[indices], n, found, {**gallery, "rule": rule})
+    return Chosen(indices, labels[indices], logits[indices], n, of_wrong, {**gallery, "rule": rule})
 
 
 def _varied(walk: Int[np.ndarray, " m"], labels: Int[np.ndarray, " n"], count: int) -> list[int]:
