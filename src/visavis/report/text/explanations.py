@@ -50,8 +50,8 @@ def _verdict(explanations: Values, label: str) -> str:
     blob = named("blob")
     if side(lead["blob"]) < 1:
         effect = "matter less" if side(lead["blob"]) else "do not matter significantly more"
-        return f"The regions that {name} highlights {effect} to {model} than {blob}."
-    text = f"The regions that {name} highlights matter more to {model} than {blob}"
+        return f"The regions highlighted by {name} {effect} to {model} than {blob}."
+    text = f"The regions highlighted by {name} matter more to {model} than {blob}"
     unbeaten = [key for key in ("centre", "edges") if side(lead[key]) < 1]
     if unbeaten:
         return f"{text}, but not significantly more than the image's {' or '.join(unbeaten)}."
