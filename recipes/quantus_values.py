@@ -6,8 +6,8 @@ Deletion: its PixelFlipping, given maps that are constant in a cell, 8 cells a s
 with the image in which nothing is left, ours before it. Insertion: the same with the maps negated,
 since it removes the lowest cells first. Pointing: its PointingGame with the cells of the mask.
 Random logit: of two classes, 1 - max(0, its RandomLogit). Parameter randomisation is not the same:
-Quantus draws each layer anew (`reset_parameters`) and averages over layers, where we permute the
-values of each tensor, so its value is not compared, but the rank correlation that both use is.
+Quantus initialises each layer again (`reset_parameters`) and averages over layers, where we permute
+the values of each tensor, so its value is not compared, but the rank correlation that both use is.
 """
 
 import numpy as np

@@ -14,7 +14,7 @@ from visavis.data import Dataset, shapes
 from visavis.errors import DataError
 from visavis.metrics import faithfulness
 from visavis.stages.evaluate import evaluate
-from visavis.stages.explain import validate_scores
+from visavis.stages.explain import validate_scores, validation
 from visavis.stages.explain.selection import Sample
 from visavis.stages.train import train
 
@@ -83,3 +83,13 @@ def test_a_sample_is_cut_with_all_of_its_rows() -> None:
     first = sample.first(2)
     lengths = [len(of) for of in (first.images, first.predicted, first.labels, first.masks)]
     assert lengths == [2, 2, 2, 2]
+
+
+def test_a_model_without_valid_maps_has_no_test_of_its_scores() -> None:
+    subject, n = tiny.subject("vit"), 25
+    images, labels, flat = tiny.images(n), np.zeros(n, np.int64), np.zeros((n, 8, 8), np.float32)
+    subject.lacks = {"layers": "no layer keeps a grid"}
+    sample = Sample(subject, images, labels, labels, flat, None)
+    masks = np.ones((n, 32, 32), bool)
+    maps = {"integrated_gradients": flat}
+    assert validation.validate(sample, maps, subject, plates=images, masks=masks) is None

@@ -30,6 +30,19 @@ def blob_maps(n: int, grid: int, *, seed: int) -> Maps:
     return np.stack([np.roll(bell, move, axis=(0, 1)) for bell, move in pairs])
 
 
+def without_model(
+    images: Float[np.ndarray, "n 3 side side"], grid: int, *, seed: int
+) -> dict[str, Maps]:
+    """All baselines that do not need the model."""
+    n = len(images)
+    return {
+        "random": random_maps(n, grid, seed=seed),
+        "blob": blob_maps(n, grid, seed=seed),
+        "centre": centre_maps(n, grid),
+        "edges": edge_maps(images, grid),
+    }
+
+
 def mean_maps(maps: Maps) -> Maps:
     """For every image the mean of all valid maps, each scaled to 1."""
     good = maps[valid(maps)]

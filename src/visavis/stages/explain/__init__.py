@@ -22,7 +22,7 @@ from visavis.config import EXPLANATION_SEED as SEED
 from visavis.config import ExplainConfig
 from visavis.data import Dataset
 from visavis.data.batches import Images, to_images
-from visavis.errors import CheckpointError, DataError
+from visavis.errors import CheckpointError, DataError, ScoreError
 from visavis.files import file_sha256, lock
 from visavis.metrics import localization
 from visavis.stages.explain import findings, layers, maps, validation
@@ -177,6 +177,7 @@ def validate_scores(
     Raises:
         CheckpointError: as `explain`.
         DataError: the truth of these images is not known.
+        ScoreError: too few maps of the model are valid.
     """
     check_data(folder, dataset)
     if dataset.redraw is None:
@@ -192,7 +193,8 @@ def validate_scores(
     sample = _sample(subject, dataset, chosen, images, layer)
     copied = _adapted(folder, subject, dataset, chosen.sample, autocast=autocast)
     found = _validated(sample, dataset, chosen, explained, copied, autocast=autocast)
-    assert found is not None
+    if found is None:
+        raise ScoreError(f"too few maps of {folder} are valid to test scores on; train it longer")
     return found
 
 
@@ -205,7 +207,7 @@ def _validated(
     *,
     autocast: bool,
 ) -> dict[str, Any] | None:
-    """What `validation.validate` finds; None without a known truth."""
+    """What `validation.validate` finds; None without a known truth or valid maps."""
     if dataset.redraw is None or dataset.test_masks is None:
         return None
     n = len(sample.images)

@@ -53,9 +53,10 @@ def measure(
     """
     rows = slice(len(sample.images))
     maps = {name: found.maps[rows] for name, found in explained.items()}
-    maps |= _baseline_maps(sample, maps[attribution.default_method(sample.subject)])
-    removal = _removal(
-        sample,
+    default = maps[attribution.default_method(sample.subject)]
+    maps |= baselines.without_model(sample.images.cpu().numpy(), sample.subject.grid, seed=SEED)
+    maps["mean"] = baselines.mean_maps(default)
+    removal = sample.removal(
         maps,
         {name: of.signed[rows] for name, of in explained.items() if of.signed is not None},
         autocast=autocast,
@@ -95,28 +96,6 @@ def measure(
     return found, removal
 
 
-def _removal(
-    sample: Sample,
-    maps: dict[str, Maps],
-    signed: dict[str, Maps],
-    *,
-    autocast: bool,
-    bar: str,
-) -> Removal:
-    """Deletion and insertion of the predicted class, by all of `maps`."""
-    return faithfulness.measure(
-        sample.subject,
-        sample.images,
-        sample.targets,
-        maps,
-        signed=signed,
-        classes=sample.labels,
-        seed=SEED,
-        autocast=autocast,
-        bar=bar,
-    )
-
-
 def _of_runner_up(sample: Sample, explained: dict[str, Explained], *, autocast: bool) -> Removal:
     """Deletion and insertion of the predicted class, by the maps for the runner-up."""
     maps = {name: of.runner_up for name, of in explained.items() if of.runner_up is not None}
@@ -125,7 +104,7 @@ def _of_runner_up(sample: Sample, explained: dict[str, Explained], *, autocast: 
         for name, of in explained.items()
         if of.signed_runner_up is not None
     }
-    return _removal(sample, maps, signed, autocast=autocast, bar="SRG, runner-up")
+    return sample.removal(maps, signed, autocast=autocast, bar="SRG, runner-up")
 
 
 def _contrast(sample: Sample, removal: Removal, runner_up: Removal, name: str) -> Scores:
@@ -135,17 +114,6 @@ def _contrast(sample: Sample, removal: Removal, runner_up: Removal, name: str) -
     contrast = faithfulness.contrast(removal, runner_up, name)
     of = sample.interval(runner_up.srg(name))
     return {"contrast": sample.interval(contrast), "srg_runner_up": of}
-
-
-def _baseline_maps(sample: Sample, default: Maps) -> dict[str, Maps]:
-    n, grid = len(sample.images), sample.subject.grid
-    return {
-        "random": baselines.random_maps(n, grid, seed=SEED),
-        "blob": baselines.blob_maps(n, grid, seed=SEED),
-        "centre": baselines.centre_maps(n, grid),
-        "edges": baselines.edge_maps(sample.images.cpu().numpy(), grid),
-        "mean": baselines.mean_maps(default),
-    }
 
 
 def _interval(metric: Metric, sample: Sample, maps: Maps) -> Interval | None:

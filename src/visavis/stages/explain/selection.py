@@ -11,6 +11,8 @@ from visavis.attribution import Subject
 from visavis.config import EXPLANATION_SEED as SEED
 from visavis.data.batches import Images, Targets
 from visavis.metrics.bootstrap import Interval, interval
+from visavis.metrics.faithfulness import Removal, measure
+from visavis.metrics.localization import Maps
 
 MISTAKES = 30
 """Misclassified images that are explained, if there are so many: a good model's sample has few."""
@@ -72,6 +74,26 @@ class Sample:
             predicted=self.predicted[:n],
             labels=self.labels[:n],
             masks=None if self.masks is None else self.masks[:n],
+        )
+
+    def removal(
+        self, maps: dict[str, Maps], signed: dict[str, Maps], *, autocast: bool, bar: str
+    ) -> Removal:
+        """Deletion and insertion of the predicted class, by all of `maps`.
+
+        Args:
+            signed: what orders the cells that are equal in some of `maps`.
+        """
+        return measure(
+            self.subject,
+            self.images,
+            self.targets,
+            maps,
+            signed=signed,
+            classes=self.labels,
+            seed=SEED,
+            autocast=autocast,
+            bar=bar,
         )
 
     def interval(self, values: Float[np.ndarray, " k"]) -> Interval | None:

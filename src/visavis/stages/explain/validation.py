@@ -50,7 +50,7 @@ def validate(
     plates: Images,
     masks: Bool[np.ndarray, "n side side"],
     autocast: bool = False,
-) -> dict[str, Any]:
+) -> dict[str, Any] | None:
     """Hold each score against the truths; say whether the headline, SRG, passes.
 
     Args:
@@ -62,19 +62,21 @@ def validate(
     Returns:
         "n", "maps", "scores" by name (each with its rank correlation with each truth over the maps,
         its value for the blob and the images that it needs; SRG also its "course" as a map is
-        spoilt), "passed", and "failed_because".
+        spoilt), "passed", and "failed_because". None if too few maps of the model are valid.
     """
     n = len(sample.images)
     logger.info("Testing the scores themselves on %d images, against the known truth.", n)
     shown, signed = _all_maps(sample, maps)
     # A method that is invalid on this model, and a layer whose maps are all zero, have no score.
     shown = {name: of for name, of in shown.items() if valid(of).sum() >= MINIMUM}
+    of_model = [name for name in shown if name not in BASELINES]
+    if not of_model:
+        return None
     truths = _truths(sample, shown, signed, plates, masks, autocast=autocast)
     scores = _scores(sample, shown, signed, copied, autocast=autocast)
-    of_model = [name for name in shown if name not in BASELINES]
     good = max(of_model, key=lambda name: np.nanmean(scores["srg"][name]))
     spoilt = _spoilt(signed.get(good, shown[good]))
-    course = _srg(sample, spoilt, {}, autocast=autocast)
+    course = sample.removal(spoilt, {}, autocast=autocast, bar="SRG, spoilt")
     found = {
         score: {
             "correlation": {truth: _correlation(of, truths[truth]) for truth in truths},
@@ -97,20 +99,14 @@ def validate(
 
 def _all_maps(sample: Sample, maps: dict[str, Maps]) -> tuple[dict[str, Maps], dict[str, Maps]]:
     """All maps of the model and the baselines, and the signed maps behind a ReLU."""
-    subject, n = sample.subject, len(sample.images)
+    subject = sample.subject
     shown = {name: of for name, of in maps.items() if name != "grad_cam"}
     signed = {}
     grid_cam = partial(grid_maps, subject, sample.images, [sample.predicted], "grad_cam")
     for layer in subject.layers if "layers" not in subject.lacks else ():
         (shown[f"grad_cam {layer}"],) = grid_cam(layer=layer)
         (signed[f"grad_cam {layer}"],) = grid_cam(layer=layer, before_relu=True)
-    grid = subject.grid
-    shown |= {
-        "random": baselines.random_maps(n, grid, seed=SEED),
-        "blob": baselines.blob_maps(n, grid, seed=SEED),
-        "centre": baselines.centre_maps(n, grid),
-        "edges": baselines.edge_maps(sample.images.cpu().numpy(), grid),
-    }
+    shown |= baselines.without_model(sample.images.cpu().numpy(), subject.grid, seed=SEED)
     return shown, signed
 
 
@@ -154,7 +150,7 @@ def _scores(
     autocast: bool,
 ) -> dict[str, Values]:
     """Each score of each map, so that higher is better."""
-    removal = _srg(sample, maps, signed, autocast=autocast)
+    removal = sample.removal(maps, signed, autocast=autocast, bar="SRG, all maps")
     drops = idsds.logit_drops(copied, sample.images, sample.targets)
     return {
         "srg": {name: removal.srg(name) for name in maps},
@@ -166,20 +162,6 @@ def _scores(
             for name, of in maps.items()
         },
     }
-
-
-def _srg(
-    sample: Sample, maps: dict[str, Maps], signed: dict[str, Maps], *, autocast: bool
-) -> faithfulness.Removal:
-    return faithfulness.measure(
-        sample.subject,
-        sample.images,
-        sample.targets,
-        maps,
-        signed=signed,
-        seed=SEED,
-        autocast=autocast,
-    )
 
 
 def _spoilt(maps: Maps) -> dict[str, Maps]:
