@@ -1,7 +1,7 @@
 #!/bin/sh
 # The experiments behind docs/results.md. The numbers are in explanations.json, cross_model.json and
-# comparison.json, and in the reports. About 5 minutes for shapes and 2 to 5 hours for CIFAR-10, on
-# 2 CPU cores.
+# comparison.json, and in the reports. 10 to 40 minutes for shapes and 2 to 5 hours for CIFAR-10, on 2
+# CPU cores.
 #   recipes/results.sh [DATA_FOLDER]
 # Without a folder CIFAR-10 is downloaded.
 set -eu

@@ -1,6 +1,7 @@
 #!/bin/sh
 # The whole experiment on the built-in shapes: accuracy, localization, wall-clock time and peak
-# memory (the last two from `time -v`). 5 to 15 minutes on 2 CPU cores.
+# memory (the last two from `time -v`). Each model is trained three times: 10 to 40 minutes on 2 CPU
+# cores.
 #   recipes/shapes.sh [OUT]
 set -eu
 cd "$(dirname "$0")/.."

@@ -33,7 +33,7 @@ def test_a_number_that_was_asked_for_stays_and_its_cost_is_told(monkeypatch, cap
 
 def test_only_larger_images_get_a_number_that_fits():
     assert presets.preset("quick", "folder", 64).explain.images == 0
-    assert presets.preset("quick", "folder", 32).explain.images == 60
+    assert presets.preset("quick", "folder", 32).explain.images == 50
     with pytest.raises(ConfigError, match=r"explain\.images 5: use 20 to"):
         ExplainConfig(images=5)
 

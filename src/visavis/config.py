@@ -256,7 +256,7 @@ class ExplainConfig:
     @property
     def composites(self) -> int:
         """Number of composites of each kind."""
-        return max(self.images // 4, 50)
+        return max(self.images // 4, 30)
 
     def __post_init__(self) -> None:
         _require_ranges(

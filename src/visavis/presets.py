@@ -28,7 +28,8 @@ def preset(
     for results worth reading; best trains larger models for longer. All are short next to the 200
     epochs of public ViT recipes: Muon (Jordan et al. 2024), whitened first layers and a linear
     decay to zero make few epochs enough. The built-in shapes are fewer and easier, so less of
-    everything is enough for them, and best is standard. docs/benchmarks.md has what each reaches.
+    everything is enough for them, and best is standard; there is time to train each model three
+    times, which shows what of the result is chance. docs/benchmarks.md has what each reaches.
     """
     data = DataConfig(source="folder" if source == "folder" else "auto", size=size)
     if name == "smoke":
@@ -37,7 +38,7 @@ def preset(
             CNNConfig(widths=(16, 16, 32)),
             ViTConfig(width=48, depth=3),
             epochs=(1, 1),
-            explain=ExplainConfig(images=60, sweep_images=30),
+            explain=ExplainConfig(images=50, sweep_images=25),
         )
     if source == "shapes":  # no crops: one might miss what decides the class
         return _experiment(
@@ -46,7 +47,8 @@ def preset(
             ViTConfig(width=96, depth=4),
             epochs=(2, 6) if name == "quick" else (3, 14),
             batch_size=100,
-            explain=ExplainConfig(images=60, sweep_images=30),
+            explain=ExplainConfig(images=50, sweep_images=25),
+            seeds=1 if name == "quick" else 3,
         )
     # Folders of one's own are often small: smaller batches, so that there are steps enough. Random
     # crops cost little more than half of full images, and buy more epochs.
@@ -57,7 +59,7 @@ def preset(
             CNNConfig(widths=(64, 128, 256)),
             ViTConfig(width=192, depth=4),
             epochs=(5, 5),
-            explain=ExplainConfig(images=60, sweep_images=30),
+            explain=ExplainConfig(images=50, sweep_images=25),
             batch_size=batch_size,
             crop=True,
         )
@@ -89,6 +91,7 @@ def _experiment(
     explain: ExplainConfig,
     batch_size: int = 250,
     crop: bool = False,
+    seeds: int = 1,
 ) -> Experiment:
     """The ViT sees 8 x 8 patches at every size, and 6 x 6 of them in a random crop.
 
@@ -103,6 +106,7 @@ def _experiment(
     if data.size > IMAGE_SIDE:
         explain = replace(explain, images=0)  # what fits into ten minutes
     return Experiment(
+        seeds=seeds,
         data=data,
         # Full images, since not every model takes smaller crops; as many epochs as the CNN.
         optim=replace(OTHER_OPTIM, epochs=epochs[0], batch_size=batch_size),

@@ -34,10 +34,10 @@ BASELINES = {
 }
 """Maps that do not depend on the model, or not on the image."""
 
-RANDOMISED_IMAGES, CASCADE_IMAGES = 100, 25
+RANDOMISED_IMAGES, CASCADE_IMAGES = 100, 15
 """Of the sample, for the full randomisation and for the cascading one."""
 
-ROBUSTNESS_IMAGES = 50
+ROBUSTNESS_IMAGES = 30
 """Of the sample: each is explained three times more."""
 
 Scores = dict[str, Interval | None]
