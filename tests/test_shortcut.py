@@ -41,8 +41,12 @@ def taught(kind, share):
 
 
 def on_the_mark(kind, share, method, *, follows):
-    """Of test images whose mark names a wrong class: how many predictions follow the mark or the
-    shape, the share of their maps on the mark's cell, and how often that cell is the highest."""
+    """The images that are explained, and how much of their maps is on the mark, which is wrong.
+
+    Returns:
+        The fraction of test images whose prediction follows the mark or the shape, the share of
+        their maps on the mark's cell, and how often that cell is the highest.
+    """
     pixels, labels, _ = shapes.draw(200, seed=1)
     wrong = others(labels, 2)
     images = to_images(shapes.with_mark(pixels, wrong))
