@@ -77,20 +77,44 @@ def test_a_folder_is_written_by_one_process_at_a_time(tmp_path):
     assert other_process() == ""
 
 
+@pytest.mark.parametrize("kind", ["link", "dangling link", "FIFO", "folder", "link to a device"])
+def test_a_lock_that_is_no_file_is_refused_and_left_alone(tmp_path, kind):
+    path, target = tmp_path / "run" / ".lock", tmp_path / "thesis.txt"
+    path.parent.mkdir()
+    if kind == "link":
+        target.write_text("years of work")
+        path.symlink_to(target)
+    elif kind == "dangling link":
+        path.symlink_to(target)
+    elif kind == "FIFO":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(os.devnull)
+    with pytest.raises(EnvironmentFault, match=r"\.lock is not a file; delete it"):
+        with_lock(path.parent)
+    assert os.path.lexists(path)
+    assert target.exists() == (kind == "link")
+    assert kind != "link" or target.read_text() == "years of work"
+
+
+def with_lock(folder):
+    with files.lock(folder):
+        pass
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_that_cannot_be_written_is_reported(tmp_path):
     tmp_path.chmod(0o500)
-    with pytest.raises(EnvironmentFault, match="cannot write"), files.lock(tmp_path):
-        pass
+    with pytest.raises(EnvironmentFault, match="cannot write"):
+        with_lock(tmp_path)
 
 
 def test_a_path_below_a_file_is_reported(tmp_path):
     (tmp_path / "file").write_text("")
-    with (
-        pytest.raises(EnvironmentFault, match="cannot write"),
-        files.lock(tmp_path / "file" / "x"),
-    ):
-        pass
+    with pytest.raises(EnvironmentFault, match="cannot write"):
+        with_lock(tmp_path / "file" / "x")
 
 
 def test_history_survives_and_damage_is_reported(tmp_path: Path):

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from visavis.errors import EnvironmentFault
 
@@ -66,6 +67,20 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _lock_file(folder: Path) -> TextIO:
+    path = folder / ".lock"
+    # Whoever made the folder may have made the lock a link, to have its target overwritten, or a
+    # FIFO, which would wait for a reader.
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise EnvironmentFault(f"cannot lock {folder}: {path} is not a file; delete it")
+        return os.fdopen(os.open(path, flags, 0o666), "a+")
+    except OSError as error:
+        raise EnvironmentFault(f"cannot write to {folder}: {error.strerror}") from error
+
+
 @contextlib.contextmanager
 def lock(folder: Path, *, wait: bool = False) -> Iterator[None]:
     """Lock `folder` for this process. The system releases the lock when the process dies.
@@ -78,13 +93,7 @@ def lock(folder: Path, *, wait: bool = False) -> Iterator[None]:
     """
     import fcntl
 
-    path = folder / ".lock"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+")
-    except OSError as error:
-        raise EnvironmentFault(f"cannot write to {folder}: {error.strerror}") from error
-    with file:
+    with _lock_file(folder) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
