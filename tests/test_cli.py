@@ -69,6 +69,14 @@ def few_images(monkeypatch):
     return asked
 
 
+def two_models(folder):
+    """Make the folder look like an experiment, and return it."""
+    for name in config.MODEL_NAMES:
+        (folder / name).mkdir()
+        (folder / name / run_folder.CONFIG).touch()
+    return folder
+
+
 @pytest.fixture
 def failing(monkeypatch, tmp_path):
     """Make `visavis compare FOLDER` raise; returns the folder."""
@@ -78,7 +86,7 @@ def failing(monkeypatch, tmp_path):
             raise error
 
         monkeypatch.setattr(visavis.stages.compare, "compare", raiser)
-        return tmp_path
+        return two_models(tmp_path)
 
     return install
 
@@ -219,6 +227,16 @@ def test_each_error_has_its_exit_code_and_one_sentence(
     assert (found, out) == (code, "")
     assert expected in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["compare", "cross-model", "report"])
+def test_a_folder_that_is_no_experiment_is_left_alone(command, tmp_path, visavis_command):
+    unfinished = tmp_path / ".essay.json.abcdefgh.visavis.tmp"
+    unfinished.write_text("of somebody else")
+    code, out, err = visavis_command(command, tmp_path)
+    assert (code, out) == (4, "")
+    assert "holds 0 run folders of models" in err and err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == [unfinished]
 
 
 def test_debug_shows_where(failing, visavis_command):
@@ -407,7 +425,9 @@ sys.exit(main())
 
 
 def test_a_reader_that_stops_reading_is_no_error(tmp_path):
-    process = spawn(PATCHED.format(code="report = lambda folder: 'x' * 10_000_000"), cwd=tmp_path)
+    process = spawn(
+        PATCHED.format(code="report = lambda folder: 'x' * 10_000_000"), cwd=two_models(tmp_path)
+    )
     process.stdout.read(10)
     process.stdout.close()
     assert (process.wait(), process.stderr.read()) == (0, "")
@@ -427,6 +447,7 @@ def report(folder):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_in_good_order_and_a_second_one_at_once(number, tmp_path):
+    two_models(tmp_path)
     with spawn(PATCHED.format(code=SLEEPY.format(cleaning=0)), cwd=tmp_path) as process:
         assert process.stdout.readline() == "ready\n"
         process.send_signal(number)

@@ -77,6 +77,21 @@ def test_a_folder_is_written_by_one_process_at_a_time(tmp_path):
     assert other_process() == ""
 
 
+def test_what_a_killed_process_left_is_deleted_and_nothing_else(tmp_path):
+    script = (
+        "import os, sys; from pathlib import Path; from visavis import files\n"
+        "with files.replacing(Path(sys.argv[1])) as temporary:\n"
+        "    temporary.write_text('half of i'); os._exit(9)"
+    )
+    subprocess.run([sys.executable, "-c", script, tmp_path / "a.json"], check=False)
+    assert len(list(tmp_path.iterdir())) == 1
+    for other in (".notes.tmp", ".notes.txt.k3jf02_x.tmp"):
+        (tmp_path / other).write_text("of another program")
+    with_lock(tmp_path)
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {".lock", ".notes.tmp", ".notes.txt.k3jf02_x.tmp"}
+
+
 @pytest.mark.parametrize("kind", ["link", "dangling link", "FIFO", "folder", "link to a device"])
 def test_a_lock_that_is_no_file_is_refused_and_left_alone(tmp_path, kind):
     path, target = tmp_path / "run" / ".lock", tmp_path / "thesis.txt"

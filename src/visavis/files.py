@@ -14,6 +14,9 @@ from visavis.errors import EnvironmentFault
 
 log = logging.getLogger(__name__)
 
+TEMPORARY = ".visavis.tmp"
+"""How the names of unfinished files end: no other program's do, so that they can be deleted."""
+
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `content` atomically: `path` holds either its earlier content or all of the new."""
@@ -31,7 +34,7 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY)
         os.close(handle)
         temporary = Path(name)
         yield temporary
@@ -106,6 +109,7 @@ def lock(folder: Path, *, wait: bool = False) -> Iterator[None]:
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
-        for leftover in folder.glob(".*.tmp"):  # of a process that was killed
+        # Of a process that was killed: a living writer would hold the lock.
+        for leftover in folder.glob(f".*{TEMPORARY}"):
             leftover.unlink(missing_ok=True)
         yield

@@ -300,7 +300,8 @@ def _stored(cls: type[T], path: Path, key: str) -> T:
 
 
 def _locked(experiment: Path) -> contextlib.AbstractContextManager[None]:
-    """The lock of an existing experiment folder."""
+    """The lock of an existing experiment folder; nothing is written into any other folder."""
     if not experiment.is_dir():
         raise CheckpointError(f"there is no experiment folder {experiment}")
+    run_folder.model_folders(experiment)
     return lock(experiment)
