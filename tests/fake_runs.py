@@ -104,6 +104,7 @@ def write_experiment(
         "split_fingerprint": "5" * 64,
     }
     examples = np.stack([pixels[np.flatnonzero(labels == c)[0]] for c in range(10)])
+    folder.mkdir(parents=True, exist_ok=True)
     run_folder.write_json(
         folder / run_folder.EXPERIMENT,
         {"preset": "quick", "experiment": to_json(experiment), "data": data},
@@ -111,6 +112,7 @@ def write_experiment(
     for number, name in enumerate(names):
         rng = np.random.default_rng([seed, number])
         model = folder / run_folder.folder_name(name)
+        model.mkdir(exist_ok=True)
         config = to_json(experiment.model(name))
         run_folder.write_json(
             model / run_folder.CONFIG,

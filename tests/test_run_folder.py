@@ -147,6 +147,7 @@ def test_the_reader_reads_a_file_once_and_only_when_it_is_used(tmp_path):
     assert not folder.trained
     with pytest.raises(CheckpointError, match=r"training\.json is missing"):
         _ = folder.training
+    folder.path.mkdir()
     run_folder.write_json(tmp_path / "cnn" / run_folder.TRAINING, {"epochs": 3})
     assert folder.trained and folder.training == {"epochs": 3}
     (tmp_path / "cnn" / run_folder.TRAINING).unlink()

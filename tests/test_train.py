@@ -1,5 +1,6 @@
 import dataclasses
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from visavis import models, run_folder
 from visavis.config import OptimConfig, TrainConfig
 from visavis.data import split
 from visavis.data.batches import to_images, to_tensor
-from visavis.errors import CheckpointError, VisavisError
+from visavis.errors import CheckpointError, EnvironmentFault, VisavisError
 from visavis.stages.evaluate import evaluate
 from visavis.stages.train import _warm_up, train
 from visavis.stages.trained import load_trained
@@ -142,6 +143,21 @@ def test_a_run_stopped_after_its_last_epoch_is_finished(tmp_path, monkeypatch):
     assert not (tmp_path / run_folder.TRAINING).exists()
     train(tmp_path, experiment(), "cnn", dataset())
     assert run_folder.read_json(tmp_path / run_folder.TRAINING)["epochs"] == 2
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_a_folder_that_is_removed_during_the_training_stays_away(tmp_path, monkeypatch, epoch):
+    step = Classifier.training_step
+
+    def removed(self, batch, index):
+        if (self.current_epoch, index) == (epoch, 0):
+            shutil.rmtree(tmp_path / "run")
+        return step(self, batch, index)
+
+    monkeypatch.setattr(Classifier, "training_step", removed)
+    with pytest.raises(EnvironmentFault, match="run was removed or renamed; run the command again"):
+        train(tmp_path / "run", experiment(), "cnn", dataset())
+    assert not (tmp_path / "run").exists()
 
 
 def interrupt(*arguments):

@@ -28,12 +28,13 @@ def write_bytes(path: Path, content: bytes) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path in `path`'s folder; on success, sync it and rename it to `path`.
 
+    The folder is not created: if it was removed while a stage ran, half of it would come back.
+
     Raises:
-        EnvironmentFault: the folder cannot be written, or the disk is full.
+        EnvironmentFault: the folder is gone or cannot be written, or the disk is full.
     """
     temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY)
         os.close(handle)
         temporary = Path(name)
@@ -43,9 +44,10 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.chmod(0o644)  # mkstemp makes it private
         temporary.replace(path)
     except OSError as error:
-        raise EnvironmentFault(
-            f"cannot write {path}: {error.strerror or error}{free_space(path.parent)}"
-        ) from error
+        reason = f"{error.strerror or error}{free_space(path.parent)}"
+        if not path.parent.is_dir():
+            reason = f"the folder {path.parent} was removed or renamed; run the command again"
+        raise EnvironmentFault(f"cannot write {path}: {reason}") from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)

@@ -40,6 +40,8 @@ def predict(
         raise CheckpointError(f"{experiment} holds no trained model: no folder in it is finished")
     models = {folder.name: load(folder.path) for folder in trained}
     labels = {folder.name: folder.label for folder in trained}
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
     predictions: list[dict[str, Any]] = []
     for number, path in enumerate(paths, start=1):
         try:
