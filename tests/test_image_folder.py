@@ -167,6 +167,49 @@ def test_pixels_are_cached_until_a_file_changes(tmp_path, few, monkeypatch):
     assert [p for p in (*changed.train_pixels, *changed.test_pixels) if (p[..., 0] == 255).all()]
 
 
+def test_images_that_change_places_change_labels(tmp_path, few):
+    """As a wrong label is corrected: files of one size and date."""
+    for name, colour in (("a", "red"), ("b", "blue")):
+        (tmp_path / name).mkdir()
+        for i in range(12):
+            Image.new("RGB", (32, 32), colour).save(tmp_path / name / f"{i}.bmp")
+            os.utime(tmp_path / name / f"{i}.bmp", (1, 1))
+    before = image_folder.read(tmp_path)
+    for i in range(12):
+        (tmp_path / "a" / f"{i}.bmp").rename(tmp_path / "moved")
+        (tmp_path / "b" / f"{i}.bmp").rename(tmp_path / "a" / f"{i}.bmp")
+        (tmp_path / "moved").rename(tmp_path / "b" / f"{i}.bmp")
+    after = image_folder.read(tmp_path)
+    for found, first in ((before, "red"), (after, "blue")):
+        pixels = found.train_pixels[found.train_labels == 0]
+        assert (pixels[..., ("red", "green", "blue").index(first)] == 255).all()
+
+
+def test_an_image_that_was_repaired_is_read(tmp_path, few):
+    draw(tmp_path, ["a", "b"])
+    path = tmp_path / "a" / "003.png"
+    content, date = path.read_bytes(), path.stat().st_mtime_ns
+    for written, left_out in ((bytes(len(content)), 1), (content, 0)):
+        path.write_bytes(written)
+        os.utime(path, ns=(date, date))
+        found = image_folder.read(tmp_path)
+        assert len(found.train_labels) + len(found.test_labels) == 24 - left_out
+        assert ("003.png" in (found.notice or "")) == bool(left_out)
+
+
+def test_the_cache_keeps_one_copy_of_a_folder_at_each_size(tmp_path, few):
+    for place in ("own", "another"):
+        draw(tmp_path / place, ["a", "b"])
+    for size in (32, 40):
+        image_folder.read(tmp_path / "another", size)
+    for i in range(3):
+        Image.new("RGB", (50, 50), "red").save(tmp_path / "own" / "a" / f"{i:03}.png")
+        for size in (32, 40):
+            image_folder.read(tmp_path / "own", size)
+    assert len(list(download.cache_folder().glob("folder-*.npy"))) == 4
+    assert len(list(download.cache_folder().glob("folder-*.npz"))) == 4
+
+
 def test_images_are_read_at_the_size_asked_for(tmp_path, few):
     draw(tmp_path, ["a", "b"])
     large = data.resolve(DataConfig(source="folder", dir=tmp_path, size=48))

@@ -184,18 +184,22 @@ def _require_enough(
 
 
 def _pixels(folder: Path, paths: list[Path], side: int) -> tuple[Pixels, list[str]]:
-    """The images, from the cache if no file has changed since.
+    """The images, from the cache if no file was changed, moved or made readable since.
+
+    The cache holds a folder's images once for each size.
 
     Returns:
         The readable images in the order of `paths`, then unused rows; and for each path why it
         could not be read, empty if it could.
     """
-    digest = hashlib.sha256(f"3 {side} ".encode() + os.fsencode(folder.resolve()))  # 3: version
+    digest = hashlib.sha256(f"4 {side} ".encode() + os.fsencode(folder.resolve()))  # 4: version
+    place = digest.hexdigest()[:20]
     for path in paths:
-        facts = path.stat()
-        name = os.fsencode(path.relative_to(folder))
-        digest.update(name + f"\0{facts.st_size}\0{facts.st_mtime_ns}\n".encode())
-    cache = download.cache_folder() / f"folder-{digest.hexdigest()[:20]}.npy"
+        file = path.stat()
+        # Two files of one size and date can change places; st_ctime_ns sees new permissions, too.
+        facts = file.st_ino, file.st_size, file.st_mtime_ns, file.st_ctime_ns
+        digest.update(os.fsencode(path.relative_to(folder)) + f"\0{facts}\n".encode())
+    cache = download.cache_folder() / f"folder-{place}-{digest.hexdigest()[:20]}.npy"
     errors_cache = cache.with_suffix(".npz")
     fits = len(paths) * side**2 * 3 <= MEMORY_BYTES
 
@@ -210,22 +214,21 @@ def _pixels(folder: Path, paths: list[Path], side: int) -> tuple[Pixels, list[st
             log.info("%s is damaged; reading the images again", cache)
     log.info("reading %d images from %s", len(paths), folder)
     try:
-        with (
-            lock(cache.parent, wait=True),
-            replacing(cache) as temporary,
-            temporary.open("wb") as file,
-        ):
-            errors = _convert(folder, paths, side, file)
-        run_folder.write_arrays(errors_cache, errors=np.array(errors))
-        return stored()
+        with lock(cache.parent, wait=True):
+            for stale in cache.parent.glob(f"folder-{place}-*"):
+                stale.unlink()
+            with replacing(cache) as temporary, temporary.open("wb") as content:
+                errors = _convert(folder, paths, side, content)
+            run_folder.write_arrays(errors_cache, errors=np.array(errors))
+            return stored()
     except EnvironmentFault as error:
         if not fits:
             raise
         log.info("the images are not cached: %s", error)
-    content = io.BytesIO()
-    errors = _convert(folder, paths, side, content)
-    content.seek(0)
-    return np.load(content), errors
+    memory = io.BytesIO()
+    errors = _convert(folder, paths, side, memory)
+    memory.seek(0)
+    return np.load(memory), errors
 
 
 def _convert(folder: Path, paths: list[Path], side: int, file: io.BufferedIOBase) -> list[str]:
