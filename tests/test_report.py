@@ -301,6 +301,16 @@ def test_times_of_two_machines_are_not_set_against_each_other(changed: Path, htm
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_what_changed_when_a_training_was_resumed_is_part_of_its_provenance(changed: Path) -> None:
+    path = changed / "cnn" / run_folder.PROVENANCE
+    lines = ["threads 1, then 2", "compiled False, then True"]
+    run_folder.write_json(path, run_folder.read_json(path) | {"changed_when_resumed": lines})
+    assert "<td>threads 1, then 2; compiled False, then True</td><td>–</td>" in re.sub(
+        r"\s+(?=<)|(?<=>)\s+", "", report(changed).read_text(encoding="utf-8")
+    )
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_no_winner_where_the_interval_includes_none(tmp_path: Path) -> None:
     write_experiment(tmp_path, accuracy=(0.8, 0.8))
     compare(tmp_path)

@@ -108,6 +108,70 @@ def test_interrupted_and_resumed_equals_uninterrupted(tmp_path, monkeypatch, nam
     assert not left & {run_folder.RESUME, run_folder.BEST}
 
 
+@pytest.mark.parametrize("left", [None, 1])
+def test_a_training_is_not_resumed_without_its_history(tmp_path, monkeypatch, left):
+    config = experiment(cnn=dataclasses.replace(OPTIM, epochs=3))
+    train_interrupted(monkeypatch, tmp_path, config, "cnn", epoch=2)
+    rows = run_folder.read_history(tmp_path)
+    assert len(rows) == 2
+    if left is None:
+        (tmp_path / run_folder.HISTORY).unlink()
+    else:
+        run_folder.write_history(tmp_path, rows[:left])
+    with pytest.raises(CheckpointError, match=r"history\.jsonl does not hold the 2 epochs"):
+        train(tmp_path, config, "cnn", dataset())
+    run_folder.write_history(tmp_path, rows)
+    train(tmp_path, config, "cnn", dataset())
+    assert run_folder.read_json(tmp_path / run_folder.TRAINING)["epochs"] == 3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda of: of | {"optimizer_states": [of["optimizer_states"][0] | {"state": {}}]},
+        lambda of: of | {"optimizer_states": []},
+        lambda of: of | {"lr_schedulers": []},
+        lambda of: {key: value for key, value in of.items() if key != "optimizer_states"},
+        lambda of: of["state_dict"],
+    ],
+)
+def test_a_training_is_not_resumed_without_the_state_of_its_optimizer(
+    tmp_path, monkeypatch, change
+):
+    train_interrupted(monkeypatch, tmp_path, experiment(), "cnn")
+    resume = tmp_path / run_folder.RESUME
+    torch.save(change(torch.load(resume, weights_only=True)), resume)
+    with pytest.raises(CheckpointError, match=r"resume\.ckpt lacks the state of the optimizer"):
+        train(tmp_path, experiment(), "cnn", dataset())
+
+
+def test_a_training_keeps_its_precision_and_says_what_else_changed(tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    data, begun = dataset(), experiment(train=BF16)
+    train(tmp_path / "uninterrupted", begun, "cnn", data)
+    train_interrupted(monkeypatch, tmp_path / "parts", begun, "cnn")
+    monkeypatch.setattr(torch, "compile", lambda forward: forward)
+    other = dataclasses.replace(PLAIN, compile=True)
+    train(tmp_path / "parts", experiment(train=other), "cnn", data)
+    assert same(weights(tmp_path / "uninterrupted"), weights(tmp_path / "parts"))
+    facts = run_folder.read_json(tmp_path / "parts" / run_folder.PROVENANCE)
+    assert (facts["precision"], facts["compiled"]) == ("bf16", True)
+    assert facts["changed_when_resumed"] == ["compiled False, then True"]
+    notes = [text for text in caplog.messages if text.startswith("NOTE: cnn")]
+    assert notes == [
+        "NOTE: cnn: resumed under other conditions: compiled False, then True",
+        "NOTE: cnn: it goes on in bf16, as it began",
+    ]
+
+
+def test_a_training_in_fp16_is_not_resumed_without_a_gpu(tmp_path, monkeypatch):
+    train_interrupted(monkeypatch, tmp_path, experiment(), "cnn")
+    path = tmp_path / run_folder.PROVENANCE
+    run_folder.write_json(path, run_folder.read_json(path) | {"precision": "fp16"})
+    with pytest.raises(EnvironmentFault, match="began in fp16, which needs a CUDA GPU"):
+        train(tmp_path, experiment(), "cnn", dataset())
+
+
 def test_a_run_that_moved_keeps_its_best_epoch(tmp_path, monkeypatch):
     """Interrupted after a good first epoch, moved, and then getting worse."""
     step = Classifier.training_step

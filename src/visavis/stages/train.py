@@ -25,7 +25,13 @@ from visavis.errors import CheckpointError, EnvironmentFault
 from visavis.files import file_sha256, lock
 from visavis.stages.trained import check_classifier, observed
 from visavis.training import hardware, tracking
-from visavis.training.callbacks import AtomicCheckpointIO, History, checkpoints, read_checkpoint
+from visavis.training.callbacks import (
+    AtomicCheckpointIO,
+    History,
+    check_resumable,
+    checkpoints,
+    read_checkpoint,
+)
 from visavis.training.module import Classifier, Split
 from visavis.training.provenance import claim, provenance
 from visavis.training.snapshots import Snapshots
@@ -37,6 +43,10 @@ LIGHTNING_PRECISION: dict[hardware.Precision, Any] = {
     "fp16": "16-mixed",
     "float32": "32-true",
 }
+
+CONDITIONS = ("torch", "lightning", "device", "device_name", "threads", "compiled")
+"""What changes the arithmetic of a training, if only in the last digits. A training may be resumed
+under others; provenance.json then names them."""
 
 
 def train(
@@ -97,18 +107,31 @@ def _provenance(
     """Write provenance.json; a resumed training keeps its precision, start and first machine.
 
     Raises:
-        CheckpointError: the checkpoint to resume from is damaged.
+        CheckpointError: the training cannot be resumed: a file is damaged or incomplete.
+        EnvironmentFault: it cannot be resumed here, in the precision in which it began.
     """
     facts = {**provenance(experiment.train, device), "compiled": experiment.train.compile}
     facts["resumed"] = (folder / run_folder.RESUME).exists()
     if facts["resumed"]:
-        for checkpoint in (run_folder.RESUME, run_folder.BEST):
-            read_checkpoint(folder / checkpoint)
-        begun = run_folder.read_json(folder / run_folder.PROVENANCE)
+        check_resumable(folder)
         log.info("%s: resuming from %s", name, folder / run_folder.RESUME)
+        begun = run_folder.read_json(folder / run_folder.PROVENANCE)
+        changed = [
+            f"{key} {begun.get(key)}, then {facts[key]}"
+            for key in CONDITIONS
+            if begun.get(key) != facts[key]
+        ]
+        if changed:
+            log.info("NOTE: %s: resumed under other conditions: %s", name, "; ".join(changed))
+        if begun["precision"] != facts["precision"]:
+            log.info("NOTE: %s: it goes on in %s, as it began", name, begun["precision"])
+        if begun["precision"] == "fp16" and device.type != "cuda":
+            raise EnvironmentFault(
+                f"the training in {folder} began in fp16, which needs a CUDA GPU; resume it on "
+                "one, or use another --out"
+            )
         facts |= {key: begun[key] for key in ("precision", "started", "started_on")}
-        if facts["started_on"] != facts["device_name"]:
-            log.info("%s: it was started on %s", name, facts["started_on"])
+        facts["changed_when_resumed"] = [*begun.get("changed_when_resumed", []), *changed]
     run_folder.write_json(folder / run_folder.PROVENANCE, facts)
     return facts
 

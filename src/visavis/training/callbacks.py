@@ -22,6 +22,11 @@ from visavis.training import hardware
 log = logging.getLogger(__name__)
 
 
+_FROM_THE_START = (
+    f"delete {run_folder.RESUME} and {run_folder.BEST} in that folder to train from the start"
+)
+
+
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Lightning's own writer is not atomic where its temporary folder is another file system."""
 
@@ -47,11 +52,40 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except (FileNotFoundError, zipfile.BadZipFile, RuntimeError, pickle.UnpicklingError) as error:
         state = "missing" if isinstance(error, FileNotFoundError) else "damaged"
         raise CheckpointError(
-            f"{path} is {state} ({type(error).__name__}); delete {run_folder.RESUME} and "
-            f"{run_folder.BEST} in that folder to train from the start"
+            f"{path} is {state} ({type(error).__name__}); {_FROM_THE_START}"
         ) from error
     except OSError as error:
         raise EnvironmentFault(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def check_resumable(folder: Path) -> None:
+    """Check that the training in `folder` can go on as if it had not been interrupted.
+
+    Raises:
+        CheckpointError: a checkpoint is missing, damaged or incomplete, or the history lacks an
+            epoch before it.
+    """
+    read_checkpoint(folder / run_folder.BEST)
+    checkpoint = read_checkpoint(folder / run_folder.RESUME)
+    # Lightning restores what it finds and is silent about an empty state.
+    complete = (
+        isinstance(checkpoint, dict)
+        and {"epoch", "loops", "state_dict", "optimizer_states"} <= checkpoint.keys()
+        and any(optimizer["state"] for optimizer in checkpoint["optimizer_states"])
+        and checkpoint.get("lr_schedulers")
+    )
+    if not complete:
+        raise CheckpointError(
+            f"{folder / run_folder.RESUME} lacks the state of the optimizer or of its schedule, so "
+            f"that the training would go on to other weights; {_FROM_THE_START}"
+        )
+    wanted = list(range(1, checkpoint["epoch"] + 2))
+    found = [row["epoch"] for row in run_folder.read_history(folder)]
+    if found[: len(wanted)] != wanted:
+        raise CheckpointError(
+            f"{folder / run_folder.HISTORY} does not hold the {len(wanted)} epochs that were "
+            f"finished; restore it, or {_FROM_THE_START}"
+        )
 
 
 class Checkpoint(ModelCheckpoint):
