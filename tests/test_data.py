@@ -6,7 +6,7 @@ import pytest
 
 from visavis import data
 from visavis.config import DataConfig
-from visavis.data import cifar, download, shapes
+from visavis.data import cifar, dataset, download, shapes
 from visavis.data.verify import verify
 from visavis.errors import DataError, EnvironmentFault
 
@@ -112,6 +112,40 @@ def test_info_is_json_and_right(drawn):
     assert info["evidence_masks"] is True
 
 
+def with_leaks(drawn, count, *, other_label=0):
+    """The shapes with `count` training images among the test images."""
+    test, labels = drawn.test_pixels.copy(), drawn.test_labels.copy()
+    test[:count], labels[:count] = drawn.train_pixels[-count:], drawn.train_labels[-count:]
+    labels[:other_label] = (labels[:other_label] + 1) % 10
+    return dataclasses.replace(drawn, test_pixels=test, test_labels=labels)
+
+
+def test_leaked_test_images_are_counted_and_reported(monkeypatch, caplog, drawn):
+    caplog.set_level("INFO")
+    leaky = with_leaks(drawn, 40, other_label=15)
+    assert leaky.leaked == {index: [160 + index] for index in range(40)}
+    monkeypatch.setattr(shapes, "dataset", lambda: leaky)
+    described = data.describe(data.resolve(DataConfig(source="shapes")))
+    assert described["leaked"] == {"images": 40, "other_label": 15}
+    expected = "40 of the 100 test images are also training images, byte for byte, 15 of them under"
+    assert described["notice"].startswith(expected)
+    assert caplog.messages == [f"NOTE: {described['notice']}"]
+
+
+def test_a_few_leaked_test_images_are_counted_alone(monkeypatch, drawn):
+    assert data.describe(drawn)["leaked"] == {"images": 0, "other_label": 0}
+    monkeypatch.setattr(dataset, "LEAKED_FRACTION", 0.02)
+    few = data.describe(with_leaks(drawn, 1))
+    assert (few["leaked"]["images"], few["notice"]) == (1, None)
+    assert data.describe(with_leaks(drawn, 2))["notice"] is not None
+
+
+def test_images_that_differ_outside_their_middle_row_are_not_the_same(drawn):
+    leaky = with_leaks(drawn, 40)
+    leaky.test_pixels[3, 0, 0] ^= 1
+    assert sorted(leaky.leaked) == [index for index in range(40) if index != 3]
+
+
 def test_verify_finds_nothing_wrong_with_the_shapes(drawn):
     assert verify(drawn) == []
 
@@ -127,7 +161,8 @@ def test_verify_names_each_problem_and_its_index(drawn):
     broken = dataclasses.replace(drawn, train_pixels=train, train_labels=labels, test_pixels=test)
     text = "\n".join(verify(broken))
     assert "1 training images have a single colour: 7." in text
-    assert "1 test images are also training images: test 4 = training 11." in text
+    assert "1 test images are also training images, " in text
+    assert " of them with another label: test 4 = training 11." in text
     assert "1 training images repeat an earlier one, 1 of them with another" in text
     assert "label: 33 = 30." in text
     assert "The training classes are not equally large: " in text

@@ -311,6 +311,15 @@ def test_what_changed_when_a_training_was_resumed_is_part_of_its_provenance(chan
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_leaked_test_images_are_not_called_unseen(changed: Path, html: str) -> None:
+    assert "that neither had seen" in html
+    path = changed / "cnn" / run_folder.DATA
+    leaked = {"images": 3, "other_label": 0}
+    run_folder.write_json(path, run_folder.read_json(path) | {"leaked": leaked})
+    assert "that neither had seen" not in report(changed).read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_no_winner_where_the_interval_includes_none(tmp_path: Path) -> None:
     write_experiment(tmp_path, accuracy=(0.8, 0.8))
     compare(tmp_path)

@@ -27,8 +27,8 @@ def resolve(config: DataConfig) -> Dataset:
         EnvironmentFault: CIFAR was requested by name and the cache cannot be written.
     """
     dataset = _resolve(config)
-    if dataset.notice:
-        log.info("NOTE: %s", dataset.notice)
+    for notice in dataset.notices:
+        log.info("NOTE: %s", notice)
     return dataset
 
 

@@ -1,6 +1,7 @@
 """The data set as arrays, its split into training and validation images, and its statistics."""
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,6 +14,11 @@ from visavis.errors import DataError
 
 Pixels = UInt8[np.ndarray, "n side side 3"]
 Labels = Int64[np.ndarray, " n"]
+
+LEAKED_FRACTION = 0.01
+"""Share of the test images from which on copies of training images are worth a notice. Fewer move
+an accuracy by less than a point, about as much as the choice of some thousand test images does; the
+published data sets have a few."""
 
 Change = Literal["clean_plate", "other_shape", "other_colour", "other_background"]
 """What is changed in an image while all else stays.
@@ -41,7 +47,7 @@ class Dataset:
     redraw: Callable[[Change], Pixels] | None = field(default=None, repr=False)
     """The test images with one thing changed, where they can be drawn again."""
     notice: str | None = None
-    """What a reader of any result must know about these images."""
+    """What a reader of any result must know about where these images come from."""
 
     @property
     def side(self) -> int:
@@ -57,6 +63,52 @@ class Dataset:
             for part in parts(array):
                 digest.update(np.ascontiguousarray(part).data)
         return digest.hexdigest()
+
+    @cached_property
+    def leaked(self) -> dict[int, list[int]]:
+        """Test images that are also training images, byte for byte: test index to training indices.
+
+        Images are compared whole only where their middle rows agree, so that of many images in a
+        file only a small part is read.
+        """
+        middle = self.side // 2
+        rows, test_rows = (
+            [row.tobytes() for row in np.asarray(pixels[:, middle])]
+            for pixels in (self.train_pixels, self.test_pixels)
+        )
+        shared = {*rows} & {*test_rows}
+        copies: dict[bytes, list[int]] = defaultdict(list)
+        for index, row in enumerate(rows):
+            if row in shared:
+                copies[_digest(self.train_pixels[index])].append(index)
+        candidates = [index for index, row in enumerate(test_rows) if row in shared]
+        found = {index: copies.get(_digest(self.test_pixels[index])) for index in candidates}
+        return {index: same for index, same in found.items() if same}
+
+    @property
+    def leaked_with_other_label(self) -> int:
+        """How many of the leaked test images have another label among the training images."""
+        return sum(
+            bool((self.train_labels[same] != self.test_labels[index]).any())
+            for index, same in self.leaked.items()
+        )
+
+    @property
+    def notices(self) -> list[str]:
+        """What a reader of any result must know: `notice`, and whether test images leaked."""
+        notices = [self.notice] if self.notice else []
+        if (n := len(self.leaked)) >= LEAKED_FRACTION * len(self.test_labels):
+            notices.append(
+                f"{n:,} of the {len(self.test_labels):,} test images are also training images, "
+                f"byte for byte, {self.leaked_with_other_label:,} of them under another label, "
+                "so the accuracies are not those on new images. Remove the copies; visavis data "
+                "verify lists the first."
+            )
+        return notices
+
+
+def _digest(image: np.ndarray) -> bytes:
+    return hashlib.sha256(image.tobytes()).digest()
 
 
 def split(
@@ -99,10 +151,11 @@ def describe(dataset: Dataset) -> dict[str, Any]:
     return {
         "source": dataset.source,
         "description": dataset.description,
-        "notice": dataset.notice,
+        "notice": " ".join(dataset.notices) or None,
         "fingerprint": dataset.fingerprint,
         "class_names": list(dataset.class_names),
         "side": dataset.side,
+        "leaked": {"images": len(dataset.leaked), "other_label": dataset.leaked_with_other_label},
     }
 
 

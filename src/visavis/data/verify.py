@@ -29,7 +29,7 @@ def verify(dataset: Dataset) -> list[str]:
             hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in pixels
         ]
         findings += _duplicates(name, digests[name], labels)
-    return findings + _leakage(digests["training"], digests["test"])
+    return findings + _leakage(dataset)
 
 
 def _listed(items: list[str]) -> str:
@@ -52,13 +52,11 @@ def _duplicates(name: str, digests: list[bytes], labels: Labels) -> list[str]:
     ]
 
 
-def _leakage(train: list[bytes], test: list[bytes]) -> list[str]:
-    positions = {digest: index for index, digest in enumerate(train)}
-    shared = [
-        f"test {index} = training {positions[digest]}"
-        for index, digest in enumerate(test)
-        if digest in positions
-    ]
+def _leakage(dataset: Dataset) -> list[str]:
+    shared = [f"test {index} = training {same[0]}" for index, same in dataset.leaked.items()]
     if not shared:
         return []
-    return [f"{len(shared)} test images are also training images: {_listed(shared)}."]
+    return [
+        f"{len(shared)} test images are also training images, {dataset.leaked_with_other_label} of "
+        f"them with another label: {_listed(shared)}."
+    ]
