@@ -245,6 +245,41 @@ def test_debug_shows_where(failing, visavis_command):
     assert "Traceback" in err and "in raiser" in err and err.endswith("visavis: no\n")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "out"),
+    [
+        (("run",), "own"),
+        (("run",), "own/runs/first"),
+        (("run",), "link"),
+        (("run",), "."),  # its model folder would be that of the images
+        (("run",), None),
+        (("train", "cnn"), "own/cnn"),
+        (("train", "vit"), "own/../own"),
+    ],
+)
+def test_run_folders_do_not_lie_among_the_images(
+    arguments, out, few_images, monkeypatch, tmp_path, visavis_command
+):
+    own = tmp_path / ("cnn" if out == "." else "own")
+    own.mkdir()
+    (tmp_path / "link").symlink_to(own)
+    before = sorted(tmp_path.rglob("*"))
+    monkeypatch.chdir(own if out is None else tmp_path)
+    place = () if out is None else ("--out", out)
+    images = ("--data.source", "folder", "--data.dir", "." if out is None else own.name)
+    code, text, err = visavis_command(*arguments, *place, *images)
+    assert (code, text) == (2, "")
+    assert "lies in the folder of the images" in err and err.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_model_is_not_adopted_among_the_images(tmp_path, visavis_command):
+    code, _, err = visavis_command("explain", tmp_path / "net", "--model", "cnn", "--weights", "x",
+        "--data.source", "folder", "--data.dir", tmp_path)  # fmt: skip
+    assert code == 2 and "lies in the folder of the images" in err
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_preset_follows_the_images_and_flags_override_it(
     few_images, monkeypatch, tmp_path, visavis_command, finished
 ):
@@ -274,7 +309,7 @@ def test_the_size_of_the_images_decides_crop_and_patches(monkeypatch, tmp_path, 
     monkeypatch.setattr(data, "resolve", lambda wanted: large)
     calls = []
     monkeypatch.setattr(visavis.stages.train, "train", lambda *given: calls.append(given))
-    source = ("--data.source", "folder", "--data.dir", tmp_path, "--data.size", "64")
+    source = ("--data.source", "folder", "--data.dir", tmp_path / "own", "--data.size", "64")
     visavis_command("train", "vit", "--out", tmp_path / "vit", "--preset", "quick", *source)
     ((_, experiment, *_),) = calls
     assert (experiment.data.size, experiment.vit.patch_size, experiment.vit.optim.crop) == (

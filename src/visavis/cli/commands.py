@@ -35,15 +35,19 @@ Again = Callable[[Experiment], Any]
 
 def run(command: flags.Run, again: Again) -> Iterator[str]:
     """`visavis run`."""
+    _require_apart(command.out or Path("runs"), command.settings.data)
     dataset = data.resolve(command.settings.data)
     command = again(presets.preset(command.preset, dataset.source, dataset.side))
     models = [command.settings.first, command.settings.second]
     for name in models:
         registry.check_name(name)
+    folders = [run_folder.folder_name(name) for name in models]
     default: list[str] = [command.preset, dataset.source]
     if models != list(registry.OWN):
-        default += [run_folder.folder_name(name) for name in models]
+        default += folders
     out = command.out or Path("runs") / "-".join(default)
+    for place in (out, *(out / name for name in folders)):
+        _require_apart(place, command.settings.data)
     from visavis.stages.run import run as run_stages
 
     memory.keep_freed_memory()
@@ -57,6 +61,7 @@ def train(
     command: flags.TrainCNN | flags.TrainViT | flags.TrainOther, again: Again
 ) -> Iterator[str]:
     """`visavis train NAME`."""
+    _require_apart(command.out, command.data)
     dataset = data.resolve(command.data)
     experiment = presets.preset(command.preset, dataset.source, dataset.side)
     command = again(experiment)
@@ -226,6 +231,7 @@ def _adopt(command: flags.Explain) -> None:
     if command.model is None or command.weights is None:
         raise ConfigError("give both: --model NAME and --weights FILE")
     registry.check_name(command.model)
+    _require_apart(command.folder, command.data)
     from visavis.stages.adopt import adopt
     from visavis.stages.evaluate import evaluate as evaluate_stage
     from visavis.training import hardware
@@ -241,6 +247,17 @@ def _adopt(command: flags.Explain) -> None:
         normalisation=(command.mean, command.std),
     )
     evaluate_stage(command.folder, dataset, device=hardware.select_device(command.device))
+
+
+def _require_apart(out: Path, images: DataConfig) -> None:
+    """Raise a ConfigError if a run folder would lie among one's own images, as a class of them."""
+    if images.source == "folder" and images.dir is not None:
+        folder = images.dir.resolve()
+        if out.resolve().is_relative_to(folder):
+            raise ConfigError(
+                f"the run folder {out} lies in the folder of the images, {images.dir}, where it "
+                "would be taken for a class; choose another one"
+            )
 
 
 def _program() -> str:
