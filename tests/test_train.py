@@ -141,7 +141,7 @@ def test_a_training_is_not_resumed_without_the_state_of_its_optimizer(
     train_interrupted(monkeypatch, tmp_path, experiment(), "cnn")
     resume = tmp_path / run_folder.RESUME
     torch.save(change(torch.load(resume, weights_only=True)), resume)
-    with pytest.raises(CheckpointError, match=r"resume\.ckpt lacks the state of the optimizer"):
+    with pytest.raises(CheckpointError, match=r"resume\.ckpt lacks the state of the optimiser"):
         train(tmp_path, experiment(), "cnn", dataset())
 
 

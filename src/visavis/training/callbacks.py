@@ -76,7 +76,7 @@ def check_resumable(folder: Path) -> None:
     )
     if not complete:
         raise CheckpointError(
-            f"{folder / run_folder.RESUME} lacks the state of the optimizer or of its schedule, so "
+            f"{folder / run_folder.RESUME} lacks the state of the optimiser or of its schedule, so "
             f"that the training would go on to other weights; {_FROM_THE_START}"
         )
     wanted = list(range(1, checkpoint["epoch"] + 2))
