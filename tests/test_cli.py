@@ -19,7 +19,7 @@ import visavis.report.page
 import visavis.stages.compare
 import visavis.stages.run
 import visavis.stages.train
-from visavis import config, data, presets, run_folder
+from visavis import config, data, presets, registry, run_folder
 from visavis.cli import main
 from visavis.data import download
 from visavis.errors import CheckpointError, ConfigError, DataError, EnvironmentFault
@@ -71,7 +71,7 @@ def few_images(monkeypatch):
 
 def two_models(folder):
     """Make the folder look like an experiment, and return it."""
-    for name in config.MODEL_NAMES:
+    for name in registry.OWN:
         (folder / name).mkdir()
         (folder / name / run_folder.CONFIG).touch()
     return folder
@@ -146,7 +146,7 @@ def test_run_takes_the_promised_flags_and_explains_each(visavis_command):
         "--debug",
         *(
             f"--{model}.optim.{field.replace('_', '-')}"
-            for model in config.MODEL_NAMES
+            for model in registry.OWN
             for field in config.OptimConfig.__dataclass_fields__
         ),
     ):

@@ -18,8 +18,6 @@ NUM_CLASSES = 10
 GRID = 8
 """Explanations are scored on GRID x GRID cells, whatever the size of the images."""
 
-MODEL_NAMES = ("cnn", "vit")
-
 EXPLANATION_SEED = 0
 """Seed of which images are explained, of ties and of baselines; one for both models."""
 
