@@ -135,7 +135,7 @@ def test_a_training_is_not_resumed_without_its_history(tmp_path, monkeypatch, le
         lambda of: of["state_dict"],
     ],
 )
-def test_a_training_is_not_resumed_without_the_state_of_its_optimizer(
+def test_a_training_is_not_resumed_without_the_state_of_its_optimiser(
     tmp_path, monkeypatch, change
 ):
     train_interrupted(monkeypatch, tmp_path, experiment(), "cnn")

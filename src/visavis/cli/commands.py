@@ -252,8 +252,8 @@ def _adopt(command: flags.Explain) -> None:
 def _require_apart(out: Path, images: DataConfig) -> None:
     """Raise a ConfigError if a run folder would lie among one's own images, as a class of them."""
     if images.source == "folder" and images.dir is not None:
-        folder = images.dir.resolve()
-        if out.resolve().is_relative_to(folder):
+        folder = os.path.realpath(images.dir)
+        if Path(os.path.realpath(out)).is_relative_to(folder):
             raise ConfigError(
                 f"the run folder {out} lies in the folder of the images, {images.dir}, where it "
                 "would be taken for a class; choose another one"

@@ -116,6 +116,11 @@ def _provenance(
         check_resumable(folder)
         log.info("%s: resuming from %s", name, folder / run_folder.RESUME)
         begun = run_folder.read_json(folder / run_folder.PROVENANCE)
+        if begun["precision"] == "fp16" and device.type != "cuda":
+            raise EnvironmentFault(
+                f"the training in {folder} began in fp16, which needs a CUDA GPU; resume it on "
+                "one, or use another --out"
+            )
         changed = [
             f"{key} {begun.get(key)}, then {facts[key]}"
             for key in CONDITIONS
@@ -125,11 +130,6 @@ def _provenance(
             log.info("NOTE: %s: resumed under other conditions: %s", name, "; ".join(changed))
         if begun["precision"] != facts["precision"]:
             log.info("NOTE: %s: it goes on in %s, as it began", name, begun["precision"])
-        if begun["precision"] == "fp16" and device.type != "cuda":
-            raise EnvironmentFault(
-                f"the training in {folder} began in fp16, which needs a CUDA GPU; resume it on "
-                "one, or use another --out"
-            )
         facts |= {key: begun[key] for key in ("precision", "started", "started_on")}
         facts["changed_when_resumed"] = [*begun.get("changed_when_resumed", []), *changed]
     run_folder.write_json(folder / run_folder.PROVENANCE, facts)
@@ -228,9 +228,9 @@ def _finish(folder: Path, module: Classifier, facts: dict[str, Any]) -> None:
     Raises:
         CheckpointError: the checkpoint and the history disagree about the best epoch.
     """
+    kept = read_checkpoint(folder / run_folder.BEST)
     rows = run_folder.read_history(folder)
     best = min(rows, key=lambda row: row["val_loss"])
-    kept = read_checkpoint(folder / run_folder.BEST)
     if kept["epoch"] + 1 != best["epoch"]:
         raise CheckpointError(
             f"{folder / run_folder.BEST} holds epoch {kept['epoch'] + 1}, but epoch "

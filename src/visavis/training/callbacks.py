@@ -77,7 +77,7 @@ def check_resumable(folder: Path) -> None:
     if not complete:
         raise CheckpointError(
             f"{folder / run_folder.RESUME} lacks the state of the optimiser or of its schedule, so "
-            f"that the training would go on to other weights; {_FROM_THE_START}"
+            f"the training would end with other weights; {_FROM_THE_START}"
         )
     wanted = list(range(1, checkpoint["epoch"] + 2))
     found = [row["epoch"] for row in run_folder.read_history(folder)]
