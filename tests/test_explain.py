@@ -56,6 +56,7 @@ def dataset():
 def trained_folder(folder, model, dataset, *, accuracy=0.5):
     """A folder as training and evaluation leave it, with about a given accuracy."""
     config = tiny.CNN_CONFIG if hasattr(model, "stages") else tiny.VIT_CONFIG
+    folder.mkdir(exist_ok=True)
     run_folder.write_json(folder / run_folder.CONFIG, {"model": models.config_to_json(config)})
     models.save(model, folder / run_folder.WEIGHTS)
     run_folder.write_json(folder / run_folder.DATA, describe(dataset))
