@@ -83,11 +83,11 @@ def other_seeds(comparison: Values) -> str | None:
         if len(of) < 2:
             return None
         values = ", ".join(f"{percent(row['accuracy'])} (seed {row['seed']})" for row in of)
-        parts.append(f"{the(label)} {values}")
+        parts.append(f"{label} {values}")
     return (
-        f"Each model was trained {len(comparison['seeds']) // 2} times. The test accuracies "
-        f"are {'; '.join(parts)}. Everything else in this "
-        "report except the noise ceiling is from the first training."
+        f"Each model was trained {len(comparison['seeds']) // 2} times. Test accuracies: "
+        f"{'; '.join(parts)}. Everything else in this report except the noise ceiling is from the "
+        "first training."
     )
 
 
