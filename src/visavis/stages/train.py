@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins.environments import LightningEnvironment
 
 from visavis import models, run_folder
 from visavis.config import IMAGE_SIDE, Experiment
@@ -194,7 +195,9 @@ def _fit(
         devices=1,
         precision=precision,
         max_epochs=module.config.epochs,
-        plugins=[AtomicCheckpointIO()],
+        # One process, also inside `srun`, where Lightning would take SIGTERM for itself, or refuse a
+        # number of tasks that is not its own.
+        plugins=[AtomicCheckpointIO(), LightningEnvironment()],
         callbacks=callbacks,
         logger=logger or False,
         log_every_n_steps=1,  # only epochs are logged; this keeps Lightning from warning
