@@ -33,6 +33,12 @@ class CheckpointError(VisavisError):
     exit_code = 4
 
 
+class StudyError(VisavisError):
+    """A study of which some trainings failed; the others are finished."""
+
+    exit_code = 7
+
+
 class EnvironmentFault(VisavisError):  # noqa: N818 - EnvironmentError is Python's own
     """A machine that lacks something: a GPU, a package, disk space, a free run folder."""
 

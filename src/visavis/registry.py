@@ -36,6 +36,9 @@ class Registered:
 registered: dict[str, Registered] = {}
 """By name."""
 
+files: list[Path] = []
+"""The files that --models named; a command that starts others passes them on."""
+
 
 def register_model(
     name: str,
@@ -91,6 +94,7 @@ def run_file(path: Path) -> None:
     except Exception as error:
         what = " ".join(f"{type(error).__name__}: {error}".split())
         raise ModelError(f"--models {path}: the file fails with {what}") from error
+    files.append(path)
     if registered == before:
         raise ModelError(
             f"--models {path}: the file registers no model; call "

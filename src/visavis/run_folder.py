@@ -25,7 +25,11 @@ COMPARISON = "comparison.json"
 REPORT = "report.html"
 
 SEED = "seed-{}"
-"""Folder of both models trained with another seed, in an experiment folder."""
+"""Folder of both models trained with another seed, in an experiment folder; in a study, run folder
+of one training of a variant."""
+
+STUDY = "study.json"
+"""The plan of a study, in its folder."""
 
 ROLES = ("first", "second")
 """The two models of an experiment; files that are about both have these keys."""
@@ -46,6 +50,8 @@ EVALUATION = "evaluation.json"
 HEATMAPS = "heatmaps.npz"
 REMOVAL = "removal.npz"
 EXPLANATIONS = "explanations.json"
+JOB_LOG = "job.log"
+"""What a training that a study started has printed."""
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:

@@ -89,6 +89,56 @@ class TrainOther(Training):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Study:
+    """Train several models with several seeds, on this machine or on a cluster.
+
+    Each training is tested and explained on the same images, in a run folder of its own,
+    OUT/VARIANT/seed-N. Repeat the command to do what is missing, or add models, values or seeds.
+    """
+
+    names: Annotated[Positional[tuple[str, ...]], arg(metavar="MODEL…", help_behavior_hint="")] = ()
+    """cnn, vit, a registered model, timm/NAME or torchvision/NAME; or a TOML file, STUDY.toml, that
+    holds these names (models) and any of the flags below."""
+    out: Path = tyro.MISSING
+    """Folder of the study."""
+    vary: tuple[str, ...] = ()
+    """Values of a model's settings, such as vit.depth=4,6: a variant of the model for each of
+    them, and for each combination if there are several settings."""
+    seeds: int = 3
+    """Number of trainings of each variant, with consecutive seeds from --seed, 1 to 20."""
+    jobs: int = 0
+    """Trainings at once. 0: one on each GPU; without a GPU, one on each core, as far as memory
+    lasts."""
+    print: FlagCreatePairsOff[bool] = False
+    """Train nothing; print one command for each training that is missing, for a cluster."""
+    preset: config.Preset
+    """Defaults of the flags below: smoke, quick, standard or best, from short to long."""
+    seed: int
+    """The first seed of initialisation, order and augmentation."""
+    data: config.DataConfig
+    cnn: config.CNNConfig
+    vit: config.ViTConfig
+    optim: config.OptimConfig
+    pretrained: bool
+    """Start timm/NAME and torchvision/NAME from the weights that the library provides, which it
+    downloads."""
+    train: config.TrainConfig
+    explain: config.ExplainConfig
+    tracking: config.TrackingConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyJob:
+    """Train, test and explain one model of a study; what is finished is skipped.
+
+    `visavis study` starts such commands, or prints them.
+    """
+
+    folder: Annotated[Positional[Path], arg(metavar="DIR")] = tyro.MISSING
+    """Run folder of the training, VARIANT/seed-N in the folder of the study."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evaluate:
     """Evaluate a trained model on the test images."""
 
@@ -219,7 +269,7 @@ class Doctor:
 
 
 COMMANDS = (
-    *(Run, Evaluate, Explain, ValidateScores, CrossModel),
+    *(Run, Study, StudyJob, Evaluate, Explain, ValidateScores, CrossModel),
     *(Compare, Report, Predict, Serve, Doctor),
 )
 OWN_MODELS = (TrainCNN, TrainViT)
@@ -282,6 +332,7 @@ def _other_models(arguments: Sequence[str]) -> list[str]:
 def _tree(preset: config.Preset, experiment: config.Experiment, others: Sequence[str]) -> Any:
     """The type that tyro parses; the defaults come from `experiment`."""
     known = {**vars(experiment), "preset": preset, "settings": experiment}
+    del known["seeds"]  # the preset's are those of `run`
 
     def command(cls: Any, name: str | None = None) -> Any:
         values = known | {"name": name}

@@ -8,6 +8,7 @@ import dataclasses
 import json
 import logging
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -16,21 +17,30 @@ from typing import Any, TypeVar
 
 from visavis import config, data, presets, registry, run_folder
 from visavis.cli import arguments as flags
-from visavis.cli import tables
+from visavis.cli import local_engine, tables
 from visavis.cli.doctor import doctor as examine
 from visavis.cli.exit_codes import Stopped
+from visavis.cli.study import flags_of, variants
 from visavis.config import DataConfig, Experiment, ExplainConfig, TrainConfig
 from visavis.data import download
 from visavis.data.verify import verify
-from visavis.errors import CheckpointError, ConfigError, DataError, EnvironmentFault, ScoreError
+from visavis.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    EnvironmentFault,
+    ScoreError,
+    StudyError,
+)
 from visavis.files import lock
 from visavis.training import memory
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Again = Callable[[Experiment], Any]
-"""Parses the command line again, with defaults that are known only after the first time."""
+Again = Callable[..., Any]
+"""Parses the command line again: takes the defaults, an Experiment, which are known only after the
+first time, and flags that are added to the command line."""
 
 
 def run(command: flags.Run, again: Again) -> Iterator[str]:
@@ -67,14 +77,62 @@ def train(
     command = again(experiment)
     out = command.out
     name = command.name if isinstance(command, flags.TrainOther) else flags.NAMES[type(command)]
-    settings = ("cnn", "vit", "optim", "pretrained", "seed", "data", "train", "tracking")
-    chosen = {key: getattr(command, key) for key in settings if hasattr(command, key)}
     from visavis.stages.train import train as train_stage
 
     memory.keep_freed_memory()
-    train_stage(out, dataclasses.replace(experiment, **chosen), name, dataset)
+    train_stage(out, _with_flags(experiment, command), name, dataset)
     yield tables.trained(out)
     yield f"next: visavis evaluate {out}"
+
+
+def study(command: flags.Study, again: Again) -> Iterator[str]:
+    """`visavis study`."""
+    _require_apart(command.out, command.data)
+    if command.jobs < 0:
+        raise ConfigError(f"--jobs {command.jobs}: use 1 or more, or 0 for as many as fit")
+    named = variants(command.names, command.vary)
+    dataset = data.resolve(command.data)  # from here on it is in the cache
+    preset = presets.preset(command.preset, dataset.source, dataset.side)
+    from visavis.stages.study import Variant, plan
+
+    planned = {}
+    for name, model, varied in named:
+        settings = again(preset, *flags_of(varied))
+        planned[name] = Variant(model, varied, _with_flags(preset, settings))
+    with lock(command.out):
+        folders = plan(command.out, planned, dataset)
+        missing = [folder for folder in folders if not run_folder.ModelFolder(folder).explained]
+        known = [word for file in registry.files for word in ("--models", str(file))]
+        jobs = {folder: ["study-job", str(folder), *known] for folder in missing}
+        if command.print:
+            yield from (shlex.join([_program(), *words]) for words in jobs.values())
+            return
+        failed = local_engine.run(
+            {folder: [sys.executable, "-m", "visavis", *words] for folder, words in jobs.items()},
+            local_engine.environments(len(folders), command.train.device, command.jobs),
+        )
+    yield tables.studied(command.out)
+    for folder, reason in failed.items():
+        log.error("%s failed: %s; see %s", folder, reason, folder / run_folder.JOB_LOG)
+    if failed:
+        raise StudyError(
+            f"{len(failed)} of {len(folders)} trainings failed, the others are finished; go on "
+            f"with: {shlex.join([_program(), *sys.argv[1:]])}"
+        )
+
+
+def study_job(command: flags.StudyJob, again: Again) -> Iterator[str]:
+    """`visavis study-job`."""
+    local_engine.stop_with_parent()
+    from visavis.stages.study import complete
+    from visavis.stages.study import planned as planned_in
+
+    model, experiment = planned_in(command.folder)
+    memory.keep_freed_memory()
+    complete(command.folder, model, experiment, data.resolve(experiment.data))
+    yield tables.trained(command.folder)
+    yield tables.evaluated(command.folder)
+    yield tables.explained(command.folder)
 
 
 def evaluate(command: flags.Evaluate, again: Again) -> Iterator[str]:
@@ -214,6 +272,8 @@ COMMANDS: dict[type, Callable[[Any, Again], Iterator[str]]] = {
     flags.TrainCNN: train,
     flags.TrainViT: train,
     flags.TrainOther: train,
+    flags.Study: study,
+    flags.StudyJob: study_job,
     flags.Evaluate: evaluate,
     flags.Explain: explain,
     flags.ValidateScores: validate_scores,
@@ -247,6 +307,13 @@ def _adopt(command: flags.Explain) -> None:
         normalisation=(command.mean, command.std),
     )
     evaluate_stage(command.folder, dataset, device=hardware.select_device(command.device))
+
+
+def _with_flags(experiment: Experiment, command: Any) -> Experiment:
+    """The experiment with those of its settings that are flags of the command."""
+    names = [of.name for of in dataclasses.fields(experiment)]
+    chosen = {name: getattr(command, name) for name in names if hasattr(command, name)}
+    return dataclasses.replace(experiment, **chosen)
 
 
 def _require_apart(out: Path, images: DataConfig) -> None:

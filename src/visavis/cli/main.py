@@ -21,6 +21,10 @@ Transformer, explain their predictions, measure how faithful the explanations ar
 The whole experiment
   run                       all stages below; resumes where it stopped
 
+Many trainings
+  study MODEL… --out DIR    train several models with several seeds, as many at once as fit
+  study-job DIR             one training of a study; `study --print` lists these commands
+
 Stage by stage
   data info                 show the data set: classes, counts, channel statistics
   data fetch [cifar100]     download CIFAR-10, or CIFAR-100, into the cache
@@ -99,12 +103,14 @@ def _dispatch(arguments: list[str]) -> None:
         print(importlib.metadata.version("visavis"))
     else:
         from visavis.cli.arguments import parse
+        from visavis.cli.study import expanded
 
+        arguments = expanded(arguments)
         command = parse(arguments)  # ends here after --help, before the heavier imports
         from visavis.cli.commands import COMMANDS
 
         stage = COMMANDS[type(command)]
-        for text in stage(command, lambda defaults: parse(arguments, defaults)):
+        for text in stage(command, lambda known, *more: parse([*arguments, *more], known)):
             print(text, flush=True)
 
 

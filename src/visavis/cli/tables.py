@@ -1,5 +1,6 @@
 """Short tables for the terminal, built from the files that a stage wrote."""
 
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,43 @@ def compared(experiment: Path) -> str:
         f"McNemar {p_value(facts['mcnemar']['p_value'])}, on {count(facts['test_n'])} test images"
     )
     return f"{table(rows)}\n{difference}".replace(THIN, " ")
+
+
+def studied(out: Path) -> str:
+    """The variants of a study: the mean of their trainings, and how much these differ."""
+    rows = [["", "seeds", "test accuracy", "test macro F1", "parameters", "training time"]]
+    finished = []
+    for name, entry in run_folder.read_json(out / run_folder.STUDY)["variants"].items():
+        folders = [out / name / run_folder.SEED.format(seed) for seed in entry["seeds"]]
+        models = [model for model in map(run_folder.ModelFolder, folders) if model.explained]
+        cells = [name, f"{len(models)} of {len(folders)}"]
+        if models:
+            finished.append(len(models))
+            accuracy, f1 = (
+                _spread([model.evaluation[key] for model in models])
+                for key in ("accuracy", "f1_macro")
+            )
+            seconds = statistics.mean(model.training["train_seconds"] for model in models)
+            parameters = count(models[0].training["parameters"])
+            rows.append([*cells, accuracy, f1, parameters, duration(seconds)])
+        else:
+            rows.append([*cells, *["–"] * 4])
+    text = f"{table(rows)}\n(mean ± standard deviation between trainings)"
+    return text.replace(THIN, " ") + FEW.get(min(finished, default=0), "")
+
+
+FEW = {
+    1: "\nOne training of a variant shows nothing of what chance does; train at least 3 seeds.",
+    2: "\nTwo trainings say little: the true standard deviation may be 0.4 to 32 times theirs "
+    "(95 % interval); train at least 3 seeds.",
+}
+"""By the number of trainings. 1 / sqrt(q) for the 97.5 % and 2.5 % quantiles q of chi-square with
+one degree of freedom, if accuracies are normally distributed."""
+
+
+def _spread(values: Sequence[float]) -> str:
+    mean = percent(statistics.mean(values))
+    return f"{mean} ± {decimal(100 * statistics.stdev(values))}" if len(values) > 1 else mean
 
 
 def images(facts: Mapping[str, Any]) -> str:

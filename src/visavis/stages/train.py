@@ -14,9 +14,9 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.plugins.environments import LightningEnvironment
 
 from visavis import models, run_folder
 from visavis.config import IMAGE_SIDE, Experiment
@@ -195,8 +195,8 @@ def _fit(
         devices=1,
         precision=precision,
         max_epochs=module.config.epochs,
-        # One process, also inside `srun`, where Lightning would take SIGTERM for itself, or refuse a
-        # number of tasks that is not its own.
+        # One process, inside `srun` too, where Lightning would take SIGTERM for itself, or refuse
+        # a number of tasks that is not its own.
         plugins=[AtomicCheckpointIO(), LightningEnvironment()],
         callbacks=callbacks,
         logger=logger or False,
