@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from visavis import models, run_folder
-from visavis.config import Experiment, ExplainConfig, from_json, to_json
+from visavis.config import DataConfig, Experiment, ExplainConfig, from_json, to_json
 from visavis.data import Dataset, split
 from visavis.errors import CheckpointError, ConfigError
 from visavis.files import bytes_sha256
@@ -60,28 +60,19 @@ def plan(out: Path, variants: Mapping[str, Variant], dataset: Dataset) -> list[P
     common = next(iter(variants.values())).experiment
     built = [_built(of, dataset) for name, of in variants.items() if name not in stored]
     explaining = _explaining(found, common, built, dataset)
-    _, held_out = split(
-        dataset.train_labels, common.data.validation_fraction, common.data.split_seed
-    )
-    shared = {
-        "data": {
-            "source": dataset.source,
-            "description": dataset.description,
-            "fingerprint": dataset.fingerprint,
-            "split_fingerprint": bytes_sha256(held_out.tobytes()),
-        },
-        "explain": to_json(explaining),
-    }
+    shared = {"data": _images(dataset, common.data), "explain": to_json(explaining)}
     lines = differences({key: found[key] for key in shared}, shared) if found else []
-    planned = dict(stored)
     seeds = range(common.seed, common.seed + common.seeds)
+    entries = dict(stored)
     for name, of in variants.items():
         data = dataclasses.replace(of.experiment.data, source=dataset.source)  # auto is decided
         experiment = dataclasses.replace(of.experiment, data=data, explain=explaining)
         before = stored.get(name, {"seeds": []})
         if name in stored and (out / name).exists():
-            lines += _changed(name, of.model, before, experiment)
-        planned[name] = {
+            earlier = from_json(Experiment, before["experiment"]).model(before["model"])
+            now = to_json(experiment.model(of.model))
+            lines += differences(to_json(earlier), now, f"{name}: ")
+        entries[name] = {
             "model": of.model,
             "varied": dict(of.varied),
             "seeds": sorted({*before["seeds"], *seeds}),
@@ -92,11 +83,22 @@ def plan(out: Path, variants: Mapping[str, Variant], dataset: Dataset) -> list[P
             f"{out} holds a study with other settings: {'; '.join(lines)}. Use the same settings, "
             "or another --out"
         )
-    for name, entry in planned.items():
+    for name, entry in entries.items():
         for seed in entry["seeds"]:
             _check_shared(ModelFolder(out / name / run_folder.SEED.format(seed)), shared)
-    run_folder.write_json(path, {**shared, "variants": planned})
+    run_folder.write_json(path, {**shared, "variants": entries})
     return [out / name / run_folder.SEED.format(seed) for seed in seeds for name in variants]
+
+
+def _images(dataset: Dataset, config: DataConfig) -> dict[str, str]:
+    """Which images the trainings share, with the fingerprints that data.json has, too."""
+    _, held_out = split(dataset.train_labels, config.validation_fraction, config.split_seed)
+    return {
+        "source": dataset.source,
+        "description": dataset.description,
+        "fingerprint": dataset.fingerprint,
+        "split_fingerprint": bytes_sha256(held_out.tobytes()),
+    }
 
 
 def _built(variant: Variant, dataset: Dataset) -> models.Model:
@@ -125,12 +127,6 @@ def _explaining(
         images = config.images or sample_size(config, subjects, pixels)
         grid = config.grid or min(subject.grid for subject in subjects)
     return dataclasses.replace(config, images=images, grid=grid)
-
-
-def _changed(name: str, model: str, before: dict[str, Any], experiment: Experiment) -> list[str]:
-    """How the settings of a variant's model differ from those of its earlier trainings."""
-    earlier = from_json(Experiment, before["experiment"]).model(before["model"])
-    return differences(to_json(earlier), to_json(experiment.model(model)), f"{name}: ")
 
 
 def _check_shared(model: ModelFolder, shared: dict[str, Any]) -> None:
