@@ -188,9 +188,14 @@ def _spoilt(maps: Maps) -> dict[str, Maps]:
 
 
 def _correlation(score: Values, truth: Values) -> float:
-    """Spearman's rank correlation of two values over the maps, each the mean over images."""
-    pairs = [(np.nanmean(score[name]), np.nanmean(truth[name])) for name in score]
-    return float(stats.spearmanr(*zip(*pairs, strict=True)).statistic)
+    """Spearman's rank correlation of two values over the maps, each the mean over images.
+
+    0 if one of them is the same for every map, as accuracies are of a model at chance.
+    """
+    values = np.array([(np.nanmean(score[name]), np.nanmean(truth[name])) for name in score])
+    if (values == values[0]).all(axis=0).any():
+        return 0.0
+    return float(stats.spearmanr(*values.T).statistic)
 
 
 def _images_needed(best: Float[np.ndarray, " n"], centre: Float[np.ndarray, " n"]) -> int | None:
