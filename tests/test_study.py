@@ -47,7 +47,7 @@ def names(*arguments):
 
 
 def test_variants_are_all_combinations_of_a_models_own_settings():
-    vary = ["vit.depth=4,6", "vit.optim.learning_rate=1e-3", "optim.epochs=2,3"]
+    vary = ["vit.optim.learning_rate=1e-3", "vit.depth=4", "vit.depth=6", "optim.epochs=2,3"]
     assert names(["cnn", "vit", "timm/resnet18"], vary) == [
         "cnn",
         "vit-depth-4-optim-learning-rate-1e-3",

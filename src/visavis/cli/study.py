@@ -37,13 +37,13 @@ def variants(models: Sequence[str], vary: Sequence[str]) -> list[Named]:
             "name at least one model: visavis study MODEL… --out DIR; or a file: visavis study "
             "STUDY.toml"
         )
-    choices: dict[str, list[list[tuple[str, str]]]] = {model: [] for model in models}
+    choices: dict[str, dict[str, list[str]]] = {model: {} for model in models}
     for model in models:
         registry.check_name(model)
     for each in vary:
-        key, _, values = each.partition("=")
+        key, _, listed = each.partition("=")
         key = key.replace("_", "-")
-        options = [value.strip() for value in values.split(",")]
+        options = [value.strip() for value in listed.split(",")]
         if not all(options):
             raise ConfigError(f"--vary {each}: give values, as in --vary vit.depth=4,6")
         chosen = [model for model in choices if _prefix(model) == _kind(key)]
@@ -53,11 +53,12 @@ def variants(models: Sequence[str], vary: Sequence[str]) -> list[Named]:
                 "cnn.optim.epochs or vit.depth, and optim.epochs of models other than cnn and vit"
             )
         for model in chosen:
-            choices[model].append([(key, option) for option in options])
+            choices[model].setdefault(key, []).extend(options)
     named = [
         Named(_name(model, varied), model, dict(varied))
-        for model, options in choices.items()
-        for varied in itertools.product(*options)
+        for model, settings in choices.items()
+        for values in itertools.product(*(settings[key] for key in sorted(settings)))
+        for varied in [tuple(zip(sorted(settings), values, strict=True))]
     ]
     names = [variant.name for variant in named]
     if twice := {name for name in names if names.count(name) > 1} | {
@@ -80,7 +81,7 @@ def _kind(key: str) -> str | None:
 
 
 def _name(model: str, varied: Sequence[tuple[str, str]]) -> str:
-    """Such as vit-depth-4: the same whichever other values the study has."""
+    """Such as vit-depth-4: the same whatever else is in the study."""
     words = [run_folder.folder_name(model)]
     for key, value in varied:
         words += [*key.removeprefix(f"{model}.").split("."), value]
