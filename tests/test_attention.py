@@ -67,7 +67,7 @@ def test_maps_do_not_depend_on_the_batch_or_on_the_callers_mode():
 def test_logits_with_recording_equal_those_without():
     model, images = tiny.model("vit"), tiny.images(3)
     expected = model(images)
-    with RecordedAttention() as recorded:
+    with RecordedAttention(len(images)) as recorded:
         logits = model(images)
     torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
     assert len(recorded.weights) == 2
@@ -108,7 +108,7 @@ def test_gradient_attention_equals_an_independent_implementation():
     """Head by head and image by image, with the gradient of each weight kept by the tensor."""
     model, images = tiny.model("vit"), tiny.images(2)
     for image, label in zip(images, (3, 8), strict=True):
-        with RecordedAttention() as recorded:
+        with RecordedAttention(1) as recorded:
             logit = model(image[None])[0, label]
         kept = recorded.weights
         for weights in kept:
@@ -197,11 +197,11 @@ def test_a_planted_patch_is_found_by_trained_models_and_not_by_untrained_ones(me
 
 def test_wrong_arguments_are_errors():
     images, classes = tiny.images(2), torch.tensor([0, 1])
-    with pytest.raises(ValueError, match="cannot explain this model: it computes no attention"):
+    with pytest.raises(ValueError, match="cannot explain this model: no attention was seen in it"):
         attribution.explain(tiny.subject("cnn"), images, classes, "rollout")
     with pytest.raises(ValueError, match="there is no method 'gradcam'"):
         attribution.explain(tiny.subject("vit"), images, classes, "gradcam")
-    with pytest.raises(ValueError, match="only grad_cam takes a layer"):
+    with pytest.raises(ValueError, match="only grad_cam and layer_cam take one"):
         attribution.explain(tiny.subject("vit"), images, classes, "rollout", layer="blocks.0.norm1")
     with pytest.raises(ValueError, match="classes must be"):
         attribution.explain(tiny.subject("vit"), images, torch.tensor([0, 10]), "attention")

@@ -183,7 +183,7 @@ def test_a_model_without_attention_has_no_such_controls(browser, tmp_path, monke
         assert not cnn.get_by_label("Head").is_visible()
         methods = cnn.get_by_label("Method").locator("option").all_inner_texts()
         assert "LayerCAM" in methods and not [name for name in methods if "ttention" in name]
-        assert "attention rollout, because it computes no attention." in cnn.inner_text()
+        assert "attention rollout, because no attention was seen in it." in cnn.inner_text()
         assert "Not offered" not in page.inner_text("#second-panel")
         page.focus("#cells")
         page.keyboard.press(" ")

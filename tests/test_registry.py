@@ -66,7 +66,9 @@ def settings(**changes):
     return dataclasses.replace(experiment(), first="net", second="vit", **changes)
 
 
-@pytest.mark.parametrize("name", ["cnn", "vit", "My Net", "a/b", "../x", ""])
+@pytest.mark.parametrize(
+    "name", ["cnn", "vit", "My Net", "a/b", "../x", "", "wandb", "seed-1", "report.html"]
+)
 def test_a_name_that_is_taken_or_is_no_folder_name_is_refused(name):
     with pytest.raises(ConfigError, match="cannot be registered as"):
         register_model(name, net)
@@ -87,6 +89,7 @@ def test_an_unknown_name_is_refused_with_those_that_are_known():
         ("x = 1", "registers no model"),
         ("import nowhere_to_be_found", "fails with ModuleNotFoundError"),
         ("def broken(:", "fails with SyntaxError"),
+        ("raise SystemExit(0)", "fails with SystemExit: 0"),
     ],
 )
 def test_a_file_that_registers_nothing_is_refused_in_one_sentence(tmp_path, content, message):
@@ -96,6 +99,16 @@ def test_a_file_that_registers_nothing_is_refused_in_one_sentence(tmp_path, cont
     with pytest.raises(ModelError, match=message) as caught:
         run_file(path)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_file_may_import_its_neighbours_and_is_named_as_what_registers(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))  # so that the path is put back afterwards
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "my_neighbour.py").write_text("from torch.nn import Identity as net")
+    path = tmp_path / "elsewhere" / "mine.py"
+    path.write_text("import my_neighbour, visavis; visavis.register_model('n', my_neighbour.net)")
+    run_file(path)
+    assert registry.registered["n"].file == "mine.py"
 
 
 def test_another_process_says_which_file_is_wanted_and_that_it_has_changed(tmp_path, caplog):
@@ -133,10 +146,13 @@ class Wrong(Net):
     fault = ""
 
     def forward(self, images):
-        if self.fault == "raises":
-            raise IndexError("from inside")
+        fault, _, training = self.fault.partition(" in ")
         logits = super().forward(images)
-        return logits * float("nan") if self.fault == "nan" else {"x": logits}
+        if training and not self.training:
+            return logits
+        if fault == "raises":
+            raise IndexError("from inside")
+        return logits * float("nan") if fault == "nan" else {"x": logits}
 
 
 def faulty(fault):
@@ -159,6 +175,8 @@ def faulty(fault):
     [
         ("raises", "the model fails on images of 32 x 32 pixels, on cpu: IndexError: from inside"),
         ("nan", "logits are NaN or infinite"),
+        ("raises in training", "fails in training mode: IndexError: from inside"),
+        ("nan in training", "NaN or infinite in training mode"),
         ("object", "returns a dict"),
         ("classes", "returns 11 logits for each image, and the data have 10 classes"),
         ("no module", "returns a str"),
@@ -221,8 +239,12 @@ def test_weights_of_another_model_or_no_weights_are_refused(tmp_path):
         (nn.Linear(3, 4).state_dict(), "does not fit the model"),
         ({"epoch": 3}, "holds no state dict"),
         (Net(10), "cannot be read as weights"),  # a pickled module is not loaded
+        (None, "cannot be read as weights"),
     ):
-        torch.save(content, path)
+        if content is None:
+            path.write_text("hello")
+        else:
+            torch.save(content, path)
         with pytest.raises(CheckpointError, match=message):
             adopt(tmp_path / "net", settings(), "net", path, dataset())
     assert not (tmp_path / "net" / run_folder.CONFIG).exists()
@@ -237,6 +259,6 @@ def test_a_registered_model_and_a_vit_go_through_every_stage(tmp_path, monkeypat
     assert "net and ViT, face to face" in text and "the CNN" not in text
     explanations = run_folder.read_json(tmp_path / "out" / "net" / run_folder.EXPLANATIONS)
     assert {"layer_cam", "smooth_grad"} <= explanations["methods"].keys()
-    assert "it computes no attention" in explanations["not_offered"]["rollout"]
+    assert "no attention was seen in it" in explanations["not_offered"]["rollout"]
     comparison = run_folder.read_json(tmp_path / "out" / run_folder.COMPARISON)
     assert comparison["names"] == {"first": "net", "second": "vit"}

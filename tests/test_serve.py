@@ -450,7 +450,7 @@ def test_any_two_models_are_served_at_their_size(others, monkeypatch, noise):
         assert (facts["side"], facts["grid"]) == (56, 7)
         assert "smooth_grad" in first["methods"] and "rollout" not in first["methods"]
         (missing,) = first["not_offered"]
-        assert missing["because"] == "it computes no attention" and len(missing["methods"]) == 3
+        assert missing["because"] == "no attention was seen in it" and len(missing["methods"]) == 3
         assert second["not_offered"] == []
         assert first["methods"]["layer_cam"]["layer"] in first["methods"]["layer_cam"]["layers"]
         assert first["methods"]["grad_cam"]["srg"] is None

@@ -56,6 +56,23 @@ class HandWritten(nn.Module):
         return self.head(tokens[:, 0])
 
 
+class HeadsInTheBatch(HandWritten):
+    """The same with `torch.bmm`: matrices have three axes, and the batch holds all heads."""
+
+    def forward(self, images):
+        n = len(images)
+        patches = images.unfold(2, 8, 8).unfold(3, 8, 8).permute(0, 2, 3, 1, 4, 5)
+        patches = self.embed(patches.reshape(n, 64, -1))
+        tokens = torch.cat([self.class_token.expand(n, -1, -1), patches], 1) + self.positions
+        for norm, qkv in zip(self.norms, self.qkv, strict=True):
+            qkv = qkv(norm(tokens)).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+            q, k, v = qkv.flatten(1, 2)
+            weights = torch.softmax(torch.bmm(q, k.mT) * q.shape[-1] ** -0.5, dim=-1)
+            read = torch.bmm(weights, v).unflatten(0, (n, self.heads))
+            tokens = tokens + read.transpose(1, 2).flatten(2)
+        return self.head(tokens[:, 0])
+
+
 class Encoder(nn.Module):
     """PyTorch's own encoder, read by average pooling."""
 
@@ -279,7 +296,7 @@ def test_gradients_of_attention_equal_finite_differences(name):
             return self.weights[-1] @ value
 
     def logit(step):
-        with Raised() as recorded:
+        with Raised(len(shown)) as recorded:
             recorded.step = step
             return logits_of(model(shown))[0, 3], recorded.weights
 
@@ -360,6 +377,44 @@ def test_two_threads_at_once_find_what_each_finds_alone():
     for name in names:
         assert len(found[name]) == 10
         assert all(torch.equal(of, alone[name]) for of in found[name])
+
+
+def test_two_threads_with_one_model_find_what_one_finds_and_leave_it_as_it_was():
+    model = HandWritten().train()
+    subject, classes = Subject(model, images()), torch.tensor([1, 2])
+    names = ["grad_cam", "rollout", "gradient_attention"]
+    alone = {name: attribution.explain(subject, images(), classes, name) for name in names}
+    found = {name: [] for name in names}
+
+    def work(name):
+        for _ in range(10):
+            found[name].append(attribution.explain(subject, images(), classes, name))
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for name in names:
+        assert len(found[name]) == 10
+        assert all(torch.equal(of, alone[name]) for of in found[name])
+    assert model.training and all(p.requires_grad for p in model.parameters())
+
+
+@pytest.mark.parametrize("heads", [1, 4])
+def test_heads_that_are_part_of_the_batch_give_the_same_maps(heads):
+    torch.manual_seed(0)
+    apart, merged = HandWritten(heads=heads).eval(), HeadsInTheBatch(heads=heads).eval()
+    merged.load_state_dict(apart.state_dict())
+    subjects, classes = [Subject(model, images()) for model in (apart, merged)], [1, 2]
+    assert subjects[0].layers == subjects[1].layers and not subjects[1].lacks
+    assert (subjects[1].blocks, subjects[1].heads) == (2, heads)
+    for method in ("rollout", "gradient_attention", "grad_cam"):
+        found = [
+            attribution.explain(subject, images(), torch.tensor(classes), method)
+            for subject in subjects
+        ]
+        torch.testing.assert_close(*found)
 
 
 class Shuffled(HandWritten):

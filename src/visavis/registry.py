@@ -6,6 +6,7 @@ Nothing here imports torch, so that `--help` can name them.
 import inspect
 import re
 import runpy
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,9 @@ class Registered:
 registered: dict[str, Registered] = {}
 """By name."""
 
+_running: list[Path] = []
+"""The file that --models names, while it runs: what registers a model, wherever its class is."""
+
 files: list[Path] = []
 """The files that --models named; a command that starts others passes them on."""
 
@@ -60,15 +64,21 @@ def register_model(
             do not follow the image row by row.
 
     Raises:
-        ConfigError: the name is taken by a model of visavis or a library, or has other characters.
+        ConfigError: the name is taken, by a model of visavis or by what lies beside the models of
+            an experiment, or has other characters.
     """
     if name in OWN or not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", name):
         raise ConfigError(
             f"a model cannot be registered as {name!r}; use lower-case letters, digits, -, _ and "
             f"dots, other than {' and '.join(OWN)}"
         )
+    if re.fullmatch(r"wandb|seed-.*|.*\.(json|html)", name):
+        raise ConfigError(
+            f"a model cannot be registered as {name!r}: an experiment folder has such a file or "
+            "folder beside those of its models; use another name"
+        )
     try:
-        path = Path(inspect.getsourcefile(factory) or "")
+        path = _running[-1] if _running else Path(inspect.getsourcefile(factory) or "")
     except (TypeError, OSError):  # not a function, such as a partial, or of a notebook
         path = Path()
     known = path.is_file()
@@ -87,13 +97,17 @@ def run_file(path: Path) -> None:
     if not path.is_file():
         raise ModelError(f"--models {path}: there is no such file")
     before = dict(registered)
+    sys.path.insert(0, str(path.parent.resolve()))  # as `python FILE.py` does: it may import others
+    _running.append(path)
     try:
         runpy.run_path(str(path))
     except ConfigError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         what = " ".join(f"{type(error).__name__}: {error}".split())
         raise ModelError(f"--models {path}: the file fails with {what}") from error
+    finally:
+        _running.pop()
     files.append(path)
     if registered == before:
         raise ModelError(

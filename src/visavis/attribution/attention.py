@@ -86,7 +86,7 @@ def _forward(subject: Subject, images: Tensor) -> tuple[Tensor, list[Tensor]]:
     Raises:
         RuntimeError: the pass computed attention another number of times than when it was observed.
     """
-    with RecordedAttention() as recorded:
+    with RecordedAttention(len(images)) as recorded:
         logits = subject(images)
     if len(recorded.weights) != subject.blocks:
         raise RuntimeError(

@@ -1,6 +1,8 @@
 """What all methods share: the model is left as it was found, and the targets are checked."""
 
 import contextlib
+import threading
+import weakref
 from collections.abc import Iterator
 
 import torch
@@ -11,24 +13,33 @@ BATCH = 128
 """Images in one pass on a CPU: its caches hold little more."""
 
 
+_LOCKS: weakref.WeakKeyDictionary[nn.Module, threading.RLock] = weakref.WeakKeyDictionary()
+_NEW_LOCK = threading.Lock()
+
+
 @contextlib.contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
     """Evaluation mode without parameter gradients; restores both afterwards, also on an error.
 
+    One thread at a time: hooks and modes of a model are seen by all that use it.
+
     Only activations need gradients: leaving out those of the parameters halves the backward pass
     and writes nothing to `.grad`.
     """
-    modes = [(module, module.training) for module in model.modules()]
-    required = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    try:
-        model.eval()
-        model.requires_grad_(False)
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-        for parameter, requires_grad in required:
-            parameter.requires_grad_(requires_grad)
+    with _NEW_LOCK:
+        lock = _LOCKS.setdefault(model, threading.RLock())
+    with lock:
+        modes = [(module, module.training) for module in model.modules()]
+        required = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+        try:
+            model.eval()
+            model.requires_grad_(False)
+            yield
+        finally:
+            for module, training in modes:
+                module.training = training
+            for parameter, requires_grad in required:
+                parameter.requires_grad_(requires_grad)
 
 
 @contextlib.contextmanager

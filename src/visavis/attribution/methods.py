@@ -123,7 +123,8 @@ def explain(
     if facts.needs in subject.lacks:
         raise ValueError(f"{facts.label} cannot explain this model: {subject.lacks[facts.needs]}")
     if layer is not None and facts.needs != "layers":
-        raise ValueError(f"method {method!r} reads no single layer; only grad_cam takes a layer")
+        looking = " and ".join(name for name, of in METHODS.items() if of.needs == "layers")
+        raise ValueError(f"method {method!r} reads no single layer; only {looking} take one")
     check_targets(subject.classes, images, targets)
     compute = facts.compute
     if before_relu:

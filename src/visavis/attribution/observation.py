@@ -91,9 +91,9 @@ def observe(subject: Classifier, images: Float[Tensor, "n 3 side side"]) -> Obse
     ]
     try:
         with frozen(model), with_gradient(images) as inputs:
-            with RecordedAttention() as recorded:
+            with RecordedAttention(len(images)) as recorded:
                 logits = subject(inputs)
-            with RecordedAttention() as again, torch.no_grad():
+            with RecordedAttention(len(images)) as again, torch.no_grad():
                 subject(images)
             outputs = [output for _, output, _ in returned]
             wanted = [*outputs, *recorded.weights, inputs]
@@ -196,7 +196,7 @@ def no_attention_because(observed: Observed, plain: Float[Tensor, "n classes"]) 
     """
     weights, n = observed.attention, len(observed.images)
     if not weights:
-        return "it computes no attention"
+        return "no attention was seen in it"
     shapes = {tuple(of.shape) for of in weights}
     batches = {shape[0] for shape in shapes}
     if batches != {n}:

@@ -25,14 +25,18 @@ class RecordedAttention(TorchFunctionMode):
     """Within this context, the weights of every attention are kept.
 
     It covers `scaled_dot_product_attention`, `nn.MultiheadAttention`, which hides its call of it,
-    and attention that is written out with a softmax over square matrices. It applies to the current
-    thread alone.
+    and attention that is written out with a softmax over square matrices, whose heads have an axis
+    of their own or are part of the batch. It applies to the current thread alone.
+
+    Args:
+        n: images in the pass.
 
     Source: Vaswani et al. 2017, equation 1.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, n: int) -> None:
         super().__init__()
+        self.n = n
         self.weights: list[Tensor] = []
         """Of each call, in order; part of the graph that the logits come from."""
 
@@ -46,7 +50,12 @@ class RecordedAttention(TorchFunctionMode):
         if function is _MULTI_HEAD:
             return self._multi_head(*args, **kwargs)
         result = function(*args, **kwargs)
-        if function in _SOFTMAX and result.ndim == 4 and result.shape[2] == result.shape[3]:
+        if function not in _SOFTMAX or result.ndim < 3 or result.shape[-2] != result.shape[-1]:
+            return result
+        if result.ndim == 3 and len(result) % self.n == 0:
+            self.weights.append(result.unflatten(0, (self.n, -1)))
+            return self.weights[-1].flatten(0, 1)  # what comes after depends on what is kept
+        if result.ndim == 4:
             self.weights.append(result)
         return result
 

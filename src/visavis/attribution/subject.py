@@ -205,7 +205,7 @@ class Subject:
         reasons = dict.fromkeys(wanted or (), "is not a module that returns a tensor")
         layers: dict[str, int] = {}
         names: dict[int, str] = {}
-        weights = {id(of) for of in observed.attention}
+        weights = {of.data_ptr() for of in observed.attention}
         for name, output, gradient in zip(
             observed.names, observed.outputs, observed.gradients, strict=True
         ):
@@ -214,7 +214,7 @@ class Subject:
                 if gradient is None
                 else self.on_grid(batch_first(gradient, len(observed.images)))
             )
-            if on_grid is None or id(output) in weights:
+            if on_grid is None or output.data_ptr() in weights:
                 reasons[name] = "returns nothing with a square grid that the prediction depends on"
             elif not on_grid.any():
                 reasons[name] = "has a gradient of zero: the prediction does not depend on its grid"

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import logging
-import pickle
 import struct
 from pathlib import Path
 from typing import Any
@@ -200,8 +199,10 @@ def load_brought(model: Model, path: Path) -> bool:
     else:
         try:
             loaded = torch.load(path, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-            what = " ".join(str(error).split())[:200]
+        except OSError as error:
+            raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
+        except Exception as error:  # the unpickler fails in many ways on what is no checkpoint
+            what = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
             raise CheckpointError(f"{path} cannot be read as weights: {what}") from error
         tensors = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else {}
     if not tensors or not all(isinstance(value, Tensor) for value in tensors.values()):

@@ -24,7 +24,7 @@ from visavis.stages.evaluate import evaluate
 from visavis.stages.explain import explain, explain_again
 from visavis.stages.explain.cost import sample_size
 from visavis.stages.train import train
-from visavis.stages.trained import load_trained, observed
+from visavis.stages.trained import build, load_trained, observed
 from visavis.training import hardware, tracking
 from visavis.training.provenance import differences
 
@@ -38,6 +38,10 @@ def run(out: Path, experiment: Experiment, preset_name: str, dataset: Dataset) -
         VisavisError: a stage failed; the files of finished stages remain.
     """
     with lock(out):
+        if not (out / run_folder.EXPERIMENT).exists():
+            # Both, before hours go into the first.
+            for role in run_folder.ROLES:
+                build(experiment.model(getattr(experiment, role)), dataset)
         claim(out, experiment, preset_name, dataset)
         device = hardware.select_device(experiment.train.device)
         autocast = hardware.precision(experiment.train, device) == "bf16"
@@ -119,6 +123,7 @@ def claim(out: Path, experiment: Experiment, preset_name: str, dataset: Dataset)
     Raises:
         CheckpointError: it holds another one; the message names what differs.
     """
+    out.mkdir(parents=True, exist_ok=True)
     path = out / run_folder.EXPERIMENT
     wanted = {
         "preset": preset_name,

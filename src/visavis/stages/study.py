@@ -21,7 +21,7 @@ from visavis.stages.evaluate import evaluate
 from visavis.stages.explain import explain
 from visavis.stages.explain.cost import sample_size
 from visavis.stages.train import train
-from visavis.stages.trained import check_classifier, observed
+from visavis.stages.trained import build, observed
 from visavis.training import hardware
 from visavis.training.provenance import differences
 
@@ -58,7 +58,11 @@ def plan(out: Path, variants: Mapping[str, Variant], dataset: Dataset) -> list[P
     found = run_folder.read_json(path) if path.exists() else None
     stored: dict[str, Any] = found["variants"] if found else {}
     common = next(iter(variants.values())).experiment
-    built = [_built(of, dataset) for name, of in variants.items() if name not in stored]
+    built = [
+        build(of.experiment.model(of.model), dataset)  # before hours go into the others
+        for name, of in variants.items()
+        if name not in stored
+    ]
     explaining = _explaining(found, common, built, dataset)
     shared = {"data": _images(dataset, common.data), "explain": to_json(explaining)}
     lines = differences({key: found[key] for key in shared}, shared) if found else []
@@ -99,14 +103,6 @@ def _images(dataset: Dataset, config: DataConfig) -> dict[str, str]:
         "fingerprint": dataset.fingerprint,
         "split_fingerprint": bytes_sha256(held_out.tobytes()),
     }
-
-
-def _built(variant: Variant, dataset: Dataset) -> models.Model:
-    """The untrained model, checked before hours go into the others."""
-    config = variant.experiment.model(variant.model)
-    model = models.build(config, len(dataset.class_names), dataset.side)
-    check_classifier(model, dataset)
-    return model
 
 
 def _explaining(

@@ -24,7 +24,7 @@ from visavis.data import Dataset, split
 from visavis.data.batches import hold
 from visavis.errors import CheckpointError, EnvironmentFault
 from visavis.files import file_sha256, lock
-from visavis.stages.trained import check_classifier, observed
+from visavis.stages.trained import build, observed
 from visavis.training import hardware, tracking
 from visavis.training.callbacks import (
     AtomicCheckpointIO,
@@ -76,9 +76,7 @@ def train(
         rows = split(dataset.train_labels, config.validation_fraction, config.split_seed)
         finished = (folder / run_folder.TRAINING).exists()
         if not finished and not (folder / run_folder.CONFIG).exists():
-            settings = experiment.model(name)
-            classes = len(dataset.class_names)
-            check_classifier(models.build(settings, classes, dataset.side), dataset)
+            build(experiment.model(name), dataset)
         device = None if finished else hardware.select_device(experiment.train.device)
         claim(folder, experiment, name, dataset, *rows)
         if device is None:

@@ -1,5 +1,6 @@
 """A trained model from its run folder: checked, loaded, ready to predict and to explain."""
 
+import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +11,8 @@ from jaxtyping import Float, Int, UInt8
 
 from visavis import attribution, models, run_folder
 from visavis.attribution import Subject
+from visavis.attribution.observation import logits_of
+from visavis.config import ModelConfig
 from visavis.data import Dataset
 from visavis.data.batches import in_batches, predict, to_images
 from visavis.errors import CheckpointError, ModelError
@@ -96,14 +99,33 @@ def observed(model: Model, pixels: UInt8[np.ndarray, "n side side 3"], *, grid: 
     return Subject(images=to_images(pixels[:2]), grid=grid or None, **models.known_of(model))
 
 
+def build(config: ModelConfig, dataset: Dataset) -> Model:
+    """An untrained model, checked before anything is written or trained.
+
+    Raises:
+        ModelError: as `check_classifier`, or there is no such model.
+    """
+    model = models.build(config, len(dataset.class_names), dataset.side)
+    check_classifier(model, dataset)
+    return model
+
+
 def check_classifier(model: Model, dataset: Dataset) -> None:
     """Check that a model classifies images of `dataset`, before anything is written for it.
 
     Raises:
-        ModelError: it fails, its logits are not finite, it has another number of classes, or layers
-            that were registered with it do not fit.
+        ModelError: it fails, also when it is trained, its logits are not finite, it has another
+            number of classes, or layers that were registered with it do not fit.
     """
     classes = observed(model, dataset.train_pixels[:2]).classes
+    other = copy.deepcopy(model).train()  # dropout and batch norms may change it, or fail
+    try:
+        logits = logits_of(other(to_images(dataset.train_pixels[:4])))
+    except Exception as error:
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ModelError(f"the model fails in training mode: {what}") from error
+    if not torch.isfinite(logits).all():
+        raise ModelError("the model's logits are NaN or infinite in training mode")
     if classes != len(dataset.class_names):
         raise ModelError(
             f"the model returns {classes} logits for each image, and the data have "
