@@ -5,6 +5,8 @@ Small versions with random weights: what the seam finds does not depend on size 
 
 import copy
 import functools
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -479,6 +481,50 @@ def test_what_is_no_classifier_is_refused_in_one_sentence(fault, message):
     with pytest.raises(ModelError, match=message) as caught:
         Subject(Broken(fault), images())
     assert "\n" not in str(caught.value)
+
+
+def test_what_are_no_images_is_refused_in_one_sentence():
+    """In a process of its own, since here the shapes in signatures are checked as well."""
+    script = """
+import numpy as np, torch
+from visavis import Subject
+from visavis.errors import ModelError
+model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, 10))
+images = torch.rand(2, 3, 32, 32)
+for wrong in (images[:, :1], (255 * images).byte(), 255 * images, images.numpy(), "cat.jpg"):
+    try:
+        Subject(model, wrong)
+    except ModelError as error:
+        print(error)
+"""
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    messages = found.stdout.splitlines()
+    assert len(messages) == 5, found.stderr
+    assert all(
+        of.startswith("images must be a floating-point tensor (n, 3, side") for of in messages
+    )
+    for of, what in zip(
+        messages, ("(2, 1, 32", "uint8", "other values", "numpy", "str"), strict=True
+    ):
+        assert what in of
+
+
+def test_a_model_without_weights_is_refused():
+    with pytest.raises(ModelError, match="on the meta device"):
+        Subject(tiny.model("cnn").to("meta"), tiny.images(2))
+
+
+@pytest.mark.parametrize(
+    ("arrange", "message"),
+    [
+        (lambda tokens: tokens[:, 1:], r"it returned \(2, 64, \d+\)"),
+        (lambda tokens: tokens.view(7, 7), "tokens_to_grid fails with RuntimeError"),
+        (lambda tokens: None, "it returned NoneType"),
+    ],
+)
+def test_tokens_that_are_arranged_as_no_grid_are_refused_in_one_sentence(arrange, message):
+    with pytest.raises(ModelError, match=message):
+        tiny_subject(tokens_to_grid=arrange)
 
 
 def tiny_subject(**settings):

@@ -8,6 +8,7 @@ says.
 
 import copy
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -65,6 +66,7 @@ class Subject:
         grid: int | None = None,
     ) -> None:
         device = device_of(model)
+        _check_images(images)
         images = images[:2].clone().to(device)
         if mean is None:
             mean = images.mean(dim=(0, 2, 3)).tolist()
@@ -147,7 +149,7 @@ class Subject:
     ) -> Float[Tensor, "n width g g"] | None:
         """The patches among tokens on their grid; None if their number is no square."""
         if self._tokens_to_grid is not None and tokens.shape[1] == self._tokens:
-            return self._tokens_to_grid(tokens)
+            return _arranged(self._tokens_to_grid, tokens)
         prefix = self._prefix if tokens.shape[1] == self._tokens else 0
         side = round((tokens.shape[1] - prefix) ** 0.5)
         if side < 2 or side**2 != tokens.shape[1] - prefix:
@@ -263,13 +265,54 @@ def device_of(model: nn.Module) -> torch.device:
     """The device of a model's parameters.
 
     Raises:
-        ModelError: they are on several devices.
+        ModelError: they are on several devices, or on the one that holds no values.
     """
     devices = {parameter.device for parameter in model.parameters()}
+    if torch.device("meta") in devices:
+        raise ModelError("the model is on the meta device, without weights; load them first")
     if len(devices) > 1:
         names = ", ".join(sorted(map(str, devices)))
         raise ModelError(f"the model's parameters are on several devices ({names}); move it to one")
     return next(iter(devices), torch.device("cpu"))
+
+
+def _check_images(images: object) -> None:
+    """Raise a ModelError unless these are images as a Subject takes them."""
+    fits = (
+        isinstance(images, Tensor)
+        and images.is_floating_point()
+        and images.ndim == 4
+        and images.shape[1] == 3
+        and images.shape[2] == images.shape[3]
+        and len(images) > 0
+    )
+    if not (fits and isinstance(images, Tensor) and 0 <= images.min() <= images.max() <= 1):
+        found = f"{type(images).__module__}.{type(images).__name__}"
+        if isinstance(images, Tensor):
+            found = f"{images.dtype} of shape {tuple(images.shape)}"
+        raise ModelError(
+            "images must be a floating-point tensor (n, 3, side, side) with values from 0 to 1, "
+            f"before any normalisation; found {found}" + (" with other values" if fits else "")
+        )
+
+
+def _arranged(
+    tokens_to_grid: TokensToGrid, tokens: Float[Tensor, "n t width"]
+) -> Float[Tensor, "n width g g"]:
+    """The tokens as the caller's function arranges them."""
+    try:
+        grid: Any = tokens_to_grid(tokens)
+    except Exception as error:
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ModelError(f"tokens_to_grid fails with {what}") from error
+    n, t, width = tokens.shape
+    shape = tuple(getattr(grid, "shape", ()))
+    if len(shape) != 4 or shape[:2] != (n, width) or shape[2] != shape[3]:
+        raise ModelError(
+            f"tokens_to_grid must arrange tokens ({n}, {t}, {width}) as ({n}, {width}, g, g); it "
+            f"returned {shape or type(grid).__name__}"
+        )
+    return grid
 
 
 def is_product(module: nn.Module) -> bool:
