@@ -8,7 +8,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from small import dataset, experiment
+from small import dataset, experiment, train_interrupted
 from visavis import models, registry, run_folder
 from visavis.config import ExplainConfig, OptimConfig, RegisteredConfig
 from visavis.errors import CheckpointError, ConfigError, ModelError
@@ -37,6 +37,7 @@ visavis.register_model("pooled", pooled)
 
 @pytest.fixture(autouse=True)
 def _own_registry(monkeypatch):
+    monkeypatch.setattr(registry, "files", [])
     monkeypatch.setattr(registry, "registered", {})
     monkeypatch.setattr("visavis.models.registered", registry.registered)
     monkeypatch.setattr("visavis.models.library.registered", registry.registered)
@@ -198,6 +199,15 @@ def test_a_layer_that_does_not_exist_is_refused_before_anything_is_written(tmp_p
     with pytest.raises(ModelError, match="layer third is not a module"):
         train(tmp_path / "net", settings(), "net", dataset())
     assert not (tmp_path / "net" / run_folder.CONFIG).exists()
+
+
+def test_a_training_is_not_resumed_with_a_model_whose_code_changed(tmp_path, monkeypatch):
+    register_model("net", net)
+    train_interrupted(monkeypatch, tmp_path / "net", settings(), "net")
+    registry.registered.clear()
+    register_model("net", lambda classes, side: nn.Sequential(Net(classes)))
+    with pytest.raises(CheckpointError, match=r"holds other weights .* code was changed since"):
+        train(tmp_path / "net", settings(), "net", dataset())
 
 
 def test_layers_have_the_names_that_their_author_gave_them():

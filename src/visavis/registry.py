@@ -108,12 +108,12 @@ def run_file(path: Path) -> None:
         raise ModelError(f"--models {path}: the file fails with {what}") from error
     finally:
         _running.pop()
-    files.append(path)
     if registered == before:
         raise ModelError(
             f"--models {path}: the file registers no model; call "
             "visavis.register_model(name, factory) in it"
         )
+    files.append(path)
 
 
 def check_name(name: str) -> None:

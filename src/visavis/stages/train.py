@@ -29,6 +29,7 @@ from visavis.training import hardware, tracking
 from visavis.training.callbacks import (
     AtomicCheckpointIO,
     History,
+    check_fits,
     check_resumable,
     checkpoints,
     read_checkpoint,
@@ -85,6 +86,8 @@ def train(
         training, validation = (_held(dataset, indices, device) for indices in rows)
         facts = _provenance(folder, experiment, name, device)
         module = _module(experiment, name, len(dataset.class_names), training, validation, facts)
+        if facts["resumed"]:
+            check_fits(module, folder / run_folder.RESUME)
         subject = observed(module.model, dataset.train_pixels[:2])
         snapshots = Snapshots(folder, dataset, rows[1], subject)
         callbacks = [History(folder, name), snapshots, *checkpoints(folder)]

@@ -88,6 +88,23 @@ def check_resumable(folder: Path) -> None:
         )
 
 
+def check_fits(module: lightning.LightningModule, path: Path) -> None:
+    """Check that a checkpoint holds the weights of `module`, whose code is the user's to change.
+
+    Raises:
+        CheckpointError: it holds others.
+    """
+    stored = {name: of.shape for name, of in read_checkpoint(path)["state_dict"].items()}
+    wanted = {name: of.shape for name, of in module.state_dict().items()}
+    if differing := sorted(
+        n for n in stored.keys() | wanted.keys() if stored.get(n) != wanted.get(n)
+    ):
+        raise CheckpointError(
+            f"{path} holds other weights than the model has ({differing[0]} differs), whose code "
+            f"was changed since the training began; restore the code, or {_FROM_THE_START}"
+        )
+
+
 class Checkpoint(ModelCheckpoint):
     """Lightning's, which would forget the best epoch so far if the folder was moved."""
 
