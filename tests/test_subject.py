@@ -361,45 +361,40 @@ def test_hooks_and_modes_are_as_before_also_after_an_error():
     assert all(p.requires_grad and p.grad is None for p in model.parameters())
 
 
+def assert_threads_find_what_one_finds(names, work):
+    """`work` of each name ten times, all names at once, each in a thread of its own."""
+    alone = {name: work(name) for name in names}
+    found = {name: [] for name in names}
+
+    def repeat(name):
+        for _ in range(10):
+            found[name].append(work(name))
+
+    threads = [threading.Thread(target=repeat, args=(name,)) for name in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for name in names:
+        assert len(found[name]) == 10
+        assert all(torch.equal(of, alone[name]) for of in found[name])
+
+
 def test_two_threads_at_once_find_what_each_finds_alone():
     """Of encoders, where the fused product is replaced for the length of a call."""
-    names = ["torchvision vit", "encoder"]
-    alone = {name: attribution.attention_weights(observed(name), images()) for name in names}
-    found = {name: [] for name in names}
-
-    def work(name):
-        for _ in range(10):
-            found[name].append(attribution.attention_weights(observed(name), images()))
-
-    threads = [threading.Thread(target=work, args=(name,)) for name in names]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for name in names:
-        assert len(found[name]) == 10
-        assert all(torch.equal(of, alone[name]) for of in found[name])
+    assert_threads_find_what_one_finds(
+        ["torchvision vit", "encoder"],
+        lambda name: attribution.attention_weights(observed(name), images()),
+    )
 
 
-def test_two_threads_with_one_model_find_what_one_finds_and_leave_it_as_it_was():
+def test_threads_with_one_model_find_what_one_finds_and_leave_it_as_it_was():
     model = HandWritten().train()
     subject, classes = Subject(model, images()), torch.tensor([1, 2])
-    names = ["grad_cam", "rollout", "gradient_attention"]
-    alone = {name: attribution.explain(subject, images(), classes, name) for name in names}
-    found = {name: [] for name in names}
-
-    def work(name):
-        for _ in range(10):
-            found[name].append(attribution.explain(subject, images(), classes, name))
-
-    threads = [threading.Thread(target=work, args=(name,)) for name in names]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for name in names:
-        assert len(found[name]) == 10
-        assert all(torch.equal(of, alone[name]) for of in found[name])
+    assert_threads_find_what_one_finds(
+        ["grad_cam", "rollout", "gradient_attention"],
+        lambda name: attribution.explain(subject, images(), classes, name),
+    )
     assert model.training and all(p.requires_grad for p in model.parameters())
 
 

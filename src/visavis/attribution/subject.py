@@ -49,8 +49,8 @@ class Subject:
         grid: cells along a side of the scoring grid; follows the model's own grid if None.
 
     Raises:
-        ModelError: it fails on these images, or does not return finite logits, one row for each
-            image; or `layers` or `grid` do not fit it.
+        ModelError: `images` are no such images; the model fails on them, or does not return finite
+            logits, one row for each image; or `layers`, `tokens_to_grid` or `grid` do not fit it.
     """
 
     @torch.inference_mode(False)
