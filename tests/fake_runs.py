@@ -1,5 +1,6 @@
 """Experiment folders as the stages leave them, made of random numbers, without any training."""
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -334,6 +335,12 @@ def _explanations(
         heads = places[:, None, None] + rng.gamma(1.0, 0.3, shape)
         arrays["attention_heads"] = (heads / heads.sum((3, 4), keepdims=True)).astype(np.float16)
     run_folder.write_arrays(model / run_folder.HEATMAPS, **arrays)
+    gains = {
+        f"{key}_{method}": rng.normal(0.3 + sign * (0.4 - 0.1 * number), 0.2, (len(sampled), 2))
+        for number, method in enumerate(methods)
+        for key, sign in (("deletion", -0.5), ("insertion", 0.5))
+    }
+    run_folder.write_arrays(model / run_folder.REMOVAL, indices=sampled, **gains)
 
     def scores(srg: float, centre: float, contrast: float = 0.0) -> dict[str, Any]:
         return {
@@ -558,3 +565,42 @@ def _sweep(name: str, grid: int) -> dict[str, Any]:
         "reason": f"{chosen} has the highest SRG, 0.41 (0.38 to 0.44), of "
         f"the 2 layers whose maps have {grid} × {grid} cells. Measured on 200 validation images.",
     }
+
+
+def write_study(
+    folder: Path, *, variants: Sequence[str] = ("cnn", "vit"), seeds: int = 3, **settings: Any
+) -> Path:
+    """A study whose trainings are finished; those of a variant differ by chance.
+
+    Args:
+        variants: models, each a variant.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    experiment = preset("quick", "shapes")
+    for seed in range(seeds):
+        for other, name in enumerate(variants):
+            names = (name, variants[other - 1])
+            made = write_experiment(folder / "made", names=names, seed=seed, **settings)
+            target = folder / run_folder.folder_name(name) / run_folder.SEED.format(seed)
+            target.parent.mkdir(exist_ok=True)
+            (made / run_folder.folder_name(name)).rename(target)
+            shutil.rmtree(made)
+    data = run_folder.ModelFolder(target).data
+    keys = ("source", "description", "fingerprint", "split_fingerprint")
+    run_folder.write_json(
+        folder / run_folder.STUDY,
+        {
+            "data": {key: data[key] for key in keys},
+            "explain": to_json(experiment.explain),
+            "variants": {
+                run_folder.folder_name(name): {
+                    "model": name,
+                    "varied": {},
+                    "seeds": list(range(seeds)),
+                    "experiment": to_json(experiment),
+                }
+                for name in variants
+            },
+        },
+    )
+    return folder

@@ -30,6 +30,9 @@ of one training of a variant."""
 
 STUDY = "study.json"
 """The plan of a study, in its folder."""
+RESULTS = "results.json"
+"""What its trainings show together."""
+STUDY_REPORT = "study.html"
 
 ROLES = ("first", "second")
 """The two models of an experiment; files that are about both have these keys."""

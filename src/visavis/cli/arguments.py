@@ -200,7 +200,7 @@ class CrossModel(Compare):
 
 @dataclass(frozen=True, kw_only=True)
 class Report(Compare):
-    """Write report.html, a single file that works offline, for a compared experiment."""
+    """Write report.html of a compared experiment, or study.html: one file that works offline."""
 
 
 @dataclass(frozen=True, kw_only=True)

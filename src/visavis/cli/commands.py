@@ -111,7 +111,9 @@ def study(command: flags.Study, again: Again) -> Iterator[str]:
             {folder: [sys.executable, "-m", "visavis", *words] for folder, words in jobs.items()},
             local_engine.environments(len(folders), command.train.device, command.jobs),
         )
-    yield tables.studied(command.out)
+        yield tables.studied(command.out)
+        if any(run_folder.ModelFolder(folder).explained for folder in folders):
+            yield str(_study_report(command.out))
     for folder, reason in failed.items():
         log.error("%s failed: %s; see %s", folder, reason, folder / run_folder.JOB_LOG)
     if failed:
@@ -204,6 +206,10 @@ def compare(command: flags.Compare, again: Again) -> Iterator[str]:
 
 def report(command: flags.Report, again: Again) -> Iterator[str]:
     """`visavis report`."""
+    if (command.experiment / run_folder.STUDY).exists():
+        with lock(command.experiment):
+            yield str(_study_report(command.experiment))
+        return
     from visavis.report.page import report as report_stage
 
     with _locked(command.experiment):
@@ -284,6 +290,15 @@ COMMANDS: dict[type, Callable[[Any, Again], Iterator[str]]] = {
     flags.Serve: serve,
     flags.Doctor: doctor,
 }
+
+
+def _study_report(out: Path) -> Path:
+    """Summarise the finished trainings of a study, and write its page."""
+    from visavis.report.study_page import study_report
+    from visavis.stages.summarise import summarise
+
+    summarise(out)
+    return study_report(out)
 
 
 def _adopt(command: flags.Explain) -> None:

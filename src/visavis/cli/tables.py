@@ -18,6 +18,7 @@ from visavis.report.text.numbers import (
     score,
     share,
 )
+from visavis.report.text.variants import FEW
 
 SCALE = "\n(with 95 % intervals; SRG: symmetric relevance gain, 0 for a map that knows nothing)"
 
@@ -164,16 +165,8 @@ def studied(out: Path) -> str:
         else:
             rows.append([*cells, *["–"] * 4])
     text = f"{table(rows)}\n(mean ± standard deviation between trainings)"
-    return text.replace(THIN, " ") + FEW.get(min(finished, default=0), "")
-
-
-FEW = {
-    1: "\nOne training of a variant shows nothing of what chance does; train at least 3 seeds.",
-    2: "\nTwo trainings say little: the true standard deviation may be 0.4 to 32 times theirs "
-    "(95 % interval); train at least 3 seeds.",
-}
-"""By the number of trainings. 1 / sqrt(q) for the 97.5 % and 2.5 % quantiles q of chi-square with
-one degree of freedom, if accuracies are normally distributed."""
+    few = FEW.get(min(finished, default=0))
+    return text.replace(THIN, " ") + (f"\n{few}" if few else "")
 
 
 def _spread(values: Sequence[float]) -> str:

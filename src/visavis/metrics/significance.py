@@ -15,6 +15,13 @@ Z = NORMAL.inv_cdf(0.975)
 POWER = 0.8
 
 
+def side(interval: Mapping[str, float] | None, reference: float = 0.0) -> int:
+    """1 if the interval lies above `reference`, -1 if below, 0 if neither was shown."""
+    if interval is None:
+        return 0
+    return int(interval["low"] > reference) - int(interval["high"] < reference)
+
+
 def p_value(interval: Mapping[str, float], reference: float = 0.0) -> float:
     """The two-sided p-value of a number against a reference, from its 95 % interval.
 

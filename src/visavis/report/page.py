@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from visavis import run_folder
 from visavis.data.images import data_address
 from visavis.files import write_bytes
+from visavis.metrics.significance import side
 from visavis.report import labels, text
 from visavis.report.drawings import SCORES, charts, image_grids
 from visavis.report.explorer import explorer_parts
@@ -47,42 +48,51 @@ def figures(experiment: Path) -> dict[str, Figure]:
     return {**charts(material), **grids}
 
 
-def render(material: Material) -> str:
-    """The page as HTML."""
-    environment = jinja2.Environment(
+def environment() -> jinja2.Environment:
+    """Where the templates of the pages are, and what they call."""
+    found = jinja2.Environment(
         loader=jinja2.PackageLoader("visavis.report"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= {"text": text, "the": labels.the}
+    found.globals |= {"text": text, "the": labels.the}
     for filter in (
         *(numbers.capital, numbers.count, numbers.decimal, numbers.duration, numbers.p_value),
         *(numbers.other_classes, numbers.percent, numbers.points, numbers.score),
-        *(numbers.share, numbers.side),
+        *(numbers.share, side),
         labels.named,
     ):
-        environment.filters[filter.__name__] = filter
-    environment.filters["png"] = data_address
+        found.filters[filter.__name__] = filter
+    found.filters["png"] = data_address
+    return found
+
+
+def render(material: Material) -> str:
+    """The page as HTML."""
     models = material.models
-    return environment.get_template("report.html.j2").render(
-        data=models["first"].data,
-        comparison=material.comparison,
-        models=models,
-        explanations={role: model.explanations for role, model in models.items()},
-        class_names=material.class_names,
-        charts={name: Markup(svg(figure, name)) for name, figure in charts(material).items()},
-        galleries=image_grids(material),
-        gradient=heat_gradient(),
-        explorer=explorer_parts(material),
-        cross_model=material.cross_model,
-        labels=material.labels,
-        buckets=labels.bucket_names(material.labels),
-        command=command(material.experiment) if material.experiment else None,
-        settings=settings(_settings(model) for model in models.values()),
-        scores=SCORES,
-        same_machine=material.same_machine,
+    return (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            data=models["first"].data,
+            comparison=material.comparison,
+            models=models,
+            explanations={role: model.explanations for role, model in models.items()},
+            class_names=material.class_names,
+            charts={name: Markup(svg(figure, name)) for name, figure in charts(material).items()},
+            galleries=image_grids(material),
+            gradient=heat_gradient(),
+            explorer=explorer_parts(material),
+            cross_model=material.cross_model,
+            labels=material.labels,
+            buckets=labels.bucket_names(material.labels),
+            command=command(material.experiment) if material.experiment else None,
+            settings=settings(_settings(model) for model in models.values()),
+            scores=SCORES,
+            same_machine=material.same_machine,
+        )
     )
 
 

@@ -1,7 +1,8 @@
 """Do the two models look at the same thing, and what makes two maps differ?"""
 
+from visavis.metrics.significance import side
 from visavis.report.labels import named, the
-from visavis.report.text.numbers import Values, count, percent, power, score, side
+from visavis.report.text.numbers import Values, count, percent, power, score
 from visavis.run_folder import ROLES
 
 

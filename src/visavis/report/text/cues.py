@@ -1,7 +1,8 @@
 """What the models rely on, and not only where they look."""
 
+from visavis.metrics.significance import side
 from visavis.report.labels import the
-from visavis.report.text.numbers import Values, listed, share, side
+from visavis.report.text.numbers import Values, listed, share
 from visavis.run_folder import ROLES
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from visavis.metrics.significance import side
 from visavis.report.labels import named, the
 from visavis.report.text.agreement import default_maps
 from visavis.report.text.numbers import (
@@ -18,7 +19,6 @@ from visavis.report.text.numbers import (
     percent,
     score,
     share,
-    side,
 )
 from visavis.run_folder import ROLES
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from visavis.metrics.significance import side
 from visavis.report.labels import bucket_names, the
 from visavis.report.text.numbers import (
     NONE_SHOWN,
@@ -18,7 +19,6 @@ from visavis.report.text.numbers import (
     power,
     score,
     share,
-    side,
 )
 from visavis.run_folder import ROLES
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from visavis.metrics.significance import POWER, detectable
+from visavis.metrics.significance import POWER, detectable, side
 
 Interval = Mapping[str, float]
 Values = Mapping[str, Any]
@@ -84,13 +84,6 @@ def capital(text: str) -> str:
 def listed(names: Sequence[str]) -> str:
     """A, B and C."""
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-
-
-def side(interval: Interval | None, reference: float = 0.0) -> int:
-    """1 if the interval lies above `reference`, -1 if below, 0 if neither was shown."""
-    if interval is None:
-        return 0
-    return int(interval["low"] > reference) - int(interval["high"] < reference)
 
 
 def power(interval: Interval | None, reference: float = 0.0, *, points: bool = False) -> str:

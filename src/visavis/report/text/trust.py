@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from visavis.metrics.significance import side
 from visavis.report.labels import named, the
 from visavis.report.text.numbers import (
     NONE_SHOWN,
@@ -15,7 +16,6 @@ from visavis.report.text.numbers import (
     percent,
     score,
     share,
-    side,
 )
 from visavis.run_folder import ROLES
 

@@ -1,0 +1,120 @@
+"""Attribution methods across the trainings of a variant: which conclusions hold for all?"""
+
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from visavis.compare.trainings import Training
+from visavis.metrics import over_trainings
+from visavis.metrics.significance import side
+
+BASELINES = ("centre", "edges")
+"""What a method should be ahead of: maps that know nothing of the model."""
+
+
+def of_variant(trainings: Sequence[Training]) -> dict[str, Any]:
+    """What the trainings of one variant show about its attribution methods.
+
+    Returns:
+        `methods`: SRG of each (metrics.over_trainings.spread), contrast in each training, and in
+        how many trainings it has the highest SRG. `conclusions`: what `conclusion` returns, for
+        each that a single training would let one draw.
+    """
+    srg = {name: _srg(trainings, name) for name in _methods(trainings)}
+    classes = _classes(trainings[0])
+    best = [max(of, key=of.__getitem__) for of in _in_each(srg)]
+    found = [each.model.explanations["methods"] for each in trainings]
+    return {
+        "methods": {
+            name: {
+                "label": found[0][name]["label"],
+                "srg": over_trainings.spread(values, classes=classes),
+                "contrast": [_value(of[name]["scores"]["contrast"]) for of in found],
+                "best_in": best.count(name),
+            }
+            for name, values in srg.items()
+        },
+        "conclusions": list(_conclusions(found, list(srg))),
+    }
+
+
+def _methods(trainings: Sequence[Training]) -> list[str]:
+    """The methods that all trainings have."""
+    first, *rest = (each.model.explanations["methods"] for each in trainings)
+    return [name for name in first if all(name in other for other in rest)]
+
+
+def _srg(trainings: Sequence[Training], method: str) -> np.ndarray:
+    """SRG on each image of the sample, in the order of its indices; NaN for a degenerate map."""
+    rows = []
+    for each in trainings:
+        removal = each.model.removal
+        gain = (removal[f"insertion_{method}"] - removal[f"deletion_{method}"]).mean(axis=1)
+        rows.append(gain[np.argsort(removal["indices"])])
+    return np.stack(rows)
+
+
+def _classes(training: Training) -> np.ndarray:
+    return training.model.labels[np.sort(training.model.removal["indices"])]
+
+
+def _in_each(srg: dict[str, np.ndarray]) -> list[dict[str, float]]:
+    """For each training, the mean SRG of each method, that of no valid map being the lowest."""
+    with np.errstate(invalid="ignore"):
+        means = {
+            name: [
+                float(of[np.isfinite(of)].mean()) if np.isfinite(of).any() else -1 for of in rows
+            ]
+            for name, rows in srg.items()
+        }
+    count = len(next(iter(means.values())))
+    return [{name: of[i] for name, of in means.items()} for i in range(count)]
+
+
+def _value(interval: dict[str, float] | None) -> float | None:
+    return None if interval is None else interval["value"]
+
+
+def _conclusions(found: Sequence[Any], methods: Sequence[str]) -> Iterator[dict[str, Any]]:
+    for name in methods:
+        srg = [of[name]["scores"]["srg"] for of in found]
+        yield conclusion("above_zero", name, None, [side(each) for each in srg])
+        for other in BASELINES:
+            yield conclusion("ahead_of", name, other, _ahead(found, name, other))
+        if found[0][name]["class_specific"]:
+            contrast = [of[name]["scores"]["contrast"] for of in found]
+            yield conclusion("contrast", name, None, [side(each) for each in contrast])
+    for name, other in combinations(methods, 2):
+        yield conclusion("ahead_of", name, other, _ahead(found, name, other))
+
+
+def _ahead(found: Sequence[Any], name: str, other: str) -> list[int]:
+    return [side(of[name]["srg_ahead_of"][other]) for of in found]
+
+
+def conclusion(kind: str, method: str, other: str | None, sides: list[int]) -> dict[str, Any]:
+    """What each training shows of a claim, and whether it holds for all of them.
+
+    Args:
+        kind: above_zero (its SRG is), ahead_of (its SRG is higher than the other map's) or contrast
+            (its map is about the class).
+        sides: of each training: 1 if its interval shows the claim, -1 if the opposite, 0 if
+            neither.
+
+    Returns:
+        With `holds`: "always" or "never" if all trainings show it, or its opposite; "flips" if some
+        show it and some the opposite; "sometimes" if it is significant in some alone; "open" if in
+        none.
+    """
+    shown = set(sides)
+    if {1, -1} <= shown:
+        holds = "flips"
+    elif shown == {1}:
+        holds = "always"
+    elif shown == {-1}:
+        holds = "never"
+    else:
+        holds = "sometimes" if shown - {0} else "open"
+    return {"kind": kind, "method": method, "other": other, "sides": sides, "holds": holds}

@@ -1,0 +1,244 @@
+"""Figures of a study: its variants and all their trainings."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from visavis.report.figures.style import (
+    FIRST,
+    INK,
+    MUTED,
+    PAPER,
+    REFERENCE_LINE,
+    RULE,
+    SECOND,
+    STYLE,
+    WIDTH,
+    name_rows,
+    new_figure,
+)
+from visavis.report.text.numbers import capital, decimal
+
+Results = Mapping[str, Any]
+"""The content of results.json."""
+
+COLOURS = (FIRST, SECOND, "#009e73", "#cc79a7", "#b07d00", "#3f9fd6", "#5d6876")
+"""Of the variants, in turn: Okabe & Ito (2008), yellow and light blue darkened for white paper."""
+MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
+MANY = 15
+"""Trainings; with more, the matrix has no room for numbers."""
+
+
+def _looks(results: Results) -> dict[str, dict[str, Any]]:
+    """The colour and the marker of each variant, which together tell up to 56 apart."""
+    return {
+        name: {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)]}
+        for i, name in enumerate(results["variants"])
+    }
+
+
+@matplotlib.rc_context(STYLE)
+def scores(results: Results, key: str, title: str) -> Figure:
+    """Accuracy or macro F1: each training, their mean, and the interval over both."""
+    figure, axes = new_figure(WIDTH, 1.15 + 0.42 * len(results["variants"]), title=title)
+    for place, (name, look) in enumerate(_looks(results).items()):
+        of = results["variants"][name][key]
+        _trainings(axes, of, place, look)
+    name_rows(axes, list(results["variants"]))
+    axes.grid(visible=True, axis="x")
+    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.margins(x=0.08)
+    _legend(figure, axes)
+    known = [f"{name} {of[key]['value']:.3f}" for name, of in results["variants"].items()]
+    figure.set_label(f"Dot chart, {title}, mean of the trainings: {'; '.join(known)}")
+    return figure
+
+
+def _trainings(axes: Axes, of: Mapping[str, Any], place: int, look: Mapping[str, Any]) -> None:
+    """The trainings of a variant as small open marks below their mean and its interval."""
+    if wide := of["both"] or of["images"]:
+        axes.hlines(place - 0.1, wide["low"], wide["high"], color=look["color"], linewidth=1.6)
+    axes.plot(of["value"], place - 0.1, look["marker"], color=look["color"], markersize=6)
+    axes.plot(
+        of["values"],
+        [place + 0.18] * len(of["values"]),
+        look["marker"],
+        color=look["color"],
+        markerfacecolor=PAPER,
+        markersize=4,
+        markeredgewidth=0.9,
+    )
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    axes.plot([], [], "o", color=MUTED, label="mean, 95 % interval")
+    axes.plot([], [], "o", color=MUTED, markerfacecolor=PAPER, markersize=4, label="one training")
+    figure.legend(loc="outside lower left", ncols=2, fontsize=8)
+
+
+@matplotlib.rc_context(STYLE)
+def learning(results: Results) -> Figure:
+    """Validation accuracy of each training by epoch."""
+    figure, axes = new_figure(WIDTH, 3.1)
+    named = set[str]()
+    for training in results["trainings"]:
+        name, values = training["variant"], training["validation_accuracy"]
+        look = _looks(results)[name]
+        axes.plot(
+            range(1, len(values) + 1),
+            values,
+            linewidth=1,
+            markersize=3,
+            alpha=0.8,
+            label=None if name in named else name,
+            **look,
+        )
+        named.add(name)
+    axes.set(xlabel="Epoch", title="Validation accuracy of each training")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.legend(loc="best", fontsize=8)
+    figure.set_label("Line chart: validation accuracy of each training by epoch")
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def agreement(results: Results) -> Figure:
+    """Agreement above chance of each pair of trainings, similar variants side by side."""
+    order, found = results["agreement"]["order"], results["agreement"]
+    values = np.array(found["above_chance"], dtype=float)[np.ix_(order, order)]
+    names = [results["trainings"][i]["variant"] for i in order]
+    n = len(order)
+    figure, axes = new_figure(WIDTH, WIDTH)
+    axes.set_title("Do two trainings look at the same places?")
+    top = max(float(np.nanmax(values)), 0.05) if np.isfinite(values).any() else 1.0
+    pixels = np.zeros((n, n, 4))
+    pixels[..., :3] = matplotlib.colors.to_rgb(FIRST)
+    pixels[..., 3] = np.nan_to_num(np.clip(values / top, 0, 1)) * 0.75
+    axes.imshow(pixels, interpolation="nearest")
+    for (row, column), value in np.ndenumerate(values):
+        if n <= MANY and np.isfinite(value):
+            ink = PAPER if value / top > 0.75 else INK
+            axes.text(column, row, decimal(value), ha="center", va="center", color=ink, fontsize=7)
+    starts = [i for i in range(n) if i == 0 or names[i] != names[i - 1]]
+    ends = [*starts[1:], n]
+    for edge in starts[1:]:
+        for line in (axes.axhline, axes.axvline):
+            line(edge - 0.5, color=PAPER, linewidth=4)
+    middles = [(a + b - 1) / 2 for a, b in zip(starts, ends, strict=True)]
+    labels = [names[i] for i in starts]
+    axes.set_xticks(middles, labels, rotation=40, ha="right", rotation_mode="anchor", color=INK)
+    axes.set_yticks(middles, labels, color=INK)
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    groups = [
+        f"{' and '.join(dict.fromkeys(group['variants']))} {group['agreement']['value']:.2f}"
+        for group in found["groups"]
+        if group["agreement"]
+    ]
+    figure.set_label(f"Matrix: agreement of the maps of each two trainings; {'; '.join(groups)}")
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def layout(results: Results) -> Figure:
+    """The trainings in the plane, nearer the better their maps agree."""
+    figure, axes = new_figure(WIDTH, 3.6, title="Trainings whose maps agree are close")
+    looks, points = _looks(results), np.array(results["agreement"]["layout"])
+    variants = [training["variant"] for training in results["trainings"]]
+    for name, look in looks.items():
+        of = points[[variant == name for variant in variants]]
+        axes.plot(of[:, 0], of[:, 1], linestyle="", markersize=8, alpha=0.85, label=name, **look)
+    axes.set_aspect("equal", adjustable="datalim")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.margins(0.15)
+    axes.spines[:].set_visible(True)
+    figure.legend(loc="outside lower left", ncols=3, fontsize=8)
+    share = results["agreement"]["layout_share"]
+    figure.set_label(f"Map of the trainings; it shows {share:.0%} of their differences")
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def methods(results: Results, name: str) -> Figure:
+    """SRG of each attribution method of a variant, in each training and over all."""
+    of = results["variants"][name]["methods"]
+    figure, axes = new_figure(WIDTH, 1.5 + 0.4 * len(of), title=f"{name}: SRG of each method")
+    for place, found in enumerate(of.values()):
+        _trainings(axes, found["srg"], place, _looks(results)[name])
+    name_rows(axes, [found["label"] for found in of.values()])
+    axes.axvline(0, **REFERENCE_LINE)
+    axes.grid(visible=True, axis="x")
+    axes.margins(x=0.08)
+    axes.set_xlabel("SRG: 0 for a map that knows nothing")
+    _legend(figure, axes)
+    known = [f"{found['label']} {found['srg']['value']:.2f}" for found in of.values()]
+    figure.set_label(f"Dot chart: SRG of each method, {name}, mean: {'; '.join(known)}")
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def parts(results: Results, names: Mapping[str, str]) -> Figure:
+    """What a map is made of, part by part.
+
+    Args:
+        names: of the parts (compare.decomposition.PARTS).
+    """
+    found = results["decomposition"]["parts"]
+    rows = {names[key]: interval for key, interval in found.items() if interval}
+    figure, axes = new_figure(WIDTH, 0.9 + 0.36 * len(rows), title="What makes a map what it is?")
+    for place, interval in enumerate(rows.values()):
+        axes.barh(place, interval["value"], height=0.55, color=FIRST, alpha=0.55)
+        axes.hlines(place, interval["low"], interval["high"], color=INK, linewidth=1.4)
+    name_rows(axes, [capital(name) for name in rows])
+    axes.axvline(0, color=RULE, linewidth=1)
+    axes.grid(visible=True, axis="x")
+    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    known = [f"{name} {interval['value']:.2f}" for name, interval in rows.items()]
+    figure.set_label(f"Bar chart: parts of a map; {'; '.join(known)}")
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def errors(results: Results) -> Figure:
+    """Error consistency of each pair of trainings against the agreement of their maps."""
+    figure, axes = new_figure(WIDTH, 3.1, title="Do trainings that err alike look alike?")
+    once = np.triu(np.ones_like(np.array(results["errors"]["kappa"], dtype=float)), k=1) > 0
+    variants = np.array([training["variant"] for training in results["trainings"]])
+    same = (variants[:, None] == variants)[once]
+    kappa = np.array(results["errors"]["kappa"], dtype=float)[once]
+    agreed = np.array(results["agreement"]["above_chance"], dtype=float)[once]
+    axes.plot(kappa[same], agreed[same], "o", color=FIRST, label="same variant", markersize=5)
+    look: dict[str, Any] = {"color": SECOND, "markerfacecolor": PAPER, "markersize": 5}
+    axes.plot(kappa[~same], agreed[~same], "s", label="two variants", **look)
+    axes.set(xlabel="Error consistency (kappa)", ylabel="Agreement of the maps")
+    figure.legend(loc="outside lower left", ncols=2, fontsize=8)
+    figure.set_label("Scatter plot: agreement of the maps of each two trainings by their kappa")
+    return figure
+
+
+def all_figures(results: Results, part_names: Mapping[str, str]) -> dict[str, Figure]:
+    """The figures that these results have, by name."""
+    drawn = {
+        "accuracy": scores(results, "accuracy", "Test accuracy"),
+        "f1_macro": scores(results, "f1_macro", "Test macro F1"),
+    }
+    if any(training["validation_accuracy"] for training in results["trainings"]):
+        drawn["learning"] = learning(results)
+    for i, name in enumerate(results["variants"]):
+        drawn[f"methods_{i}"] = methods(results, name)
+    if len(results["trainings"]) > 1:
+        drawn["agreement"] = agreement(results)
+        drawn["errors"] = errors(results)
+    if results["agreement"]["layout"]:
+        drawn["layout"] = layout(results)
+    if results["decomposition"]:
+        drawn["parts"] = parts(results, part_names)
+    return drawn

@@ -1,0 +1,52 @@
+"""One self-contained HTML page that shows what the trainings of a study show together.
+
+Reads study.json and results.json; writes study.html. Like the report of an experiment, it holds no
+numbers of its own.
+"""
+
+import logging
+from importlib import metadata, resources
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from visavis import run_folder
+from visavis.files import write_bytes
+from visavis.report.figures import variants as drawn
+from visavis.report.figures.style import svg
+from visavis.report.page import environment
+from visavis.report.text import variants as text
+
+log = logging.getLogger(__name__)
+
+
+def study_report(out: Path) -> Path:
+    """Write study.html and return its path.
+
+    Raises:
+        CheckpointError: results.json is missing or damaged.
+    """
+    study = run_folder.read_json(out / run_folder.STUDY)
+    results = run_folder.read_json(out / run_folder.RESULTS)
+    path = out / run_folder.STUDY_REPORT
+    write_bytes(path, render(study, results).encode())
+    log.info("wrote %s", path)
+    return path
+
+
+def render(study: dict[str, Any], results: dict[str, Any]) -> str:
+    """The page as HTML."""
+    charts = drawn.all_figures(results, text.PARTS)
+    return (
+        environment()
+        .get_template("study.html.j2")
+        .render(
+            study=study,
+            results=results,
+            text=text,
+            charts={name: Markup(svg(figure, name)) for name, figure in charts.items()},
+            base_css=(resources.files("visavis.report") / "static" / "base.css").read_text("utf-8"),
+            version=metadata.version("visavis"),
+        )
+    )

@@ -1,0 +1,240 @@
+"""What the trainings of a study show together: planted truths, the results and their page."""
+
+import json
+import re
+import sys
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+import fake_runs
+from visavis import run_folder
+from visavis.cli import main
+from visavis.compare import conclusions, decomposition, pairs, trainings
+from visavis.errors import CheckpointError
+from visavis.metrics import agreement as two_maps
+from visavis.metrics.classification import confusion_matrix, f1_macro
+from visavis.report.study_page import study_report
+from visavis.report.text import variants as text
+from visavis.stages.summarise import summarise
+
+CLASSES = np.repeat(np.arange(10), 6)
+CELLS = 36
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    return fake_runs.write_study(tmp_path_factory.mktemp("study") / "out", variants=("cnn", "vit"))
+
+
+@pytest.fixture(scope="module")
+def results(study):
+    return summarise(study)
+
+
+def unit(vectors):
+    centred = vectors - vectors.mean(axis=-1, keepdims=True)
+    return centred / np.linalg.norm(centred, axis=-1, keepdims=True)
+
+
+def planted(**strengths):
+    """The parts found in maps of 2 variants, 3 seeds and 3 methods that are made of known parts."""
+    generator = np.random.default_rng(0)
+    shapes = {
+        "layout": (1, 1, 1, 10),
+        "image": (1, 1, 1, 60),
+        "architecture": (2, 1, 1, 60),
+        "method": (1, 1, 3, 60),
+        "architecture_method": (2, 1, 3, 60),
+        "seed": (2, 3, 1, 60),
+        "seed_method": (2, 3, 3, 60),
+    }
+    total = np.zeros((2, 3, 3, 60, CELLS))
+    for part, size in strengths.items():
+        drawn = unit(generator.normal(size=(*shapes[part], CELLS)))
+        if part == "layout":
+            drawn = drawn[..., CLASSES, :]
+        total = total + size**0.5 * drawn
+    variant, seed, method = np.indices((2, 3, 3)).reshape(3, -1)
+    means = decomposition.shared(
+        unit(total.reshape(18, 60, CELLS)), variant, 3 * variant + seed, method, CLASSES
+    )
+    found = decomposition.parts_of(means.mean(axis=0, keepdims=True))
+    return {part: float(value[0]) for part, value in found.items()}
+
+
+@pytest.mark.parametrize("part", decomposition.PARTS)
+def test_a_map_that_has_one_part_is_all_of_that_part(part):
+    found = planted(**{part: 1.0})
+    assert found[part] == pytest.approx(1, abs=0.06)
+    for other in set(decomposition.PARTS) - {part}:
+        assert found[other] == pytest.approx(0, abs=0.06), other
+
+
+def test_the_parts_of_a_mixture_are_found_and_add_up():
+    sizes = {"layout": 0.1, "image": 0.3, "architecture": 0.2, "method": 0.1, "seed_method": 0.3}
+    found = planted(**sizes)
+    assert sum(found.values()) == pytest.approx(1)
+    for part in decomposition.PARTS:
+        assert found[part] == pytest.approx(sizes.get(part, 0), abs=0.06), part
+
+
+def test_agreement_above_chance_is_that_of_the_report(study):
+    """The products of unit vectors are the rank correlations that `metrics.agreement` computes."""
+    found = [
+        trainings.Training("cnn", seed, run_folder.ModelFolder(study / "cnn" / f"seed-{seed}"))
+        for seed in (0, 1)
+    ]
+    rows = trainings.sampled(found)
+    classes = found[0].model.heatmaps["labels"][rows[0]]
+    maps = [
+        each.model.heatmaps["map_grad_cam_true"][at] for each, at in zip(found, rows, strict=True)
+    ]
+    expected = two_maps.rank_agreement(*maps).mean() - np.mean(
+        [two_maps.permutation_baseline(a, b, classes).mean() for a, b in (maps, maps[::-1])]
+    )
+    assert pairs.agreement(found, rows)["above_chance"][0][1] == pytest.approx(expected, abs=1e-6)
+
+
+def test_degenerate_maps_are_left_out():
+    ranks = unit(np.random.default_rng(0).normal(size=(2, 60, CELLS)))
+    ranks[0, 7] = np.nan
+    agreed = trainings.agreement(ranks)
+    assert np.isnan(agreed[7, 0, 1])
+    assert np.isfinite(np.delete(agreed[:, 0, 1], 7)).all()
+    others = trainings.of_other_images(ranks, CLASSES)
+    assert np.isfinite(others).all()  # the image's classmates have other partners
+
+
+@pytest.mark.parametrize(
+    ("sides", "holds"),
+    [
+        ([1, 1, 1], "always"),
+        ([-1, -1], "never"),
+        ([1, 0, -1], "flips"),
+        ([0, 1, 0], "sometimes"),
+        ([0, 0, 0], "open"),
+    ],
+)
+def test_a_conclusion_holds_only_if_every_training_shows_it(sides, holds):
+    assert conclusions.conclusion("above_zero", "grad_cam", None, sides)["holds"] == holds
+
+
+def test_trainings_that_err_alike_and_look_alike_are_found():
+    """Two groups of four: alike within in both matrices, or in one alone."""
+    groups = np.repeat([0, 1], 4)
+    noise = np.random.default_rng(0).normal(0, 0.01, (8, 8))
+    alike = (groups[:, None] == groups) + noise + noise.T
+    other = np.random.default_rng(1).normal(size=(8, 8))
+    related = pairs.mantel(alike, alike + 0.01 * (other + other.T))
+    assert related["correlation"] > 0.6
+    assert related["p_value"] < 0.05
+    assert pairs.mantel(alike, other + other.T)["p_value"] > 0.05
+    assert pairs.mantel(alike[:4, :4], alike[:4, :4]) is None  # four have too few orders
+
+
+def test_results_are_those_of_the_trainings(study, results):
+    for name in ("cnn", "vit"):
+        models = [run_folder.ModelFolder(study / name / f"seed-{seed}") for seed in range(3)]
+        of = results["variants"][name]
+        assert of["accuracy"]["values"] == pytest.approx([m.correct.mean() for m in models])
+        expected = [f1_macro(confusion_matrix(m.labels, m.predicted, 10)) for m in models]
+        assert of["f1_macro"]["values"] == pytest.approx(expected)
+        images = of["f1_macro"]["images"]
+        assert images["low"] < np.mean(expected) < images["high"]
+        srg = [
+            (m.removal["insertion_grad_cam"] - m.removal["deletion_grad_cam"]).mean()
+            for m in models
+        ]
+        assert of["methods"]["grad_cam"]["srg"]["values"] == pytest.approx(srg)
+    kappa = np.array(results["errors"]["kappa"], dtype=float)
+    assert kappa.shape == (6, 6)
+    np.testing.assert_array_equal(kappa, kappa.T)
+    assert sorted(results["agreement"]["order"]) == list(range(6))
+    assert sum(of["value"] for of in results["decomposition"]["parts"].values()) == pytest.approx(1)
+
+
+def test_agreement_relative_to_the_noise_ceiling(results):
+    groups = {tuple(group["variants"]): group for group in results["agreement"]["groups"]}
+    within = [groups[name, name]["agreement"]["value"] for name in ("cnn", "vit")]
+    across = groups["cnn", "vit"]
+    assert [groups[name, name]["pairs"] for name in ("cnn", "vit")] == [3, 3]
+    assert across["pairs"] == 9
+    assert across["relative"]["value"] == pytest.approx(
+        across["agreement"]["value"] / np.prod(within) ** 0.5
+    )
+
+
+def test_what_is_not_finished_is_named_and_left_out(study, tmp_path):
+    out = fake_runs.write_study(tmp_path / "out", variants=("cnn", "vit"), seeds=2)
+    (out / "vit" / "seed-1" / run_folder.EXPLANATIONS).unlink()
+    found = summarise(out)
+    assert found["missing"] == ["vit/seed-1"]
+    assert len(found["trainings"]) == 3
+    assert found["decomposition"] is None  # it needs two seeds of each
+    assert text.few(found).startswith("One training")
+    page = study_report(out).read_text()
+    assert "vit/seed-1" in page
+    for folder in out.glob("*/*"):
+        (folder / run_folder.EXPLANATIONS).unlink(missing_ok=True)
+    with pytest.raises(CheckpointError, match="no training"):
+        summarise(out)
+
+
+def test_trainings_that_were_tested_on_other_images_are_refused(tmp_path):
+    out = fake_runs.write_study(tmp_path / "out", variants=("cnn", "vit"), seeds=1)
+    path = out / "vit" / "seed-0" / run_folder.PREDICTIONS
+    arrays = run_folder.read_arrays(path)
+    run_folder.write_arrays(path, **arrays | {"labels": arrays["labels"][::-1]})
+    with pytest.raises(CheckpointError, match="different images"):
+        summarise(out)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0.02, 0.18, "cnn is more accurate than vit, in every pair of trainings"),
+        (-0.18, -0.02, "vit is more accurate than cnn, in every pair of trainings"),
+        (-0.02, 0.22, "Which of cnn and vit is more accurate is open"),
+    ],
+)
+def test_a_sentence_follows_the_interval_over_both(results, low, high, expected):
+    both = {"value": (low + high) / 2, "low": low, "high": high}
+    accuracy = {"images": both, "both": both, "pairs_above": float(high > 0)}
+    row = {"variants": ["cnn", "vit"], "accuracy": accuracy}
+    found = text.findings({**results, "differences": [row]})
+    assert any(sentence.startswith(expected) for sentence in found)
+
+
+class Page(HTMLParser):
+    """Anchors, ids and addresses of a page."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.loaded, self.ids = [], []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attributes):
+        found = dict(attributes)
+        self.loaded += [found[key] for key in ("src", "href") if key in found]
+        self.ids += [found["id"]] if "id" in found else []
+
+
+def test_the_page_is_self_contained_and_has_every_figure(study, results):
+    html = study_report(study).read_text()
+    page = Page(html)
+    assert all(address.startswith(("#", "data:")) for address in page.loaded)
+    assert len(page.ids) == len(set(page.ids))
+    # accuracy, F1, learning, agreement, layout, parts, errors, and the methods of each variant
+    assert html.count("<svg ") == 9
+    assert "None" not in re.sub(r"<style>.*?</style>", "", html, flags=re.DOTALL)
+
+
+def test_report_makes_the_page_of_a_study_again(study, monkeypatch, capsys):
+    for name in (run_folder.RESULTS, run_folder.STUDY_REPORT):
+        (study / name).unlink(missing_ok=True)
+    monkeypatch.setattr(sys, "argv", ["visavis", "report", str(study)])
+    assert not main()
+    assert capsys.readouterr().out.strip() == str(study / run_folder.STUDY_REPORT)
+    assert json.loads((study / run_folder.RESULTS).read_text())["test_n"] == 400
