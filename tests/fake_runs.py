@@ -579,8 +579,14 @@ def write_study(
     experiment = preset("quick", "shapes")
     for seed in range(seeds):
         for other, name in enumerate(variants):
-            names = (name, variants[other - 1])
-            made = write_experiment(folder / "made", names=names, seed=seed, **settings)
+            names, accuracy = (name, variants[other - 1]), (0.9 - 0.06 * other, 0.8)
+            made = write_experiment(
+                folder / "made",
+                names=names,
+                seed=len(variants) * seed + other,
+                accuracy=accuracy,
+                **settings,
+            )
             target = folder / run_folder.folder_name(name) / run_folder.SEED.format(seed)
             target.parent.mkdir(exist_ok=True)
             (made / run_folder.folder_name(name)).rename(target)

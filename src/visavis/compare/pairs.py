@@ -183,10 +183,13 @@ def errors(trainings: Sequence[Training], above_chance: list[list[float | None]]
 
 
 def mantel(a: Matrix, b: Matrix) -> dict[str, float] | None:
-    """Mantel's (1967) permutation test of two symmetric matrices, by rank correlation."""
+    """Mantel's (1967) permutation test of two symmetric matrices, by rank correlation.
+
+    None for fewer than 5 trainings, a pair that is not known, or a constant matrix.
+    """
     once = of_study.upper(len(a))
-    if len(a) < MINIMUM_TRAININGS or not (
-        np.isfinite(a[once]).all() and np.isfinite(b[once]).all()
+    if len(a) < MINIMUM_TRAININGS or not all(
+        np.isfinite(of[once]).all() and np.ptp(of[once]) > 0 for of in (a, b)
     ):
         return None
     ranks_a = stats.rankdata(a[once])

@@ -47,6 +47,7 @@ def summarise(out: Path) -> dict[str, Any]:
         ],
         "variants": {
             name: {
+                "label": name if study["variants"][name]["varied"] else of[0].model.label,
                 "varied": study["variants"][name]["varied"],
                 "parameters": of[0].model.training["parameters"],
                 **scores.scores(predicted[name]),

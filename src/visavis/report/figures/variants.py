@@ -42,20 +42,26 @@ def _looks(results: Results) -> dict[str, dict[str, Any]]:
     }
 
 
+def _labels(results: Results) -> dict[str, str]:
+    """What each variant is called."""
+    return {name: of["label"] for name, of in results["variants"].items()}
+
+
 @matplotlib.rc_context(STYLE)
 def scores(results: Results, key: str, title: str) -> Figure:
     """Accuracy or macro F1: each training, their mean, and the interval over both."""
-    figure, axes = new_figure(WIDTH, 1.15 + 0.42 * len(results["variants"]), title=title)
+    names = _labels(results)
+    figure, axes = new_figure(WIDTH, 1.15 + 0.42 * len(names), title=title)
     for place, (name, look) in enumerate(_looks(results).items()):
         of = results["variants"][name][key]
         _trainings(axes, of, place, look)
-    name_rows(axes, list(results["variants"]))
+    name_rows(axes, list(names.values()))
     axes.grid(visible=True, axis="x")
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.margins(x=0.08)
     _legend(figure, axes)
-    known = [f"{name} {of[key]['value']:.3f}" for name, of in results["variants"].items()]
+    known = [f"{of['label']} {of[key]['value']:.3f}" for of in results["variants"].values()]
     figure.set_label(f"Dot chart, {title}, mean of the trainings: {'; '.join(known)}")
     return figure
 
@@ -96,7 +102,7 @@ def learning(results: Results) -> Figure:
             linewidth=1,
             markersize=3,
             alpha=0.8,
-            label=None if name in named else name,
+            label=None if name in named else results["variants"][name]["label"],
             **look,
         )
         named.add(name)
@@ -113,7 +119,7 @@ def agreement(results: Results) -> Figure:
     """Agreement above chance of each pair of trainings, similar variants side by side."""
     order, found = results["agreement"]["order"], results["agreement"]
     values = np.array(found["above_chance"], dtype=float)[np.ix_(order, order)]
-    names = [results["trainings"][i]["variant"] for i in order]
+    names = [_labels(results)[results["trainings"][i]["variant"]] for i in order]
     n = len(order)
     figure, axes = new_figure(WIDTH, WIDTH)
     axes.set_title("Do two trainings look at the same places?")
@@ -138,7 +144,8 @@ def agreement(results: Results) -> Figure:
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
     groups = [
-        f"{' and '.join(dict.fromkeys(group['variants']))} {group['agreement']['value']:.2f}"
+        f"{' and '.join(_labels(results)[name] for name in group['variants'])} "
+        f"{group['agreement']['value']:.2f}"
         for group in found["groups"]
         if group["agreement"]
     ]
@@ -154,7 +161,15 @@ def layout(results: Results) -> Figure:
     variants = [training["variant"] for training in results["trainings"]]
     for name, look in looks.items():
         of = points[[variant == name for variant in variants]]
-        axes.plot(of[:, 0], of[:, 1], linestyle="", markersize=8, alpha=0.85, label=name, **look)
+        axes.plot(
+            of[:, 0],
+            of[:, 1],
+            linestyle="",
+            markersize=8,
+            alpha=0.85,
+            label=_labels(results)[name],
+            **look,
+        )
     axes.set_aspect("equal", adjustable="datalim")
     axes.set_xticks([])
     axes.set_yticks([])
@@ -170,7 +185,8 @@ def layout(results: Results) -> Figure:
 def methods(results: Results, name: str) -> Figure:
     """SRG of each attribution method of a variant, in each training and over all."""
     of = results["variants"][name]["methods"]
-    figure, axes = new_figure(WIDTH, 1.5 + 0.4 * len(of), title=f"{name}: SRG of each method")
+    label = _labels(results)[name]
+    figure, axes = new_figure(WIDTH, 1.5 + 0.4 * len(of), title=f"{label}: SRG of each method")
     for place, found in enumerate(of.values()):
         _trainings(axes, found["srg"], place, _looks(results)[name])
     name_rows(axes, [found["label"] for found in of.values()])
@@ -180,7 +196,7 @@ def methods(results: Results, name: str) -> Figure:
     axes.set_xlabel("SRG: 0 for a map that knows nothing")
     _legend(figure, axes)
     known = [f"{found['label']} {found['srg']['value']:.2f}" for found in of.values()]
-    figure.set_label(f"Dot chart: SRG of each method, {name}, mean: {'; '.join(known)}")
+    figure.set_label(f"Dot chart: SRG of each method, {label}, mean: {'; '.join(known)}")
     return figure
 
 

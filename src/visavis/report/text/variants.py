@@ -4,10 +4,11 @@ from collections import Counter
 from collections.abc import Sequence
 
 from visavis.metrics.significance import side
-from visavis.report.labels import named
+from visavis.report.labels import named, the
 from visavis.report.text.numbers import (
     Interval,
     Values,
+    capital,
     count,
     decimal,
     listed,
@@ -45,11 +46,12 @@ PARTS = {
 
 def findings(results: Values) -> list[str]:
     """What the study shows, the most important first."""
-    sentences = [_accuracies(results), *map(_difference, results["differences"])]
+    sentences = [_accuracies(results)]
+    sentences += [_difference(row, called(results)) for row in results["differences"]]
     sentences += agreement(results)
     if results["decomposition"]:
         sentences.append(parts(results["decomposition"]))
-    sentences += [methods(name, of) for name, of in results["variants"].items()]
+    sentences += [methods(of) for of in results["variants"].values()]
     if results["errors"]["with_agreement"]:
         sentences.append(errors(results["errors"]["with_agreement"]))
     return sentences
@@ -62,7 +64,7 @@ def few(results: Values) -> str | None:
 
 def _accuracies(results: Values) -> str:
     parts = []
-    for name, of in results["variants"].items():
+    for of in results["variants"].values():
         accuracy = of["accuracy"]
         n = len(accuracy["values"])
         spread = (
@@ -70,16 +72,21 @@ def _accuracies(results: Values) -> str:
             if n > 1
             else "one training"
         )
-        parts.append(f"{name} {percent(accuracy['value'])} ({spread})")
+        parts.append(f"{of['label']} {percent(accuracy['value'])} ({spread})")
     return f"Test accuracy: {'; '.join(parts)}."
 
 
-def _difference(row: Values) -> str:
+def called(results: Values) -> dict[str, str]:
+    """What each variant is called within a sentence."""
+    return {name: the(of["label"]) for name, of in results["variants"].items()}
+
+
+def _difference(row: Values, names: dict[str, str]) -> str:
     """Whether one variant is more accurate than another, whatever the seed and the images."""
-    (a, b), of = row["variants"], row["accuracy"]
+    (a, b), of = (names[name] for name in row["variants"]), row["accuracy"]
     if of["both"] is None:
         return (
-            f"{a} minus {b}: {_points(of['images'])} for other images. Without a second training "
+            f"{capital(a)} minus {b}: {_points(of['images'])} for other images. Without a second training "
             "of each, nothing is known about other seeds."
         )
     sides = side(of["both"])
@@ -88,7 +95,9 @@ def _difference(row: Values) -> str:
     if sides:
         better, worse = (a, b) if sides > 0 else (b, a)
         pairs = "every pair" if share == 1 else f"{percent(share, 0)} of the pairs"
-        return f"{better} is more accurate than {worse}, in {pairs} of trainings ({range_})."
+        return (
+            f"{capital(better)} is more accurate than {worse}, in {pairs} of trainings ({range_})."
+        )
     return (
         f"Which of {a} and {b} is more accurate is open: {range_}; {a} is ahead in "
         f"{percent(of['pairs_above'], 0)} of the pairs of trainings."
@@ -106,15 +115,15 @@ def agreement(results: Values) -> list[str]:
     """Whether two trainings of a variant look at the same places more than two variants do."""
     sentences = []
     for group in results["agreement"]["groups"]:
-        a, b = group["variants"]
         relative = group["relative"]
-        if a == b or relative is None:
+        if relative is None:
             continue
+        a, b = (called(results)[name] for name in group["variants"])
         verdict = {
             -1: f"so {a} and {b} differ more than two trainings of one variant",
             1: f"so {a} and {b} agree more than two trainings of one variant",
-        }.get(side(relative, 1.0), "which is not significantly different from 1")
-        apart = _apart(results, a, b)
+        }.get(side(relative, 1.0), "which does not differ significantly from 1")
+        apart = _apart(results, *group["variants"])
         sentences.append(
             f"The maps of {a} and {b} agree {_range(relative)} times as well as those of two "
             f"trainings of one variant, {verdict}.{apart}"
@@ -141,19 +150,22 @@ def parts(decomposition: Values) -> str:
     """What a map is made of."""
     known = {key: of["value"] for key, of in decomposition["parts"].items() if of}
     by_size = sorted(known, key=known.__getitem__, reverse=True)
-    named_parts = [f"{PARTS[key]} {percent(known[key], 0)}" for key in by_size]
+    named_parts = [
+        f"{PARTS[key]} {percent(known[key], 0)}" for key in by_size if known[key] > 0.005
+    ]
+    rest = "" if len(named_parts) == len(by_size) else "; nothing else measurably"
     return (
         f"What decides a map, over {count(decomposition['n'])} images and "
         f"{listed([named(method) for method in decomposition['methods']])}: "
-        f"{', '.join(named_parts)}."
+        f"{', '.join(named_parts)}{rest}."
     )
 
 
-def methods(name: str, of: Values) -> str:
+def methods(of: Values) -> str:
     """How many conclusions about a variant's attribution methods hold for all its trainings."""
     conclusions = of["conclusions"]
     found = Counter(each["holds"] for each in conclusions)
-    n = len(of["accuracy"]["values"])
+    name, n = of["label"], len(of["accuracy"]["values"])
     if n < 2:
         return f"{name}: one training does not show which conclusions about methods hold."
     drawn = [each for each in conclusions if each["holds"] != "open"]
