@@ -2,8 +2,8 @@
 
     python recipes/study_page.py STUDY
 
-Copies the trainings of a finished study, in turn, into a temporary study of 4 variants and 25 seeds,
-then summarises it and writes its page.
+Copies the trainings of a finished study, in turn, into a temporary study of 4 variants and 25
+seeds, then summarises it and writes its page.
 """
 
 import resource

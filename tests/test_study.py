@@ -125,6 +125,12 @@ def test_a_printed_command_trains_tests_and_explains_one_model_once(tmp_path, vi
     assert model.config["model"]["depth"] == 1
     assert model.explanations["n"] == stored["explain"]["images"] == 20
     assert model.explanations["grid"][0] == stored["explain"]["grid"]
+
+    # Explained by hand it is on the images of the study, too.
+    (folder / run_folder.EXPLANATIONS).unlink()
+    assert visavis_command("explain", folder)[0] == 0
+    again = run_folder.ModelFolder(folder).explanations
+    assert (again["n"], again["grid"]) == (model.explanations["n"], model.explanations["grid"])
     explained = (folder / run_folder.EXPLANATIONS).stat().st_mtime_ns
 
     # What is there is not done again, and seeds and variants can be added.
@@ -132,6 +138,7 @@ def test_a_printed_command_trains_tests_and_explains_one_model_once(tmp_path, vi
     assert (folder / run_folder.EXPLANATIONS).stat().st_mtime_ns == explained
     code, text, _ = visavis_command("study", "vit", *vary, *TINY)
     assert code == 0 and "vit-depth-1  1 of 1" in text and "shows nothing of what chance" in text
+    assert (out / run_folder.STUDY_REPORT).stat().st_size > 50_000
     more = ("study", "vit", *vary, *TINY, "--seeds", "2", "--print")
     assert shlex.split(visavis_command(*more)[1])[1:] == [
         "study-job",

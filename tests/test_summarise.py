@@ -184,6 +184,18 @@ def test_what_is_not_finished_is_named_and_left_out(study, tmp_path):
         summarise(out)
 
 
+def test_a_method_without_a_valid_map_has_no_score(tmp_path):
+    out = fake_runs.write_study(tmp_path / "out", variants=("cnn", "vit"), seeds=1)
+    for path in out.glob(f"*/*/{run_folder.REMOVAL}"):
+        arrays = run_folder.read_arrays(path)
+        gains = {key: np.full_like(of, np.nan) for key, of in arrays.items() if key != "indices"}
+        run_folder.write_arrays(path, **arrays | gains)
+    found = summarise(out)["variants"]["cnn"]["methods"]["grad_cam"]
+    assert found["srg"] is None
+    assert found["best_in"] == 0
+    assert "not available" in study_report(out).read_text()
+
+
 def test_trainings_that_were_tested_on_other_images_are_refused(tmp_path):
     out = fake_runs.write_study(tmp_path / "out", variants=("cnn", "vit"), seeds=1)
     path = out / "vit" / "seed-0" / run_folder.PREDICTIONS

@@ -383,7 +383,10 @@ def _stored_data(folder: Path) -> DataConfig:
 
 
 def _stored_explain(folder: Path) -> ExplainConfig:
-    """The explanation settings of the experiment around a run folder, or the defaults."""
+    """The explanation settings of the experiment or study around a run folder, or the defaults."""
+    path = folder.absolute().parents[1] / run_folder.STUDY
+    if path.exists():
+        return _stored(ExplainConfig, path, "explain")
     path = folder.absolute().parent / run_folder.EXPERIMENT
     if not path.exists():
         return ExplainConfig()

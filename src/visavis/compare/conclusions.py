@@ -24,7 +24,7 @@ def of_variant(trainings: Sequence[Training]) -> dict[str, Any]:
     """
     srg = {name: _srg(trainings, name) for name in _methods(trainings)}
     classes = _classes(trainings[0])
-    best = [max(of, key=of.__getitem__) for of in _in_each(srg)]
+    best = _best_in_each(srg)
     found = [each.model.explanations["methods"] for each in trainings]
     return {
         "methods": {
@@ -60,17 +60,17 @@ def _classes(training: Training) -> np.ndarray:
     return training.model.labels[np.sort(training.model.removal["indices"])]
 
 
-def _in_each(srg: dict[str, np.ndarray]) -> list[dict[str, float]]:
-    """For each training, the mean SRG of each method, that of no valid map being the lowest."""
-    with np.errstate(invalid="ignore"):
-        means = {
-            name: [
-                float(of[np.isfinite(of)].mean()) if np.isfinite(of).any() else -1 for of in rows
-            ]
-            for name, rows in srg.items()
+def _best_in_each(srg: dict[str, np.ndarray]) -> list[str | None]:
+    """For each training, the method with the highest mean SRG; None without a valid map."""
+    found = []
+    for rows in zip(*srg.values(), strict=True):
+        known = {
+            name: row[np.isfinite(row)].mean()
+            for name, row in zip(srg, rows, strict=True)
+            if np.isfinite(row).any()
         }
-    count = len(next(iter(means.values())))
-    return [{name: of[i] for name, of in means.items()} for i in range(count)]
+        found.append(max(known, key=known.__getitem__) if known else None)
+    return found
 
 
 def _value(interval: dict[str, float] | None) -> float | None:

@@ -28,14 +28,16 @@ training), and the intervals `images`, `trainings` and `both`: None where they a
 
 def spread(
     of_images: Float[np.ndarray, "trainings n"], *, classes: Int[np.ndarray, " n"] | None = None
-) -> Spread:
+) -> Spread | None:
     """The mean of a score that each training has on each image.
 
-    Images on which one training has no score (NaN) are left out.
+    Images on which one training has no score (NaN) are left out; None if none remains.
 
     Args:
         classes: of each image, within which images are resampled.
     """
+    if not np.isfinite(of_images).all(axis=0).any():
+        return None
     (values,), over_images = _means([of_images], classes)
     return with_trainings(values, over_images)
 

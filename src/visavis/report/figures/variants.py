@@ -66,8 +66,14 @@ def scores(results: Results, key: str, title: str) -> Figure:
     return figure
 
 
-def _trainings(axes: Axes, of: Mapping[str, Any], place: int, look: Mapping[str, Any]) -> None:
+def _trainings(
+    axes: Axes, of: Mapping[str, Any] | None, place: int, look: Mapping[str, Any]
+) -> None:
     """The trainings of a variant as small open marks below their mean and its interval."""
+    if of is None:
+        left = axes.get_yaxis_transform()
+        axes.text(0.015, place, "not available", transform=left, va="center", color=MUTED)
+        return
     if wide := of["both"] or of["images"]:
         axes.hlines(place - 0.1, wide["low"], wide["high"], color=look["color"], linewidth=1.6)
     axes.plot(of["value"], place - 0.1, look["marker"], color=look["color"], markersize=6)
@@ -122,7 +128,7 @@ def agreement(results: Results) -> Figure:
     names = [_labels(results)[results["trainings"][i]["variant"]] for i in order]
     n = len(order)
     figure, axes = new_figure(WIDTH, WIDTH)
-    axes.set_title("Do two trainings look at the same places?")
+    axes.set_title("Agreement above chance of each two trainings")
     top = max(float(np.nanmax(values)), 0.05) if np.isfinite(values).any() else 1.0
     pixels = np.zeros((n, n, 4))
     pixels[..., :3] = matplotlib.colors.to_rgb(FIRST)
@@ -195,7 +201,9 @@ def methods(results: Results, name: str) -> Figure:
     axes.margins(x=0.08)
     axes.set_xlabel("SRG: 0 for a map that knows nothing")
     _legend(figure, axes)
-    known = [f"{found['label']} {found['srg']['value']:.2f}" for found in of.values()]
+    known = [
+        f"{found['label']} {found['srg']['value']:.2f}" for found in of.values() if found["srg"]
+    ]
     figure.set_label(f"Dot chart: SRG of each method, {label}, mean: {'; '.join(known)}")
     return figure
 
@@ -209,7 +217,7 @@ def parts(results: Results, names: Mapping[str, str]) -> Figure:
     """
     found = results["decomposition"]["parts"]
     rows = {names[key]: interval for key, interval in found.items() if interval}
-    figure, axes = new_figure(WIDTH, 0.9 + 0.36 * len(rows), title="What makes a map what it is?")
+    figure, axes = new_figure(WIDTH, 0.9 + 0.36 * len(rows), title="Parts of a map")
     for place, interval in enumerate(rows.values()):
         axes.barh(place, interval["value"], height=0.55, color=FIRST, alpha=0.55)
         axes.hlines(place, interval["low"], interval["high"], color=INK, linewidth=1.4)
@@ -225,7 +233,7 @@ def parts(results: Results, names: Mapping[str, str]) -> Figure:
 @matplotlib.rc_context(STYLE)
 def errors(results: Results) -> Figure:
     """Error consistency of each pair of trainings against the agreement of their maps."""
-    figure, axes = new_figure(WIDTH, 3.1, title="Do trainings that err alike look alike?")
+    figure, axes = new_figure(WIDTH, 3.1, title="Each two trainings")
     once = np.triu(np.ones_like(np.array(results["errors"]["kappa"], dtype=float)), k=1) > 0
     variants = np.array([training["variant"] for training in results["trainings"]])
     same = (variants[:, None] == variants)[once]

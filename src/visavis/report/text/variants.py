@@ -86,8 +86,8 @@ def _difference(row: Values, names: dict[str, str]) -> str:
     (a, b), of = (names[name] for name in row["variants"]), row["accuracy"]
     if of["both"] is None:
         return (
-            f"{capital(a)} minus {b}: {_points(of['images'])} for other images. Without a second training "
-            "of each, nothing is known about other seeds."
+            f"{capital(a)} minus {b}: {_points(of['images'])} for other images. Without a second "
+            "training of each, nothing is known about other seeds."
         )
     sides = side(of["both"])
     share = of["pairs_above"] if sides >= 0 else 1 - of["pairs_above"]
