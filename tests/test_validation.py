@@ -98,5 +98,5 @@ def test_a_model_without_valid_maps_has_no_test_of_its_scores() -> None:
 def test_a_score_that_is_the_same_for_every_map_follows_no_truth() -> None:
     """As keep-top-20 % accuracy is, of a model at chance; without a number it would be no JSON."""
     truth = {"a": np.array([0.1, 0.2]), "b": np.array([0.3, 0.4]), "c": np.array([0.5, 0.6])}
-    assert validation._correlation(dict.fromkeys(truth, np.array([0.1, 0.1])), truth) == 0
-    assert validation._correlation(truth, truth) == 1
+    assert validation.correlation(dict.fromkeys(truth, np.array([0.1, 0.1])), truth) == 0
+    assert validation.correlation(truth, truth) == 1

@@ -32,11 +32,16 @@ def tests(explained: Mapping[str, Values], comparison: Values, cross_model: Valu
     }
     if (ceiling := comparison["grid"]["noise_ceiling"]) is not None:
         found["agreement against the noise ceiling"] = (ceiling["normalised"], 1.0)
+    for row in comparison["cues"]["rows"]:
+        found[f"what both keep on {row['label']} images"] = (row["kept_difference"], 0.0)
     for role, other in (ROLES, ROLES[::-1]):
         main = explained[role]["methods"][explained[role]["default_method"]]
         for key in ("blob", "centre", "edges"):
             found[f"{names[role]}'s map against {named(key)}"] = (main["srg_ahead_of"][key], 0.0)
         found[f"the contrast of {names[role]}'s map"] = (main["scores"]["contrast"], 0.0)
+        if (by_chance := explained[role]["mask_chance"]) is not None:
+            mass = main["scores"]["relevance_mass"]
+            found[f"{names[role]}'s map on the mask"] = (mass, by_chance["value"])
         own = comparison["calibration"][role]["uncalibrated"]
         accuracy = comparison["models"][role]["accuracy"]
         found[f"the calibration of {names[role]}"] = (accuracy, own["confidence"])
@@ -57,7 +62,7 @@ def corrected(tests: Tests) -> str:
     together = dict(zip(alone, holm(list(alone.values())), strict=True))
     lost = [name for name in significant if together[name] >= 0.05]
     text = (
-        f"The main sentences on accuracy, errors and the default maps rest on {count(len(alone))} "
+        f"The main sentences on accuracy, errors, cues and the default maps rest on {count(len(alone))} "
         f"tests. Of these, {_are(len(significant))} significant on their own at the 5 % level"
     )
     if not significant:

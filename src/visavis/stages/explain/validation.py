@@ -79,7 +79,7 @@ def validate(
     course = sample.removal(spoilt, {}, autocast=autocast, bar="SRG, spoilt")
     found = {
         score: {
-            "correlation": {truth: _correlation(of, truths[truth]) for truth in truths},
+            "correlation": {truth: correlation(of, truths[truth]) for truth in truths},
             "blob": sample.interval(of["blob"]),
             "images_needed": _images_needed(of[good], of["centre"]),
         }
@@ -187,7 +187,7 @@ def _spoilt(maps: Maps) -> dict[str, Maps]:
     return spoilt
 
 
-def _correlation(score: Values, truth: Values) -> float:
+def correlation(score: Values, truth: Values) -> float:
     """Spearman's rank correlation of two values over the maps, each the mean over images.
 
     0 if one of them is the same for every map, as accuracies are of a model at chance.
