@@ -2,6 +2,7 @@
 # make run ARGS="--preset quick --data.source shapes"     the same with flags of `visavis run`
 # make test       the whole test suite
 # make check      lint, format, types, import contracts: with `make test`, what CI runs
+# make docs       the documentation as a site, in build/site: no network needed
 # make setup      only set up .venv: once, and again when pyproject.toml or the lock file changes
 # make clean      remove .venv and all caches; keeps runs/
 #
@@ -11,7 +12,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 READY = .venv/.ready
 
-.PHONY: run test browser check setup clean
+.PHONY: run test browser check docs setup clean
 
 run: $(READY)
 	@$(BIN)/visavis run $(ARGS)
@@ -37,6 +38,11 @@ check: $(READY)
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Warnings are errors: a broken link, a name that does not exist.
+docs: $(READY)
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/site
+	@echo build/site/index.html
 
 setup: $(READY)
 

@@ -1,0 +1,17 @@
+"""The documentation site: it builds, and no link in it is broken."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+def test_the_site_is_built_without_a_warning(tmp_path):
+    build = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html"]
+    done = subprocess.run([*build, DOCS, tmp_path], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    index = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert not re.search(r'(?:src|<link[^>]*href)="https?:', index)  # it loads nothing
+    assert "register_model" in (tmp_path / "reference.html").read_text(encoding="utf-8")
