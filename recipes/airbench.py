@@ -141,7 +141,7 @@ def main(folder: str, *, seed: int, default_allocator: bool) -> None:
         net.train()
         start = time.perf_counter()
         batches = TrainingBatches(pixels, labels, augmentation, seed=seed, epoch=epoch)
-        for images, targets, _ in batches:
+        for images, targets, *_ in batches:
             # After that, no gradient flows through the first activation.
             net.whitening.bias.requires_grad = step < whitening_steps
             loss = backward(images, targets)

@@ -34,7 +34,7 @@ def test_images_are_channels_first_in_zero_to_one():
 def test_an_epoch_sees_each_image_at_most_once_and_leaves_out_less_than_a_batch():
     pixels, labels = numbered(50)
     batches = list(TrainingBatches(pixels, labels, PLAIN, seed=0, epoch=0))
-    seen = torch.cat([batch_labels for _, batch_labels, _ in batches])
+    seen = torch.cat([batch_labels for _, batch_labels, *_ in batches])
     assert len(batches) == 7
     assert len(seen) == len(seen.unique()) == 49
     images = torch.cat([images for images, *_ in batches])
@@ -89,7 +89,7 @@ def test_one_half_is_mirrored_in_even_epochs_and_the_other_in_odd_ones():
     config = OptimConfig(batch_size=200, shift=0)
 
     def mirrored(epoch):
-        images, seen, _ = next(iter(TrainingBatches(pixels, labels, config, seed=0, epoch=epoch)))
+        images, seen, *_ = next(iter(TrainingBatches(pixels, labels, config, seed=0, epoch=epoch)))
         plain = pixels[seen].float() / 255
         same = (images == plain).flatten(1).all(dim=1)
         flipped = (images == plain.flip(3)).flatten(1).all(dim=1)
@@ -131,7 +131,7 @@ def test_cutout_masks_one_square(side):
 
 def only_batch(pixels, config):
     labels = torch.arange(len(pixels))
-    ((images, _, _),) = TrainingBatches(pixels, labels, config, seed=0, epoch=0)
+    ((images, *_),) = TrainingBatches(pixels, labels, config, seed=0, epoch=0)
     return images
 
 
@@ -146,7 +146,7 @@ def test_the_first_epochs_see_random_crops_from_anywhere_inside_their_image(side
         return next(iter(TrainingBatches(pixels, labels, config, seed=0, epoch=number)))
 
     assert epoch(2)[0].shape[2:] == (full, full)
-    images, seen, _ = epoch(1)
+    images, seen, *_ = epoch(1)
     corners = []
     for image, original in zip(images, pixels[seen].float() / 255, strict=True):
         crops = original.unfold(1, side, 1).unfold(2, side, 1)
@@ -170,7 +170,7 @@ def test_cutmix_is_off_in_the_full_image_epochs():
     config = OptimConfig(batch_size=40, epochs=2, full_image_epochs=1, cutmix=1.0)
 
     def mixed(epoch):
-        ((_, _, fraction),) = TrainingBatches(pixels, labels, config, seed=0, epoch=epoch)
+        ((*_, fraction),) = TrainingBatches(pixels, labels, config, seed=0, epoch=epoch)
         return fraction
 
     assert (mixed(0) > 0).sum() > 30

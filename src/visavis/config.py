@@ -24,6 +24,8 @@ EXPLANATION_SEED = 0
 Source = Literal["auto", "cifar10", "cifar100", "shapes", "folder"]
 Preset = Literal["smoke", "quick", "standard", "best"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
+LATER: dict[str, Any] = {"devices": 1}
+"""Settings that folders of earlier versions do not hold, and what those trained with."""
 T = TypeVar("T")
 
 
@@ -232,8 +234,14 @@ class TrainConfig:
     precision: Literal["auto", "bf16", "fp16", "float32"] = "auto"
     """Of training. auto: bf16 on a GPU that supports it and on a CPU where a short probe finds it
     faster; fp16 on other CUDA GPUs; otherwise float32. Weights are float32 in any case."""
+    devices: int = 1
+    """CUDA GPUs of this machine, or processes on its CPU, that train one model together. With more
+    than one, `visavis train` is started by torchrun (docs/studies.md)."""
     compile: bool = False
     """Run the training step through torch.compile."""
+
+    def __post_init__(self) -> None:
+        _require_ranges(self, "--train.{0}", devices=(1, 64))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -358,6 +366,7 @@ def from_json(cls: type[T], values: Any) -> T:
     if not isinstance(values, dict):
         raise ConfigError(f"{cls.__name__}: expected an object, found {type(values).__name__}")
     hints = typing.get_type_hints(cls)
+    values = {key: value for key, value in LATER.items() if key in hints} | values
     if unknown := values.keys() - hints.keys():
         raise ConfigError(f"{cls.__name__}: unknown key {', '.join(sorted(unknown))}")
     if missing := hints.keys() - values.keys():

@@ -33,7 +33,7 @@ from visavis.errors import (
     StudyError,
 )
 from visavis.files import lock
-from visavis.training import memory
+from visavis.training import memory, ranks
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +45,7 @@ first time, and flags that are added to the command line."""
 
 def run(command: flags.Run, again: Again) -> Iterator[str]:
     """`visavis run`."""
+    _require_one_device(command.settings.train)
     _require_apart(command.out or Path("runs"), command.settings.data)
     dataset = data.resolve(command.settings.data)
     command = again(presets.preset(command.preset, dataset.source, dataset.side))
@@ -81,12 +82,15 @@ def train(
 
     memory.keep_freed_memory()
     train_stage(out, _with_flags(experiment, command), name, dataset)
+    if not ranks.started().first:
+        return
     yield tables.trained(out)
     yield f"next: visavis evaluate {out}"
 
 
 def study(command: flags.Study, again: Again) -> Iterator[str]:
     """`visavis study`."""
+    _require_one_device(command.train)
     _require_apart(command.out, command.data)
     if command.jobs < 0:
         raise ConfigError(f"--jobs {command.jobs}: use 1 or more, or 0 for as many as fit")
@@ -340,6 +344,16 @@ def _require_apart(out: Path, images: DataConfig) -> None:
                 f"the run folder {out} lies in the folder of the images, {images.dir}, where it "
                 "would be taken for a class; choose another one"
             )
+
+
+def _require_one_device(training: TrainConfig) -> None:
+    """Raise a ConfigError if a command that trains several models is to do it on several GPUs."""
+    if training.devices > 1:
+        raise ConfigError(
+            f"--train.devices {training.devices}: only `visavis train` trains one model on several "
+            "GPUs; do that first, with the run folder as its --out, and repeat this command "
+            "without the flag"
+        )
 
 
 def _program() -> str:

@@ -11,6 +11,8 @@ import traceback
 import warnings
 
 from visavis.cli.exit_codes import message_and_exit_code, stoppable
+from visavis.errors import ConfigError
+from visavis.training import ranks
 
 HELP = """\
 usage: visavis COMMAND [flags]
@@ -71,7 +73,8 @@ def main() -> int:
     handler = _StderrHandler()
     logger = logging.getLogger("visavis")
     logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
+    rank = ranks.started().rank  # the others would report the same
+    logger.setLevel(logging.ERROR if rank else logging.INFO)
     for name in () if debug else LIGHTNING:
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
@@ -90,7 +93,7 @@ def main() -> int:
         if debug:
             traceback.print_exc()
         message, code = message_and_exit_code(error)
-        print(f"visavis: {message}", file=sys.stderr)
+        print(f"visavis{f' (rank {rank})' if rank else ''}: {message}", file=sys.stderr)
         return code
     finally:
         logger.removeHandler(handler)
@@ -102,11 +105,15 @@ def _dispatch(arguments: list[str]) -> None:
     elif arguments[0] == "--version":
         print(importlib.metadata.version("visavis"))
     else:
-        from visavis.cli.arguments import parse
+        from visavis.cli.arguments import Training, parse
         from visavis.cli.study import expanded
 
         arguments = expanded(arguments)
         command = parse(arguments)  # ends here after --help, before the heavier imports
+        if ranks.started().world_size > 1 and not isinstance(command, Training):
+            raise ConfigError(
+                "torchrun is for `visavis train --train.devices …`; run this command without it"
+            )
         from visavis.cli.commands import COMMANDS
 
         stage = COMMANDS[type(command)]

@@ -28,8 +28,11 @@ Targets = Int[Tensor, " n"]
 Batch = tuple[Float[Tensor, "n 3 h w"], Int64[Tensor, " n"]]
 """Images in [0, 1] and their labels."""
 
-MixedBatch = tuple[Float[Tensor, "n 3 h w"], Int64[Tensor, " n"], Float[Tensor, " n"]]
-"""Images, labels, and the fraction of each image that was taken from the one before it."""
+MixedBatch = tuple[
+    Float[Tensor, "n 3 h w"], Int64[Tensor, " n"], Int64[Tensor, " n"], Float[Tensor, " n"]
+]
+"""Images, their labels, the labels of the images before them, and the fraction of each image that
+was taken from the one before it."""
 
 
 def to_images(pixels: UInt8[np.ndarray, "n h w 3"]) -> Float[Tensor, "n 3 h w"]:
@@ -94,6 +97,10 @@ class TrainingBatches:
 
     The order and every random choice follow from the seed and the epoch alone, so that a resumed
     training continues exactly as it would have without the interruption.
+
+    Args:
+        rank: which of `world_size` equal parts of each batch is taken. The parts together are the
+            batches of one process, but that a cutout has the mean colour of its part.
     """
 
     def __init__(
@@ -104,9 +111,12 @@ class TrainingBatches:
         *,
         seed: int,
         epoch: int,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
         self.pixels, self.labels, self.config = pixels, labels, config
         self.seed, self.epoch = seed, epoch
+        self.rank, self.world_size = rank, world_size
         self.full = pixels.shape[-1]
         self.side = config.side(epoch, self.full)
         self.batch_size = min(config.batch_size, len(labels))
@@ -120,15 +130,19 @@ class TrainingBatches:
         device = self.labels.device
         draws = self._draws(generator).to(device).split(self.batch_size, dim=1)
         mixes = torch.rand(4, len(self.labels), generator=generator).to(device)
+        mixes = mixes.split(self.batch_size, dim=1)
+        n = self.batch_size // self.world_size
+        before = int(self.world_size > 1)  # a part's first image may get a piece of that before it
+        rows = (torch.arange(-before, n, device=device) + self.rank * n) % self.batch_size
         for step in range(len(self)):
-            draw = Draws(*draws[step])
+            labels = self.labels[draws[step][0]]
+            draw = Draws(*draws[step][:, rows])
             images = augment(self.pixels[draw.image], draw, self.config, side=self.side) / 255
-            labels = self.labels[draw.image]
-            mixed = torch.zeros(len(labels), device=device)
+            mixed = torch.zeros(len(images), device=device)
             if self.cutmix:
-                mix = mixes[:, step * self.batch_size :][:, : self.batch_size]
-                images, mixed = cutmix(images, self.cutmix, mix)
-            yield images, labels, mixed
+                images, mixed = cutmix(images, self.cutmix, mixes[step][:, rows])
+            own, other = labels[rows], labels.roll(1)[rows]
+            yield images[before:], own[before:], other[before:], mixed[before:]
 
     def _draws(self, generator: torch.Generator) -> Int64[Tensor, "kinds n"]:
         """A row for each field of `Draws`."""

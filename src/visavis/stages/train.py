@@ -5,16 +5,14 @@ history.jsonl and snapshots.npz (while training), resume.ckpt and best.ckpt (unt
 finished), weights.safetensors and, last, training.json.
 """
 
+import contextlib
 import datetime
 import logging
-import warnings
 from pathlib import Path
 from typing import Any
 
-import lightning
 import numpy as np
 import torch
-from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 
@@ -27,24 +25,19 @@ from visavis.files import file_sha256, lock
 from visavis.stages.trained import build, observed
 from visavis.training import hardware, tracking
 from visavis.training.callbacks import (
-    AtomicCheckpointIO,
     History,
     check_fits,
     check_resumable,
     checkpoints,
     read_checkpoint,
 )
+from visavis.training.fit import fit, synchronised
 from visavis.training.module import Classifier, Split
 from visavis.training.provenance import claim, provenance
+from visavis.training.ranks import Ranks, check, from_first, joined
 from visavis.training.snapshots import Snapshots
 
 log = logging.getLogger(__name__)
-
-LIGHTNING_PRECISION: dict[hardware.Precision, Any] = {
-    "bf16": "bf16-mixed",
-    "fp16": "16-mixed",
-    "float32": "32-true",
-}
 
 CONDITIONS = ("torch", "lightning", "device", "device_name", "threads", "compiled")
 """What changes the arithmetic of a training, if only in the last digits. A training may be resumed
@@ -72,35 +65,47 @@ def train(
         EnvironmentFault: the device is missing, or another process is writing the folder.
         VisavisError: the loss became NaN or infinite.
     """
-    with lock(folder):
-        config = experiment.data
-        rows = split(dataset.train_labels, config.validation_fraction, config.split_seed)
-        finished = (folder / run_folder.TRAINING).exists()
-        if not finished and not (folder / run_folder.CONFIG).exists():
-            build(experiment.model(name), dataset)
-        device = None if finished else hardware.select_device(experiment.train.device)
-        claim(folder, experiment, name, dataset, *rows)
-        if device is None:
-            log.info("%s: already trained", name)
-            return
-        training, validation = (_held(dataset, indices, device) for indices in rows)
-        facts = _provenance(folder, experiment, name, device)
-        module = _module(experiment, name, len(dataset.class_names), training, validation, facts)
-        if facts["resumed"]:
-            check_fits(module, folder / run_folder.RESUME)
-        subject = observed(module.model, dataset.train_pixels[:2])
-        snapshots = Snapshots(folder, dataset, rows[1], subject)
-        callbacks = [History(folder, name), snapshots, *checkpoints(folder)]
-        place = tracked_in or folder
-        logger = tracking.logger(
-            experiment.tracking,
-            folder=place,
-            name=folder.relative_to(place).as_posix() if tracked_in else name,
-            group=place.resolve().name,
-        )
-        precision = LIGHTNING_PRECISION[facts["precision"]]
-        _fit(module, callbacks, logger, precision, folder / run_folder.RESUME)
-        _finish(folder, module, facts)
+    config = experiment.data
+    rows = split(dataset.train_labels, config.validation_fraction, config.split_seed)
+    batch = min(experiment.model(name).optim.batch_size, len(rows[0]))
+    ranks = check(experiment.train, batch=batch, validation=len(rows[1]))
+    with lock(folder) if ranks.first else contextlib.nullcontext():
+        with joined(ranks, experiment.train):
+            facts = from_first(ranks, lambda: _begin(folder, experiment, name, dataset, rows))
+            if facts is None:
+                return
+            module = _module(experiment, name, dataset, rows, facts, ranks)
+            if facts["resumed"]:
+                check_fits(module, folder / run_folder.RESUME)
+            callbacks: list[Callback] = [*checkpoints(folder)]
+            logger = None
+            if ranks.first:
+                subject = observed(module.model, dataset.train_pixels[:2])
+                snapshots = Snapshots(folder, dataset, rows[1], subject)
+                callbacks = [History(folder, name), snapshots, *callbacks]
+                logger = _logger(experiment, name, folder, tracked_in or folder)
+            fit(module, callbacks, logger, facts["precision"], folder / run_folder.RESUME)
+        if ranks.first:
+            _finish(folder, module, facts)
+
+
+def _begin(
+    folder: Path,
+    experiment: Experiment,
+    name: str,
+    dataset: Dataset,
+    rows: tuple[np.ndarray, np.ndarray],
+) -> dict[str, Any] | None:
+    """Claim the folder; return what `_provenance` does, or None if the training is finished."""
+    finished = (folder / run_folder.TRAINING).exists()
+    if not finished and not (folder / run_folder.CONFIG).exists():
+        build(experiment.model(name), dataset)
+    device = None if finished else hardware.select_device(experiment.train.device)
+    claim(folder, experiment, name, dataset, *rows)
+    if device is None:
+        log.info("%s: already trained", name)
+        return None
+    return _provenance(folder, experiment, name, device)
 
 
 def _provenance(
@@ -109,20 +114,26 @@ def _provenance(
     """Write provenance.json; a resumed training keeps its precision, start and first machine.
 
     Raises:
-        CheckpointError: the training cannot be resumed: a file is damaged or incomplete.
+        CheckpointError: the training cannot be resumed: a file is damaged or incomplete, or it
+            began on another number of devices.
         EnvironmentFault: it cannot be resumed here, in the precision in which it began.
     """
     facts = {**provenance(experiment.train, device), "compiled": experiment.train.compile}
     facts["resumed"] = (folder / run_folder.RESUME).exists()
     if facts["resumed"]:
         check_resumable(folder)
-        log.info("%s: resuming from %s", name, folder / run_folder.RESUME)
         begun = run_folder.read_json(folder / run_folder.PROVENANCE)
         if begun["precision"] == "fp16" and device.type != "cuda":
             raise EnvironmentFault(
                 f"the training in {folder} began in fp16, which needs a CUDA GPU; resume it on "
                 "one, or use another --out"
             )
+        if (devices := begun.get("devices", 1)) != facts["devices"]:
+            raise CheckpointError(
+                f"the training in {folder} began with --train.devices {devices} and would end with "
+                f"other weights on {facts['devices']}; use the same number, or another --out"
+            )
+        log.info("%s: resuming from %s", name, folder / run_folder.RESUME)
         changed = [
             f"{key} {begun.get(key)}, then {facts[key]}"
             for key in CONDITIONS
@@ -138,92 +149,44 @@ def _provenance(
     return facts
 
 
+def _logger(experiment: Experiment, name: str, folder: Path, place: Path) -> Logger | None:
+    return tracking.logger(
+        experiment.tracking,
+        folder=place,
+        name=name if folder == place else folder.relative_to(place).as_posix(),
+        group=place.resolve().name,
+    )
+
+
 def _module(
     experiment: Experiment,
     name: str,
-    classes: int,
-    training: Split,
-    validation: Split,
+    dataset: Dataset,
+    rows: tuple[np.ndarray, np.ndarray],
     facts: dict[str, Any],
+    ranks: Ranks,
 ) -> Classifier:
-    """A freshly initialised and warmed-up model."""
+    """A freshly initialised model with its data on the device."""
+    device = hardware.select_device(experiment.train.device)
+    training = _held(dataset, rows[0], device)
     torch.manual_seed(experiment.seed)
     config = experiment.model(name)
     side = training[0].shape[-1]
-    model = models.build(config, classes, side)
+    model = models.build(config, len(dataset.class_names), side)
     first = training[0][: 5000 * IMAGE_SIDE**2 // side**2]  # as many pixels at every size
     models.fit_input(model, first.float().cpu() / 255)
-    module = Classifier(
-        hardware.place(model, training[0].device),
+    if ranks.world_size > 1 and device.type == "cuda":  # PyTorch has it on GPUs alone
+        model = synchronised(model, name)
+    return Classifier(
+        hardware.place(model, device),
         config.optim,
         training=training,
-        validation=validation,
+        validation=_held(dataset, rows[1][ranks.rank :: ranks.world_size], device),
         seed=experiment.seed,
         compiled=facts["compiled"],
         dtype=hardware.DTYPES[facts["precision"]],
+        ranks=ranks,
     )
-    _warm_up(module, training[0].device)
-    return module
-
-
-def _warm_up(module: Classifier, device: torch.device) -> None:
-    """Take steps and undo them, so that compilation and first calls are not timed."""
-    model, dtype = module.model.train(), module.dtype_of_products
-    state = {key: value.clone() for key, value in model.state_dict().items()}
-    for side in {module.config.side(0, module.image_side), module.image_side}:
-        images = torch.rand(module.config.batch_size, 3, side, side, device=device)
-        # As Lightning calls it: another setting of the cache would compile the step again.
-        with torch.autocast(
-            device.type, dtype, enabled=dtype != torch.float32, cache_enabled=False
-        ):
-            loss = module.training_forward(hardware.channels_last(images)).float().square().mean()
-        torch.autograd.backward(loss)
-        model.zero_grad()
-    model.load_state_dict(state)
-
-
-def _fit(
-    module: Classifier,
-    callbacks: list[Callback],
-    logger: Logger | None,
-    precision: Any,
-    checkpoint: Path,
-) -> None:
-    """Train all epochs, or those after the checkpoint if there is one."""
-    device = next(module.model.parameters()).device
-    trainer = lightning.Trainer(
-        accelerator="gpu" if device.type == "cuda" else device.type,
-        devices=1,
-        precision=precision,
-        max_epochs=module.config.epochs,
-        # One process, inside `srun` too, where Lightning would take SIGTERM for itself, or refuse
-        # a number of tasks that is not its own.
-        plugins=[AtomicCheckpointIO(), LightningEnvironment()],
-        callbacks=callbacks,
-        logger=logger or False,
-        log_every_n_steps=1,  # only epochs are logged; this keeps Lightning from warning
-        reload_dataloaders_every_n_epochs=1,
-        num_sanity_val_steps=0,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    # Lightning sets the level when it is imported.
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
-    resume = checkpoint if checkpoint.exists() else None
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".*exists and is not empty.*")
-            warnings.filterwarnings("ignore", ".*treespec.*", category=FutureWarning)
-            trainer.fit(module, ckpt_path=resume, weights_only=True)
-    except SystemExit:  # Lightning's on Ctrl-C
-        if trainer.interrupted:
-            raise KeyboardInterrupt from None
-        raise
-    except (torch.cuda.OutOfMemoryError, MemoryError):
-        raise EnvironmentFault(
-            f"not enough memory for a batch of {module.config.batch_size} images; lower "
-            "--cnn.optim.batch-size, --vit.optim.batch-size or --optim.batch-size"
-        ) from None
 
 
 def _finish(folder: Path, module: Classifier, facts: dict[str, Any]) -> None:

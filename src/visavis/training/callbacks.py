@@ -3,6 +3,7 @@
 import io
 import logging
 import pickle
+import signal
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,19 @@ def checkpoints(folder: Path) -> list[Checkpoint]:
         Checkpoint(filename=best, **lowest, **common),
         Checkpoint(filename=last, save_on_train_epoch_end=True, **common),
     ]
+
+
+class OwnSignals(Callback):
+    """Keeps the handler of SIGTERM that is there before the training.
+
+    In several processes, Lightning's waits for the others, which may wait for this one.
+    """
+
+    def __init__(self) -> None:
+        self.handler = signal.getsignal(signal.SIGTERM)
+
+    def on_train_start(self, trainer: lightning.Trainer, module: Any) -> None:
+        signal.signal(signal.SIGTERM, self.handler)
 
 
 class History(Callback):

@@ -16,6 +16,7 @@ from visavis.errors import VisavisError
 from visavis.models import Model
 from visavis.training import hardware
 from visavis.training.optim import learning_rate_factor, optimizer
+from visavis.training.ranks import ALONE, Ranks
 
 Split = tuple[Held, Int64[Tensor, " _"]]
 """uint8 pixels and, on the device, labels."""
@@ -26,7 +27,10 @@ class Classifier(lightning.LightningModule):
 
     A step never waits for the device: loss and hits are summed there and logged once an epoch.
 
+    In several processes, each computes its part of every batch; the sums are added up.
+
     Args:
+        validation: the part of it that this process computes.
         compiled: run the training step through torch.compile.
         dtype: of the matrix products under autocast, and of the optimiser's.
     """
@@ -41,9 +45,11 @@ class Classifier(lightning.LightningModule):
         seed: int,
         compiled: bool = False,
         dtype: torch.dtype = torch.float32,
+        ranks: Ranks = ALONE,
     ) -> None:
         super().__init__()
         self.model = model
+        self.ranks = ranks
         self.config = config
         self.image_side = training[0].shape[-1]
         self.seed = seed
@@ -63,7 +69,8 @@ class Classifier(lightning.LightningModule):
         return self._batches(self.current_epoch)
 
     def _batches(self, epoch: int) -> TrainingBatches:
-        return TrainingBatches(*self._training, self.config, seed=self.seed, epoch=epoch)
+        parts = self.ranks._asdict()
+        return TrainingBatches(*self._training, self.config, seed=self.seed, epoch=epoch, **parts)
 
     def val_dataloader(self) -> EvaluationBatches:
         """The validation images."""
@@ -74,11 +81,12 @@ class Classifier(lightning.LightningModule):
         self._sums = {name: torch.zeros(3, device=self.device) for name in self._sums}
 
     def training_step(self, batch: MixedBatch, index: int) -> Float[Tensor, ""]:
-        images, labels, mixed = batch
+        images, labels, others, mixed = batch
         with attention_for_training(self.device):
             logits = self.training_forward(hardware.channels_last(images)).float()
-        loss = mixed_losses(logits, labels, mixed, smoothing=self.config.label_smoothing).mean()
-        own, other = ((logits.argmax(dim=1) == y).float() for y in (labels, labels.roll(1)))
+        smoothing = self.config.label_smoothing
+        loss = mixed_losses(logits, labels, others, mixed, smoothing=smoothing).mean()
+        own, other = ((logits.argmax(dim=1) == y).float() for y in (labels, others))
         self._add("train", loss.detach(), torch.lerp(own, other, mixed).sum(), len(labels))
         return loss
 
@@ -91,6 +99,12 @@ class Classifier(lightning.LightningModule):
     def _add(self, name: str, loss: Tensor, hits: Tensor, n: int) -> None:
         self._sums[name] += torch.stack([loss * n, hits, torch.full_like(loss, n)])
 
+    def on_validation_start(self) -> None:
+        """Give all processes the batch norms' running averages of rank 0, which it also saves."""
+        if self.ranks.world_size > 1:
+            for buffer in self.model.buffers():
+                torch.distributed.broadcast(buffer, src=0)
+
     def on_validation_epoch_end(self) -> None:
         """Log the epoch's means, and stop before a checkpoint of a broken model is written.
 
@@ -99,7 +113,8 @@ class Classifier(lightning.LightningModule):
         """
         rate = self.trainer.optimizers[0].param_groups[0]["lr"]
         self.log("learning_rate", rate)
-        for name, sums in self._sums.items():
+        for name, own in self._sums.items():
+            sums = self.trainer.strategy.reduce(own, reduce_op="sum")
             loss, hits, n = sums.tolist()
             self.log_dict({f"{name}/loss": loss / n, f"{name}/accuracy": hits / n})
             if not torch.isfinite(sums).all():
@@ -133,13 +148,14 @@ def attention_for_training(device: torch.device) -> contextlib.AbstractContextMa
 def mixed_losses(
     logits: Float[Tensor, "n classes"],
     labels: Int64[Tensor, " n"],
+    others: Int64[Tensor, " n"],
     mixed: Float[Tensor, " n"],
     *,
     smoothing: float,
 ) -> Float[Tensor, " n"]:
-    """Cross-entropy where a fraction `mixed` of each image is of the one before it (`roll(1)`)."""
+    """Cross-entropy where a fraction `mixed` of each image is of another, of class `others`."""
     own, other = (
         F.cross_entropy(logits, classes, label_smoothing=smoothing, reduction="none")
-        for classes in (labels, labels.roll(1))
+        for classes in (labels, others)
     )
     return torch.lerp(own, other, mixed)

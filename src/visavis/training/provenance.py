@@ -86,6 +86,7 @@ def provenance(config: TrainConfig, device: torch.device) -> dict[str, Any]:
         "device": device.type,
         "device_name": hardware.device_name(device),
         "started_on": hardware.device_name(device),
+        "devices": config.devices,
         "threads": torch.get_num_threads(),
         "precision": hardware.precision(config, device),
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

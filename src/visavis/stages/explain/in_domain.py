@@ -101,7 +101,7 @@ def adapted(
         optimiser, lambda step: learning_rate_factor(step, steps=steps, warmup_fraction=0.1)
     )
     with progress_bar(steps * batches.batch_size, "training on masked images") as progress:
-        for images, targets, _ in batches:
+        for images, targets, *_ in batches:
             masked = with_masked_regions(subject, images, generator)
             with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
                 logits = subject.with_model(other)(masked)
