@@ -60,3 +60,9 @@ def bucket_names(labels: Mapping[str, str]) -> dict[str, str]:
         "both_wrong_same": "Both wrong, same class",
         "both_wrong_different": "Both wrong, different classes",
     }
+
+
+def family(explanations: Mapping[str, Any]) -> str:
+    """What a model's maps are introduced as: attention if it has any, else the default method."""
+    default: str = explanations["default_method"]
+    return "attention" if "attention" in explanations["methods"] else default

@@ -5,10 +5,12 @@ numbers of its own: what it prints stands in the JSON files, formatted, or is re
 """
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jinja2
+from jinja2 import Environment
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
@@ -22,9 +24,10 @@ from visavis.report.explorer import explorer_parts
 from visavis.report.figures.heatmaps import heat_gradient, image_figure
 from visavis.report.figures.style import svg
 from visavis.report.material import Material
-from visavis.report.recipe import command, settings
+from visavis.report.recipe import command
+from visavis.report.table import OUTCOMES
+from visavis.report.tabulated import tables
 from visavis.report.text import numbers
-from visavis.run_folder import ModelFolder
 
 log = logging.getLogger(__name__)
 
@@ -48,20 +51,55 @@ def figures(experiment: Path) -> dict[str, Figure]:
     return {**charts(material), **grids}
 
 
-def environment() -> jinja2.Environment:
-    """Where the templates of the pages are, and what they call."""
-    found = jinja2.Environment(
+def render(material: Material) -> str:
+    """The page as HTML."""
+    drawn = charts(material)
+    return (
+        environment(material)
+        .get_template("report.html.j2")
+        .render(
+            content(material),
+            charts={name: Markup(svg(figure, name)) for name, figure in drawn.items()},
+            galleries=image_grids(material),
+            gradient=heat_gradient(),
+            explorer=explorer_parts(material),
+            buckets=labels.bucket_names(material.labels),
+        )
+    )
+
+
+def environment(material: Material, finalize: Callable[[Any], Any] | None = None) -> Environment:
+    """What the templates of a report may call.
+
+    Args:
+        finalize: applied to everything that a template prints; HTML needs none.
+    """
+    found = templates(finalize)
+    explained = {role: model.explanations for role, model in material.models.items()}
+
+    def map_of(role: str, article: str = "the") -> str:
+        of = explained[role]
+        name = labels.named(of["default_method"], of["methods"])
+        return f"{labels.the(material.labels[role], article)}’s {name}"
+
+    found.globals |= {"text": text, "map_of": map_of}
+    return found
+
+
+def templates(finalize: Callable[[Any], Any] | None = None) -> Environment:
+    """Where the templates of all pages are, and what they call."""
+    found = Environment(
         loader=jinja2.PackageLoader("visavis.report"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=finalize,
     )
-    found.globals |= {"text": text, "the": labels.the}
+    found.globals |= {"the": labels.the, "family": labels.family, "outcomes": OUTCOMES}
     for filter in (
         *(numbers.capital, numbers.count, numbers.decimal, numbers.duration, numbers.p_value),
-        *(numbers.other_classes, numbers.percent, numbers.points, numbers.score),
-        *(numbers.share, side),
+        *(numbers.percent, numbers.points, numbers.score, numbers.share, side),
         labels.named,
     ):
         found.filters[filter.__name__] = filter
@@ -69,34 +107,19 @@ def environment() -> jinja2.Environment:
     return found
 
 
-def render(material: Material) -> str:
-    """The page as HTML."""
+def content(material: Material) -> dict[str, Any]:
+    """What the templates of a report show, whatever they make of it."""
     models = material.models
-    return (
-        environment()
-        .get_template("report.html.j2")
-        .render(
-            data=models["first"].data,
-            comparison=material.comparison,
-            models=models,
-            explanations={role: model.explanations for role, model in models.items()},
-            class_names=material.class_names,
-            charts={name: Markup(svg(figure, name)) for name, figure in charts(material).items()},
-            galleries=image_grids(material),
-            gradient=heat_gradient(),
-            explorer=explorer_parts(material),
-            cross_model=material.cross_model,
-            labels=material.labels,
-            buckets=labels.bucket_names(material.labels),
-            command=command(material.experiment) if material.experiment else None,
-            settings=settings(_settings(model) for model in models.values()),
-            scores=SCORES,
-            same_machine=material.same_machine,
-        )
-    )
-
-
-def _settings(model: ModelFolder) -> dict[str, Any]:
-    """Those of a training only if it happened here."""
-    settings = model.config["model"]
-    return {key: of for key, of in settings.items() if key != "optim" or model.history}
+    return {
+        "data": models["first"].data,
+        "comparison": material.comparison,
+        "models": models,
+        "explanations": {role: model.explanations for role, model in models.items()},
+        "class_names": material.class_names,
+        "tables": tables(material),
+        "cross_model": material.cross_model,
+        "labels": material.labels,
+        "command": command(material.experiment) if material.experiment else None,
+        "scores": SCORES,
+        "same_machine": material.same_machine,
+    }

@@ -10,6 +10,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 
 from visavis.report.figures.style import (
     MODEL_COLOURS,
+    MODEL_MARKERS,
     MUTED,
     PAPER,
     REFERENCE_LINE,
@@ -65,7 +66,8 @@ def wall_clock(histories: Mapping[str, History], labels: Mapping[str, str]) -> F
     for role, history in histories.items():
         times = [epoch["elapsed_train_seconds"] / unit for epoch in history]
         values = [epoch["val_accuracy"] for epoch in history]
-        axes.plot(times, values, "o-", ms=4, color=MODEL_COLOURS[role], label=labels[role])
+        style = f"{MODEL_MARKERS[role]}-"
+        axes.plot(times, values, style, ms=4, color=MODEL_COLOURS[role], label=labels[role])
     axes.set(xlabel=f"Training time, {name}", title="Validation accuracy by training time")
     axes.set_xlim(left=0)
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
@@ -80,11 +82,11 @@ def spoilt(validations: Mapping[str, Mapping[str, Any]], labels: Mapping[str, st
     figure, axes = new_figure(WIDTH, 2.9)
     for role, found in validations.items():
         course = found["scores"]["srg"]["course"]
-        colour, start = MODEL_COLOURS[role], course["as it is"]
+        colour, marker, start = MODEL_COLOURS[role], MODEL_MARKERS[role], course["as it is"]
         noisy = [value for name, value in course.items() if "noise" in name]
         shifted = [value for name, value in course.items() if "away" in name]
-        axes.plot([start, *noisy], "o-", ms=4, color=colour, label=labels[role])
-        axes.plot([start, *shifted], "o--", ms=4, color=colour, markerfacecolor=PAPER)
+        axes.plot([start, *noisy], f"{marker}-", ms=4, color=colour, label=labels[role])
+        axes.plot([start, *shifted], f"{marker}--", ms=4, color=colour, markerfacecolor=PAPER)
     axes.axhline(0, **REFERENCE_LINE)
     axes.set_xticks(
         range(5), ["as it is", "25 %\n1 cell", "50 %\n2 cells", "75 %\n3 cells", "noise"]
@@ -101,7 +103,7 @@ def reliability(calibration: Mapping[str, Mapping[str, Any]], labels: Mapping[st
     figure, axes = new_figure(3.6, 4.1)
     axes.plot([0, 1], [0, 1], **REFERENCE_LINE)
     for role, facts in calibration.items():
-        colour, name = MODEL_COLOURS[role], labels[role]
+        colour, marker, name = MODEL_COLOURS[role], MODEL_MARKERS[role], labels[role]
         for key, face, alpha, label in (
             ("uncalibrated", colour, 1.0, name),
             ("temperature_scaled", PAPER, 0.7, f"{name}, scaled"),
@@ -112,7 +114,8 @@ def reliability(calibration: Mapping[str, Mapping[str, Any]], labels: Mapping[st
                 for part in ("value", "low", "high")
             )
             axes.vlines(confidence, low, high, color=colour, linewidth=1.2, alpha=alpha)
-            axes.plot(confidence, accuracy, "o", ms=5, c=colour, mfc=face, alpha=alpha, label=label)
+            (dots,) = axes.plot(confidence, accuracy, marker, ms=5, label=label)
+            dots.set(color=colour, markerfacecolor=face, alpha=alpha)
     axes.set(xlabel="Confidence", ylabel="Accuracy", title="Reliability diagram")
     axes.set(xlim=(0, 1.02), ylim=(0, 1.02), aspect="equal")
     for axis in (axes.xaxis, axes.yaxis):

@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from visavis.report.figures.style import (
     MODEL_COLOURS,
+    MODEL_MARKERS,
     MUTED,
     PAPER,
     REFERENCE_LINE,
@@ -44,7 +45,7 @@ def f1_per_class(
     values = np.array(list(f1.values()))
     axes.hlines(places, values.min(axis=0), values.max(axis=0), color=RULE, linewidth=3)
     for role, row in f1.items():
-        axes.plot(row, places, "o", color=MODEL_COLOURS[role], label=labels[role])
+        axes.plot(row, places, MODEL_MARKERS[role], color=MODEL_COLOURS[role], label=labels[role])
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0)
     figure.set_label("Dot chart: F1 of each class for both models")
     return figure
@@ -58,9 +59,10 @@ def cues(
     figure, axes = _rows(list(accuracy), 0.36, 0.9, title="Accuracy without one cue")
     for place, of in enumerate(accuracy.values()):
         for offset, role in zip((-0.13, 0.13), labels, strict=True):
-            _dot(axes, of[role], place + offset, MODEL_COLOURS[role])
+            marker = MODEL_MARKERS[role]
+            _dot(axes, of[role], place + offset, MODEL_COLOURS[role], marker=marker)
     for role, label in labels.items():
-        axes.plot([], [], "o", color=MODEL_COLOURS[role], label=label)
+        axes.plot([], [], MODEL_MARKERS[role], color=MODEL_COLOURS[role], label=label)
     axes.axvline(chance, **REFERENCE_LINE)
     axes.set_xlim(left=0)
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
@@ -189,9 +191,11 @@ def cross_model(rankings: Sequence[Mapping[str, Any]], labels: Mapping[str, str]
             if score is not None:
                 colour = MODEL_COLOURS[role]
                 face = colour if role == row["model"] else PAPER
-                _dot(axes, score, place + offset, colour, face=face)
+                marker = MODEL_MARKERS[role]
+                _dot(axes, score, place + offset, colour, face=face, marker=marker)
     for role, label in labels.items():
-        axes.plot([], [], "o", color=MODEL_COLOURS[role], label=f"tested on {the(label)}")
+        colour, name = MODEL_COLOURS[role], f"tested on {the(label)}"
+        axes.plot([], [], MODEL_MARKERS[role], color=colour, label=name)
     axes.plot([], [], "o", color=MUTED, markerfacecolor=PAPER, label="open: the other's map")
     axes.axvline(0, **REFERENCE_LINE)
     # Of the figure: beside the long names of rows there is no room for it.

@@ -59,8 +59,12 @@ def confusion_difference(
         f"Confusion matrix of {the(labels['first'])} minus that of {the(labels['second'])}"
     )
     if len(class_names) > MANY:
-        for sign, role in ((1, "first"), (-1, "second")):
-            _colours_alone(axes, strength * (sign * difference > 0), MODEL_COLOURS[role])
+        _colours_alone(axes, strength * (difference > 0), MODEL_COLOURS["first"])
+        rows, columns = np.nonzero(difference < 0)  # dots, to be told apart without colours
+        colours = [
+            (MODEL_COLOURS["second"], float(strength[at])) for at in zip(rows, columns, strict=True)
+        ]
+        axes.scatter(columns, rows, s=14, c=colours, linewidths=0)
         return figure
     for (row, column), value in np.ndenumerate(difference):
         role = "first" if value > 0 else "second"

@@ -1,0 +1,157 @@
+"""Tables of attribution maps: their scores, and how those of two models agree."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from visavis.report.labels import the
+from visavis.report.material import Material
+from visavis.report.table import Cell, Row, Table, headings, score, share
+from visavis.report.text import numbers
+from visavis.report.text.numbers import Interval, Values
+
+
+class Scored(NamedTuple):
+    """A column of a table of scores."""
+
+    name: str
+    key: str
+    """In `scores` of explanations.json."""
+    share: bool = False
+    """Shown in percent."""
+
+
+FAITHFULNESS = (
+    Scored("SRG", "srg"),
+    Scored("mean colour", "srg_mean_fill"),
+    Scored("blur", "srg_blur_fill"),
+    Scored("Deletion", "deletion"),
+    Scored("Insertion", "insertion"),
+    Scored("Contrast", "contrast"),
+    Scored("IDSDS", "idsds"),
+    Scored("Accuracy with 20 % kept", "keep_top_20", share=True),
+)
+ON_THE_MASK = (
+    Scored("Relevance mass accuracy", "relevance_mass", share=True),
+    Scored("Pointing game", "pointing_hit", share=True),
+    Scored("Area under the ROC curve", "mask_auc"),
+)
+
+
+def tables(material: Material) -> dict[str, Table]:
+    """By name."""
+    found = {
+        "faithfulness": _scores(material, "Scores", FAITHFULNESS),
+        "composites": _composites(material),
+        "agreement": _agreement(material),
+        "transfer": _transfer(material),
+    }
+    for role, model in material.models.items():
+        found[f"{role}_robustness"] = _robustness(model.explanations)
+    explained = [model.explanations for model in material.models.values()]
+    if explained[0]["mask_chance"]:
+        found["on_the_mask"] = _scores(material, "Scores on the mask", ON_THE_MASK)
+    if all(of.get("other_background") for of in explained):
+        found["other_background"] = _other_background(material)
+    return found
+
+
+def methods(material: Material, *, baselines: bool = False) -> Iterator[tuple[Row, str, Values]]:
+    """For each method of each model a row without cells, its name, and what is known of it."""
+    for role, model in material.models.items():
+        explanations = model.explanations
+        entries = {**explanations["methods"], **(explanations["baselines"] if baselines else {})}
+        for name, entry in entries.items():
+            yield Row(entry["label"], (), role, material.labels[role]), name, entry
+
+
+def _scores(material: Material, title: str, columns: tuple[Scored, ...]) -> Table:
+    """Methods and baselines, with both intervals where there are two."""
+    rows = [
+        row._replace(cells=[_both(entry["scores"][of.key], of.share) for of in columns])
+        for row, _, entry in methods(material, baselines=True)
+    ]
+    return Table(title, headings("", *(of.name for of in columns)), rows)
+
+
+def _both(interval: Interval | None, percent: bool) -> Cell:
+    cell = share(interval) if percent else score(interval)
+    other = numbers.other_classes(interval, 100, 1) if percent else numbers.other_classes(interval)
+    return cell._replace(text=cell.text + other)
+
+
+def _robustness(explanations: Values) -> Table:
+    changes = ("noise", "mirrored", "shifted")
+    rows = []
+    for entry in (*explanations["methods"].values(), *explanations["baselines"].values()):
+        stable = entry.get("robustness")
+        cells = [score(entry["scores"]["gini"]), share(entry["scores"]["largest_part"])]
+        cells += [score(stable[change]) if stable else Cell("–") for change in changes]
+        rows.append(Row(entry["label"], cells))
+    columns = ("Gini index", "Largest connected part", "Noise", "Mirrored", "Shifted")
+    return Table("Complexity and robustness", headings("", *columns), rows)
+
+
+def _composites(material: Material) -> Table:
+    parts = material.cross_model["composites"]
+    rows = []
+    for row, name, method in methods(material):
+        energy = [parts[kind]["methods"][row.role][name]["energy"] for kind in ("halves", "box")]
+        star = "" if method["class_specific"] else " *"
+        rows.append(row._replace(name=row.name + star, cells=[share(of) for of in energy]))
+    head = headings("Share of the map on its class’s part", "halves", "box")
+    return Table("Composites", head, rows)
+
+
+def _other_background(material: Material) -> Table:
+    rows = []
+    for row, name, _ in methods(material):
+        found = material.models[row.role].explanations["other_background"]["methods"].get(name)
+        if found:
+            rows.append(row._replace(cells=[score(found["map"]), score(found["map_baseline"])]))
+    columns = ("same image", "another image of the class")
+    head = headings("Rank correlation of the maps on both backgrounds", *columns)
+    return Table("On another background", head, rows)
+
+
+def _agreement(material: Material) -> Table:
+    second, of = the(material.labels["second"]), material.models["second"].explanations["methods"]
+    rows = [Row(of[pair["second_method"]]["label"], _agreed(pair)) for pair in _pairs(material)]
+    head = headings(
+        "",
+        *("Rank correlation", "Permutation baseline", "Above chance"),
+        *("Top-k IoU", "Permutation baseline"),
+    )
+    head[0] = head[0]._replace(text=f"Map of {second}", role="second")
+    return Table(f"Agreement with each map of {second}", head, rows)
+
+
+def _agreed(pair: Values) -> list[Cell]:
+    return [
+        score(pair["agreement"]),
+        score(pair["permutation_baseline"]),
+        _both(pair["above_chance"], percent=False),
+        share(pair["top_k_iou"]),
+        share(pair["top_k_iou_baseline"]),
+    ]
+
+
+def _pairs(material: Material) -> list[Any]:
+    pairs: list[Any] = material.comparison["similarity"]["pairs"]
+    return pairs
+
+
+def _transfer(material: Material) -> Table:
+    first, second = (model.explanations["methods"] for model in material.models.values())
+    rows = []
+    for pair in material.cross_model["transfer"]:
+        name, other = pair["first_method"], pair["second_method"]
+        both = f" and {second[other]['label']}" if name != other else ""
+        cells = [score(pair["first_transfer"]), score(pair["second_transfer"])]
+        rows.append(Row(first[name]["label"] + both, cells))
+    a, b = material.labels.values()
+    head = headings(
+        "Share of its own SRG",
+        ("first", f"{a}, with {the(b)}’s map"),
+        ("second", f"{b}, with {the(a)}’s map"),
+    )
+    return Table("What each model keeps with the other's map", head, rows)
