@@ -204,6 +204,20 @@ class Report(Compare):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Export(Compare):
+    """Write the report's figures, tables, text and references, for a document of your own."""
+
+    to: Path = tyro.MISSING
+    """Folder for them: new, empty, or of an earlier export, whose files are replaced unless they
+    were edited."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cite(Compare):
+    """Print, as BibTeX, the works whose methods and metrics the report uses."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Predict:
     """Classify images of your own with the trained models.
 
@@ -270,7 +284,7 @@ class Doctor:
 
 COMMANDS = (
     *(Run, Study, StudyJob, Evaluate, Explain, ValidateScores, CrossModel),
-    *(Compare, Report, Predict, Serve, Doctor),
+    *(Compare, Report, Export, Cite, Predict, Serve, Doctor),
 )
 OWN_MODELS = (TrainCNN, TrainViT)
 NAMES: dict[type, str] = {TrainCNN: "cnn", TrainViT: "vit"}

@@ -33,6 +33,7 @@ from visavis.errors import (
     StudyError,
 )
 from visavis.files import lock
+from visavis.report.material import Material
 from visavis.training import memory, ranks
 
 log = logging.getLogger(__name__)
@@ -221,6 +222,24 @@ def report(command: flags.Report, again: Again) -> Iterator[str]:
     yield str(path)
 
 
+def export(command: flags.Export, again: Again) -> Iterator[str]:
+    """`visavis export`."""
+    from visavis.report.export import export as write_files
+    from visavis.report.export import require_apart
+    from visavis.report.export.experiment import bundle
+
+    material = Material.read(command.experiment)
+    require_apart(command.to, command.experiment)
+    yield str(write_files(bundle(material), command.to))
+
+
+def cite(command: flags.Cite, again: Again) -> Iterator[str]:
+    """`visavis cite`."""
+    from visavis.report.citations import bibliography, works
+
+    yield bibliography(works(Material.read(command.experiment))).rstrip()
+
+
 def predict(command: flags.Predict, again: Again) -> Iterator[str]:
     """`visavis predict`."""
     if not command.images:
@@ -290,6 +309,8 @@ COMMANDS: dict[type, Callable[[Any, Again], Iterator[str]]] = {
     flags.CrossModel: cross_evaluate,
     flags.Compare: compare,
     flags.Report: report,
+    flags.Export: export,
+    flags.Cite: cite,
     flags.Predict: predict,
     flags.Serve: serve,
     flags.Doctor: doctor,

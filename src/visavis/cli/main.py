@@ -40,6 +40,10 @@ Stage by stage
   compare EXPERIMENT        compare both models
   report EXPERIMENT         write report.html
 
+For a document of your own
+  export EXPERIMENT --to DIR  figures, tables, Markdown and BibTeX of the report
+  cite EXPERIMENT           the works that it uses, as BibTeX
+
 With trained models
   serve EXPERIMENT          web page to try both models on any image (--open opens it)
   predict EXPERIMENT IMAGE  classify images of your own

@@ -27,10 +27,13 @@ OUTCOMES = {"passed": "●", "not significant": "○", "failed": "✕", "not app
 
 
 class Heading(NamedTuple):
-    """The name of a column; `role` is that of the model that it belongs to."""
+    """The name of a column."""
 
     text: str
     role: str = ""
+    """Of the model that the column belongs to."""
+    alone: str = ""
+    """What it is called without its neighbours, if they say what its text does not."""
 
 
 class Row(NamedTuple):
@@ -114,12 +117,23 @@ def plain(value: Any) -> Cell:
     return Cell(str(value), value if isinstance(value, int | float) else None)
 
 
-def headings(first: str, *others: str | tuple[str, str]) -> list[Heading]:
-    """The headings of a table; a pair is the role and the name of a model's column."""
-    pairs = (("", other) if isinstance(other, str) else other for other in others)
-    return [Heading(first), *(Heading(text, role) for role, text in pairs)]
+def headings(*names: str | Heading) -> list[Heading]:
+    """The headings of a table."""
+    return [Heading(name) if isinstance(name, str) else name for name in names]
 
 
-def of_models(labels: Mapping[str, str]) -> list[tuple[str, str]]:
-    """For `headings`, a column for each model."""
-    return list(labels.items())
+def of_models(labels: Mapping[str, str]) -> list[Heading]:
+    """A heading for each model."""
+    return [Heading(label, role) for role, label in labels.items()]
+
+
+def of_both(labels: Mapping[str, str], first: str, second: str) -> list[Heading]:
+    """Two headings for each model, of which only the first names it."""
+    return [
+        heading
+        for role, label in labels.items()
+        for heading in (
+            Heading(f"{label}: {first}", role),
+            Heading(second, role, f"{label}: {second}"),
+        )
+    ]

@@ -22,7 +22,7 @@ from visavis.report.labels import bucket_names
 def class_counts(counts: Sequence[int], class_names: Sequence[str], title: str) -> Figure:
     """How many images of each class a split holds."""
     figure, axes = new_figure(
-        3.3, 0.6 + 0.24 * len(counts), title=f"{title}: {sum(counts):,} images"
+        3.2, 0.6 + 0.24 * len(counts), title=f"{title}: {sum(counts):,} images"
     )
     _bars(axes, [(n, count, MUTED, 0.75) for n, count in zip(class_names, counts, strict=True)])
     axes.set_xlim(0, max(*counts, 1) * 1.22)

@@ -144,7 +144,7 @@ def cascade(methods: Methods, *, label: str, colour: str) -> Figure:
     ticks = ["none", *(part.replace("_", " ") for part in parts)]
     axes.set_xticks(range(len(ticks)), ticks, rotation=35, ha="right", rotation_mode="anchor")
     axes.set(ylim=(min(-0.25, axes.get_ylim()[0]), 1.05), ylabel="Rank correlation")
-    figure.legend(loc="outside lower left", ncols=3, fontsize=8)
+    figure.legend(loc="outside lower left", ncols=2, fontsize=8)
     figure.set_label(
         f"Line chart: rank correlation of {the(label)}'s maps with the originals as its parameters "
         "are randomised part by part"

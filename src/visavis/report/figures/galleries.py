@@ -70,6 +70,23 @@ def detail(model: ModelFolder, class_names: Sequence[str]) -> list[Group]:
     return _by_correctness(model, first, class_names, shown)
 
 
+def figure_1(model: ModelFolder, class_names: Sequence[str]) -> list[Group]:
+    """The first image of each group, and the default map over it: panels (a) to (d)."""
+    method = model.explanations["default_method"]
+    name = labels.short(method, model.explanations["methods"])
+    first = {kind: model.gallery[kind][:1] for kind in ("correct", "incorrect")}
+    groups = _by_correctness(model, first, class_names, [Column((name, ""), method)])
+    return [
+        replace(group, headings=tuple((f"({panel}) {what}", "") for panel, what in named))
+        for group, named in zip(
+            groups,
+            ((("a", "original"), ("b", name)), (("c", "original"), ("d", name))),
+            strict=True,
+        )
+        if group.rows
+    ]
+
+
 def snapshots(strip: Arrays, method: str, class_names: Sequence[str]) -> list[Group]:
     """Up to five images and their maps of one method, from before training to its end."""
     times = [f"epoch {epoch}" if epoch else "untrained" for epoch in strip["epochs"].tolist()]

@@ -1,5 +1,6 @@
 """Images with their heatmaps, laid out in grids that a page or a figure can show."""
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -112,12 +113,12 @@ def image_figure(groups: Sequence[Group]) -> Figure:
                 axes.imshow(cell.pixels, interpolation="bilinear" if cell.smooth else "nearest")
                 axes.set(xticks=[], yticks=[])
                 axes.spines[:].set_visible(False)
-                axes.set_xlabel("\n".join(cell.caption), fontsize=7.5)
+                axes.set_xlabel("\n".join(cell.caption), fontsize=7.5, loc="left")
             if group.row_labels:
                 grid[y, 0].set_ylabel(group.row_labels[y], fontsize=8)
         for axes, (name, remark) in zip(grid[0], group.headings, strict=False):
-            lines_of = [*name.replace(": ", ":\n").replace(", ", ",\n").splitlines(), remark]
-            title = "\n".join(filter(None, lines_of))
+            words = name.replace(": ", ":\n").replace(", ", ",\n").splitlines()
+            title = "\n".join(textwrap.fill(part, 14) for part in (*words, remark) if part)
             axes.set_title(title, loc="left", fontsize=7.5, fontweight="normal", color=MUTED)
     return figure
 

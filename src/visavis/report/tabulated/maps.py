@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from visavis.report.labels import the
 from visavis.report.material import Material
-from visavis.report.table import Cell, Row, Table, headings, score, share
+from visavis.report.table import Cell, Heading, Row, Table, headings, score, share
 from visavis.report.text import numbers
 from visavis.report.text.numbers import Interval, Values
 
@@ -117,11 +117,10 @@ def _agreement(material: Material) -> Table:
     second, of = the(material.labels["second"]), material.models["second"].explanations["methods"]
     rows = [Row(of[pair["second_method"]]["label"], _agreed(pair)) for pair in _pairs(material)]
     head = headings(
-        "",
+        Heading(f"Map of {second}", "second"),
         *("Rank correlation", "Permutation baseline", "Above chance"),
-        *("Top-k IoU", "Permutation baseline"),
+        *("Top-k IoU", Heading("Permutation baseline", alone="Permutation baseline of the IoU")),
     )
-    head[0] = head[0]._replace(text=f"Map of {second}", role="second")
     return Table(f"Agreement with each map of {second}", head, rows)
 
 
@@ -151,7 +150,7 @@ def _transfer(material: Material) -> Table:
     a, b = material.labels.values()
     head = headings(
         "Share of its own SRG",
-        ("first", f"{a}, with {the(b)}’s map"),
-        ("second", f"{b}, with {the(a)}’s map"),
+        Heading(f"{a}, with {the(b)}’s map", "first"),
+        Heading(f"{b}, with {the(a)}’s map", "second"),
     )
     return Table("What each model keeps with the other's map", head, rows)

@@ -7,11 +7,13 @@ from visavis.report.labels import bucket_names, the
 from visavis.report.material import Material
 from visavis.report.table import (
     Cell,
+    Heading,
     Row,
     Table,
     count,
     fixed,
     headings,
+    of_both,
     of_models,
     points,
     score,
@@ -90,11 +92,12 @@ def _buckets(material: Material) -> Table:
             score(similar["permutation_baseline"]),
         ]
         rows.append(Row(name, cells))
+    second = f"{the(labels['second'], 'The')}’s"
     head = headings(
         "Test images",
         "n",
-        ("first", f"{the(labels['first'], 'The')}’s confidence"),
-        ("second", f"{the(labels['second'], 'The')}’s"),
+        Heading(f"{the(labels['first'], 'The')}’s confidence", "first"),
+        Heading(second, "second", f"{second} confidence"),
         *("n sampled", "Agreement of their maps", "Permutation baseline"),
     )
     return Table("Groups of test images", head, rows)
@@ -121,11 +124,7 @@ def _convergence(material: Material) -> Table:
     speeds = {role: round(facts[role]["inference_images_per_second"]) for role in models}
     throughput = [Cell(f"{numbers.count(of)} images/s", of, span=2) for of in speeds.values()]
     rows += [Row("Best", best), Row("Inference throughput", throughput)]
-    columns = [
-        (role, text)
-        for role, label in material.labels.items()
-        for text in (f"{label}: epochs", "training time")
-    ]
+    columns = of_both(material.labels, "epochs", "training time")
     return Table("Convergence table", headings("Validation accuracy", *columns), rows)
 
 
@@ -142,10 +141,6 @@ def _cues(material: Material) -> Table:
         cells = [share(row[key][role]) for role in labels for key in ("accuracy", "kept")]
         cells += [points(row["difference"]), points(row["kept_difference"])]
         rows.append(Row(numbers.capital(row["label"]), cells))
-    columns = [
-        (role, text)
-        for role, label in labels.items()
-        for text in (f"{label}: accuracy", "share kept")
-    ]
+    columns = of_both(labels, "accuracy", "share kept")
     more = ("Difference in accuracy", "Difference in share kept")
     return Table("Accuracy without one cue", headings("Images", *columns, *more), rows)
