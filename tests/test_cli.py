@@ -39,6 +39,8 @@ COMMANDS = [
         "cross-model",
         "compare",
         "report",
+        "export",
+        "cite",
         "serve",
         "predict",
         "doctor",

@@ -28,6 +28,9 @@ LATER: dict[str, Any] = {"devices": 1}
 """Settings that folders of earlier versions do not hold, and what those trained with."""
 T = TypeVar("T")
 
+ADDED = {"added": True}
+"""Metadata of a setting that changes no result and that older run folders do not have."""
+
 
 def _require(condition: bool, message: str) -> None:
     if not condition:
@@ -281,12 +284,15 @@ class ExplainConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrackingConfig:
-    """Weights & Biases."""
+    """Weights & Biases, and TensorBoard."""
 
     wandb: Literal["auto", "online", "offline", "off"] = "auto"
     """auto: online if an API key is set, otherwise offline (kept in the run folder)."""
     project: str = "visavis"
     """W&B project that the runs are filed under."""
+    tensorboard: bool = field(default=False, metadata=ADDED)
+    """Log for TensorBoard as well, into tensorboard/ in the experiment folder; needs the extra
+    visavis[tensorboard]. With --tracking.wandb off, for TensorBoard alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -369,6 +375,9 @@ def from_json(cls: type[T], values: Any) -> T:
     values = {key: value for key, value in LATER.items() if key in hints} | values
     if unknown := values.keys() - hints.keys():
         raise ConfigError(f"{cls.__name__}: unknown key {', '.join(sorted(unknown))}")
+    fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+    added = {of.name: of.default for of in fields if "added" in of.metadata}
+    values = added | values
     if missing := hints.keys() - values.keys():
         raise ConfigError(f"{cls.__name__}: missing key {', '.join(sorted(missing))}")
     return cls(**{k: _read(f"{cls.__name__}.{k}", hint, values[k]) for k, hint in hints.items()})

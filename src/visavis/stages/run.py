@@ -25,7 +25,7 @@ from visavis.stages.explain import explain, explain_again
 from visavis.stages.explain.cost import sample_size
 from visavis.stages.train import train
 from visavis.stages.trained import build, load_trained, observed
-from visavis.training import hardware, tracking
+from visavis.training import hardware, tensorboard, tracking
 from visavis.training.provenance import differences
 
 log = logging.getLogger(__name__)
@@ -67,9 +67,9 @@ def run(out: Path, experiment: Experiment, preset_name: str, dataset: Dataset) -
         first_time = not (out / run_folder.REPORT).exists()
         path = report(out)
         if first_time:
-            tracking.log_experiment(
-                experiment.tracking, folder=out, group=out.name, figures=figures(out)
-            )
+            drawn, tracked = figures(out), experiment.tracking
+            tracking.log_experiment(tracked, folder=out, group=out.name, figures=drawn)
+            tensorboard.log_experiment(tracked, folder=out, figures=drawn)
         return path
 
 

@@ -23,7 +23,7 @@ from visavis.data.batches import hold
 from visavis.errors import CheckpointError, EnvironmentFault
 from visavis.files import file_sha256, lock
 from visavis.stages.trained import build, observed
-from visavis.training import hardware, tracking
+from visavis.training import hardware, tensorboard, tracking
 from visavis.training.callbacks import (
     History,
     check_fits,
@@ -78,13 +78,13 @@ def train(
             if facts["resumed"]:
                 check_fits(module, folder / run_folder.RESUME)
             callbacks: list[Callback] = [*checkpoints(folder)]
-            logger = None
+            loggers: list[Logger] = []
             if ranks.first:
                 subject = observed(module.model, dataset.train_pixels[:2])
                 snapshots = Snapshots(folder, dataset, rows[1], subject)
                 callbacks = [History(folder, name), snapshots, *callbacks]
-                logger = _logger(experiment, name, folder, tracked_in or folder)
-            fit(module, callbacks, logger, facts["precision"], folder / run_folder.RESUME)
+                loggers = _loggers(experiment, name, folder, tracked_in or folder)
+            fit(module, callbacks, loggers, facts["precision"], folder / run_folder.RESUME)
         if ranks.first:
             _finish(folder, module, facts)
 
@@ -149,13 +149,15 @@ def _provenance(
     return facts
 
 
-def _logger(experiment: Experiment, name: str, folder: Path, place: Path) -> Logger | None:
-    return tracking.logger(
-        experiment.tracking,
-        folder=place,
-        name=name if folder == place else folder.relative_to(place).as_posix(),
-        group=place.resolve().name,
-    )
+def _loggers(experiment: Experiment, name: str, folder: Path, place: Path) -> list[Logger]:
+    """The trackers that are wanted and work."""
+    title = name if folder == place else folder.relative_to(place).as_posix()
+    group, settings = place.resolve().name, experiment.tracking
+    found = [
+        tracking.logger(settings, folder=place, name=title, group=group),
+        tensorboard.logger(settings, folder=place, name=title),
+    ]
+    return [logger for logger in found if logger]
 
 
 def _module(

@@ -51,7 +51,7 @@ def synchronised(model: Model, name: str) -> Model:
 def fit(
     module: Classifier,
     callbacks: list[Callback],
-    logger: Logger | None,
+    loggers: list[Logger],
     precision: hardware.Precision,
     checkpoint: Path,
 ) -> None:
@@ -76,7 +76,7 @@ def fit(
         max_epochs=module.config.epochs,
         plugins=[AtomicCheckpointIO(), environment],
         callbacks=callbacks,
-        logger=logger or False,
+        logger=loggers or False,
         log_every_n_steps=1,  # only epochs are logged; this keeps Lightning from warning
         reload_dataloaders_every_n_epochs=1,
         num_sanity_val_steps=0,

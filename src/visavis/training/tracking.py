@@ -35,12 +35,30 @@ MODES: dict[str, Mode] = {"disabled": "off", "offline": "offline", "dryrun": "of
 """What the environment variable WANDB_MODE means here."""
 
 
+class Attempts:
+    """Calls what a tracker does; after an error, it calls nothing more."""
+
+    def __init__(self, tracker: str) -> None:
+        self.tracker = tracker
+        self.over = False
+
+    def __call__(self, action: Callable[..., object], *arguments: Any) -> None:
+        """Call `action`; an error is reported, once, and not raised."""
+        if self.over:
+            return
+        try:
+            action(*arguments)
+        except Exception as error:
+            self.over = True
+            warn(f"{self.tracker} failed; the rest of this run is not tracked", error)
+
+
 class ForgivingLogger(WandbLogger):
     """Lightning's W&B logger; after an error it stops logging instead of ending the training."""
 
     def __init__(self, run: Any) -> None:
         super().__init__(experiment=run)
-        self._over = False
+        self._attempt = Attempts("W&B")
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         self._attempt(super().log_metrics, metrics, step)
@@ -50,16 +68,7 @@ class ForgivingLogger(WandbLogger):
 
     def finalize(self, status: str) -> None:
         self._attempt(lambda: self.experiment.finish(exit_code=int(status != "success")))
-        self._over = True
-
-    def _attempt(self, action: Callable[..., object], *arguments: Any) -> None:
-        if self._over:
-            return
-        try:
-            action(*arguments)
-        except Exception as error:
-            self._over = True
-            _warn("W&B failed; the rest of this run is not tracked", error)
+        self._attempt.over = True
 
 
 def logger(
@@ -92,7 +101,7 @@ def log_experiment(
             with run:
                 run.log(_results(folder, figures))
         except Exception as error:
-            _warn("W&B could not log the experiment's results", error)
+            warn("W&B could not log the experiment's results", error)
 
 
 def mode(config: TrackingConfig) -> Mode:
@@ -131,7 +140,7 @@ def _start(config: TrackingConfig, folder: Path, name: str, group: str) -> Any |
         )
         folder.mkdir(parents=True, exist_ok=True)
     except Exception as error:
-        _warn("W&B cannot be used here, so this run is not tracked", error)
+        warn("W&B cannot be used here, so this run is not tracked", error)
         return None
     for attempt in dict.fromkeys((wanted, "offline")):
         try:
@@ -145,7 +154,7 @@ def _start(config: TrackingConfig, folder: Path, name: str, group: str) -> Any |
                 settings=settings,
             )
         except Exception as error:
-            _warn(f"W&B could not start a run that is {attempt}", error)
+            warn(f"W&B could not start a run that is {attempt}", error)
     return None
 
 
@@ -185,7 +194,7 @@ def _base_url() -> str:
     return os.environ.get("WANDB_BASE_URL") or wandb.setup().settings.base_url
 
 
-def _warn(what: str, error: Exception) -> None:
+def warn(what: str, error: Exception) -> None:
     """Log one line about an error, without the API key."""
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     key = os.environ.get("WANDB_API_KEY")

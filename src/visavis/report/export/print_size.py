@@ -72,12 +72,7 @@ def to_print_size(figure: Figure, *, images: bool = False) -> Figure:
         wide = high = text = min(1.0, TWO_COLUMNS / width, HEIGHT / height)
     figure.set_size_inches(width * wide, height * high)
     _resize_text(figure, text)
-    layout = ConstrainedLayoutEngine(w_pad=MARGIN, h_pad=MARGIN)
-    figure.set_layout_engine(layout)
-    figure.set_dpi(DPI)
-    with matplotlib.rc_context({**STYLE, **EMBEDDED}):
-        figure.draw_without_rendering()  # lays it out, once for all formats
-    figure.set_layout_engine("none")
+    figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=MARGIN, h_pad=MARGIN))
     return figure
 
 
@@ -99,4 +94,5 @@ def image_of(figure: Figure, name: str, kind: Format) -> bytes:
     buffer = io.BytesIO()
     with matplotlib.rc_context({**STYLE, **EMBEDDED, "svg.hashsalt": name}):
         figure.savefig(buffer, format=kind, metadata=METADATA[kind])
+    figure.set_layout_engine("none")  # laid out once, for all formats
     return buffer.getvalue()
