@@ -343,3 +343,12 @@ def test_an_empty_table_is_a_head() -> None:
     assert as_csv(empty.table) == ",a\n"
     assert as_markdown(empty.table).count("\n") == 2
     assert "toprule" in as_latex(empty.table, "none")
+
+
+def test_the_methods_name_the_source_of_every_work() -> None:
+    methods = (Path(__file__).parents[1] / "docs" / "methods.md").read_text(encoding="utf-8")
+    sources = " ".join(methods[methods.index("## 11. Sources") :].split())
+    for key, work in known().items():
+        surname = work["authors"][0].split(",")[0]
+        pattern = rf"\b{surname}\b[^·]*\b{work.get('year')}\b"
+        assert key == "visavis" or re.search(pattern, sources), key
