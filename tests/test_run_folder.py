@@ -49,8 +49,9 @@ def test_a_missing_file_says_which_and_why(tmp_path):
 
 def test_damaged_and_hostile_arrays_are_errors(tmp_path):
     path = tmp_path / "predictions.npz"
-    run_folder.write_arrays(path, logits=np.arange(100.0))
-    np.testing.assert_array_equal(run_folder.read_arrays(path)["logits"], np.arange(100.0))
+    logits = np.arange(100.0).reshape(20, 5)
+    run_folder.write_arrays(path, logits=logits)
+    np.testing.assert_array_equal(run_folder.read_arrays(path)["logits"], logits)
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(CheckpointError, match="damaged"):
         run_folder.read_arrays(path)
@@ -159,9 +160,6 @@ def test_predictions_follow_from_the_logits(tmp_path):
         tmp_path / run_folder.PREDICTIONS,
         logits=np.log(np.array([[0.7, 0.3], [0.2, 0.8]], dtype=np.float32)),
         labels=np.array([0, 0]),
-        **dict.fromkeys(
-            ("indices", "validation_logits", "validation_labels", "cue_indices"), np.zeros(2)
-        ),
     )
     folder = run_folder.ModelFolder(tmp_path)
     np.testing.assert_array_equal(folder.predicted, [0, 1])

@@ -6,6 +6,7 @@ Nothing here imports torch: a report is made from files alone.
 import dataclasses
 import io
 import json
+import shlex
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from visavis import stored
 from visavis.errors import CheckpointError
 from visavis.files import write_bytes
 
@@ -57,6 +59,84 @@ JOB_LOG = "job.log"
 """What a training that a study started has printed."""
 
 
+TYPES: dict[str, dict[str, type]] = {
+    EXPERIMENT: {"experiment": dict},
+    CROSS_MODEL: {"labels": dict, "n": int, "rankings": list, "transfer": list, "composites": dict},
+    COMPARISON: {"labels": dict, "models": dict, "test_n": int, "grid": dict, "cues": dict},
+    STUDY: {"data": dict, "explain": dict, "variants": dict},
+    CONFIG: {"model": dict, "seed": int, "train": dict, "data": dict},
+    PROVENANCE: {"device": str, "device_name": str, "threads": int, "precision": str},
+    DATA: {"source": str, "description": str, "class_names": list, "side": int, "counts": dict},
+    TRAINING: {"parameters": int, "weights_sha256": str, "best_epoch": int, "train_seconds": float},
+    EVALUATION: {
+        "n": int,
+        "accuracy": float,
+        "f1_macro": float,
+        "inference_images_per_second": float,
+        "f1_per_class": list,
+        "confusion_matrix": list,
+        "class_names": list,
+        "cues": dict,
+    },
+    EXPLANATIONS: {
+        "n": int,
+        "grid": list,
+        "default_method": str,
+        "not_offered": dict,
+        "methods": dict,
+        "baselines": dict,
+        "gallery": dict,
+    },
+}
+"""What the values of a JSON file are; those within them are checked by whoever uses them."""
+
+SHAPES = {
+    SPLIT: {"train": "index t", "validation": "index v", "examples": "byte c side side rgb"},
+    SNAPSHOTS: {
+        "epochs": "index e",
+        "labels": "index n",
+        "images": "byte n side side rgb",
+        "map_*": "float e n g g",
+    },
+    PREDICTIONS: {
+        "logits": "finite n classes",
+        "labels": "index n",
+        "indices": "index n",
+        "validation_logits": "finite v classes",
+        "validation_labels": "index v",
+        "cue_examples": "byte c side side rgb",
+        "cue_*": "index k",
+    },
+    HEATMAPS: {
+        "images": "byte n side side rgb",
+        "confidence": "finite n",
+        **dict.fromkeys(("indices", "labels", "predicted", "runner_up"), "index n"),
+        **dict.fromkeys(("in_sample", "is_mistake", "degenerate_*"), "bool n"),
+        **dict.fromkeys(("map_*", "signed_*"), "float n g g"),
+        "attention_heads": "float n blocks heads g g",
+    },
+    REMOVAL: {"indices": "index n", "deletion_*": "float n fills", "insertion_*": "float n fills"},
+}
+"""As `stored.check_arrays` reads them."""
+
+REMEDIES = {
+    **dict.fromkeys((PREDICTIONS, EVALUATION), "visavis evaluate"),
+    **dict.fromkeys((HEATMAPS, REMOVAL, EXPLANATIONS), "visavis explain"),
+    CROSS_MODEL: "visavis cross-model",
+    COMPARISON: "visavis compare",
+}
+"""The command that writes a file again, in its folder."""
+
+
+def remedy(path: Path) -> str:
+    """What to do about a file that is damaged, for an error message."""
+    if path.name in REMEDIES:
+        return f"write it again: {REMEDIES[path.name]} {shlex.quote(str(path.parent))}"
+    if path.name in (EXPERIMENT, STUDY):
+        return "restore it, or use another --out"
+    return "restore it, or train again into another folder"
+
+
 def write_json(path: Path, values: dict[str, Any]) -> None:
     """Write `values` after the schema version. NaN and infinity raise a ValueError."""
     text = json.dumps({"schema": SCHEMA, **values}, indent=2, allow_nan=False, ensure_ascii=False)
@@ -67,15 +147,22 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read what `write_json` wrote, without the schema version.
 
     Raises:
-        CheckpointError: missing, not JSON, or of another schema version.
+        CheckpointError: missing, damaged, or of another schema version; and later, when a value is
+            used that the file lacks.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        schema = values.pop("schema")
+        text = stored.content(path, stored.MAX_JSON_BYTES).decode()
+        values = stored.parse(text, path, remedy(path))
+        if not isinstance(values, dict) or "schema" not in values:
+            raise ValueError("it is no object with a schema")
+        if (schema := values.pop("schema")) == SCHEMA:
+            stored.check_types(values, TYPES.get(path.name, {}))
     except FileNotFoundError:
         raise _missing(path) from None
-    except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} is not a file that visavis wrote: {error}") from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} is not a file that visavis wrote: {error}; {remedy(path)}"
+        ) from error
     if schema != SCHEMA:
         raise CheckpointError(
             f"{path} has schema {schema!r}; this version of visavis reads {SCHEMA}: read it with "
@@ -99,26 +186,37 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """Read an .npz; pickled objects are not loaded.
 
     Raises:
-        CheckpointError: missing or damaged.
+        CheckpointError: missing or damaged; and later, when an array is used that the file lacks.
     """
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return dict(archive)
+        arrays = stored.arrays(path)
+        stored.check_arrays(arrays, SHAPES.get(path.name, {}))
     except FileNotFoundError:
         raise _missing(path) from None
     except Exception as error:  # zipfile, zlib and numpy raise exceptions of their own
-        raise CheckpointError(f"{path} is damaged: {error}") from error
+        raise CheckpointError(f"{path} is damaged: {error}; {remedy(path)}") from error
+    return stored.Stored(arrays, path, remedy(path))
 
 
 def read_history(folder: Path) -> list[dict[str, Any]]:
-    """The epochs of a training, first to last; empty if it has not started."""
+    """The epochs of a training, first to last; empty if it has not started.
+
+    Raises:
+        CheckpointError: it is damaged; and later, when a value is used that an epoch lacks.
+    """
     path = folder / HISTORY
-    if not path.exists():
-        return []
     try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except ValueError as error:
-        raise CheckpointError(f"{path} is damaged: {error}") from error
+        lines = stored.content(path, stored.MAX_JSON_BYTES).decode().splitlines()
+        rows = [stored.parse(line, path, remedy(path)) for line in lines]
+        for row in rows:
+            if not isinstance(row, dict):
+                raise ValueError("an epoch is no object")
+            stored.check_types(row, {"epoch": int, **dict.fromkeys(row.keys() - {"epoch"}, float)})
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged: {error}; {remedy(path)}") from error
+    return rows
 
 
 def write_history(folder: Path, epochs: list[dict[str, Any]]) -> None:
@@ -198,21 +296,8 @@ class ModelFolder:
         """Rows of `heatmaps` that the report shows."""
         return self.explanations["gallery"]
 
-    @cached_property
-    def predictions(self) -> dict[str, np.ndarray]:
-        """Logits and labels of the test and validation images, predictions without each cue."""
-        path = self.path / PREDICTIONS
-        arrays = read_arrays(path)
-        wanted = (
-            *("logits", "labels", "indices", "validation_logits", "validation_labels"),
-            "cue_indices",
-        )
-        if missing := [name for name in wanted if name not in arrays]:
-            raise CheckpointError(
-                f"{path} lacks {', '.join(missing)}; test the model again, on the data that it was "
-                f"trained on: visavis evaluate {self.path}"
-            )
-        return arrays
+    predictions = _arrays(PREDICTIONS)
+    """Logits and labels of the test and validation images, predictions without each cue."""
 
     @property
     def labels(self) -> Int[np.ndarray, " n"]:
@@ -280,7 +365,18 @@ def trained_models(experiment: Path) -> dict[str, ModelFolder]:
 
 
 def _names(experiment: Path) -> list[str]:
-    if (experiment / EXPERIMENT).exists():
-        settings = read_json(experiment / EXPERIMENT)["experiment"]
-        return [folder_name(settings[role]) for role in ROLES]
-    return sorted(path.parent.name for path in experiment.glob(f"*/{CONFIG}"))
+    path = experiment / EXPERIMENT
+    if not path.exists():
+        return sorted(path.parent.name for path in experiment.glob(f"*/{CONFIG}"))
+    settings = read_json(path)["experiment"]
+    names = [settings[role] for role in ROLES]
+    if not all(isinstance(name, str) for name in names):
+        raise CheckpointError(f"{path} names no models; {remedy(path)}")
+    for name in names:
+        config = experiment / folder_name(name) / CONFIG
+        if config.exists() and (found := read_json(config)["model"]["name"]) != name:
+            raise CheckpointError(
+                f"{config} describes the model {found}, and not {name}; move the folders of the "
+                "models back to where they were"
+            )
+    return [folder_name(name) for name in names]

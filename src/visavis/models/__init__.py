@@ -1,7 +1,6 @@
 """Build, save and load a model: the CNN, the ViT, a registered one, or one of a library."""
 
 import dataclasses
-import json
 import logging
 import struct
 from pathlib import Path
@@ -13,6 +12,7 @@ from jaxtyping import Float
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from visavis import stored
 from visavis.config import (
     IMAGE_SIDE,
     NUM_CLASSES,
@@ -176,9 +176,14 @@ def load(
     Raises:
         CheckpointError: the file is missing, damaged, of another model, or holds NaN or infinity.
     """
+    if not path.exists():
+        raise CheckpointError(f"{path} is missing: the training has not finished")
     tensors = _safetensors(path)
     if isinstance(config, RegisteredConfig):  # its library's weights would only be overwritten
         config = dataclasses.replace(config, pretrained=False)
+    else:
+        with torch.device("meta"):  # without memory: a damaged config may describe a giant
+            _require_fit(build(config, classes, side), tensors, path)
     with torch.random.fork_rng(devices=[]):
         model = build(config, classes, side)
     _load_into(model, tensors, path)
@@ -213,14 +218,24 @@ def load_brought(model: Model, path: Path) -> bool:
 
 
 def _safetensors(path: Path) -> dict[str, Tensor]:
-    _check_header(path)
+    remedy = "restore it, or train this model again"
     try:
+        _check_header(path, remedy)
         return safetensors.torch.load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged: {error}") from error
+    except FileNotFoundError:
+        raise CheckpointError(f"there is no file {path}") from None
+    except (SafetensorError, OSError, ValueError, struct.error) as error:
+        raise CheckpointError(f"{path} is damaged: {error}; {remedy}") from error
 
 
 def _load_into(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    _require_fit(model, tensors, path)
+    if bad := [key for key, value in tensors.items() if not torch.isfinite(value).all()]:
+        raise CheckpointError(f"{path} holds NaN or infinity in {bad[0]}; train this model again")
+    model.load_state_dict(tensors)
+
+
+def _require_fit(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
     expected = {key: (value.shape, value.dtype) for key, value in model.state_dict().items()}
     found = {key: (value.shape, value.dtype) for key, value in tensors.items()}
     if expected != found:
@@ -231,20 +246,13 @@ def _load_into(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None
             f"{path} does not fit the model: {', '.join(differing[:5])}"
             + (f" and {len(differing) - 5} more differ" if len(differing) > 5 else " differ")
         )
-    if bad := [key for key, value in tensors.items() if not torch.isfinite(value).all()]:
-        raise CheckpointError(f"{path} holds NaN or infinity in {bad[0]}; train this model again")
-    model.load_state_dict(tensors)
 
 
-def _check_header(path: Path) -> None:
-    """Refuse a missing file or an absurd header before anything is allocated for it."""
-    try:
-        with path.open("rb") as file:
-            size = struct.unpack("<Q", file.read(8))[0]
-            if size > min(MAX_HEADER_BYTES, path.stat().st_size - 8):
-                raise CheckpointError(f"{path} is damaged: it claims a header of {size} bytes")
-            json.loads(file.read(size))
-    except FileNotFoundError:
-        raise CheckpointError(f"{path} is missing: the training has not finished") from None
-    except (OSError, struct.error, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged: its header cannot be read") from error
+def _check_header(path: Path, remedy: str) -> None:
+    """Raise a ValueError for an absurd header, before anything is allocated for it."""
+    stored.require_file(path)
+    with path.open("rb") as file:
+        size = struct.unpack("<Q", file.read(8))[0]
+        if size > min(MAX_HEADER_BYTES, path.stat().st_size - 8):
+            raise ValueError(f"it claims a header of {size} bytes")
+        stored.parse(file.read(size).decode(), path, remedy)

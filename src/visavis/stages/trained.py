@@ -21,6 +21,9 @@ from visavis.models import Model
 from visavis.run_folder import ModelFolder
 from visavis.training import hardware
 
+MAX_CLASSES, MAX_SIDE = 10_000, 2048
+"""More than any data set here has; a damaged file may ask for a model that fills the memory."""
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -144,14 +147,16 @@ def load_trained(folder: Path) -> Model:
     stored = ModelFolder(folder)
     config, training = stored.config, stored.training
     weights = folder / run_folder.WEIGHTS
-    classes = stored.data.get("class_names")
-    if not isinstance(classes, list):
+    classes, side = stored.data["class_names"], stored.data["side"]
+    known = len(classes) <= MAX_CLASSES and all(isinstance(name, str) for name in classes)
+    if not (known and len(classes) >= 2 and 8 <= side <= MAX_SIDE):
         raise CheckpointError(
-            f"{folder / run_folder.DATA} names no classes; restore it, or train again"
+            f"{folder / run_folder.DATA} names no usable classes, or no usable image side; "
+            f"{run_folder.remedy(folder / run_folder.DATA)}"
         )
-    settings = models.config_from_json(config.get("model", {}))
-    model = models.load(settings, weights, len(classes), stored.data["side"])
-    if file_sha256(weights) != training.get("weights_sha256"):
+    settings = models.config_from_json(config["model"])
+    model = models.load(settings, weights, len(classes), side)
+    if file_sha256(weights) != training["weights_sha256"]:
         raise CheckpointError(
             f"{weights} is not the file that the training wrote (its SHA-256 is not the one in "
             f"{run_folder.TRAINING}); restore it, or train again into another folder"
