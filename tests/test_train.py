@@ -132,6 +132,11 @@ def test_a_training_is_not_resumed_without_its_history(tmp_path, monkeypatch, le
         lambda of: of | {"optimizer_states": [of["optimizer_states"][0] | {"state": {}}]},
         lambda of: of | {"optimizer_states": []},
         lambda of: of | {"lr_schedulers": []},
+        lambda of: of | {"loops": None},
+        lambda of: of | {"callbacks": {}},
+        lambda of: of | {"epoch": "x"},
+        lambda of: {"a": 1},
+        lambda of: [1],
         lambda of: {key: value for key, value in of.items() if key != "optimizer_states"},
         lambda of: of["state_dict"],
     ],
@@ -142,7 +147,7 @@ def test_a_training_is_not_resumed_without_the_state_of_its_optimiser(
     train_interrupted(monkeypatch, tmp_path, experiment(), "cnn")
     resume = tmp_path / run_folder.RESUME
     torch.save(change(torch.load(resume, weights_only=True)), resume)
-    with pytest.raises(CheckpointError, match=r"resume\.ckpt lacks the state of the optimiser"):
+    with pytest.raises(CheckpointError, match=r"resume\.ckpt (lacks the state|holds no model)"):
         train(tmp_path, experiment(), "cnn", dataset())
 
 
@@ -229,18 +234,68 @@ def interrupt(*arguments):
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("file", [run_folder.RESUME, run_folder.BEST])
-def test_flipped_bits_in_a_checkpoint_are_refused(tmp_path, monkeypatch, file):
+def flip(path):
+    """Change bits in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2  # more than a byte, which could be padding
+    content[middle : middle + 200] = bytes(b ^ 1 for b in content[middle : middle + 200])
+    path.write_bytes(content)
+
+
+def stop_before_the_end(monkeypatch, folder):
     with monkeypatch.context() as patch:
         patch.setattr(models, "save", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            train(tmp_path, experiment(), "cnn", dataset())
-    content = bytearray((tmp_path / file).read_bytes())
-    middle = len(content) // 2  # more than a byte, which could be padding
-    content[middle : middle + 200] = bytes(b ^ 1 for b in content[middle : middle + 200])
-    (tmp_path / file).write_bytes(content)
-    with pytest.raises(CheckpointError, match=f"{file} is damaged"):
+            train(folder, experiment(), "cnn", dataset())
+
+
+@pytest.mark.parametrize(
+    "damaged", [[run_folder.BEST], [run_folder.RESUME, run_folder.PREVIOUS]], ids=" ".join
+)
+def test_flipped_bits_in_a_checkpoint_are_refused(tmp_path, monkeypatch, damaged):
+    stop_before_the_end(monkeypatch, tmp_path)
+    for file in damaged:
+        flip(tmp_path / file)
+    with pytest.raises(CheckpointError, match=f"{damaged[-1]} is damaged"):
         train(tmp_path, experiment(), "cnn", dataset())
+
+
+def test_a_damaged_checkpoint_costs_an_epoch_and_changes_nothing(tmp_path, monkeypatch, caplog):
+    train(tmp_path / "undamaged", experiment(), "cnn", dataset())
+    stop_before_the_end(monkeypatch, tmp_path / "run")
+    flip(tmp_path / "run" / run_folder.RESUME)
+    train(tmp_path / "run", experiment(), "cnn", dataset())
+    assert "resume.ckpt is damaged" in caplog.text and "an epoch earlier" in caplog.text
+    assert same(weights(tmp_path / "undamaged"), weights(tmp_path / "run"))
+    assert not (tmp_path / "run" / run_folder.PREVIOUS).exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "fault"),
+    [
+        (run_folder.RESUME, lambda own, other: other, "holds other weights"),
+        (run_folder.BEST, lambda own, other: other, "holds other weights"),
+        (run_folder.BEST, lambda own, other: [1], "holds no model"),
+        (
+            run_folder.RESUME,
+            lambda own, other: own | {"optimizer_states": other["optimizer_states"]},
+            "the state of another optimiser",
+        ),
+        (
+            run_folder.RESUME,
+            lambda own, other: own | {"loops": {"fit_loop": {"epoch_progress": {}}}},
+            "cannot be resumed",
+        ),
+        (run_folder.RESUME, lambda own, other: own | {"epoch": 10**9}, "does not hold the"),
+    ],
+)
+def test_checkpoints_of_another_model_are_refused(tmp_path, monkeypatch, file, change, fault):
+    for name in ("cnn", "vit"):
+        train_interrupted(monkeypatch, tmp_path / name, experiment(), name)
+    own, other = (torch.load(tmp_path / name / file) for name in ("cnn", "vit"))
+    torch.save(change(own, other), tmp_path / "cnn" / file)
+    with pytest.raises(CheckpointError, match=fault):
+        train(tmp_path / "cnn", experiment(), "cnn", dataset())
 
 
 def test_without_git_a_run_has_no_commit(monkeypatch):

@@ -76,7 +76,8 @@ def train(
                 return
             module = _module(experiment, name, dataset, rows, facts, ranks)
             if facts["resumed"]:
-                check_fits(module, folder / run_folder.RESUME)
+                for checkpoint in (run_folder.RESUME, run_folder.BEST):
+                    check_fits(module, folder / checkpoint)
             callbacks: list[Callback] = [*checkpoints(folder)]
             loggers: list[Logger] = []
             if ranks.first:
@@ -231,7 +232,7 @@ def _finish(folder: Path, module: Classifier, facts: dict[str, Any]) -> None:
             "resumed": resumed,
         },
     )
-    for leftover in (run_folder.RESUME, run_folder.BEST):
+    for leftover in (run_folder.RESUME, run_folder.PREVIOUS, run_folder.BEST):
         (folder / leftover).unlink(missing_ok=True)
 
 

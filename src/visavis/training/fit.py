@@ -17,10 +17,15 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from visavis.errors import ConfigError, EnvironmentFault
+from visavis.errors import CheckpointError, ConfigError, EnvironmentFault, VisavisError
 from visavis.models import Model
 from visavis.training import hardware
-from visavis.training.callbacks import AtomicCheckpointIO, OwnSignals
+from visavis.training.callbacks import (
+    FROM_THE_START,
+    AtomicCheckpointIO,
+    History,
+    OwnSignals,
+)
 from visavis.training.module import Classifier
 
 LIGHTNING_PRECISION: dict[hardware.Precision, Any] = {
@@ -100,6 +105,14 @@ def fit(
             f"not enough memory for a batch of {module.config.batch_size} images; lower "
             "--cnn.optim.batch-size, --vit.optim.batch-size or --optim.batch-size"
         ) from None
+    except VisavisError:
+        raise
+    except Exception as error:
+        waiting = any(isinstance(of, History) and not of.begun for of in callbacks)
+        if resume is None or not waiting:
+            raise
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        raise CheckpointError(f"{resume} cannot be resumed ({what}); {FROM_THE_START}") from error
 
 
 def warm_up(module: Classifier, device: torch.device) -> bool:
@@ -111,6 +124,7 @@ def warm_up(module: Classifier, device: torch.device) -> bool:
     model, dtype = module.model.train(), module.dtype_of_products
     state = {key: value.clone() for key, value in model.state_dict().items()}
     n = module.config.batch_size // module.ranks.world_size
+    complete = True
     for side in {module.config.side(0, module.image_side), module.image_side}:
         images = torch.rand(n, 3, side, side, device=device)
         # As Lightning calls it: another setting of the cache would compile the step again.
@@ -119,7 +133,7 @@ def warm_up(module: Classifier, device: torch.device) -> bool:
         ):
             loss = module.training_forward(hardware.channels_last(images)).float().square().mean()
         torch.autograd.backward(loss)
-        complete = all(of.grad is not None for of in model.parameters() if of.requires_grad)
+        complete &= all(of.grad is not None for of in model.parameters() if of.requires_grad)
         model.zero_grad()
     model.load_state_dict(state)
     return complete
