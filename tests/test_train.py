@@ -14,7 +14,7 @@ from visavis import models, run_folder
 from visavis.config import OptimConfig, TrainConfig
 from visavis.data import split
 from visavis.data.batches import to_images, to_tensor
-from visavis.errors import CheckpointError, EnvironmentFault, VisavisError
+from visavis.errors import CheckpointError, DataError, EnvironmentFault, VisavisError
 from visavis.stages.evaluate import evaluate
 from visavis.stages.train import train
 from visavis.stages.trained import load_trained
@@ -425,6 +425,23 @@ def test_a_resume_file_that_is_not_ours_is_refused_and_runs_no_code(tmp_path, mo
     with pytest.raises(CheckpointError, match=r"resume\.ckpt is damaged"):
         train(tmp_path / "run", experiment(), "cnn", dataset())
     assert not (tmp_path / "canary").exists()
+
+
+def test_images_of_one_colour_are_refused_before_anything_is_written(tmp_path):
+    blank = dataclasses.replace(dataset(), train_pixels=np.full_like(dataset().train_pixels, 7))
+    with pytest.raises(DataError, match="are all of one colour"):
+        train(tmp_path / "run", experiment(), "cnn", blank)
+    assert not (tmp_path / "run" / run_folder.CONFIG).exists()
+
+
+def test_a_channel_that_never_changes_is_no_obstacle(tmp_path):
+    pixels = dataset().train_pixels.copy()
+    pixels[..., 2] = 0
+    for name in ("cnn", "vit"):
+        train(
+            tmp_path / name, experiment(), name, dataclasses.replace(dataset(), train_pixels=pixels)
+        )
+        assert all(torch.isfinite(of).all() for of in weights(tmp_path / name).values())
 
 
 def test_a_mixed_image_counts_for_both_classes_by_their_share():

@@ -26,9 +26,9 @@ class Normalize(nn.Module):
             self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1))
 
     def fit(self, images: Float[Tensor, "n 3 h w"]) -> None:
-        """Take the statistics of `images`."""
+        """Take the statistics of `images`; a channel that never changes becomes 0."""
         self.mean.copy_(images.mean(dim=(0, 2, 3), keepdim=True))
-        self.std.copy_(images.std(dim=(0, 2, 3), keepdim=True))
+        self.std.copy_(images.std(dim=(0, 2, 3), keepdim=True).clamp(min=1 / 255))
 
     def forward(self, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
         return (images - self.mean) / self.std

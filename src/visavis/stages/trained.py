@@ -15,7 +15,8 @@ from visavis.attribution.observation import logits_of
 from visavis.config import ModelConfig
 from visavis.data import Dataset
 from visavis.data.batches import in_batches, predict, to_images
-from visavis.errors import CheckpointError, ModelError
+from visavis.data.dataset import parts
+from visavis.errors import CheckpointError, DataError, ModelError
 from visavis.files import file_sha256
 from visavis.models import Model
 from visavis.run_folder import ModelFolder
@@ -106,8 +107,15 @@ def build(config: ModelConfig, dataset: Dataset) -> Model:
     """An untrained model, checked before anything is written or trained.
 
     Raises:
+        DataError: the training images are all of one colour.
         ModelError: as `check_classifier`, or there is no such model.
     """
+    colour = dataset.train_pixels[0, 0, 0]
+    if all((part == colour).all() for part in parts(dataset.train_pixels)):
+        raise DataError(
+            f"the training images of {dataset.description} are all of one colour, so there is "
+            "nothing to learn from them; use others"
+        )
     model = models.build(config, len(dataset.class_names), dataset.side)
     check_classifier(model, dataset)
     return model
