@@ -252,6 +252,33 @@ def test_parquet_with_an_image_that_cannot_be_used(tmp_path, batches):
             cifar.read(tmp_path)
 
 
+def test_parquet_that_would_fill_the_memory_is_refused_or_read_in_little(
+    tmp_path, batches, monkeypatch
+):
+    """One image, stored once with 100 MB of padding, for all rows: 6 kB in the file."""
+    write_parquet(tmp_path, batches)
+    good = io.BytesIO()
+    Image.new("RGB", (32, 32)).save(good, "PNG")
+    rows = pa.array([0] * 4, pa.int32())
+
+    def write(padding):
+        image = pa.DictionaryArray.from_arrays(rows, pa.array([good.getvalue() + bytes(padding)]))
+        table = pa.table({"img": pa.StructArray.from_arrays([image], ["bytes"]), "label": [1] * 4})
+        path = tmp_path / cifar.TEST_PARQUET
+        parquet.write_table(table, path, compression="zstd", store_schema=False)
+
+    monkeypatch.setattr(cifar, "TEST", 4)
+    write(100_000_000)
+    with pytest.raises(DataError, match="holds 100 MB, too many for 4 images"):
+        cifar.read(tmp_path)
+    write(60_000)
+    before = pa.total_allocated_bytes()
+    opened = parquet.ParquetFile(tmp_path / cifar.TEST_PARQUET, read_dictionary=["img.bytes"])
+    images = list(cifar._stored_images(opened))
+    assert len(images) == 4 and pa.total_allocated_bytes() - before < 2 * 60_000
+    cifar.read(tmp_path)
+
+
 def test_parquet_that_is_not_what_it_is_called(tmp_path, batches):
     write_parquet(tmp_path, batches)
     path = tmp_path / cifar.TEST_PARQUET

@@ -8,7 +8,7 @@ only NumPy arrays.
 import io
 import pickle
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -36,6 +36,9 @@ TEST = 10_000
 BATCHES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
 """Of CIFAR-10; CIFAR-100 has one file of training and one of test images."""
 IMAGE_BYTES = 3 * IMAGE_SIDE**2
+
+MAX_STORED = 20_000
+"""Bytes of an image in a Parquet file, on average; a PNG of 32 x 32 has up to 3,200."""
 
 PARQUET_FOLDER = "plain_text"
 TRAIN_PARQUET = "train-00000-of-00001.parquet"
@@ -270,19 +273,35 @@ def _parquet_file(path: Path, count: int) -> tuple[Arrays, bool]:
         raise DataError(f"{path} is missing")
     pixels = np.empty((count, IMAGE_SIDE, IMAGE_SIDE, 3), np.uint8)
     try:
-        with parquet.ParquetFile(path) as file:
+        with parquet.ParquetFile(path, read_dictionary=["img.bytes"]) as file:
             if (found := file.metadata.num_rows) != count:
                 raise DataError(f"{path} has {found} images, not {count}")
+            sizes = (file.metadata.row_group(i).total_byte_size for i in range(file.num_row_groups))
+            if (size := sum(sizes)) > count * MAX_STORED:
+                raise DataError(f"{path} holds {size / 1e6:,.0f} MB, too many for {count} images")
+            if not pyarrow.types.is_integer(file.schema_arrow.field("label").type):
+                raise DataError(f"{path} does not hold {count} integer labels")
             labels = file.read(columns=["label"])["label"].to_numpy()
-            batches = file.iter_batches(batch_size=5_000, columns=["img.bytes"])
-            contents = (image for batch in batches for image in batch.column("img").field("bytes"))
             formats = {
-                _decode(path, index, content.as_py(), pixels[index])
-                for index, content in enumerate(contents)
+                _decode(path, index, content, pixels[index])
+                for index, content in enumerate(_stored_images(file))
             }
     except (pyarrow.ArrowException, KeyError, OSError) as error:
         raise DataError(f"{path} is not a CIFAR-10 Parquet file, or is damaged: {error}") from error
     return (pixels, _checked_labels(path, labels, count, 10)), "JPEG" in formats
+
+
+def _stored_images(file: Any) -> Iterator[bytes | None]:
+    """The files in the column `img`, of a Parquet file that was opened with a dictionary of them.
+
+    Without it, one value that is stored once for all rows would be repeated in memory.
+    """
+    for group in range(file.num_row_groups):
+        for chunk in file.read_row_group(group, ["img.bytes"])["img"].chunks:
+            column = chunk.field("bytes")
+            images = column.dictionary
+            for index in column.indices.to_pylist():
+                yield None if index is None else images[index].as_py()
 
 
 def _decode(
