@@ -123,6 +123,31 @@ def test_a_bomb_is_refused_before_it_is_decoded(size, monkeypatch):
         read_image(png_of_size(*size), name="bomb.png")
 
 
+def test_a_jpeg_with_many_scans_is_refused_before_it_is_decoded(monkeypatch):
+    progressive = saved(Image.fromarray(HALVES), "JPEG", progressive=True)
+    assert read_image(progressive).shape == (32, 32, 3)
+    large = saved(Image.new("RGB", (2000, 2000)), "JPEG", progressive=True)
+    last = large[large.rfind(b"\xff\xda") : -2]
+    monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("it was decoded"))
+    with pytest.raises(DataError, match="slow has too many scans; save it again as a plain JPEG"):
+        read_image(large[:-2] + 1000 * last + large[-2:], name="slow")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_image_without_a_finite_value_is_refused(value):
+    empty = np.full((40, 40), value, dtype=np.float32)
+    with pytest.raises(DataError, match="x holds no finite number"):
+        read_image(saved(Image.fromarray(empty), "TIFF"), name="x")
+    empty[:, 20:] = np.linspace(0, 1, 20, dtype=np.float32)
+    assert np.ptp(read_image(saved(Image.fromarray(empty), "TIFF"))) == 255
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_an_image_that_is_transparent_throughout_is_refused(mode):
+    with pytest.raises(DataError, match="x is transparent throughout"):
+        read_image(saved(Image.new(mode, (40, 40))), name="x")
+
+
 @pytest.mark.parametrize(
     "content",
     [

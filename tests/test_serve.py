@@ -242,6 +242,40 @@ def test_any_file_gets_an_answer_or_a_sentence(site, content, status):
     assert ask(site, "/api/health").status == 200
 
 
+def test_a_media_type_has_no_case(site, noise):
+    assert ask(site, "/api/predict", png(noise), content_type=" IMAGE/PNG ; q=1").status == 200
+
+
+def test_while_one_image_is_decoded_others_are_answered(finished, noise, monkeypatch):
+    busy, free = threading.Event(), threading.Event()
+
+    def decode(content, side):
+        if content == b"slow":
+            busy.set()
+            assert free.wait(30)
+            content = png(noise)
+        return read_image(content, side)
+
+    monkeypatch.setattr(requests, "read_image", decode)
+    with serving(finished) as running, concurrent.futures.ThreadPoolExecutor() as pool:
+        slow = pool.submit(ask, running, "/api/explain", b"slow")
+        assert busy.wait(30)
+        assert ask(running, "/api/explain", png(noise)).status == 200
+        assert not slow.done()
+        free.set()
+        assert slow.result().status == 200
+
+
+def test_a_browser_gets_a_page_for_a_wrong_address(site):
+    answer = ask(site, "/explorer", accept="text/html,application/xhtml+xml,*/*;q=0.8")
+    assert answer.status == 404 and answer.headers["content-type"].startswith("text/html")
+    text = answer.body.decode()
+    assert "There is no such page here." in text and 'href="/explore"' in text
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    refused = ask(site, "/", accept="text/html", host="evil.example")
+    assert refused.status == 400 and "use http://localhost" in refused.body.decode()
+
+
 @pytest.mark.parametrize(
     "media", ["application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/plain"]
 )
@@ -476,12 +510,13 @@ def test_a_model_that_this_process_does_not_know_is_told(others, monkeypatch, no
 
 def test_a_model_that_cannot_be_explained_is_told(others, monkeypatch):
     def broken(classes, side):
-        raise RuntimeError("no such layer")
+        raise RuntimeError("no such layer in '/home/ada/secret plans/model.pt'")
 
     monkeypatch.setitem(registry.registered, "resnet20", registry.Registered(broken, "", ""))
     with serving(others) as site:
         answer = ask(site, "/api/run")
         assert answer.status == 409 and "fails with RuntimeError" in answer.json["error"]
+        assert "ada" not in answer.json["error"] and "model.pt" in answer.json["error"]
 
 
 def test_models_of_different_images_are_not_set_side_by_side(finished, tmp_path):

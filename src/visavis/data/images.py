@@ -17,6 +17,11 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 
 MAX_PIXELS = 50_000_000
 MAX_SIDE = 20_000
+MAX_SCANNED = 20 * MAX_PIXELS
+"""Pixels of a progressive JPEG times its scans, each of which goes over all of them; usual are 10.
+About a second; without a limit, a file of a megabyte takes minutes."""
+SCAN = b"\xff\xda"
+"""The marker of a scan; nothing else in a JPEG's image data has these bytes."""
 
 
 def _content(path: Path) -> bytes:
@@ -35,14 +40,34 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image) // 257).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):  # no fixed range: from the minimum to the maximum
-        values = np.nan_to_num(np.asarray(image, np.float64), posinf=0, neginf=0)
-        span = max(values.max() - values.min(), 1e-9)
-        return Image.fromarray(np.uint8((values - values.min()) / span * 255)).convert("RGB")
+        return Image.fromarray(_stretched(np.asarray(image))).convert("RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")
+        if image.getchannel("A").getextrema() == (0, 0):
+            raise DataError("is transparent throughout")
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
     return image.convert("RGB")
+
+
+def _stretched(values: np.ndarray) -> UInt8[np.ndarray, "h w"]:
+    """Numbers from 0 at the minimum to 255 at the maximum; what is not finite counts as 0."""
+    if values.dtype == np.float32:
+        finite = np.isfinite(values)
+        if not finite.any():
+            raise DataError("holds no finite number")
+        values = np.where(finite, values, 0)
+    low, high = float(values.min()), float(values.max())
+    wide = values.dtype if values.dtype == np.float32 else np.float64
+    shares = np.subtract(values, low, dtype=wide)
+    shares *= 255 / max(high - low, 1e-9)
+    return shares.astype(np.uint8)
+
+
+def _scans(image: Image.Image, content: bytes) -> int:
+    """How often the decoder goes over all pixels."""
+    jpeg = image.format == "JPEG" or image.info.get("compression") == "jpeg"  # TIFF may hold one
+    return content.count(SCAN) if jpeg else 1
 
 
 def _scaled(image: Image.Image, side: int) -> Image.Image:
@@ -68,7 +93,7 @@ def read_image(
         name: The name in error messages; the file's own by default.
 
     Raises:
-        DataError: not an image, of another format, too large, or damaged.
+        DataError: not an image, of another format, too large, damaged, or without any content.
     """
     if not isinstance(source, bytes):
         name = name or Path(source).name
@@ -81,6 +106,8 @@ def read_image(
         ):
             if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
                 raise Image.DecompressionBombError
+            if _scans(image, source) * image.width * image.height > MAX_SCANNED:
+                raise DataError("has too many scans; save it again as a plain JPEG")
             return np.array(_scaled(_eight_bits(ImageOps.exif_transpose(image)), side))
     except UnidentifiedImageError:
         raise DataError(
@@ -91,6 +118,8 @@ def read_image(
             f"{name} has too many pixels; at most {MAX_PIXELS // 10**6} million in all and "
             f"{MAX_SIDE:,} on a side are read"
         ) from None
+    except DataError as error:
+        raise DataError(f"{name} {error}") from None
     except Exception as error:  # a damaged file can raise almost anything, by format
         raise DataError(f"{name} is damaged or truncated: {error}") from error
 

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -17,6 +17,7 @@ from visavis.data.images import png
 from visavis.errors import VisavisError
 from visavis.run_folder import ROLES
 from visavis.serve import requests
+from visavis.serve.requests import Pixels
 
 if TYPE_CHECKING:  # torch is loaded in the models' thread, so that the page opens at once
     from visavis.serve.inference import Models
@@ -26,6 +27,8 @@ UPLOADS = 16
 """Requests with an image at a time, being received or waiting for the models. So uploads use at
 most UPLOADS times `requests.MAX_BYTES` of memory; any more requests get status 503."""
 MAX_ROWS = 10_000
+
+T = TypeVar("T")
 
 PARAMETERS = {
     "predict": ("hidden",),
@@ -41,6 +44,8 @@ class Api:
         self._experiment = experiment
         # One thread: hooks and gradients of two requests must not meet on one model.
         self._model_thread = ThreadPoolExecutor(1, thread_name_prefix="models")
+        # Decoding a large image takes a second, during which the models can respond to others.
+        self._decoding_threads = ThreadPoolExecutor(2, thread_name_prefix="decoding")
         # Reading all images takes a while, during which the models can already predict.
         self._image_thread = ThreadPoolExecutor(1, thread_name_prefix="test images")
         self._uploads = asyncio.Semaphore(UPLOADS)
@@ -65,14 +70,14 @@ class Api:
         """The three most probable classes of the image in the body, and its pixels, scaled."""
         requests.check_names(request, PARAMETERS["predict"])
         return await self._infer(
-            request, lambda models, content: models.predict(content, request.query_params)
+            request, lambda models, pixels: models.predict(pixels, request.query_params)
         )
 
     async def explain(self, request: Request) -> Response:
         """Raw heatmaps of the image in the body, higher meaning more evidence."""
         requests.check_names(request, PARAMETERS["explain"])
         return await self._infer(
-            request, lambda models, content: models.explain(content, request.query_params)
+            request, lambda models, pixels: models.explain(pixels, request.query_params)
         )
 
     async def images(self, request: Request) -> Response:
@@ -108,21 +113,26 @@ class Api:
 
     def close(self) -> None:
         """Stop without waiting for the threads."""
-        for executor in (self._model_thread, self._image_thread):
+        for executor in (self._model_thread, self._image_thread, self._decoding_threads):
             executor.shutdown(wait=False, cancel_futures=True)
 
     async def _infer(
-        self, request: Request, work: Callable[["Models", bytes], dict[str, Any]]
+        self, request: Request, work: Callable[["Models", Pixels], dict[str, Any]]
     ) -> Response:
         """Run `work` on the uploaded image, unless too many uploads are waiting already."""
         if self._uploads.locked():
             raise HTTPException(503, "too many images at once; try again in a second")
         async with self._uploads:
             content = await requests.body(request)
-            found = await self._in_model_thread(lambda models: work(models, content))
+            side = await self._in_model_thread(lambda models: models.side())
+            loop = asyncio.get_running_loop()
+            pixels = await loop.run_in_executor(
+                self._decoding_threads, requests.image, content, side
+            )
+            found = await self._in_model_thread(lambda models: work(models, pixels))
         return JSONResponse(found)
 
-    async def _in_model_thread(self, work: Callable[["Models"], dict[str, Any]]) -> dict[str, Any]:
+    async def _in_model_thread(self, work: Callable[["Models"], T]) -> T:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._model_thread, lambda: work(self._models))
 

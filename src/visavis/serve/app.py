@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import mimetypes
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
@@ -22,6 +23,9 @@ from visavis.serve.api import Api
 from visavis.serve.security import Security, error_response
 
 log = logging.getLogger(__name__)
+
+FOLDERS = re.compile(r"(?<![\w.:/…])/(?:[^\s/'\"]+/)+")
+"""The folders of an absolute path, which a message of a user's model may name."""
 
 # Windows may have another type in its registry, with which no browser runs a module.
 mimetypes.add_type("text/javascript", ".js")
@@ -32,11 +36,11 @@ def create_app(experiment: Path, *, token: str | None = None) -> Starlette:
     experiment = experiment.resolve()
     api = Api(experiment)
 
-    async def unreadable(_: Request, error: Exception) -> JSONResponse:
+    async def unreadable(request: Request, error: Exception) -> Response:
         """The message names paths: the page may only show those inside the experiment."""
         log.error("%s", error)
-        sentence = str(error).replace(str(experiment), experiment.name)
-        return error_response(HTTPException(409, sentence))
+        sentence = FOLDERS.sub("…/", str(error).replace(str(experiment), experiment.name))
+        return error_response(request, HTTPException(409, sentence))
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -74,6 +78,6 @@ def _page(path: str, template: str) -> Route:
     return Route(path, page)
 
 
-async def _http_error(_: Request, error: Exception) -> JSONResponse:
+async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return error_response(error)
+    return error_response(request, error)

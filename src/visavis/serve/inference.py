@@ -10,28 +10,26 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from starlette.exceptions import HTTPException
 from torch import Tensor
 
 from visavis import attribution, run_folder
 from visavis.attribution import METHODS, Subject
 from visavis.data.batches import to_images
-from visavis.data.images import data_address, png
+from visavis.data.images import data_address
 from visavis.metrics import localization
 from visavis.report import labels
 from visavis.report.figures.heatmaps import heat_colours, where
 from visavis.report.text import trust
 from visavis.run_folder import ModelFolder
 from visavis.serve import requests
-from visavis.serve.requests import Query, one_of
+from visavis.serve.requests import Pixels, Query, one_of
 from visavis.stages.trained import Trained, load
 
 TOP = 3
 COLOURS = 64
 """Colours of a heatmap that the page receives."""
-
-Pixels = UInt8[np.ndarray, "side side 3"]
 
 
 @dataclass(frozen=True)
@@ -121,10 +119,14 @@ class Models:
             "not_offered": _not_offered(model.subject),
         }
 
-    def predict(self, content: bytes, query: Query) -> dict[str, Any]:
+    def side(self) -> int:
+        """Height and width of the images that the models take, pixels."""
+        return _side(self.served())
+
+    def predict(self, pixels: Pixels, query: Query) -> dict[str, Any]:
         """The most probable classes, and the pixels that the models were given, as a PNG."""
         models = self.served()
-        pixels, images = _received(models, content, query)
+        images = _received(models, pixels, query)
         found = {}
         for role, model in models.items():
             probabilities = _probabilities(model.subject, images[role])
@@ -138,17 +140,17 @@ class Models:
             }
         return {"models": found, "seen": data_address(pixels)}
 
-    def explain(self, content: bytes, query: Query) -> dict[str, Any]:
+    def explain(self, pixels: Pixels, query: Query) -> dict[str, Any]:
         """The raw heatmap of each model, with its method, target class and layer."""
         models = self.served()
         roles = [one_of(query["model"], models, "model")] if "model" in query else models
-        _, images = _received(models, content, query)
+        images = _received(models, pixels, query)
         return {"models": {role: _explain(models[role], images[role], query) for role in roles}}
 
-    def blank(self) -> bytes:
-        """A grey image, as an uploaded file."""
-        side = _side(self.served())
-        return png(np.full((side, side, 3), 128, dtype=np.uint8))
+    def blank(self) -> Pixels:
+        """A grey image."""
+        side = self.side()
+        return np.full((side, side, 3), 128, dtype=np.uint8)
 
 
 def _side(models: Mapping[str, Served]) -> int:
@@ -162,12 +164,11 @@ def _grid(models: Mapping[str, Served]) -> int:
 
 
 def _received(
-    models: Mapping[str, Served], content: bytes, query: Query
-) -> tuple[Pixels, dict[str, Float[Tensor, "1 3 side side"]]]:
-    """The uploaded pixels; and for each model an image whose hidden cells have its mean colour."""
+    models: Mapping[str, Served], pixels: Pixels, query: Query
+) -> dict[str, Float[Tensor, "1 3 side side"]]:
+    """For each model the image, its hidden cells in the model's mean colour."""
     grid, side = _grid(models), _side(models)
     hidden = requests.hidden(query, grid)
-    pixels = requests.image(content, side)
     images = {}
     for role, model in models.items():
         images[role] = to_images(pixels[None])
@@ -175,7 +176,7 @@ def _received(
             row, column = (side // grid * place for place in divmod(cell, grid))
             area = np.s_[:, :, row : row + side // grid, column : column + side // grid]
             images[role][area] = model.subject.fill
-    return pixels, images
+    return images
 
 
 def _probabilities(

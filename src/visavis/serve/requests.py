@@ -16,6 +16,8 @@ from visavis.errors import DataError
 Query = Mapping[str, str]
 """The parameters of a request."""
 
+Pixels = UInt8[np.ndarray, "side side 3"]
+
 MAX_BYTES = 20_000_000
 """Of an uploaded image."""
 RECEIVE_SECONDS = 15
@@ -27,7 +29,8 @@ async def body(request: Request) -> bytes:
     Raises:
         HTTPException: too large, too slow, empty, or not sent as an image.
     """
-    media = request.headers.get("content-type", "application/octet-stream").partition(";")[0]
+    media = request.headers.get("content-type", "application/octet-stream")
+    media = media.partition(";")[0].strip().lower()
     if not (media.startswith("image/") or media == "application/octet-stream"):
         raise HTTPException(415, "send the image file itself, with Content-Type: image/png or such")
     too_large = HTTPException(413, f"an image file may have up to {MAX_BYTES // 10**6} MB")
@@ -50,7 +53,7 @@ async def body(request: Request) -> bytes:
     return bytes(content)
 
 
-def image(content: bytes, side: int) -> UInt8[np.ndarray, "side side 3"]:
+def image(content: bytes, side: int) -> Pixels:
     """The pixels of an uploaded file; status 422 if it is not an image."""
     try:
         return read_image(content, side)

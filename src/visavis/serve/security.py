@@ -6,14 +6,16 @@ every request needs the token that was printed at the start.
 """
 
 import asyncio
+import http
 import logging
 import secrets
 from urllib.parse import urlencode
 
+from jinja2 import Environment, PackageLoader
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 log = logging.getLogger(__name__)
@@ -34,9 +36,22 @@ HEADERS = {
 }
 
 
-def error_response(error: HTTPException) -> JSONResponse:
-    """One sentence as JSON, with the headers that belong to the status."""
-    response = JSONResponse({"error": error.detail}, error.status_code, error.headers)
+ERROR_PAGE = Environment(loader=PackageLoader("visavis.serve"), autoescape=True).get_template(
+    "error.html"
+)
+
+
+def error_response(request: Request, error: HTTPException) -> Response:
+    """One sentence, as JSON or as a page for a browser, with the headers of the status."""
+    status = error.status_code
+    response: Response
+    if "text/html" in request.headers.get("accept", ""):
+        title = http.HTTPStatus(status).phrase
+        sentence = "There is no such page here." if error.detail == title else error.detail
+        page = ERROR_PAGE.render(title=title, sentence=sentence)
+        response = HTMLResponse(page, status, error.headers)
+    else:
+        response = JSONResponse({"error": error.detail}, status, error.headers)
     if error.status_code == 503:
         response.headers["retry-after"] = "1"
     if error.status_code in (408, 413, 503):  # the rest of the body is not read
@@ -70,12 +85,14 @@ class Security:
             await (self._login(scope) or self.app)(scope, receive, send_with_headers)
             return
         except HTTPException as error:
-            response = error_response(error)
+            response = error_response(Request(scope), error)
         except asyncio.CancelledError:
-            response = error_response(HTTPException(503, "visavis is stopping"))
+            response = error_response(Request(scope), HTTPException(503, "visavis is stopping"))
         except Exception as error:
             log.error("a request failed: %s: %s", type(error).__name__, error)
-            response = error_response(HTTPException(500, "the request failed: a bug in visavis"))
+            response = error_response(
+                Request(scope), HTTPException(500, "the request failed: a bug in visavis")
+            )
         if not started:
             await response(scope, receive, send_with_headers)
 
