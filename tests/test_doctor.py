@@ -4,6 +4,7 @@ import importlib
 import importlib.metadata
 import json
 import os
+import re
 import sys
 
 import pytest
@@ -44,9 +45,65 @@ def test_a_torchvision_that_does_not_match_is_reported_with_a_fix(checks, monkey
 
 
 def test_a_missing_package_is_named_with_how_to_get_it(checks, monkeypatch):
-    monkeypatch.setitem(sys.modules, "pytorch_grad_cam", None)
-    check = checks()["grad-cam"]
-    assert (check.status, check.advice) == ("fail", "pip install grad-cam")
+    for module in ("pytorch_grad_cam", "jinja2", "uvicorn", "starlette", "pyarrow", "PIL"):
+        monkeypatch.setitem(sys.modules, module, None)
+    found = checks()
+    for name in ("grad-cam", "jinja2", "uvicorn", "starlette", "pyarrow", "pillow"):
+        assert (found[name].status, found[name].found) == ("fail", f"{name} is missing")
+        assert re.fullmatch(rf"pip install '{name}>=[\d.]+'", found[name].advice)
+
+
+def test_what_a_package_lacks_is_named_not_the_package(checks, monkeypatch):
+    import_module = importlib.import_module
+
+    def lacking(name):
+        if name == "lightning":
+            raise ModuleNotFoundError("No module named 'torchmetrics'", name="torchmetrics")
+        if name == "scipy":
+            raise ImportError("libopenblas.so.0: cannot open shared object file")
+        return import_module(name)
+
+    monkeypatch.setattr(importlib, "import_module", lacking)
+    found = checks()
+    assert found["lightning"].found == "torchmetrics is missing"
+    assert found["lightning"].advice == "pip install torchmetrics"
+    assert "libopenblas" in found["scipy"].found
+    assert found["scipy"].advice == "pip install --force-reinstall scipy"
+
+
+def test_every_package_that_visavis_needs_is_checked():
+    required = [
+        re.match(r"[\w-]+", line)[0]
+        for line in importlib.metadata.requires("visavis")
+        if "extra" not in line
+    ]
+    assert set(required) - {"wandb"} == set(doctor.PACKAGES) - {"torchvision"}
+
+
+@pytest.mark.usefixtures("no_gpu")
+@pytest.mark.parametrize(
+    ("driver", "cuda", "variable", "why"),
+    [
+        (False, "13.0", None, "there is no NVIDIA driver"),
+        (True, None, None, "has no CUDA"),
+        (True, "13.0", "", "CUDA_VISIBLE_DEVICES is ''"),
+        (True, "13.0", None, "too old"),
+    ],
+)
+def test_why_there_is_no_gpu(checks, monkeypatch, tmp_path, driver, cuda, variable, why):
+    def init():
+        raise RuntimeError("The NVIDIA driver on your system is too old")
+
+    monkeypatch.setattr(doctor, "DRIVER", tmp_path if driver else tmp_path / "none")
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    monkeypatch.setattr(torch.cuda, "init", init)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", variable)
+    found = checks()["GPU"]
+    assert why in found.found and found.status == ("warn" if driver else "ok")
+    assert bool(found.advice) == driver
 
 
 @pytest.fixture

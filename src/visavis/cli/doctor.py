@@ -7,6 +7,8 @@ import importlib
 import importlib.metadata
 import os
 import platform
+import re
+import shlex
 import shutil
 import sys
 from collections.abc import Callable
@@ -14,10 +16,31 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+DRIVER = Path("/proc/driver/nvidia/version")
 DISK_GB = 1.0
 """For CIFAR-10, its archive, and a few experiments."""
-REINSTALL = "--force-reinstall torch torchvision"
-"""Their releases must match."""
+PACKAGES = {
+    "torch": "torch",
+    "torchvision": "torchvision",
+    "lightning": "lightning",
+    "grad-cam": "pytorch_grad_cam",
+    "captum": "captum",
+    "jaxtyping": "jaxtyping",
+    "safetensors": "safetensors",
+    "numpy": "numpy",
+    "scipy": "scipy",
+    "matplotlib": "matplotlib",
+    "pillow": "PIL",
+    "pooch": "pooch",
+    "pyarrow": "pyarrow",
+    "jinja2": "jinja2",
+    "tyro": "tyro",
+    "tqdm": "tqdm",
+    "starlette": "starlette",
+    "uvicorn": "uvicorn",
+}
+"""What visavis needs, with the name under which it is imported; W&B has a check of its own."""
+RELEASED_TOGETHER = ("torch", "torchvision")
 
 
 class Finding(NamedTuple):
@@ -41,12 +64,28 @@ def doctor() -> dict[str, Finding]:
     return findings
 
 
-def _package(module: str, package: str, install: str) -> Finding:
+def _package(package: str) -> Finding:
     try:
-        importlib.import_module(module)
+        importlib.import_module(PACKAGES[package])
+    except ModuleNotFoundError as error:  # perhaps of another package that it needs
+        module = str(error.name).partition(".")[0]
+        missing = next((name for name, of in PACKAGES.items() if of == module), module)
+        return Finding("fail", f"{missing} is missing", _install(missing))
     except Exception as error:  # "operator torchvision::nms does not exist", for one
-        return Finding("fail", " ".join(str(error).split()), f"pip install {install}")
+        again = package if package not in RELEASED_TOGETHER else " ".join(RELEASED_TOGETHER)
+        advice = f"pip install --force-reinstall {again}"
+        return Finding("fail", " ".join(str(error).split()), advice)
     return Finding("ok", importlib.metadata.version(package))
+
+
+def _install(package: str) -> str:
+    """The command that installs a package, in a release that visavis was tested with."""
+    try:
+        required = importlib.metadata.requires("visavis") or []
+    except importlib.metadata.PackageNotFoundError:
+        required = []
+    known = [line for line in required if re.match(rf"{re.escape(package)}\b(?!-)", line)]
+    return f"pip install {shlex.quote((known or [package])[0])}"
 
 
 def _cpu() -> Finding:
@@ -74,8 +113,24 @@ def _gpu() -> Finding:
     if torch.cuda.is_available():
         memory = torch.cuda.get_device_properties(0).total_memory / 1e9
         return Finding("ok", f"{torch.cuda.get_device_name(0)}, {memory:.0f} GB")
-    mps = torch.backends.mps.is_available()
-    return Finding("ok", "Apple GPU (mps)" if mps else "none; everything runs on the CPU")
+    if torch.backends.mps.is_available():
+        return Finding("ok", "Apple GPU (mps)")
+    found = "none; everything runs on the CPU: "
+    driver = DRIVER.exists() or shutil.which("nvidia-smi") is not None
+    if not driver:
+        return Finding("ok", found + "there is no NVIDIA driver")
+    if torch.version.cuda is None:
+        advice = "install a build of PyTorch with CUDA: https://pytorch.org/get-started"
+        return Finding("warn", f"{found}this PyTorch ({torch.__version__}) has no CUDA", advice)
+    if (hidden := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        advice = "set it to the number of a GPU, such as 0, or unset it"
+        return Finding("warn", f"{found}CUDA_VISIBLE_DEVICES is {hidden!r}", advice)
+    try:
+        torch.cuda.init()
+        why = "the driver lists no GPU"
+    except Exception as error:
+        why = " ".join(str(error).split())
+    return Finding("warn", found + why, "see whether nvidia-smi lists a GPU; update its driver")
 
 
 def _disk() -> Finding:
@@ -108,7 +163,7 @@ def _wandb() -> Finding:
     try:
         version = importlib.metadata.version("wandb")
     except importlib.metadata.PackageNotFoundError:
-        return Finding("warn", "missing; runs are not tracked", "pip install 'wandb<0.32'")
+        return Finding("warn", "missing; runs are not tracked", _install("wandb"))
     means = {
         "online": "an API key is set, so runs are uploaded",
         "offline": "runs are kept in their folder",
@@ -119,11 +174,7 @@ def _wandb() -> Finding:
 
 CHECKS: dict[str, Callable[[], Finding]] = {
     "python": lambda: Finding("ok", f"{platform.python_version()} in {sys.prefix}"),
-    "torch": partial(_package, "torch", "torch", REINSTALL),
-    "torchvision": partial(_package, "torchvision", "torchvision", REINSTALL),
-    "lightning": partial(_package, "lightning", "lightning", "'lightning>=2.6.6,<2.7'"),
-    "grad-cam": partial(_package, "pytorch_grad_cam", "grad-cam", "grad-cam"),
-    "captum": partial(_package, "captum", "captum", "captum"),
+    **{package: partial(_package, package) for package in PACKAGES},
     "processor": _cpu,
     "bf16": _bf16,
     "GPU": _gpu,
