@@ -201,6 +201,9 @@ def test_help_shows_the_defaults_of_the_chosen_preset(visavis_command):
         ("evaluate", "DIR Run folder of one trained model. (required)"),
         ("predict x", "name at least one image"),
         ("serve x --port 0", "--port 0: use 1 to 65535"),
+        ("train cnn --out x --lr 0.1", "there is no --lr; the learning rates are --cnn.optim.lear"),
+        ("run --lr=0.1", "--vit.optim.learning-rate"),
+        ("run --out=", "--out is empty; name a folder"),
     ],
 )
 def test_a_wrong_command_line_is_reported_on_stderr(line, expected, visavis_command):
@@ -217,9 +220,15 @@ def test_a_wrong_command_line_is_reported_on_stderr(line, expected, visavis_comm
         (DataError("no"), 3, "no"),
         (CheckpointError("no"), 4, "no"),
         (EnvironmentFault("no"), 5, "no"),
-        (MemoryError(), 5, "--cnn.optim.batch-size"),
-        (type("OutOfMemoryError", (RuntimeError,), {})("CUDA"), 5, "--vit.optim.batch-size"),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 5, "smaller batches"),
+        (MemoryError(), 5, "not enough memory"),
+        (type("OutOfMemoryError", (RuntimeError,), {})("CUDA"), 5, "close other programs"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 5, "run the same command"),
+        (
+            ImportError("libcudnn.so.9: cannot open"),
+            5,
+            "(libcudnn.so.9: cannot open); run `visavis",
+        ),
+        (DataError("no \x1b]0;owned\x07\x9b31m"), 3, "no ?]0;owned??31m"),
         (OSError(errno.ENOSPC, "No space left", "/tmp/x"), 5, "the disk is full, so /tmp/x"),
         (PermissionError(errno.EACCES, "Permission denied", "/x"), 5, "no permission for /x"),
         (ModuleNotFoundError("No module", name="scipy"), 5, "the package scipy is missing"),
@@ -249,6 +258,62 @@ def test_a_folder_that_is_no_experiment_is_left_alone(command, tmp_path, visavis
     assert (code, out) == (4, "")
     assert "holds 0 run folders of models" in err and err.count("\n") == 1
     assert list(tmp_path.iterdir()) == [unfinished]
+
+
+@pytest.mark.parametrize("command", ["run", "train cnn", "study cnn"])
+def test_out_is_looked_at_before_the_images(command, few_images, tmp_path, visavis_command):
+    (tmp_path / "file").touch()
+    for out, expected in ((tmp_path / "file" / "x", "file is a file"), ("", "--out is empty")):
+        code, text, err = visavis_command(*command.split(), "--out", out)
+        assert (code, text) == (2, "") and expected in err
+    assert few_images == []
+
+
+def test_a_command_to_go_on_with_can_be_copied(few_images, finished, tmp_path, visavis_command):
+    spaced = shutil.copytree(finished, tmp_path / "my runs")
+    assert f"next: visavis explain '{spaced}/cnn'\n" in visavis_command(
+        "evaluate", spaced / "cnn", "--data.source", "shapes"
+    )[1].replace(local_program(), "visavis")
+
+
+def local_program():
+    from visavis.cli.commands import _program
+
+    return _program()
+
+
+@pytest.mark.parametrize("command", ["predict", "compare", "report"])
+def test_a_model_is_not_taken_for_an_experiment(command, finished, visavis_command):
+    images = ["x.png"] if command == "predict" else []
+    code, _, err = visavis_command(command, finished / "cnn", *images)
+    assert code == 4
+    assert (
+        f"is the run folder of one model; name the experiment folder, which holds it: {finished}"
+        in err
+    )
+
+
+def test_a_working_folder_that_was_deleted_is_told(tmp_path):
+    code = (
+        "import os, sys; os.mkdir('x'); os.chdir('x'); os.rmdir('../x')\n"
+        "from visavis.cli import main; sys.exit(main())"
+    )
+    with spawn(code, "data", "info", "--data.source", "shapes", cwd=tmp_path) as process:
+        out, err = process.communicate()
+    assert (process.returncode, out) == (5, "")
+    assert err == "visavis: the working folder was deleted; change to another one\n"
+
+
+def test_ctrl_c_in_a_burst_shows_no_traceback(tmp_path):
+    """From the first import to the end."""
+    for delay in (0.02, 0.1, 0.3, 0.6):
+        command = [sys.executable, "-m", "visavis", "data", "info", "--data.source", "shapes"]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            time.sleep(delay + 0.05)  # Python itself has started
+            while process.poll() is None:
+                process.send_signal(signal.SIGINT)
+                time.sleep(0.001)
+            assert b"Traceback" not in process.stderr.read()
 
 
 def test_debug_shows_where(failing, visavis_command):

@@ -282,7 +282,7 @@ def test_without_a_cache_images_must_fit_into_memory(tmp_path, few, monkeypatch)
     ("names", "each", "message"),
     [
         ([], 1, "holds 0 folders"),
-        (["a"], 20, "holds 1 folders"),
+        (["a"], 20, "holds 1 folder;"),
         ([f"{i:03}" for i in range(101)], 0, "holds 101 folders"),
         (["a", "b"], 0, "class a in .* has 0 training images"),
         (["a", "b"], 11, "at least 10 are needed"),
@@ -293,6 +293,27 @@ def test_a_folder_that_cannot_be_used_is_refused(tmp_path, names, each, message)
     draw(tmp_path, names, each=each)
     with pytest.raises(DataError, match=message):
         image_folder.read(tmp_path)
+
+
+def test_images_that_cannot_be_read_are_the_reason_for_too_few(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for i in range(30):
+            (tmp_path / name / f"{i}.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"0 training images.*; left out: 60 files that could not"):
+        image_folder.read(tmp_path)
+
+
+def test_a_folder_around_the_folder_is_told(tmp_path):
+    draw(tmp_path / "inner", ["a", "b"], each=20)
+    with pytest.raises(DataError, match=r"if they are the folders in .*inner, pass that"):
+        image_folder.read(tmp_path)
+
+
+def test_own_images_without_their_source_are_told(tmp_path):
+    draw(tmp_path, ["a", "b"], each=2)
+    with pytest.raises(DataError, match=r"no CIFAR-10 in .*; .* add --data\.source folder"):
+        data.resolve(DataConfig(dir=tmp_path))
 
 
 def test_a_folder_must_be_named_and_be_there(tmp_path):

@@ -9,11 +9,11 @@ import torch
 from PIL import Image
 
 import tiny
-from small import dataset, experiment
+from small import OPTIM, dataset, experiment
 from visavis import load, overlay, run_folder
 from visavis.config import CNNConfig
 from visavis.errors import CheckpointError
-from visavis.stages.run import run
+from visavis.stages.run import claim, run
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +93,32 @@ def test_a_folder_of_another_experiment_is_an_error_and_left_alone(done):
     with pytest.raises(CheckpointError, match="fingerprint"):
         run(done, experiment(), "smoke", dataset(seed=4))
     assert (done / run_folder.EXPERIMENT).read_bytes() == before
+
+
+def test_settings_may_change_until_a_model_has_finished_an_epoch(tmp_path):
+    def with_batch(size, *models):
+        of = {name: dataclasses.replace(OPTIM, batch_size=size) for name in models}
+        return experiment(**of)
+
+    def stored(name):
+        return run_folder.read_json(tmp_path / run_folder.EXPERIMENT)["experiment"][name]["optim"]
+
+    claim(tmp_path, experiment(), "smoke", dataset())
+    claim(tmp_path, with_batch(20, "cnn", "vit"), "quick", dataset())
+    assert stored("cnn")["batch_size"] == stored("vit")["batch_size"] == 20
+    (tmp_path / "cnn").mkdir()
+    run_folder.write_json(tmp_path / "cnn" / run_folder.TRAINING, {})
+    with pytest.raises(CheckpointError, match=r"cnn\.optim\.batch_size is 20 there and 10 here"):
+        claim(tmp_path, with_batch(10, "cnn"), "quick", dataset())
+    claim(
+        tmp_path,
+        dataclasses.replace(
+            with_batch(20, "cnn"), vit=dataclasses.replace(experiment().vit, depth=1)
+        ),
+        "quick",
+        dataset(),
+    )
+    assert stored("vit")["batch_size"] == OPTIM.batch_size
 
 
 def test_the_readmes_example_of_the_library_runs(done, tmp_path):

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import subprocess
@@ -24,6 +25,18 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
         interrupted()
     assert run_folder.read_json(path) == {"value": 1}
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_is_told_with_what_is_needed_and_free_there(tmp_path, monkeypatch):
+    def full(self, content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(
+        EnvironmentFault, match=r"a\.bin: No space .* \(5\.0 MB needed, .* free there"
+    ):
+        files.write_bytes(tmp_path / "a.bin", bytes(5_000_000))
+    assert not list(tmp_path.iterdir())
 
 
 def test_nan_never_reaches_a_json_file(tmp_path):

@@ -444,6 +444,44 @@ def test_a_channel_that_never_changes_is_no_obstacle(tmp_path):
         assert all(torch.isfinite(of).all() for of in weights(tmp_path / name).values())
 
 
+def too_little_memory(monkeypatch, epoch):
+    step = Classifier.training_step
+
+    def hungry(self, batch, index):
+        if len(batch[1]) >= 50 and self.current_epoch == epoch:
+            raise MemoryError
+        return step(self, batch, index)
+
+    monkeypatch.setattr(Classifier, "training_step", hungry)
+
+
+def test_without_memory_a_smaller_batch_is_accepted_in_the_same_folder(tmp_path, monkeypatch):
+    too_little_memory(monkeypatch, epoch=0)
+    with pytest.raises(
+        EnvironmentFault,
+        match=r"batch of 50 images; repeat the command with a smaller --cnn\.optim\.batch-size",
+    ):
+        train(tmp_path, experiment(), "cnn", dataset())
+    smaller = experiment(cnn=dataclasses.replace(OPTIM, batch_size=20))
+    train(tmp_path, smaller, "cnn", dataset())
+    stored = run_folder.read_json(tmp_path / run_folder.CONFIG)
+    assert stored["model"]["optim"]["batch_size"] == 20
+
+
+def test_without_memory_in_a_later_epoch_another_folder_is_advised(tmp_path, monkeypatch):
+    too_little_memory(monkeypatch, epoch=1)
+    with pytest.raises(EnvironmentFault, match=r"batch-size and a new --out"):
+        train(tmp_path, experiment(), "cnn", dataset())
+
+
+@pytest.mark.parametrize("file", [run_folder.CONFIG, run_folder.DATA])
+def test_settings_that_were_deleted_are_not_made_up(tmp_path, monkeypatch, file):
+    train_interrupted(monkeypatch, tmp_path, experiment(), "cnn")
+    (tmp_path / file).unlink()
+    with pytest.raises(CheckpointError, match=f"{file} is missing"):
+        train(tmp_path, experiment(), "cnn", dataset())
+
+
 def test_a_mixed_image_counts_for_both_classes_by_their_share():
     torch.manual_seed(0)
     logits, labels = torch.randn(4, 10), torch.tensor([3, 1, 4, 1])

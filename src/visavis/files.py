@@ -20,15 +20,18 @@ TEMPORARY = ".visavis.tmp"
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `content` atomically: `path` holds either its earlier content or all of the new."""
-    with replacing(path) as temporary:
+    with replacing(path, needed=len(content)) as temporary:
         temporary.write_bytes(content)
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, needed: int = 0) -> Iterator[Path]:
     """Yield a temporary path in `path`'s folder; on success, sync it and rename it to `path`.
 
     The folder is not created: if it was removed while a stage ran, half of it would come back.
+
+    Args:
+        needed: bytes, for the message if the disk is full; 0 if they are not known.
 
     Raises:
         EnvironmentFault: the folder is gone or cannot be written, or the disk is full.
@@ -44,7 +47,7 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.chmod(0o644)  # mkstemp makes it private
         temporary.replace(path)
     except OSError as error:
-        reason = f"{error.strerror or error}{free_space(path.parent)}"
+        reason = f"{error.strerror or error}{free_space(path.parent, needed)}"
         if not path.parent.is_dir():
             reason = f"the folder {path.parent} was removed or renamed; run the command again"
         raise EnvironmentFault(f"cannot write {path}: {reason}") from error
@@ -53,12 +56,13 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def free_space(folder: Path) -> str:
+def free_space(folder: Path, needed: int = 0) -> str:
     """The free space of a folder's disk, for an error message; empty if it is unknown."""
     try:
-        return f" ({shutil.disk_usage(folder).free / 1e6:,.0f} MB free)"
+        free = f"{shutil.disk_usage(folder).free / 1e6:,.1f} MB free there"
     except OSError:
         return ""
+    return f" ({needed / 1e6:,.1f} MB needed, {free})" if needed else f" ({free})"
 
 
 def bytes_sha256(content: bytes) -> str:

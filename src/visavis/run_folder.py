@@ -271,6 +271,11 @@ class ModelFolder:
         return (self.path / TRAINING).exists()
 
     @property
+    def begun(self) -> bool:
+        """Whether an epoch of its training is finished; before, its settings may still change."""
+        return any((self.path / file).exists() for file in (HISTORY, RESUME, TRAINING))
+
+    @property
     def tested(self) -> bool:
         return (self.path / EVALUATION).exists()
 
@@ -368,6 +373,11 @@ def trained_models(experiment: Path) -> dict[str, ModelFolder]:
 
 def _names(experiment: Path) -> list[str]:
     path = experiment / EXPERIMENT
+    if (experiment / CONFIG).exists() and not path.exists():
+        raise CheckpointError(
+            f"{experiment} is the run folder of one model; name the experiment folder, which holds "
+            f"it: {experiment.absolute().parent}"
+        )
     if not path.exists():
         return sorted(path.parent.name for path in experiment.glob(f"*/{CONFIG}"))
     settings = read_json(path)["experiment"]

@@ -5,6 +5,7 @@ A field's docstring is its help text.
 
 import dataclasses
 import functools
+import itertools
 import typing
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, make_dataclass
@@ -22,6 +23,7 @@ from tyro.constructors import (
 )
 
 from visavis import config, presets, registry
+from visavis.errors import ConfigError
 
 ExperimentFolder = Annotated[Positional[Path], arg(metavar="EXPERIMENT")]
 DeviceFlag = Annotated[config.Device, arg(help="auto: a GPU if there is one.")]
@@ -309,8 +311,10 @@ def parse(arguments: Sequence[str], experiment: config.Experiment | None = None)
 
     Raises:
         SystemExit: after --help, or with code 2 after reporting what is wrong on stderr.
+        ConfigError: --out is empty, or there is no such flag and another one is meant.
         ModelError: the file of --models fails, or registers nothing.
     """
+    _check(arguments)
     chosen, _ = tyro.cli(Chosen, args=arguments, return_unknown_args=True, add_help=False)
     if chosen.models is not None:
         _run_file(chosen.models)
@@ -329,6 +333,18 @@ def parse(arguments: Sequence[str], experiment: config.Experiment | None = None)
         registry=_registry(),
     )
     return getattr(parsed.command, "command", parsed.command)  # of a group, such as `train`
+
+
+def _check(arguments: Sequence[str]) -> None:
+    """Refuse what tyro would take for something else, or would not explain."""
+    if "--out=" in arguments or ("--out", "") in itertools.pairwise(arguments):
+        raise ConfigError("--out is empty; name a folder, or . for this one")
+    if any(of.partition("=")[0] == "--lr" for of in arguments):
+        raise ConfigError(
+            "there is no --lr; the learning rates are --cnn.optim.learning-rate, "
+            "--vit.optim.learning-rate and --optim.learning-rate, and those of Muon "
+            "--cnn.optim.muon-learning-rate and --vit.optim.muon-learning-rate"
+        )
 
 
 @functools.cache

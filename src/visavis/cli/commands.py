@@ -46,6 +46,7 @@ first time, and flags that are added to the command line."""
 
 def run(command: flags.Run, again: Again) -> Iterator[str]:
     """`visavis run`."""
+    _check_out(command.out or Path("runs"))
     _require_one_device(command.settings.train)
     _require_apart(command.out or Path("runs"), command.settings.data)
     dataset = data.resolve(command.settings.data)
@@ -66,13 +67,14 @@ def run(command: flags.Run, again: Again) -> Iterator[str]:
     path = run_stages(out, command.settings, command.preset, dataset)
     yield tables.compared(out)
     yield str(path)
-    yield f"next: {_program()} serve {out} --open    to try images and explore the test images"
+    yield f"next: {_command('serve', out)} --open    to try images and explore the test images"
 
 
 def train(
     command: flags.TrainCNN | flags.TrainViT | flags.TrainOther, again: Again
 ) -> Iterator[str]:
     """`visavis train NAME`."""
+    _check_out(command.out)
     _require_apart(command.out, command.data)
     dataset = data.resolve(command.data)
     experiment = presets.preset(command.preset, dataset.source, dataset.side)
@@ -86,11 +88,12 @@ def train(
     if not ranks.started().first:
         return
     yield tables.trained(out)
-    yield f"next: visavis evaluate {out}"
+    yield f"next: {_command('evaluate', out)}"
 
 
 def study(command: flags.Study, again: Again) -> Iterator[str]:
     """`visavis study`."""
+    _check_out(command.out)
     _require_one_device(command.train)
     _require_apart(command.out, command.data)
     if command.jobs < 0:
@@ -151,7 +154,7 @@ def evaluate(command: flags.Evaluate, again: Again) -> Iterator[str]:
     device = hardware.select_device(command.device)
     evaluate_stage(command.folder, data.resolve(command.data), device=device)
     yield tables.evaluated(command.folder)
-    yield f"next: visavis explain {command.folder}"
+    yield f"next: {_command('explain', command.folder)}"
 
 
 def explain(command: flags.Explain, again: Again) -> Iterator[str]:
@@ -166,7 +169,7 @@ def explain(command: flags.Explain, again: Again) -> Iterator[str]:
     command = again(Experiment(data=_stored_data(folder), explain=_stored_explain(folder)))
     explain_stage(folder, **_attribution_arguments(command, folder))
     yield tables.explained(folder)
-    yield f"next, when both models are explained: visavis cross-model {folder.parent}"
+    yield f"next, when both models are explained: {_command('cross-model', folder.parent)}"
 
 
 def validate_scores(command: flags.ValidateScores, again: Again) -> Iterator[str]:
@@ -196,7 +199,7 @@ def cross_evaluate(command: flags.CrossModel, again: Again) -> Iterator[str]:
         memory.keep_freed_memory()
         cross_evaluate_stage(folder, **_attribution_arguments(command, first))
     yield tables.cross_evaluated(folder)
-    yield f"next: visavis compare {folder}"
+    yield f"next: {_command('compare', folder)}"
 
 
 def compare(command: flags.Compare, again: Again) -> Iterator[str]:
@@ -206,7 +209,7 @@ def compare(command: flags.Compare, again: Again) -> Iterator[str]:
     with _locked(command.experiment):
         compare_stage(command.experiment)
     yield tables.compared(command.experiment)
-    yield f"next: visavis report {command.experiment}"
+    yield f"next: {_command('report', command.experiment)}"
 
 
 def report(command: flags.Report, again: Again) -> Iterator[str]:
@@ -382,6 +385,20 @@ def _program() -> str:
     if shutil.which("visavis"):
         return "visavis"
     return os.path.relpath(Path(sys.executable).parent / "visavis")
+
+
+def _command(name: str, folder: Path) -> str:
+    """A command to copy into a shell."""
+    return shlex.join([_program(), name, str(folder)])
+
+
+def _check_out(out: Path) -> None:
+    """Check that a run folder can be made there, before anything is downloaded or computed."""
+    place = next(each for each in (out, *out.absolute().parents) if os.path.lexists(each))
+    if not place.is_dir():
+        raise ConfigError(f"--out {out}: {place} is a file; name a folder")
+    if not os.access(place, os.W_OK):
+        raise EnvironmentFault(f"--out {out}: no permission to write to {place}; use another one")
 
 
 def _attribution_arguments(

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -11,6 +12,7 @@ from typing import Any
 
 from visavis.errors import EnvironmentFault, VisavisError
 from visavis.files import free_space
+from visavis.training.memory import out_of_memory
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -28,7 +30,8 @@ class Stopped(BaseException):
 def stoppable() -> Iterator[None]:
     """Stop cleanly on Ctrl-C or SIGTERM: a file being written is finished or removed.
 
-    A second signal exits at once.
+    A second signal exits at once, and so does one that arrives where Python would only print the
+    exception, in a destructor.
     """
     received: list[int] = []
 
@@ -38,10 +41,17 @@ def stoppable() -> Iterator[None]:
         received.append(number)
         raise Stopped(number)
 
+    def unraisable(found: Any) -> None:
+        if isinstance(found.exc_value, Stopped):
+            os._exit(found.exc_value.exit_code)
+        sys.__unraisablehook__(found)
+
+    hook, sys.unraisablehook = sys.unraisablehook, unraisable
     before: dict[int, Any] = {n: signal.signal(n, stop) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -62,17 +72,17 @@ def message_and_exit_code(error: BaseException) -> tuple[str, int]:
 
 def _lacking(error: BaseException) -> str | None:
     """What the machine lacks, if that is why a library raised `error`."""
-    if _out_of_memory(error):
+    if out_of_memory(error):
         return (
-            "not enough memory; use smaller batches with --cnn.optim.batch-size and "
-            "--vit.optim.batch-size, or close other programs"
+            "not enough memory; close other programs and run the same command again, which goes on "
+            "where it stopped"
         )
     if isinstance(error, OSError):
         place = error.filename or "a file"
         if error.errno in NO_ACCESS:
             return f"no permission for {place}; use another folder, or change its owner"
         if error.errno in NO_SPACE:
-            free = free_space(Path(error.filename or "").absolute().parent)
+            free = free_space(Path(os.path.abspath(error.filename or "")).parent)
             return (
                 f"the disk is full, so {place} could not be written{free}; make room and run the "
                 "same command again"
@@ -80,16 +90,11 @@ def _lacking(error: BaseException) -> str | None:
     if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("visavis"):
         return (
             f"the package {error.name} is missing; run make setup, or pip install . in the project "
-            "folder"
+            "folder; `visavis doctor` lists all that is missing"
         )
     if "torchvision::nms" in str(error):
         return "torch and torchvision are of different releases; run `visavis doctor` for a fix"
+    if isinstance(error, ImportError):  # a library of the system, or of another release
+        what = " ".join(str(error).split())
+        return f"a library cannot be loaded ({what}); run `visavis doctor` for a fix"
     return None
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    """Python, CUDA and torch's CPU allocator each raise an error of their own."""
-    names = {cls.__name__ for cls in type(error).__mro__}
-    return bool(names & {"MemoryError", "OutOfMemoryError"}) or (
-        isinstance(error, RuntimeError) and "allocate memory" in str(error)
-    )

@@ -6,12 +6,13 @@ Stages, and with them torch, are imported inside the commands, so that help appe
 import importlib.metadata
 import logging
 import os
+import re
 import sys
 import traceback
 import warnings
 
 from visavis.cli.exit_codes import message_and_exit_code, stoppable
-from visavis.errors import ConfigError
+from visavis.errors import ConfigError, EnvironmentFault
 from visavis.training import ranks
 
 HELP = """\
@@ -66,6 +67,14 @@ LIBRARIES = (
     "lightning|pytorch_lightning|torch|torchmetrics|torchvision|pytorch_grad_cam|captum|wandb"
 )
 
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Characters that a terminal obeys, such as those in the name of somebody's file."""
+
+
+def harmless(text: str) -> str:
+    """The text with ? for what a terminal would obey; line breaks and tabs stay."""
+    return CONTROL.sub("?", text)
+
 
 def main() -> int:
     """Run the command line and return its exit code."""
@@ -75,6 +84,11 @@ def main() -> int:
         if hasattr(stream, "reconfigure"):  # print ? for characters that the terminal lacks
             stream.reconfigure(errors="replace")
     handler = _StderrHandler()
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        print("visavis: the working folder was deleted; change to another one", file=sys.stderr)
+        return EnvironmentFault.exit_code
     logger = logging.getLogger("visavis")
     logger.addHandler(handler)
     rank = ranks.started().rank  # the others would report the same
@@ -97,7 +111,8 @@ def main() -> int:
         if debug:
             traceback.print_exc()
         message, code = message_and_exit_code(error)
-        print(f"visavis{f' (rank {rank})' if rank else ''}: {message}", file=sys.stderr)
+        at = f" (rank {rank})" if rank else ""
+        print(f"visavis{at}: {harmless(message)}", file=sys.stderr)
         return code
     finally:
         logger.removeHandler(handler)
@@ -122,7 +137,7 @@ def _dispatch(arguments: list[str]) -> None:
 
         stage = COMMANDS[type(command)]
         for text in stage(command, lambda known, *more: parse([*arguments, *more], known)):
-            print(text, flush=True)
+            print(harmless(text), flush=True)
 
 
 class _StderrHandler(logging.Handler):
@@ -133,6 +148,6 @@ class _StderrHandler(logging.Handler):
         try:
             from tqdm import tqdm
 
-            tqdm.write(self.format(record), file=sys.stderr)
+            tqdm.write(harmless(self.format(record)), file=sys.stderr)
         except Exception:
             self.handleError(record)

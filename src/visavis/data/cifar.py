@@ -346,7 +346,9 @@ def read(folder: Path, source: Source = "cifar10") -> Dataset:
     unpacked = [f"{version.folder}/{version.batches[0]}" for version in versions]
     unpacked += [f"{PARQUET_FOLDER}/{TRAIN_PARQUET}"] if source == "cifar10" else []
     archives = ", ".join(version.archive for version in versions)
+    own = "; for images of your own, in a folder for each class, add --data.source folder"
+    classes = [path for path in folder.iterdir() if path.is_dir() and path.name[0] != "."]
     raise DataError(
         f"no {title} in {folder}: looked for {archives}, and {', '.join(unpacked)} with or without "
-        f"their folder; found {held}"
+        f"their folder; found {held}" + (own if len(classes) >= 2 else "")
     )

@@ -64,21 +64,24 @@ def read(folder: Path, side: int = IMAGE_SIDE) -> Dataset:
     root, test_root, notices = _layout(folder)
     names = _classes(root)
     if not MIN_CLASSES <= len(names) <= MAX_CLASSES:
+        deeper = [root / name for name in names if len(_classes(root / name)) >= MIN_CLASSES]
+        hint = f"; if they are the folders in {deeper[0]}, pass that" if deeper else ""
         raise DataError(
-            f"{root} holds {len(names)} folders; put the images of each class in a folder of its "
-            f"own, {MIN_CLASSES} to {MAX_CLASSES} classes in all"
+            f"{root} holds {len(names)} folder{'s' * (len(names) != 1)}; put the images of each "
+            f"class in a folder of its own, {MIN_CLASSES} to {MAX_CLASSES} classes in all{hint}"
         )
     train, test = _train_and_test(root, test_root, names)
     roots = [root, test_root] if test_root else [root]
     if unsupported := _unsupported([root / name for root in roots for name in names]):
         notices.append(f"Left out: {unsupported}.")
     pixels, errors = _pixels(folder, [path for path, _ in train + test], side)
-    notices += _unreadable(sorted(filter(None, errors)))
+    unread = _unreadable(sorted(filter(None, errors)))
+    notices += unread
     good = np.array([not error for error in errors], dtype=bool)
     labels = np.array([label for _, label in train + test], dtype=np.int64)
     is_train = np.arange(len(labels)) < len(train)
     train_labels, test_labels = labels[good & is_train], labels[good & ~is_train]
-    _require_enough(folder, names, train_labels, test_labels, unsupported)
+    _require_enough(folder, names, train_labels, test_labels, [unsupported, *unread])
     return Dataset(
         source="folder",
         description=f"images of {len(names)} classes from a folder, "
@@ -165,10 +168,11 @@ def _unreadable(errors: list[str]) -> list[str]:
 
 
 def _require_enough(
-    folder: Path, names: list[str], train: np.ndarray, test: np.ndarray, unsupported: str
+    folder: Path, names: list[str], train: np.ndarray, test: np.ndarray, left_out: list[str]
 ) -> None:
-    """Raise DataError if classes have too few images; `unsupported` may be the reason."""
-    hint = f"; {unsupported}" if unsupported else ""
+    """Raise DataError if classes have too few images; `left_out` may be the reason."""
+    reasons = [reason.removesuffix(".") for reason in left_out if reason]
+    hint = "".join(f"; {reason[0].lower()}{reason[1:]}" for reason in reasons)
     for kind, labels, least in (("training", train, MIN_TRAIN), ("test", test, 1)):
         counts = class_counts(labels, len(names))
         if (fewest := min(counts)) < least:

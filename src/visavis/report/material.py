@@ -1,6 +1,7 @@
 """Everything that a report is made of, read from an experiment folder."""
 
 import dataclasses
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,10 @@ class Material:
             (run_folder.CROSS_MODEL, "cross-model"),
             (run_folder.COMPARISON, "compare"),
         ):
-            path, first = experiment / file, f"first: visavis {command} {experiment}"
+            path, first = (
+                experiment / file,
+                f"first: visavis {command} {shlex.quote(str(experiment))}",
+            )
             if not path.exists():
                 raise CheckpointError(f"{path} is missing; {first}")
             derived[file] = run_folder.read_json(path)

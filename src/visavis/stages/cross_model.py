@@ -10,6 +10,7 @@ model has the easier ones.
 """
 
 import logging
+import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ def cross_evaluate(
         if folder.explanations.get("weights_sha256") != folder.training["weights_sha256"]:
             raise CheckpointError(
                 f"{folder.path} was trained again since it was explained; first: visavis explain "
-                f"{folder.path}"
+                f"{shlex.quote(str(folder.path))}"
             )
     require_same_grid(stored)
     explanations = {role: folder.explanations for role, folder in stored.items()}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from visavis import run_folder
+from visavis import registry, run_folder
 from visavis.compare.pairing import checksums
 from visavis.config import Experiment, ExplainConfig, to_json
 from visavis.data import Dataset
@@ -38,10 +38,10 @@ def run(out: Path, experiment: Experiment, preset_name: str, dataset: Dataset) -
         VisavisError: a stage failed; the files of finished stages remain.
     """
     with lock(out):
-        if not (out / run_folder.EXPERIMENT).exists():
-            # Both, before hours go into the first.
-            for role in run_folder.ROLES:
-                build(experiment.model(getattr(experiment, role)), dataset)
+        for role in run_folder.ROLES:  # both, before hours go into the first
+            name = getattr(experiment, role)
+            if not ModelFolder(out / run_folder.folder_name(name)).begun:
+                build(experiment.model(name), dataset)
         claim(out, experiment, preset_name, dataset)
         device = hardware.select_device(experiment.train.device)
         autocast = hardware.precision(experiment.train, device) == "bf16"
@@ -134,13 +134,22 @@ def claim(out: Path, experiment: Experiment, preset_name: str, dataset: Dataset)
         run_folder.write_json(path, wanted)
         return
     found = run_folder.read_json(path)
-    # The other settings do not change results.
-    decides = ("first", "second", "seed", "cnn", "vit", "optim", "pretrained", "explain")
-    settings = found.get("experiment", {})
+    settings = found["experiment"]
+    names = [settings["first"], settings["second"]]
+    begun = [name for name in names if ModelFolder(out / run_folder.folder_name(name)).begun]
+    if not begun:  # such as after too large a batch
+        run_folder.write_json(path, wanted)
+        return
+    # The other settings do not change results, nor do those of a model that has not begun.
+    decides = {"first", "second", "seed", "cnn", "vit", "optim", "pretrained", "explain"}
+    decides -= set(registry.OWN) - set(begun)
     lines = differences({key: settings.get(key) for key in decides}, to_json(experiment))
     lines += differences({"data": found.get("data")}, wanted)
-    if not lines and settings.get("seeds") != experiment.seeds:
-        run_folder.write_json(path, found | {"experiment": settings | {"seeds": experiment.seeds}})
+    if not lines:
+        now = to_json(experiment)
+        changed = {key: now[key] for key in ("seeds", "cnn", "vit")}
+        if changed != {key: settings.get(key) for key in changed}:
+            run_folder.write_json(path, found | {"experiment": settings | changed})
     if lines:
         raise CheckpointError(
             f"{out} holds an experiment with other settings: {'; '.join(lines)}. "

@@ -8,6 +8,7 @@ finished), weights.safetensors and, last, training.json.
 import contextlib
 import datetime
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from visavis.data import Dataset, split
 from visavis.data.batches import hold
 from visavis.errors import CheckpointError, EnvironmentFault
 from visavis.files import file_sha256, lock
+from visavis.registry import OWN
+from visavis.run_folder import ModelFolder
 from visavis.stages.trained import build, observed
 from visavis.training import hardware, tensorboard, tracking
 from visavis.training.callbacks import (
@@ -32,6 +35,7 @@ from visavis.training.callbacks import (
     read_checkpoint,
 )
 from visavis.training.fit import fit, synchronised
+from visavis.training.memory import out_of_memory
 from visavis.training.module import Classifier, Split
 from visavis.training.provenance import claim, provenance
 from visavis.training.ranks import Ranks, check, from_first, joined
@@ -74,18 +78,19 @@ def train(
             facts = from_first(ranks, lambda: _begin(folder, experiment, name, dataset, rows))
             if facts is None:
                 return
-            module = _module(experiment, name, dataset, rows, facts, ranks)
-            if facts["resumed"]:
-                for checkpoint in (run_folder.RESUME, run_folder.BEST):
-                    check_fits(module, folder / checkpoint)
-            callbacks: list[Callback] = [*checkpoints(folder)]
-            loggers: list[Logger] = []
-            if ranks.first:
-                subject = observed(module.model, dataset.train_pixels[:2])
-                snapshots = Snapshots(folder, dataset, rows[1], subject)
-                callbacks = [History(folder, name), snapshots, *callbacks]
-                loggers = _loggers(experiment, name, folder, tracked_in or folder)
-            fit(module, callbacks, loggers, facts["precision"], folder / run_folder.RESUME)
+            with _enough_memory(folder, experiment, name):
+                module = _module(experiment, name, dataset, rows, facts, ranks)
+                if facts["resumed"]:
+                    for checkpoint in (run_folder.RESUME, run_folder.BEST):
+                        check_fits(module, folder / checkpoint)
+                callbacks: list[Callback] = [*checkpoints(folder)]
+                loggers: list[Logger] = []
+                if ranks.first:
+                    subject = observed(module.model, dataset.train_pixels[:2])
+                    snapshots = Snapshots(folder, dataset, rows[1], subject)
+                    callbacks = [History(folder, name), snapshots, *callbacks]
+                    loggers = _loggers(experiment, name, folder, tracked_in or folder)
+                fit(module, callbacks, loggers, facts["precision"], folder / run_folder.RESUME)
         if ranks.first:
             _finish(folder, module, facts)
 
@@ -99,7 +104,7 @@ def _begin(
 ) -> dict[str, Any] | None:
     """Claim the folder; return what `_provenance` does, or None if the training is finished."""
     finished = (folder / run_folder.TRAINING).exists()
-    if not finished and not (folder / run_folder.CONFIG).exists():
+    if not ModelFolder(folder).begun:
         build(experiment.model(name), dataset)
     device = None if finished else hardware.select_device(experiment.train.device)
     claim(folder, experiment, name, dataset, *rows)
@@ -150,15 +155,7 @@ def _provenance(
     return facts
 
 
-def _loggers(experiment: Experiment, name: str, folder: Path, place: Path) -> list[Logger]:
-    """The trackers that are wanted and work."""
-    title = name if folder == place else folder.relative_to(place).as_posix()
-    group, settings = place.resolve().name, experiment.tracking
-    found = [
-        tracking.logger(settings, folder=place, name=title, group=group),
-        tensorboard.logger(settings, folder=place, name=title),
-    ]
-    return [logger for logger in found if logger]
+from collections.abc import Iterator
 
 
 def _module(

@@ -17,7 +17,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from visavis.errors import CheckpointError, ConfigError, EnvironmentFault, VisavisError
+from visavis.errors import CheckpointError, ConfigError, VisavisError
 from visavis.models import Model
 from visavis.training import hardware
 from visavis.training.callbacks import (
@@ -26,6 +26,7 @@ from visavis.training.callbacks import (
     History,
     OwnSignals,
 )
+from visavis.training.memory import out_of_memory
 from visavis.training.module import Classifier
 
 LIGHTNING_PRECISION: dict[hardware.Precision, Any] = {
@@ -100,16 +101,11 @@ def fit(
         if trainer.interrupted:
             raise KeyboardInterrupt from None
         raise
-    except (torch.cuda.OutOfMemoryError, MemoryError):
-        raise EnvironmentFault(
-            f"not enough memory for a batch of {module.config.batch_size} images; lower "
-            "--cnn.optim.batch-size, --vit.optim.batch-size or --optim.batch-size"
-        ) from None
     except VisavisError:
         raise
     except Exception as error:
         waiting = any(isinstance(of, History) and not of.begun for of in callbacks)
-        if resume is None or not waiting:
+        if resume is None or not waiting or out_of_memory(error):
             raise
         what = " ".join(f"{type(error).__name__}: {error}".split())
         raise CheckpointError(f"{resume} cannot be resumed ({what}); {FROM_THE_START}") from error

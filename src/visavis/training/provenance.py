@@ -33,8 +33,11 @@ def claim(
 ) -> None:
     """Write the settings and the data of the training, or check that the folder holds the same.
 
+    Until an epoch is finished, others take their place.
+
     Raises:
-        CheckpointError: it holds others; the message names what differs.
+        CheckpointError: it holds others, and the message names what differs; or one of the two
+            files is missing beside a training.
     """
     config = {
         "model": models.config_to_json(experiment.model(name)),
@@ -54,8 +57,8 @@ def claim(
         "validation_fraction": experiment.data.validation_fraction,
         "split_fingerprint": bytes_sha256(validation_indices.tobytes()),
     }
-    if (folder / run_folder.CONFIG).exists() and (folder / run_folder.DATA).exists():
-        stored = ModelFolder(folder)
+    stored = ModelFolder(folder)
+    if stored.begun:
         differing = differences({k: stored.config.get(k) for k in ("model", "seed")}, config)
         keys = ("fingerprint", "split_fingerprint")
         if differing := differing + differences({k: stored.data.get(k) for k in keys}, data):
