@@ -320,6 +320,25 @@ def test_leaked_test_images_are_not_called_unseen(changed: Path, html: str) -> N
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_a_model_at_chance_has_learned_nothing_and_its_maps_are_not_meaningful(
+    changed: Path, html: str
+) -> None:
+    assert "has learned nothing" not in html
+    path = changed / run_folder.COMPARISON
+    values = run_folder.read_json(path)
+    values["models"]["second"]["accuracy"] = {"value": 0.11, "low": 0.09, "high": 0.13}
+    run_folder.write_json(path, values)
+    path = changed / "vit" / run_folder.EXPLANATIONS
+    values = run_folder.read_json(path)
+    scores = values["methods"][values["default_method"]]["scores"]
+    scores["srg"] = {"value": 0.0001, "low": 0.00009, "high": 0.00011}
+    run_folder.write_json(path, values)
+    text = report(changed).read_text(encoding="utf-8")
+    assert "The ViT has learned nothing: its test accuracy" in text
+    assert "hardly changes the confidence of the ViT" in text
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_no_winner_where_the_interval_includes_none(tmp_path: Path) -> None:
     write_experiment(tmp_path, accuracy=(0.8, 0.8))
     compare(tmp_path)

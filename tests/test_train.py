@@ -14,7 +14,7 @@ from visavis import models, run_folder
 from visavis.config import OptimConfig, TrainConfig
 from visavis.data import split
 from visavis.data.batches import to_images, to_tensor
-from visavis.errors import CheckpointError, DataError, EnvironmentFault, VisavisError
+from visavis.errors import CheckpointError, DataError, DivergedError, EnvironmentFault
 from visavis.stages.evaluate import evaluate
 from visavis.stages.train import train
 from visavis.stages.trained import load_trained
@@ -395,15 +395,40 @@ def test_a_loss_that_is_not_a_number_stops_the_training_in_one_sentence(tmp_path
 
     def broken(self, batch, index):
         images, *rest = batch
-        return step(self, (images * float("nan"), *rest), index)
+        return step(self, (images * float("nan" if index > 1 else 1), *rest), index)
 
     monkeypatch.setattr(Classifier, "training_step", broken)
     with pytest.raises(
-        VisavisError, match="training diverged: the loss is not a number in epoch 1"
+        DivergedError,
+        match=r"not a number in step 3 of 3 in epoch 1, at a learning rate of 0\.0016, and 0\.016",
     ):
         train(tmp_path, experiment(), "cnn", dataset())
+    reason = run_folder.read_json(tmp_path / run_folder.FAILED)["reason"]
+    assert reason.startswith("training diverged")
     assert not (tmp_path / run_folder.WEIGHTS).exists()
     assert not (tmp_path / run_folder.RESUME).exists()
+    monkeypatch.setattr(Classifier, "training_step", step)
+    train(tmp_path, experiment(), "cnn", dataset())
+    assert not (tmp_path / run_folder.FAILED).exists()
+
+
+def test_a_model_at_chance_is_said_to_have_learned_nothing(tmp_path, caplog):
+    same = dataclasses.replace(
+        dataset(), train_labels=np.random.default_rng(3).permutation(dataset().train_labels)
+    )
+    train(tmp_path / "chance", experiment(), "cnn", same)
+    assert "the model has learned nothing: its validation accuracy" in caplog.text
+    facts = run_folder.read_json(tmp_path / "chance" / run_folder.TRAINING)
+    assert facts["learned"] is False and facts["chance_accuracy"] == pytest.approx(0.1)
+    caplog.clear()
+    bright = np.uint8(25 * dataset().train_labels)[:, None, None, None]
+    easy = dataclasses.replace(
+        dataset(), train_pixels=np.broadcast_to(bright, dataset().train_pixels.shape).copy()
+    )
+    longer = OptimConfig(epochs=8, batch_size=20)
+    train(tmp_path / "learned", experiment(cnn=longer), "cnn", easy)
+    assert run_folder.read_json(tmp_path / "learned" / run_folder.TRAINING)["learned"] is True
+    assert "learned nothing" not in caplog.text
 
 
 class Hostile:

@@ -7,6 +7,10 @@ class VisavisError(Exception):
     exit_code = 1
 
 
+class DivergedError(VisavisError):
+    """A training whose loss became NaN or infinite."""
+
+
 class ScoreError(VisavisError):
     """A score of attribution maps that failed its test against the known truth."""
 

@@ -48,6 +48,8 @@ def trained(folder: Path) -> str:
         ["its validation accuracy", percent(facts["best_val_accuracy"])],
         ["training time", duration(facts["train_seconds"])],
     ]
+    if not facts.get("learned", True):
+        rows.append(["learned", "nothing: at chance"])
     return table(rows)
 
 

@@ -15,7 +15,6 @@ from visavis import run_folder
 from visavis.files import write_bytes
 from visavis.report.figures import variants as drawn
 from visavis.report.figures.style import svg
-from visavis.report.page import templates
 from visavis.report.text import variants as text
 
 log = logging.getLogger(__name__)

@@ -1,8 +1,8 @@
 """Stage: train one model and keep the epoch with the lowest validation loss.
 
 Reads the training images only. Writes config.json, data.json, split.npz, provenance.json,
-history.jsonl and snapshots.npz (while training), resume.ckpt and best.ckpt (until it is
-finished), weights.safetensors and, last, training.json.
+history.jsonl and snapshots.npz (while training), resume.ckpt, previous.ckpt and best.ckpt (until it
+is finished), weights.safetensors and, last, training.json; or failed.json.
 """
 
 import contextlib
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy.stats
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
@@ -21,12 +22,12 @@ from visavis import models, run_folder
 from visavis.config import IMAGE_SIDE, Experiment
 from visavis.data import Dataset, split
 from visavis.data.batches import hold
-from visavis.errors import CheckpointError, EnvironmentFault
+from visavis.errors import CheckpointError, DivergedError, EnvironmentFault
 from visavis.files import file_sha256, lock
 from visavis.registry import OWN
 from visavis.run_folder import ModelFolder
 from visavis.stages.trained import build, observed
-from visavis.training import hardware, tensorboard, tracking
+from visavis.training import hardware
 from visavis.training.callbacks import (
     History,
     check_fits,
@@ -67,7 +68,7 @@ def train(
     Raises:
         CheckpointError: the folder holds a training with other settings or other data.
         EnvironmentFault: the device is missing, or another process is writing the folder.
-        VisavisError: the loss became NaN or infinite.
+        DivergedError: the loss became NaN or infinite; failed.json then says so.
     """
     config = experiment.data
     rows = split(dataset.train_labels, config.validation_fraction, config.split_seed)
@@ -90,9 +91,14 @@ def train(
                     snapshots = Snapshots(folder, dataset, rows[1], subject)
                     callbacks = [History(folder, name), snapshots, *callbacks]
                     loggers = _loggers(experiment, name, folder, tracked_in or folder)
-                fit(module, callbacks, loggers, facts["precision"], folder / run_folder.RESUME)
+                try:
+                    fit(module, callbacks, loggers, facts["precision"], folder / run_folder.RESUME)
+                except DivergedError as error:
+                    if ranks.first:
+                        run_folder.write_json(folder / run_folder.FAILED, {"reason": str(error)})
+                    raise
         if ranks.first:
-            _finish(folder, module, facts)
+            _finish(folder, module, facts, dataset.train_labels[rows[1]])
 
 
 def _begin(
@@ -108,6 +114,7 @@ def _begin(
         build(experiment.model(name), dataset)
     device = None if finished else hardware.select_device(experiment.train.device)
     claim(folder, experiment, name, dataset, *rows)
+    (folder / run_folder.FAILED).unlink(missing_ok=True)
     if device is None:
         log.info("%s: already trained", name)
         return None
@@ -155,7 +162,22 @@ def _provenance(
     return facts
 
 
-from collections.abc import Iterator
+@contextlib.contextmanager
+def _enough_memory(folder: Path, experiment: Experiment, name: str) -> Iterator[None]:
+    """Say what to do about too little memory: a batch may shrink until an epoch is finished."""
+    try:
+        yield
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        size = experiment.model(name).optim.batch_size
+        flag = f"--{name}.optim.batch-size" if name in OWN else "--optim.batch-size"
+        advice = f"repeat the command with a smaller {flag}, which this folder still accepts"
+        if ModelFolder(folder).begun:
+            advice = f"close other programs and repeat the command, or use {flag} and a new --out"
+        raise EnvironmentFault(
+            f"not enough memory for a batch of {size} images; {advice}"
+        ) from error
 
 
 def _module(
@@ -189,7 +211,9 @@ def _module(
     )
 
 
-def _finish(folder: Path, module: Classifier, facts: dict[str, Any]) -> None:
+def _finish(
+    folder: Path, module: Classifier, facts: dict[str, Any], validation_labels: np.ndarray
+) -> None:
     """Keep the weights of the best epoch and record the outcome of the training.
 
     Raises:
@@ -207,6 +231,15 @@ def _finish(folder: Path, module: Classifier, facts: dict[str, Any]) -> None:
     weights = kept["state_dict"]
     model.load_state_dict({key.removeprefix("model."): value for key, value in weights.items()})
     models.save(model, folder / run_folder.WEIGHTS)
+    chance = _chance(validation_labels, best["val_accuracy"])
+    if not chance["learned"]:
+        log.warning(
+            "NOTE: the model has learned nothing: its validation accuracy, %.1f %%, is not "
+            "significantly above the %.1f %% of naming the most frequent class. Train it longer, "
+            "or with other learning rates; its heatmaps mean nothing",
+            100 * best["val_accuracy"],
+            100 * chance["chance_accuracy"],
+        )
     seconds, batches = rows[-1]["elapsed_train_seconds"], module.train_dataloader()
     resumed = facts.pop("resumed")
     run_folder.write_json(
@@ -221,6 +254,7 @@ def _finish(folder: Path, module: Classifier, facts: dict[str, Any]) -> None:
             "best_epoch": best["epoch"],
             "best_val_loss": best["val_loss"],
             "best_val_accuracy": best["val_accuracy"],
+            **chance,
             "train_seconds": seconds,
             "images": len(batches.labels),
             "images_per_second": module.steps * batches.batch_size / seconds,
@@ -231,6 +265,13 @@ def _finish(folder: Path, module: Classifier, facts: dict[str, Any]) -> None:
     )
     for leftover in (run_folder.RESUME, run_folder.PREVIOUS, run_folder.BEST):
         (folder / leftover).unlink(missing_ok=True)
+
+
+def _chance(labels: np.ndarray, accuracy: float) -> dict[str, Any]:
+    """The accuracy of the most frequent class, and whether the model's is significantly above."""
+    n, most = len(labels), int(np.bincount(labels).max())
+    test = scipy.stats.binomtest(round(accuracy * n), n, most / n, alternative="greater")
+    return {"chance_accuracy": most / n, "learned": bool(test.pvalue < 0.05)}
 
 
 def _held(dataset: Dataset, indices: np.ndarray, device: torch.device) -> Split:

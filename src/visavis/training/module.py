@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from visavis.config import OptimConfig
 from visavis.data.batches import Batch, EvaluationBatches, Held, MixedBatch, TrainingBatches
-from visavis.errors import VisavisError
+from visavis.errors import DivergedError
 from visavis.models import Model
 from visavis.training import hardware
 from visavis.training.optim import learning_rate_factor, optimizer
@@ -58,6 +58,7 @@ class Classifier(lightning.LightningModule):
         # A function, not a module: the state dict keeps the plain model's names.
         self.training_forward = torch.compile(model.forward) if compiled else model.forward
         self._sums = {"train": torch.zeros(3), "val": torch.zeros(3)}  # loss, hits, images
+        self._finite_steps = torch.zeros(())  # of this epoch, before the loss diverged
 
     @property
     def steps(self) -> int:
@@ -79,6 +80,7 @@ class Classifier(lightning.LightningModule):
     def on_train_epoch_start(self) -> None:
         """Start the epoch's sums."""
         self._sums = {name: torch.zeros(3, device=self.device) for name in self._sums}
+        self._finite_steps = torch.zeros((), device=self.device)
 
     def training_step(self, batch: MixedBatch, index: int) -> Float[Tensor, ""]:
         images, labels, others, mixed = batch
@@ -88,6 +90,7 @@ class Classifier(lightning.LightningModule):
         loss = mixed_losses(logits, labels, others, mixed, smoothing=smoothing).mean()
         own, other = ((logits.argmax(dim=1) == y).float() for y in (labels, others))
         self._add("train", loss.detach(), torch.lerp(own, other, mixed).sum(), len(labels))
+        self._finite_steps += self._sums["train"][0].isfinite()
         return loss
 
     def validation_step(self, batch: Batch, index: int) -> None:
@@ -109,7 +112,7 @@ class Classifier(lightning.LightningModule):
         """Log the epoch's means, and stop before a checkpoint of a broken model is written.
 
         Raises:
-            VisavisError: the loss is not finite.
+            DivergedError: the loss is not finite.
         """
         rate = self.trainer.optimizers[0].param_groups[0]["lr"]
         self.log("learning_rate", rate)
@@ -118,11 +121,28 @@ class Classifier(lightning.LightningModule):
             loss, hits, n = sums.tolist()
             self.log_dict({f"{name}/loss": loss / n, f"{name}/accuracy": hits / n})
             if not torch.isfinite(sums).all():
-                raise VisavisError(
-                    f"training diverged: the loss is not a number in epoch "
-                    f"{self.current_epoch + 1}; epochs before it are kept. Lower the learning "
-                    "rates (--cnn.optim.…, --vit.optim.… or --optim.…) and use a new --out"
-                )
+                raise DivergedError(self._diverged(name))
+
+    def _diverged(self, name: str) -> str:
+        """When the loss of the training or validation images became NaN, and what to do."""
+        epoch, steps = self.current_epoch + 1, len(self._batches(self.current_epoch))
+        step = min(int(self._finite_steps) + 1, steps)
+        place = f"in step {step} of {steps} in epoch {epoch}"
+        if name == "val":
+            place = f"on the validation images after epoch {epoch}"
+        share = learning_rate_factor(
+            (epoch - 1) * steps + step - 1,
+            steps=self.steps,
+            warmup_fraction=self.config.warmup_fraction,
+        )
+        rates = f"{share * self.config.learning_rate:.2g}"
+        if muon := self.config.muon_learning_rate:
+            rates += f", and {share * muon:.2g} for Muon's matrices"
+        return (
+            f"training diverged: the loss is not a number {place}, at a learning rate of {rates}; "
+            "epochs before it are kept. Lower the learning rates (--cnn.optim.…, --vit.optim.… or "
+            "--optim.…) and use a new --out"
+        )
 
     def configure_optimizers(self) -> Any:
         """Muon and AdamW under one schedule, stepped every batch."""

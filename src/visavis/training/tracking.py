@@ -28,9 +28,11 @@ log = logging.getLogger(__name__)
 
 Mode = Literal["online", "offline", "off"]
 
-INIT_SECONDS = 10
-"""How long to wait for the server before the run is tracked offline."""
-FINISH_SECONDS = 10
+INIT_SECONDS = 8
+"""How long to wait for the server before the run is tracked offline, as is any later one."""
+FINISH_SECONDS = 8
+unreachable: set[str] = set()
+"""Servers that did not respond to this process."""
 MODES: dict[str, Mode] = {"disabled": "off", "offline": "offline", "dryrun": "offline"}
 """What the environment variable WANDB_MODE means here."""
 
@@ -142,6 +144,8 @@ def _start(config: TrackingConfig, folder: Path, name: str, group: str) -> Any |
     except Exception as error:
         warn("W&B cannot be used here, so this run is not tracked", error)
         return None
+    if settings.base_url in unreachable:
+        wanted = "offline"
     for attempt in dict.fromkeys((wanted, "offline")):
         try:
             return wandb.init(
@@ -155,6 +159,7 @@ def _start(config: TrackingConfig, folder: Path, name: str, group: str) -> Any |
             )
         except Exception as error:
             warn(f"W&B could not start a run that is {attempt}", error)
+            unreachable.add(settings.base_url)
     return None
 
 

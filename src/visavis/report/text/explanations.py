@@ -40,6 +40,11 @@ def meaningful(explanations: Values, label: str) -> list[str]:
     return sentences
 
 
+NEGLIGIBLE = 0.005
+"""An SRG that is shown as 0.00: of a model at chance it may be significantly above that of a blob,
+and still say nothing."""
+
+
 def _verdict(explanations: Values, label: str) -> str:
     """Meaningful: better than a blob, centre, edges and, with a mask, chance; and of its class."""
     default, methods = explanations["default_method"], explanations["methods"]
@@ -47,6 +52,11 @@ def _verdict(explanations: Values, label: str) -> str:
     lead, mask = values["srg_ahead_of"], values["scores"]["relevance_mass"]
     if values["scores"]["srg"] is None:
         return f"No SRG could be computed for {name}, so its faithfulness is unknown."
+    if abs(values["scores"]["srg"]["value"]) < NEGLIGIBLE:
+        return (
+            f"Masking what {name} highlights hardly changes the confidence of {model}, so its maps "
+            "are not shown to be meaningful."
+        )
     blob = named("blob")
     if side(lead["blob"]) < 1:
         effect = "matter less" if side(lead["blob"]) else "do not matter significantly more"

@@ -52,6 +52,18 @@ def training(label: str, facts: Values) -> str:
     )
 
 
+def at_chance(comparison: Values) -> list[str]:
+    """One sentence for each model that has learned nothing."""
+    chance = comparison["cues"]["chance"]
+    return [
+        f"{the(comparison['labels'][role], 'The')} has learned nothing: its test accuracy, "
+        f"{share(facts['accuracy'])}, is not significantly above the {percent(chance)} of naming "
+        "the most frequent class, so its heatmaps show nothing about these images."
+        for role, facts in comparison["models"].items()
+        if facts["accuracy"]["low"] <= chance
+    ]
+
+
 def test_result(label: str, n: int, facts: Values, class_names: Sequence[str]) -> str:
     """How a model did on the test images."""
     f1 = np.array(facts["f1_per_class"])
