@@ -293,6 +293,14 @@ def test_a_model_is_not_taken_for_an_experiment(command, finished, visavis_comma
     )
 
 
+@pytest.mark.parametrize("name", ["nowhere.safetensors", "nowhere.pt"])
+def test_weights_that_are_not_there_are_named(name, few_images, tmp_path, visavis_command):
+    weights = ("--model", "cnn", "--weights", tmp_path / name)
+    code, _, err = visavis_command("explain", tmp_path / "net", *weights)
+    assert code == 4 and f"there is no file {tmp_path / name}" in err
+    assert not (tmp_path / "net").exists()
+
+
 def test_a_working_folder_that_was_deleted_is_told(tmp_path):
     code = (
         "import os, sys; os.mkdir('x'); os.chdir('x'); os.rmdir('../x')\n"

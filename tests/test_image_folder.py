@@ -1,5 +1,6 @@
 """A folder of one's own images, as data and in an experiment."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -167,6 +168,28 @@ def test_pixels_are_cached_until_a_file_changes(tmp_path, few, monkeypatch):
     assert [p for p in (*changed.train_pixels, *changed.test_pixels) if (p[..., 0] == 255).all()]
 
 
+def test_of_two_processes_one_reads_the_images(tmp_path, few, monkeypatch):
+    draw(tmp_path, ["a", "b"])
+    convert, lock, converted = image_folder._convert, image_folder.lock, []
+
+    def counted(*arguments):
+        converted.append(1)
+        return convert(*arguments)
+
+    @contextlib.contextmanager
+    def late(folder, *, wait):
+        """Locked after another process, which reads the same images."""
+        monkeypatch.setattr(image_folder, "lock", lock)
+        image_folder.read(tmp_path)
+        with lock(folder, wait=wait):
+            yield
+
+    monkeypatch.setattr(image_folder, "_convert", counted)
+    monkeypatch.setattr(image_folder, "lock", late)
+    assert len(image_folder.read(tmp_path).train_pixels) == 20
+    assert len(converted) == 1
+
+
 def test_images_that_change_places_change_labels(tmp_path, few):
     """As a wrong label is corrected: files of one size and date."""
     for name, colour in (("a", "red"), ("b", "blue")):
@@ -302,6 +325,20 @@ def test_images_that_cannot_be_read_are_the_reason_for_too_few(tmp_path):
             (tmp_path / name / f"{i}.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"0 training images.*; left out: 60 files that could not"):
         image_folder.read(tmp_path)
+
+
+def test_no_folder_of_the_user_is_in_what_a_report_says(tmp_path, few, monkeypatch):
+    read_bytes = Path.read_bytes
+
+    def denied(self):
+        if self.name == "001.png":
+            raise PermissionError(13, "Permission denied", str(self))
+        return read_bytes(self)
+
+    monkeypatch.setattr(Path, "read_bytes", denied)
+    draw(tmp_path, ["a", "b"], each=60)
+    notice = image_folder.read(tmp_path).notice
+    assert "cannot read a/001.png: Permission denied" in notice and str(tmp_path) not in notice
 
 
 def test_a_folder_around_the_folder_is_told(tmp_path):

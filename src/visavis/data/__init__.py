@@ -48,4 +48,5 @@ def _resolve(config: DataConfig) -> Dataset:
     except (DataError, EnvironmentFault) as error:
         if config.source != "auto":
             raise
-        return shapes.dataset(notice=_FALLBACK.format(error))
+        reason = str(error).replace(str(download.cache_folder()), "the cache")  # for the report
+        return shapes.dataset(notice=_FALLBACK.format(reason))

@@ -207,24 +207,30 @@ def _pixels(folder: Path, paths: list[Path], side: int) -> tuple[Pixels, list[st
     errors_cache = cache.with_suffix(".npz")
     fits = len(paths) * side**2 * 3 <= MEMORY_BYTES
 
-    def stored() -> tuple[Pixels, list[str]]:
-        errors = run_folder.read_arrays(errors_cache)["errors"].tolist()
-        return np.load(cache, mmap_mode=None if fits else "r"), errors
-
-    if errors_cache.exists():
+    def stored() -> tuple[Pixels, list[str]] | None:
+        if not errors_cache.exists():
+            return None
         try:
-            return stored()
-        except (CheckpointError, KeyError, OSError, ValueError, EOFError):
+            errors = run_folder.read_arrays(errors_cache)["errors"].tolist()
+            return np.load(cache, mmap_mode=None if fits else "r"), errors
+        except (CheckpointError, OSError, ValueError, EOFError):
             log.info("%s is damaged; reading the images again", cache)
-    log.info("reading %d images from %s", len(paths), folder)
+            return None
+
+    if found := stored():
+        return found
     try:
         with lock(cache.parent, wait=True):
+            if found := stored():  # another process was quicker
+                return found
+            log.info("reading %d images from %s", len(paths), folder)
             for stale in cache.parent.glob(f"folder-{place}-*"):
                 stale.unlink()
             with replacing(cache) as temporary, temporary.open("wb") as content:
                 errors = _convert(folder, paths, side, content)
             run_folder.write_arrays(errors_cache, errors=np.array(errors))
-            return stored()
+            if found := stored():
+                return found
     except EnvironmentFault as error:
         if not fits:
             raise

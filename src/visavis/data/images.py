@@ -24,15 +24,15 @@ SCAN = b"\xff\xda"
 """The marker of a scan; nothing else in a JPEG's image data has these bytes."""
 
 
-def _content(path: Path) -> bytes:
+def _content(path: Path, name: str) -> bytes:
     if not path.is_file():
-        raise DataError(f"{path} is not a file" if path.exists() else f"no file {path}")
+        raise DataError(f"{name} is not a file" if path.exists() else f"no file {name}")
     try:
         if (size := path.stat().st_size) > 10 * MAX_PIXELS:  # more than any encoding needs
-            raise DataError(f"{path.name} is too large: {size / 1e6:.0f} MB")
+            raise DataError(f"{name} is too large: {size / 1e6:.0f} MB")
         return path.read_bytes()
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+        raise DataError(f"cannot read {name}: {error.strerror or error}") from error
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
@@ -96,8 +96,8 @@ def read_image(
         DataError: not an image, of another format, too large, damaged, or without any content.
     """
     if not isinstance(source, bytes):
-        name = name or Path(source).name
-        source = _content(Path(source))
+        path = Path(source)
+        source, name = _content(path, name or str(path)), name or path.name
     name = name or "the image"
     try:
         with (

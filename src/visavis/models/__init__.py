@@ -203,7 +203,10 @@ def load_brought(model: Model, path: Path) -> bool:
         tensors = _safetensors(path)
     else:
         try:
+            stored.require_file(path)
             loaded = torch.load(path, map_location="cpu", weights_only=True)
+        except FileNotFoundError:
+            raise CheckpointError(f"there is no file {path}") from None
         except OSError as error:
             raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
         except Exception as error:  # the unpickler fails in many ways on what is no checkpoint

@@ -15,6 +15,7 @@ from visavis import run_folder
 from visavis.files import write_bytes
 from visavis.report.figures import variants as drawn
 from visavis.report.figures.style import svg
+from visavis.report.page import templates
 from visavis.report.text import variants as text
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ def render(study: dict[str, Any], results: dict[str, Any]) -> str:
     """The page as HTML."""
     charts = drawn.all_figures(results, text.PARTS)
     return (
-        environment()
+        templates()
         .get_template("study.html.j2")
         .render(
             study=study,

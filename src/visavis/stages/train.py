@@ -162,6 +162,17 @@ def _provenance(
     return facts
 
 
+def _loggers(experiment: Experiment, name: str, folder: Path, place: Path) -> list[Logger]:
+    """The trackers that are wanted and work."""
+    title = name if folder == place else folder.relative_to(place).as_posix()
+    group, settings = place.resolve().name, experiment.tracking
+    found = [
+        tracking.logger(settings, folder=place, name=title, group=group),
+        tensorboard.logger(settings, folder=place, name=title),
+    ]
+    return [logger for logger in found if logger]
+
+
 @contextlib.contextmanager
 def _enough_memory(folder: Path, experiment: Experiment, name: str) -> Iterator[None]:
     """Say what to do about too little memory: a batch may shrink until an epoch is finished."""

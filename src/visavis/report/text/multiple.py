@@ -62,8 +62,8 @@ def corrected(tests: Tests) -> str:
     together = dict(zip(alone, holm(list(alone.values())), strict=True))
     lost = [name for name in significant if together[name] >= 0.05]
     text = (
-        f"The main sentences on accuracy, errors, cues and the default maps rest on {count(len(alone))} "
-        f"tests. Of these, {_are(len(significant))} significant on their own at the 5 % level"
+        "The main sentences on accuracy, errors, cues and the default maps rest on "
+        f"{count(len(alone))} tests. Of these, {_are(len(significant))} significant on their own at the 5 % level"
     )
     if not significant:
         return f"{text}."
