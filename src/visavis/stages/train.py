@@ -27,7 +27,7 @@ from visavis.files import file_sha256, lock
 from visavis.registry import OWN
 from visavis.run_folder import ModelFolder
 from visavis.stages.trained import build, observed
-from visavis.training import hardware
+from visavis.training import hardware, tensorboard, tracking
 from visavis.training.callbacks import (
     History,
     check_fits,

@@ -63,7 +63,8 @@ def corrected(tests: Tests) -> str:
     lost = [name for name in significant if together[name] >= 0.05]
     text = (
         "The main sentences on accuracy, errors, cues and the default maps rest on "
-        f"{count(len(alone))} tests. Of these, {_are(len(significant))} significant on their own at the 5 % level"
+        f"{count(len(alone))} tests. Of these, {_are(len(significant))} significant on their own "
+        "at the 5 % level"
     )
     if not significant:
         return f"{text}."
