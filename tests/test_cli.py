@@ -228,6 +228,7 @@ def test_a_wrong_command_line_is_reported_on_stderr(line, expected, visavis_comm
             5,
             "(libcudnn.so.9: cannot open); run `visavis",
         ),
+        (OSError("libcudart.so.13: cannot open shared object file"), 5, "library cannot be loaded"),
         (DataError("no \x1b]0;owned\x07\x9b31m"), 3, "no ?]0;owned??31m"),
         (OSError(errno.ENOSPC, "No space left", "/tmp/x"), 5, "the disk is full, so /tmp/x"),
         (PermissionError(errno.EACCES, "Permission denied", "/x"), 5, "no permission for /x"),
@@ -476,7 +477,7 @@ def test_stage_by_stage_comes_to_what_run_does(few_images, finished, tmp_path, v
 def without_times(values):
     """Of a JSON file; what is left follows from the weights and the settings."""
     if isinstance(values, dict):
-        times = ("seconds", "inference_images_per_second")
+        times = ("seconds", "inference_images_per_second", "sha256")  # the last: of them all
         return {key: without_times(v) for key, v in values.items() if key not in times}
     return [without_times(v) for v in values] if isinstance(values, list) else values
 

@@ -43,9 +43,9 @@ def refused(monkeypatch, capsys):
 
 
 def changed(path, change):
-    values = json.loads(path.read_text())
+    values = run_folder.read_json(path)
     change(values)
-    path.write_text(json.dumps(values))
+    run_folder.write_json(path, values)
 
 
 def changed_arrays(path, change):
@@ -75,6 +75,14 @@ def test_a_json_file_that_cannot_be_ours(experiment, refused, text, fault):
     sentence = refused("compare", experiment)
     assert str(path) in sentence and fault in sentence
     assert f"visavis evaluate {path.parent}" in sentence
+
+
+def test_a_value_that_was_changed(experiment, refused):
+    path = experiment / "vit" / run_folder.EVALUATION
+    path.write_text(path.read_text().replace('"n": 60', '"n": 61'))
+    assert f"{path} is not a file that visavis wrote: it was changed since" in refused(
+        "compare", experiment
+    )
 
 
 @pytest.mark.parametrize(

@@ -142,24 +142,32 @@ def remedy(path: Path) -> str:
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
-    """Write `values` after the schema version. NaN and infinity raise a ValueError."""
-    text = json.dumps({"schema": SCHEMA, **values}, indent=2, allow_nan=False, ensure_ascii=False)
-    write_bytes(path, (text + "\n").encode())
+    """Write `values` after the schema version and their checksum.
+
+    Raises:
+        ValueError: NaN or infinity is among them.
+    """
+    plain = json.loads(json.dumps(values, allow_nan=False))
+    whole = {"schema": SCHEMA, "sha256": stored.checksum(plain), **plain}
+    write_bytes(path, (json.dumps(whole, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read what `write_json` wrote, without the schema version.
+    """Read what `write_json` wrote, without the schema version and the checksum.
 
     Raises:
-        CheckpointError: missing, damaged, or of another schema version; and later, when a value is
-            used that the file lacks.
+        CheckpointError: missing, damaged, changed since, or of another schema version; and later,
+            when a value is used that the file lacks.
     """
     try:
         text = stored.content(path, stored.MAX_JSON_BYTES).decode()
         values = stored.parse(text, path, remedy(path))
         if not isinstance(values, dict) or "schema" not in values:
             raise ValueError("it is no object with a schema")
-        if (schema := values.pop("schema")) == SCHEMA:
+        schema, sha256 = values.pop("schema"), values.pop("sha256", None)
+        if schema == SCHEMA:
+            if sha256 not in (None, stored.checksum(values)):  # None: of an earlier version
+                raise ValueError("it was changed since")
             stored.check_types(values, TYPES.get(path.name, {}))
     except FileNotFoundError:
         raise _missing(path) from None

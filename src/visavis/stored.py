@@ -4,6 +4,7 @@ Whatever is wrong with one is a CheckpointError that names the file, the fault, 
 """
 
 import fnmatch
+import hashlib
 import json
 import math
 import zipfile
@@ -78,6 +79,11 @@ def parse(text: str, path: Path, remedy: str) -> Any:
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     return values
+
+
+def checksum(values: Mapping[str, Any]) -> str:
+    """SHA-256 of what JSON says, hexadecimal, whatever its layout and the order of its keys."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def _integer(text: str) -> int:

@@ -94,7 +94,8 @@ def _lacking(error: BaseException) -> str | None:
         )
     if "torchvision::nms" in str(error):
         return "torch and torchvision are of different releases; run `visavis doctor` for a fix"
-    if isinstance(error, ImportError):  # a library of the system, or of another release
+    unloadable = isinstance(error, OSError) and error.errno is None and ".so" in str(error)
+    if unloadable or isinstance(error, ImportError):  # of the system, or of another release
         what = " ".join(str(error).split())
         return f"a library cannot be loaded ({what}); run `visavis doctor` for a fix"
     return None
