@@ -28,8 +28,9 @@ log = logging.getLogger(__name__)
 
 Mode = Literal["online", "offline", "off"]
 
-INIT_SECONDS = 8
-"""How long to wait for the server before the run is tracked offline, as is any later one."""
+INIT_SECONDS = 6
+"""How long to wait for the server; then this run is tracked offline, which takes as long again, and
+so is any later one."""
 FINISH_SECONDS = 8
 unreachable: set[str] = set()
 """Servers that did not respond to this process."""
