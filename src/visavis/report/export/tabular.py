@@ -79,10 +79,9 @@ def as_latex(table: Table, name: str, note: str = "") -> str:
     """
     columns = "l" + "r" * (len(table.headings) - 1)
     broken = sum(_widths(table)) > WIDE
-    head = [
-        _lines(textwrap.wrap(of.text, 16), "b") if broken else latex(of.text)
-        for of in table.headings
-    ]
+    first, *others = (of.text for of in table.headings)
+    wrapped = [textwrap.wrap(text, 16) if broken else [text] for text in others]
+    head = [latex(first), *(_lines(lines, "b") for lines in wrapped)]
     caption = f"\\caption{{{latex(f'{table.title}. {note}'.strip())}}}\n\\label{{tab:{name}}}"
     lines = [
         rf"{' & '.join(head)} \\",
