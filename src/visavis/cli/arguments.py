@@ -111,6 +111,12 @@ class Study:
     jobs: int = 0
     """Trainings at once. 0: one on each GPU; without a GPU, one on each core, as far as memory
     lasts."""
+    engine: Literal["local", "ray"] = "local"
+    """What runs them. local: processes of this machine. ray: tasks of a Ray cluster, on all of its
+    machines."""
+    address: str | None = None
+    """Ray cluster, as HOST:PORT, or auto for the one that this machine belongs to. Without this
+    flag, --engine ray starts Ray on this machine, and stops it in the end."""
     print: FlagCreatePairsOff[bool] = False
     """Train nothing; print one command for each training that is missing, for a cluster."""
     preset: config.Preset

@@ -11,13 +11,13 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from visavis import config, data, presets, registry, run_folder
 from visavis.cli import arguments as flags
-from visavis.cli import local_engine, tables
+from visavis.cli import local_engine, ray_cluster, ray_engine, tables
 from visavis.cli.doctor import doctor as examine
 from visavis.cli.exit_codes import Stopped
 from visavis.cli.study import flags_of, variants
@@ -98,7 +98,11 @@ def study(command: flags.Study, again: Again) -> Iterator[str]:
     _require_apart(command.out, command.data)
     if command.jobs < 0:
         raise ConfigError(f"--jobs {command.jobs}: use 1 or more, or 0 for as many as fit")
+    if command.address is not None and command.engine != "ray":
+        raise ConfigError(f"--address {command.address} is for --engine ray; add it")
     named = variants(command.names, command.vary)
+    if command.engine == "ray" and not command.print:
+        ray_cluster.prepare(command.address or "")
     dataset = data.resolve(command.data)  # from here on it is in the cache
     preset = presets.preset(command.preset, dataset.source, dataset.side)
     from visavis.stages.study import Variant, plan
@@ -115,10 +119,7 @@ def study(command: flags.Study, again: Again) -> Iterator[str]:
         if command.print:
             yield from (shlex.join([_program(), *words]) for words in jobs.values())
             return
-        failed = local_engine.run(
-            {folder: [sys.executable, "-m", "visavis", *words] for folder, words in jobs.items()},
-            local_engine.environments(len(folders), command.train.device, command.jobs),
-        )
+        failed = _run_jobs(command, jobs, len(folders))
         yield tables.studied(command.out)
         if any(run_folder.ModelFolder(folder).explained for folder in folders):
             yield str(_study_report(command.out))
@@ -318,6 +319,22 @@ COMMANDS: dict[type, Callable[[Any, Again], Iterator[str]]] = {
     flags.Serve: serve,
     flags.Doctor: doctor,
 }
+
+
+def _run_jobs(
+    command: flags.Study, jobs: Mapping[Path, Sequence[str]], trainings: int
+) -> dict[Path, str]:
+    """Run the commands of a study on its engine; why each of those that failed did."""
+    python = {folder: ["-m", "visavis", *words] for folder, words in jobs.items()}
+    device = command.train.device
+    if command.engine == "ray":
+        return ray_engine.run(
+            python, command.address or "", trainings=trainings, device=device, jobs=command.jobs
+        )
+    return local_engine.run(
+        {folder: [sys.executable, *words] for folder, words in python.items()},
+        local_engine.environments(trainings, device, command.jobs),
+    )
 
 
 def _study_report(out: Path) -> Path:

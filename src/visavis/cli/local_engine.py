@@ -21,11 +21,10 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from visavis import run_folder
+from visavis.cli.progress import Progress, failure
 from visavis.config import Device
-from visavis.errors import CheckpointError
 
 log = logging.getLogger(__name__)
 
@@ -47,17 +46,21 @@ def environments(trainings: int, device: Device, jobs: int = 0) -> list[dict[str
     """
     from visavis.training import hardware
 
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     kind = hardware.select_device(device).type
     gpus = _gpus() if kind == "cuda" else []
-    bearable = {"cuda": len(gpus), "cpu": min(cores, available_memory() // MEMORY_BYTES)}
+    bearable = {"cuda": len(gpus), "cpu": min(cores(), available_memory() // MEMORY_BYTES)}
     n = max(1, min(jobs or bearable.get(kind, 1), trainings))
-    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, cores // n))
+    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, cores() // n))
     common = {"OMP_NUM_THREADS": threads, PARENT: str(os.getpid())}
     if not gpus:
         return [common] * n
     return [{**common, "CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} for i in range(n)]
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def _gpus() -> list[str]:
@@ -101,36 +104,9 @@ def stop_with_parent() -> None:
 class _Job:
     """A training that is running."""
 
-    folder: Path
+    progress: Progress
     process: subprocess.Popen[bytes]
     environment: dict[str, str]
-    epochs: int
-    """Those that were reported."""
-
-    @property
-    def label(self) -> str:
-        return f"{self.folder.parent.name}/{self.folder.name}"
-
-    def report(self) -> None:
-        """One line for each epoch since the last time."""
-        rows = _history(self.folder)
-        for row in rows[self.epochs :]:
-            accuracy = 100 * row["val_accuracy"]
-            log.info(f"{self.label}: epoch {row['epoch']}, validation accuracy {accuracy:.1f} %")
-        self.epochs = max(self.epochs, len(rows))
-
-    def failure(self) -> str | None:
-        """Why it ended without success, in a sentence; None after success."""
-        code = self.process.returncode
-        if code < 0:
-            memory = "; memory may have run out" if code == -signal.SIGKILL else ""
-            return f"ended by {signal.Signals(-code).name}{memory}"
-        if not code:
-            return None
-        lines = ["its log is gone"]
-        with contextlib.suppress(OSError):
-            lines = (self.folder / run_folder.JOB_LOG).read_text(errors="replace").splitlines()
-        return f"{lines[-1].removeprefix('visavis: ')} (exit code {code})"
 
 
 def run(
@@ -154,43 +130,53 @@ def run(
                 running.append(_start(*waiting.pop(0), free.pop(0)))
             time.sleep(POLL_SECONDS)
             for job in list(running):
-                ended = job.process.poll() is not None
-                job.report()
-                if ended:
+                code = job.process.poll()
+                job.progress.report()
+                if code is not None:
                     running.remove(job)
                     free.append(job.environment)
-                    if reason := job.failure():
-                        failed[job.folder] = reason
+                    folder = job.progress.folder
+                    if reason := failure(folder, code):
+                        failed[folder] = reason
                     left = len(waiting) + len(running)
-                    log.info("%s: %s; %d left", job.label, reason or "finished", left)
+                    log.info("%s: %s; %d left", job.progress.label, reason or "finished", left)
     finally:
         _stop([job.process for job in running])
     return failed
 
 
 def _start(folder: Path, command: Sequence[str], environment: dict[str, str]) -> _Job:
+    progress = Progress(folder)
+    return _Job(progress, launch(folder, command, environment), environment)
+
+
+def launch(
+    folder: Path,
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    *,
+    own_session: bool = True,
+    directory: Path | None = None,
+) -> subprocess.Popen[bytes]:
+    """Start a command that appends what it prints to job.log in `folder`.
+
+    Args:
+        own_session: so that Ctrl-C is for the engine alone, which then stops all commands once.
+        directory: where it starts; default: here.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / run_folder.JOB_LOG).open("ab") as output:
         output.write(f"$ {shlex.join(command)}\n".encode())
         output.flush()
-        process = subprocess.Popen(
+        return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
+            cwd=directory,
             env={**os.environ, **environment},
-            start_new_session=True,  # Ctrl-C is for the engine, which then stops them once
+            start_new_session=own_session,
         )
-    job = _Job(folder, process, environment, epochs=len(_history(folder)))
-    log.info("%s: started", job.label)
-    return job
-
-
-def _history(folder: Path) -> list[dict[str, Any]]:
-    """The finished epochs; none if they cannot be read, which is the training's to report."""
-    with contextlib.suppress(CheckpointError, OSError):
-        return run_folder.read_history(folder)
-    return []
 
 
 def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
