@@ -182,7 +182,8 @@ def test_a_lost_node_and_a_failed_training_stop_no_other(tmp_path, cluster, seco
     assert len(nodes) == 2
     assert logged(bad).count("$ ") == 1
     label = f"{lost.parent.name}/seed-0"
-    assert err.count(f"{label}: started") == 2 and f"{label}: finished on" in err
+    assert err.count(f"{label}: started") == 2 and err.count(f"{label}: started again") == 1
+    assert f"{label}: finished on" in err
     assert err.count(f"{label}: epoch {EPOCHS}, validation accuracy 50.0 %") == 1
     assert "c/seed-0: the loss became NaN (exit code 1);" in err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "c", "d"]

@@ -64,7 +64,7 @@ LIGHTNING = (  # their levels are set when Lightning is imported, not inherited
     "lightning.pytorch.trainer.connectors.signal_connector",
 )
 LIBRARIES = (
-    "lightning|pytorch_lightning|torch|torchmetrics|torchvision|pytorch_grad_cam|captum|wandb"
+    "lightning|pytorch_lightning|torch|torchmetrics|torchvision|pytorch_grad_cam|captum|ray|wandb"
 )
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")

@@ -32,11 +32,13 @@ class Progress:
     """A training that is watched from here on: what earlier commands did is not reported."""
 
     folder: Path
+    before: int = field(init=False)
     starts: int = field(init=False)
     epochs: int = field(init=False)
 
     def __post_init__(self) -> None:
-        self.starts, self.epochs = _starts(self.folder), len(_history(self.folder))
+        self.before = self.starts = _starts(self.folder)
+        self.epochs = len(_history(self.folder))
 
     @property
     def label(self) -> str:
@@ -45,8 +47,9 @@ class Progress:
     def report(self) -> None:
         """One line for each start, and for each epoch, since the last time."""
         starts = _starts(self.folder)
-        for _ in range(self.starts, starts):
-            log.info("%s: started", self.label)
+        for number in range(self.starts, starts):
+            again = " again: its worker or machine was lost" if number > self.before else ""
+            log.info(f"{self.label}: started{again}")
         self.starts = max(self.starts, starts)
         rows = _history(self.folder)
         for row in rows[self.epochs :]:

@@ -8,7 +8,6 @@ import os
 import secrets
 import signal
 import socket
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -130,7 +129,8 @@ def joined(address: str) -> Iterator[Any]:
     """
     import ray
 
-    with contextlib.redirect_stdout(sys.stderr):  # a thread of Ray prints what happens to nodes
+    # A thread of Ray prints pages about each node that is lost; `ray status` has them, too.
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
         try:
             _connect(ray, address)
             yield ray
