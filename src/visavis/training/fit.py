@@ -28,6 +28,7 @@ from visavis.training.callbacks import (
 )
 from visavis.training.memory import out_of_memory
 from visavis.training.module import Classifier
+from visavis.training.ranks import lost_another
 
 LIGHTNING_PRECISION: dict[hardware.Precision, Any] = {
     "bf16": "bf16-mixed",
@@ -105,7 +106,7 @@ def fit(
         raise
     except Exception as error:
         waiting = any(isinstance(of, History) and not of.begun for of in callbacks)
-        if resume is None or not waiting or out_of_memory(error):
+        if resume is None or not waiting or out_of_memory(error) or lost_another(error):
             raise
         what = " ".join(f"{type(error).__name__}: {error}".split())
         raise CheckpointError(f"{resume} cannot be resumed ({what}); {FROM_THE_START}") from error

@@ -110,13 +110,22 @@ def joined(ranks: Ranks, config: TrainConfig) -> Iterator[None]:
                 atexit.register(distributed.destroy_process_group)
         yield
     except RuntimeError as error:
-        if not (isinstance(error, distributed.DistError) or "gloo" in str(error).lower()):
+        if not lost_another(error):
             raise
         raise EnvironmentFault(
             "another process of this training ended, or did not answer within "
             f"{TIMEOUT.total_seconds():.0f} s; repeat the command to resume from the last finished "
             "epoch"
         ) from error
+
+
+def lost_another(error: Exception) -> bool:
+    """Whether an error is that of a process that waits for another one, which may be gone."""
+    from torch import distributed
+
+    return isinstance(error, distributed.DistError) or (
+        isinstance(error, RuntimeError) and "gloo" in str(error).lower()
+    )
 
 
 def from_first(ranks: Ranks, work: Callable[[], T]) -> T:
