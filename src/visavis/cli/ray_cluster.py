@@ -64,10 +64,10 @@ def prepare(address: str) -> None:
         os.environ["RAY_AUTH_MODE"] = "token"
     elif not loopback(address):
         raise EnvironmentFault(
-            f"there is no token for the Ray cluster at {address}, and without token authentication "
-            "anyone who can reach it can run programs on it; start all its nodes with "
-            "RAY_AUTH_MODE=token and one token, made by `ray get-auth-token --generate`, and put "
-            "that into ~/.ray/auth_token, here, too"
+            f"--address {address} needs a token, since anyone who can reach a Ray cluster without "
+            "token authentication can run programs on it; start its nodes with RAY_AUTH_MODE=token "
+            "and the token that `ray get-auth-token --generate` writes to ~/.ray/auth_token, and "
+            "copy that file here"
         )
     if host:
         try:
@@ -109,12 +109,11 @@ def share(
     # No task may need more than the smallest node has: it could not run there.
     smallest = min(node.get("CPU", 0) // (node["GPU"] * per_gpu if gpus else 1) for node in usable)
     threads = max(1, int(min(cpus // n, smallest)))
+    memory = min(MEMORY_BYTES, max(node["memory"] for node in usable))
     return Share(
         cpus=0 if gpus else threads if n <= cpus else 1 / math.ceil(n / cpus),
         gpus=1 / per_gpu if gpus else 0,
-        memory=0
-        if gpus or jobs
-        else int(min(MEMORY_BYTES, max(node["memory"] for node in usable))),
+        memory=0 if gpus or jobs else int(memory),
         threads=int(os.environ.get("OMP_NUM_THREADS") or threads),
         at_once=n if jobs else trainings,
     )
@@ -153,7 +152,7 @@ def _connect(ray: Any, address: str) -> None:
     except SystemExit:  # of Ray's own handler
         raise Stopped(signal.SIGTERM) from None
     except (ray.exceptions.RayError, OSError, RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
+        reason = str(error).partition("\n")[0].rstrip(".")
         todo = "run the command on a machine of the cluster, with its versions and its token"
         raise EnvironmentFault(
             f"cannot join the Ray cluster at {address}: {reason}; {todo}"

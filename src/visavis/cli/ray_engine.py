@@ -140,7 +140,8 @@ def _follow(
         while waiting or running:
             while waiting and len(running) < at_once:
                 folder = waiting.pop(0)
-                running[start(folder)] = Progress(folder)
+                progress = Progress(folder)
+                running[start(folder)] = progress
             done, _ = ray.wait(list(running), timeout=local_engine.POLL_SECONDS)
             for progress in running.values():
                 progress.report()
@@ -154,8 +155,9 @@ def _follow(
     finally:
         for task in running:
             ray.cancel(task)
-        patience = local_engine.GRACE_SECONDS + 5
-        ray.wait(list(running), num_returns=len(running), timeout=patience) if running else None
+        if running:
+            patience = local_engine.GRACE_SECONDS + 5
+            ray.wait(list(running), num_returns=len(running), timeout=patience)
     return failed
 
 
@@ -165,7 +167,7 @@ def _ended(ray: Any, task: Any, folder: Path) -> tuple[str, str | None]:
         outcome = ray.get(task)
     except ray.exceptions.RayError as error:
         cause = getattr(error, "cause", None) or error
-        return "", str(cause).splitlines()[0]
+        return "", str(cause).partition("\n")[0] or type(cause).__name__
     if outcome.files is not None:
         ray_task.unpack(outcome.files, folder)
     return outcome.machine, failure(folder, outcome.code)
