@@ -309,6 +309,15 @@ def test_how_many_run_at_once(monkeypatch):
     assert at_once(9, "auto", 3) == [("5", "1"), ("7", "1"), ("5", "1")]
 
 
+def test_a_plan_that_holds_no_settings_is_named(tmp_path, visavis_command):
+    folder = tmp_path / "cnn" / "seed-0"
+    entry = {"model": "cnn", "varied": {}, "seeds": [0], "experiment": {"cnn": "large"}}
+    plan = {"data": {}, "explain": {}, "variants": {"cnn": entry}}
+    run_folder.write_json(tmp_path / run_folder.STUDY, plan)
+    code, _, err = visavis_command("study-job", folder)
+    assert code == 4 and "study.json does not hold what visavis wrote there" in err
+
+
 def test_the_table_has_mean_and_spread_between_trainings(tmp_path):
     experiment = Experiment()
     for seed, accuracy in enumerate((0.8, 0.9)):

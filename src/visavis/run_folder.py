@@ -9,14 +9,16 @@ import json
 import shlex
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from visavis import stored
-from visavis.errors import CheckpointError
+from visavis import config, stored
+from visavis.errors import CheckpointError, ConfigError
 from visavis.files import write_bytes
+
+T = TypeVar("T")
 
 SCHEMA = 13
 
@@ -68,6 +70,7 @@ TYPES: dict[str, dict[str, type]] = {
     CROSS_MODEL: {"labels": dict, "n": int, "rankings": list, "transfer": list, "composites": dict},
     COMPARISON: {"labels": dict, "models": dict, "test_n": int, "grid": dict, "cues": dict},
     STUDY: {"data": dict, "explain": dict, "variants": dict},
+    RESULTS: {"trainings": list, "variants": dict, "agreement": dict, "errors": dict},
     CONFIG: {"model": dict, "seed": int, "train": dict, "data": dict},
     PROVENANCE: {"device": str, "device_name": str, "threads": int, "precision": str},
     DATA: {"source": str, "description": str, "class_names": list, "side": int, "counts": dict},
@@ -128,6 +131,7 @@ REMEDIES = {
     **dict.fromkeys((HEATMAPS, REMOVAL, EXPLANATIONS), "visavis explain"),
     CROSS_MODEL: "visavis cross-model",
     COMPARISON: "visavis compare",
+    RESULTS: "visavis report",
 }
 """The command that writes a file again, in its folder."""
 
@@ -181,6 +185,18 @@ def read_json(path: Path) -> dict[str, Any]:
             "the version that wrote it, or run the stage again in another folder"
         )
     return values
+
+
+def settings(cls: type[T], values: Any, path: Path) -> T:
+    """Settings that a JSON file holds.
+
+    Raises:
+        CheckpointError: they are not such settings.
+    """
+    try:
+        return config.from_json(cls, values)
+    except ConfigError as error:
+        raise CheckpointError(f"{path} does not hold what visavis wrote there: {error}") from error
 
 
 def _missing(path: Path) -> CheckpointError:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from visavis import config, data, presets, registry, run_folder
+from visavis import data, presets, registry, run_folder
 from visavis.cli import arguments as flags
 from visavis.cli import local_engine, ray_cluster, ray_engine, tables
 from visavis.cli.doctor import doctor as examine
@@ -464,10 +464,7 @@ def _stored_explain(folder: Path) -> ExplainConfig:
 
 def _stored(cls: type[T], path: Path, key: str) -> T:
     """The settings that a file of a run folder holds under `key`."""
-    try:
-        return config.from_json(cls, run_folder.read_json(path).get(key))
-    except ConfigError as error:
-        raise CheckpointError(f"{path} does not hold what visavis wrote there: {error}") from error
+    return run_folder.settings(cls, run_folder.read_json(path).get(key), path)
 
 
 def _locked(experiment: Path) -> contextlib.AbstractContextManager[None]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from visavis import models, run_folder
-from visavis.config import DataConfig, Experiment, ExplainConfig, from_json, to_json
+from visavis.config import DataConfig, Experiment, ExplainConfig, to_json
 from visavis.data import Dataset, split
 from visavis.errors import CheckpointError, ConfigError
 from visavis.files import bytes_sha256
@@ -63,7 +63,7 @@ def plan(out: Path, variants: Mapping[str, Variant], dataset: Dataset) -> list[P
         for name, of in variants.items()
         if name not in stored
     ]
-    explaining = _explaining(found, common, built, dataset)
+    explaining = _explaining(path, found, common, built, dataset)
     shared = {"data": _images(dataset, common.data), "explain": to_json(explaining)}
     lines = differences({key: found[key] for key in shared}, shared) if found else []
     seeds = range(common.seed, common.seed + common.seeds)
@@ -73,9 +73,10 @@ def plan(out: Path, variants: Mapping[str, Variant], dataset: Dataset) -> list[P
         experiment = dataclasses.replace(of.experiment, data=data, explain=explaining)
         before = stored.get(name, {"seeds": []})
         if name in stored and (out / name).exists():
-            earlier = from_json(Experiment, before["experiment"]).model(before["model"])
+            earlier = run_folder.settings(Experiment, before["experiment"], path)
+            earlier_model = earlier.model(before["model"])
             now = to_json(experiment.model(of.model))
-            lines += differences(to_json(earlier), now, f"{name}: ")
+            lines += differences(to_json(earlier_model), now, f"{name}: ")
         entries[name] = {
             "model": of.model,
             "varied": dict(of.varied),
@@ -106,6 +107,7 @@ def _images(dataset: Dataset, config: DataConfig) -> dict[str, str]:
 
 
 def _explaining(
+    path: Path,
     found: dict[str, Any] | None,
     common: Experiment,
     built: list[models.Model],
@@ -114,7 +116,7 @@ def _explaining(
     """The settings with one number of images and one grid for all trainings."""
     config = common.explain
     if found:
-        before = from_json(ExplainConfig, found["explain"])
+        before = run_folder.settings(ExplainConfig, found["explain"], path)
         images, grid = config.images or before.images, config.grid or before.grid
     else:
         device = hardware.select_device(common.train.device)
@@ -166,7 +168,7 @@ def planned(folder: Path) -> tuple[str, Experiment]:
             f"{path} plans no training {variant}/{seed}; add it with `visavis study`, or name one "
             "that `visavis study … --print` lists"
         )
-    experiment = from_json(Experiment, entry["experiment"])
+    experiment = run_folder.settings(Experiment, entry["experiment"], path)
     return entry["model"], dataclasses.replace(experiment, seed=seeds[seed])
 
 
