@@ -591,6 +591,12 @@ def write_study(
             target.parent.mkdir(exist_ok=True)
             (made / run_folder.folder_name(name)).rename(target)
             shutil.rmtree(made)
+            for file, changed in (
+                (run_folder.CONFIG, {"seed": seed}),
+                (run_folder.TRAINING, {"weights_sha256": f"{seed:032x}{other:032x}"}),
+            ):
+                values = run_folder.read_json(target / file)
+                run_folder.write_json(target / file, {**values, **changed})
     data = run_folder.ModelFolder(target).data
     keys = ("source", "description", "fingerprint", "split_fingerprint")
     run_folder.write_json(

@@ -122,7 +122,7 @@ def test_a_test_of_an_earlier_version_is_to_be_made_again(tmp_path: Path) -> Non
     stored = run_folder.read_arrays(path)
     del stored["validation_logits"]
     run_folder.write_arrays(path, **stored)
-    with pytest.raises(CheckpointError, match="lacks validation_logits; test the model again"):
+    with pytest.raises(CheckpointError, match="lacks validation_logits; write it again"):
         compare(tmp_path)
 
 

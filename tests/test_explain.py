@@ -259,13 +259,13 @@ def test_other_pixels_and_other_weights_are_errors(tmp_path, dataset):
 def test_predictions_or_a_split_of_other_images_are_errors(tmp_path, dataset):
     folder = trained_folder(tmp_path, tiny.model("cnn"), dataset)
     stored = run_folder.read_arrays(folder / run_folder.PREDICTIONS)
-    for change in (
-        {"labels": stored["labels"][::-1]},
-        {"logits": stored["logits"][:30]},
-        {"logits": stored["logits"] * np.float32(np.nan)},
+    for change, expected in (
+        ({"labels": stored["labels"][::-1]}, "one prediction for each test image of shapes"),
+        ({"logits": stored["logits"][:30]}, "is damaged"),
+        ({"logits": stored["logits"] * np.float32(np.nan)}, "is damaged"),
     ):
         run_folder.write_arrays(folder / run_folder.PREDICTIONS, **(stored | change))
-        with pytest.raises(CheckpointError, match="one prediction for each test image of shapes"):
+        with pytest.raises(CheckpointError, match=expected):
             explain(folder, dataset, CONFIG)
     run_folder.write_arrays(folder / run_folder.PREDICTIONS, **stored)
     run_folder.write_arrays(folder / run_folder.SPLIT, validation=np.arange(100, dtype=np.int32))

@@ -12,6 +12,7 @@ import fake_runs
 from visavis import run_folder
 from visavis.cli import main
 from visavis.compare import conclusions, decomposition, pairs, trainings
+from visavis.compare.behaviour import consistency
 from visavis.errors import CheckpointError
 from visavis.metrics import agreement as two_maps
 from visavis.metrics.classification import confusion_matrix, f1_macro
@@ -38,8 +39,12 @@ def unit(vectors):
     return centred / np.linalg.norm(centred, axis=-1, keepdims=True)
 
 
-def planted(**strengths):
-    """The parts found in maps of 2 variants, 3 seeds and 3 methods that are made of known parts."""
+def planted(seeds=(3, 3), **strengths):
+    """The parts found in maps of 2 variants, some seeds and 3 methods that are made of known parts.
+
+    Args:
+        seeds: of either variant.
+    """
     generator = np.random.default_rng(0)
     shapes = {
         "layout": (1, 1, 1, 10),
@@ -47,18 +52,23 @@ def planted(**strengths):
         "architecture": (2, 1, 1, 60),
         "method": (1, 1, 3, 60),
         "architecture_method": (2, 1, 3, 60),
-        "seed": (2, 3, 1, 60),
-        "seed_method": (2, 3, 3, 60),
+        "seed": (2, max(seeds), 1, 60),
+        "seed_method": (2, max(seeds), 3, 60),
     }
-    total = np.zeros((2, 3, 3, 60, CELLS))
+    total = np.zeros((2, max(seeds), 3, 60, CELLS))
     for part, size in strengths.items():
         drawn = unit(generator.normal(size=(*shapes[part], CELLS)))
         if part == "layout":
             drawn = drawn[..., CLASSES, :]
         total = total + size**0.5 * drawn
-    variant, seed, method = np.indices((2, 3, 3)).reshape(3, -1)
+    variant, seed, method = np.indices(total.shape[:3]).reshape(3, -1)
+    there = seed < np.array(seeds)[variant]
     means = decomposition.shared(
-        unit(total.reshape(18, 60, CELLS)), variant, 3 * variant + seed, method, CLASSES
+        unit(total.reshape(-1, 60, CELLS))[there],
+        variant[there],
+        (max(seeds) * variant + seed)[there],
+        method[there],
+        CLASSES,
     )
     found = decomposition.parts_of(means.mean(axis=0, keepdims=True))
     return {part: float(value[0]) for part, value in found.items()}
@@ -78,6 +88,13 @@ def test_the_parts_of_a_mixture_are_found_and_add_up():
     assert sum(found.values()) == pytest.approx(1)
     for part in decomposition.PARTS:
         assert found[part] == pytest.approx(sizes.get(part, 0), abs=0.06), part
+
+
+def test_a_variant_with_more_seeds_weighs_no_more():
+    sizes = {"image": 0.2, "architecture": 0.5, "seed_method": 0.3}
+    found = planted(seeds=(5, 2), **sizes)
+    for part in decomposition.PARTS:
+        assert found[part] == pytest.approx(sizes.get(part, 0), abs=0.07), part
 
 
 def test_agreement_above_chance_is_that_of_the_report(study):
@@ -114,6 +131,7 @@ def test_degenerate_maps_are_left_out():
         ([-1, -1], "never"),
         ([1, 0, -1], "flips"),
         ([0, 1, 0], "sometimes"),
+        ([0, -1, 0], "sometimes not"),
         ([0, 0, 0], "open"),
     ],
 )
@@ -127,13 +145,40 @@ def test_trainings_that_err_alike_and_look_alike_are_found():
     noise = np.random.default_rng(0).normal(0, 0.01, (8, 8))
     alike = (groups[:, None] == groups) + noise + noise.T
     chance = [np.random.default_rng(seed).normal(size=(8, 8)) for seed in range(20)]
-    related = pairs.mantel(alike, alike + 0.01 * (chance[0] + chance[0].T))
+    chance = [of + of.T for of in chance]
+    related = pairs.mantel(alike, alike + 0.01 * chance[0])
     assert related["correlation"] > 0.6
     assert related["p_value"] < 0.05
-    unrelated = [pairs.mantel(alike, other + other.T)["p_value"] for other in chance]
-    assert sum(p < 0.05 for p in unrelated) <= 4
+    assert sum(pairs.mantel(alike, of)["p_value"] < 0.05 for of in chance) <= 4
     assert pairs.mantel(alike[:4, :4], alike[:4, :4]) is None  # four have too few orders
     assert pairs.mantel(np.ones((8, 8)), alike) is None
+
+
+def test_what_variants_explain_is_no_relation_of_their_trainings():
+    groups = np.repeat([0, 1, 2], 4)
+    same = (groups[:, None] == groups).astype(float)
+    first, second, third = (
+        0.1 * (of + of.T) for of in np.random.default_rng(0).normal(size=(3, 12, 12))
+    )
+    assert pairs.mantel(same + first, same + second)["p_value"] < 0.01
+    assert pairs.mantel(same + first, same + second, groups)["p_value"] > 0.05
+    assert pairs.mantel(same + first, same + first + 0.2 * third, groups)["p_value"] < 0.01
+
+
+def test_distances_of_the_layout_are_those_of_the_maps(study):
+    found = pairs.agreement(*_of(study, ("cnn", "vit")))
+    points = np.array(found["layout"])
+    assert points.shape == (6, 2)
+    assert 0 < found["layout_share"] <= 1
+
+
+def _of(study, names):
+    found = [
+        trainings.Training(name, seed, run_folder.ModelFolder(study / name / f"seed-{seed}"))
+        for name in names
+        for seed in range(3)
+    ]
+    return found, trainings.sampled(found)
 
 
 def test_results_are_those_of_the_trainings(study, results):
@@ -153,6 +198,9 @@ def test_results_are_those_of_the_trainings(study, results):
     kappa = np.array(results["errors"]["kappa"], dtype=float)
     assert kappa.shape == (6, 6)
     np.testing.assert_array_equal(kappa, kappa.T)
+    first, second = (run_folder.ModelFolder(study / "cnn" / f"seed-{seed}") for seed in (0, 1))
+    expected = consistency(first.correct, second.correct)["kappa"]["value"]
+    assert kappa[0, 1] == pytest.approx(expected)
     assert sorted(results["agreement"]["order"]) == list(range(6))
     assert sum(of["value"] for of in results["decomposition"]["parts"].values()) == pytest.approx(1)
 
@@ -196,6 +244,22 @@ def test_a_method_without_a_valid_map_has_no_score(tmp_path):
     assert "not available" in study_report(out).read_text()
 
 
+@pytest.mark.parametrize(
+    ("file", "changed", "expected"),
+    [
+        (run_folder.EXPLANATIONS, {"n": 50}, "the n in explanations.json differ"),
+        (run_folder.CONFIG, {"seed": 3}, "plans vit with seed 0"),
+        (run_folder.TRAINING, {"weights_sha256": f"{0:064x}"}, "hold the same weights"),
+    ],
+)
+def test_trainings_that_do_not_belong_together_are_refused(tmp_path, file, changed, expected):
+    out = fake_runs.write_study(tmp_path / "out", variants=("cnn", "vit"), seeds=1)
+    path = out / "vit" / "seed-0" / file
+    run_folder.write_json(path, {**run_folder.read_json(path), **changed})
+    with pytest.raises(CheckpointError, match=expected):
+        summarise(out)
+
+
 def test_trainings_that_were_tested_on_other_images_are_refused(tmp_path):
     out = fake_runs.write_study(tmp_path / "out", variants=("cnn", "vit"), seeds=1)
     path = out / "vit" / "seed-0" / run_folder.PREDICTIONS
@@ -208,17 +272,68 @@ def test_trainings_that_were_tested_on_other_images_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("low", "high", "expected"),
     [
-        (0.02, 0.18, "The CNN is more accurate than the ViT, in every pair of trainings"),
-        (-0.18, -0.02, "The ViT is more accurate than the CNN, in every pair of trainings"),
+        (
+            0.02,
+            0.18,
+            "The CNN is more accurate than the ViT, in 9 of 9 pairs of trainings: by 10.0",
+        ),
+        (
+            -0.18,
+            -0.02,
+            "The ViT is more accurate than the CNN, in 9 of 9 pairs of trainings: by 10.0",
+        ),
         (-0.02, 0.22, "Which of the CNN and the ViT is more accurate is open"),
     ],
 )
 def test_a_sentence_follows_the_interval_over_both(results, low, high, expected):
     both = {"value": (low + high) / 2, "low": low, "high": high}
-    accuracy = {"images": both, "both": both, "pairs_above": float(high > 0)}
-    row = {"variants": ["cnn", "vit"], "accuracy": accuracy}
-    found = text.findings({**results, "differences": [row]})
-    assert any(sentence.startswith(expected) for sentence in found)
+    pairs_of = {"pairs": 9, "pairs_above": 9 * (high > 0), "pairs_below": 9 * (high < 0)}
+    row = {"variants": ["cnn", "vit"], "accuracy": {"images": both, "both": both, **pairs_of}}
+    (found,) = [
+        line
+        for line in text.findings({**results, "differences": [row]})
+        if line.startswith(expected)
+    ]
+    if "open" not in expected:
+        assert "10.0 percentage points (2.0 to 18.0)" in found.replace("−", "-")
+
+
+def test_sentences_about_maps_follow_their_intervals(results):
+    def group(low, high):
+        interval = {"value": (low + high) / 2, "low": low, "high": high}
+        return [{"variants": ["cnn", "vit"], "relative": interval}]
+
+    by_method = {"grad_cam": group(0.4, 0.6), "occlusion": group(0.9, 1.1)}
+    changed = {**results, "agreement": {**results["agreement"], "by_method": by_method}}
+    (sentence,) = text.agreement(changed)
+    assert "less than two trainings of one variant by Grad-CAM 0.50 (0.40 to 0.60)" in sentence
+    assert "not significantly differently from two trainings of one variant by occl" in sentence
+    found = {"correlation": 0.8, "p_value": 0.001}
+    alone = text.errors({"with_agreement": found, "within_variants": {**found, "p_value": 0.4}})
+    assert "nothing was shown beyond" in alone
+    both = text.errors({"with_agreement": found, "within_variants": found})
+    assert both.endswith("those that err alike look alike.")
+
+
+def test_conclusions_that_flip_are_named():
+    flips = conclusions.conclusion("ahead_of", "grad_cam", "centre", [1, 0, -1])
+    holds = conclusions.conclusion("above_zero", "grad_cam", None, [1, 1, 1])
+    of = {
+        "label": "CNN",
+        "accuracy": {"values": [0.8, 0.9, 0.85]},
+        "methods": {"grad_cam": {"label": "Grad-CAM"}},
+        "conclusions": [flips, holds],
+    }
+    sentence = text.methods(of)
+    assert "All 3 trainings show 1 of them" in sentence
+    assert sentence.endswith("Grad-CAM is ahead of the centre map.")
+
+
+def test_trainings_under_other_conditions_are_noticed(results):
+    assert text.notice(results) is None
+    rows = [*results["trainings"]]
+    rows[1] = {**rows[1], "precision": "fp16"}
+    assert text.notice({**results, "trainings": rows}).startswith("The trainings of the CNN were")
 
 
 class Page(HTMLParser):
@@ -240,8 +355,8 @@ def test_the_page_is_self_contained_and_has_every_figure(study, results):
     page = Page(html)
     assert all(address.startswith(("#", "data:")) for address in page.loaded)
     assert len(page.ids) == len(set(page.ids))
-    # accuracy, F1, learning, agreement, layout, parts, errors, and the methods of each variant
-    assert html.count("<svg ") == 9
+    # accuracy, F1, learning, agreement, kappa, layout, parts, errors, and methods of each variant
+    assert html.count("<svg ") == 10
     assert "None" not in re.sub(r"<style>.*?</style>", "", html, flags=re.DOTALL)
 
 

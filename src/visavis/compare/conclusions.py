@@ -10,7 +10,7 @@ from visavis.compare.trainings import Training
 from visavis.metrics import over_trainings
 from visavis.metrics.significance import side
 
-BASELINES = ("centre", "edges")
+BASELINES = ("blob", "centre", "edges")
 """What a method should be ahead of: maps that know nothing of the model."""
 
 
@@ -105,8 +105,8 @@ def conclusion(kind: str, method: str, other: str | None, sides: list[int]) -> d
 
     Returns:
         With `holds`: "always" or "never" if all trainings show it, or its opposite; "flips" if some
-        show it and some the opposite; "sometimes" if it is significant in some alone; "open" if in
-        none.
+        show it and some the opposite; "sometimes" or "sometimes not" if some alone show it, or its
+        opposite; "open" if none shows either.
     """
     shown = set(sides)
     if {1, -1} <= shown:
@@ -116,5 +116,5 @@ def conclusion(kind: str, method: str, other: str | None, sides: list[int]) -> d
     elif shown == {-1}:
         holds = "never"
     else:
-        holds = "sometimes" if shown - {0} else "open"
+        holds = "sometimes" if 1 in shown else "sometimes not" if -1 in shown else "open"
     return {"kind": kind, "method": method, "other": other, "sides": sides, "holds": holds}

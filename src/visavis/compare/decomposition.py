@@ -43,7 +43,8 @@ def decomposition(trainings: Sequence[Training], rows: list[np.ndarray]) -> dict
 
     Returns:
         `methods`, `n` images, and `parts`: each of PARTS with its interval over images, of these
-        trainings. None with fewer than two variants, two seeds of each, or two shared methods.
+        trainings. None with fewer than two variants, two seeds of each, two shared methods, or too
+        few images.
     """
     variants = of_study.by_variant(trainings)
     offered = [set(of.model.explanations["methods"]) for of in trainings]
@@ -62,16 +63,15 @@ def decomposition(trainings: Sequence[Training], rows: list[np.ndarray]) -> dict
         classes,
     )
     known = np.isfinite(means).all(axis=1)
-    return {
-        "methods": methods,
-        "n": int(known.sum()),
-        "parts": {
-            part: bootstrap.drawn_interval(
-                means[known], partial(_part, part=part), classes=classes[known]
-            )
-            for part in PARTS
-        },
+    parts = {
+        part: bootstrap.drawn_interval(
+            means[known], partial(_part, part=part), classes=classes[known]
+        )
+        for part in PARTS
     }
+    if None in parts.values():
+        return None
+    return {"methods": methods, "n": int(known.sum()), "parts": parts}
 
 
 def _part(means: Float[np.ndarray, "draws 6"], part: str) -> Float[np.ndarray, " draws"]:
@@ -87,7 +87,7 @@ def shared(
 ) -> Float[np.ndarray, "images 6"]:
     """The mean agreement of the pairs of maps of an image that share L, 0, M, V, VM and T.
 
-    NaN for an image without such a pair.
+    Each variant, or pair of variants, has the same weight. NaN for an image without such a pair.
     """
     same = [of[:, None] == of for of in (variant, training, method)]
     of_variant, of_training, of_method = same
@@ -99,20 +99,31 @@ def shared(
         of_training & ~of_method,
     )
     others = of_study.of_other_images(ranks, classes)
+    one_hot = np.eye(variant.max() + 1)[variant]
     found = np.empty((ranks.shape[1], 6))
     for image in range(len(found)):  # one at a time: all pairs of a large study do not fit
         one = slice(image, image + 1)
         (other_image,) = of_study.baseline(ranks[:, one], others[:, one])
         (same_image,) = of_study.agreement(ranks[:, one])
-        found[image, 0] = _mean(other_image, pairs[0])
-        found[image, 1:] = [_mean(same_image, pair) for pair in pairs]
+        found[image, 0] = _mean(other_image, pairs[0], one_hot)
+        found[image, 1:] = [_mean(same_image, pair, one_hot) for pair in pairs]
     return found
 
 
-def _mean(values: Float[np.ndarray, "maps maps"], pairs: Bool[np.ndarray, "maps maps"]) -> float:
-    chosen = values[pairs]
-    chosen = chosen[np.isfinite(chosen)]
-    return float(chosen.mean()) if len(chosen) else float("nan")
+def _mean(
+    values: Float[np.ndarray, "maps maps"],
+    pairs: Bool[np.ndarray, "maps maps"],
+    one_hot: Float[np.ndarray, "maps variants"],
+) -> float:
+    """The mean of these pairs, in which each variant, or two of them, weighs the same.
+
+    Otherwise a variant with more seeds would weigh more in one mean than in another.
+    """
+    known = pairs & np.isfinite(values)
+    sums = one_hot.T @ np.where(known, values, 0.0) @ one_hot
+    counts = one_hot.T @ known @ one_hot
+    present = counts > 0
+    return float((sums[present] / counts[present]).mean()) if present.any() else float("nan")
 
 
 def parts_of(means: Float[np.ndarray, "draws 6"]) -> dict[str, Float[np.ndarray, " draws"]]:

@@ -1,11 +1,11 @@
-"""Each two trainings of a study: do they look at the same places and err on the same images?"""
+"""Pairs of trainings of a study: do they look at the same places and err on the same images?"""
 
 from collections.abc import Sequence
 from itertools import combinations, combinations_with_replacement
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy import stats
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
@@ -24,34 +24,61 @@ Matrix = Float[np.ndarray, "trainings trainings"]
 
 
 def agreement(trainings: Sequence[Training], rows: list[np.ndarray]) -> dict[str, Any]:
-    """Agreement above chance of the default methods' maps of every pair of trainings.
+    """Agreement of the maps of each pair of trainings.
 
     Returns:
-        `n`, the number of images. `above_chance`, a symmetric matrix in the order of the trainings,
-        its diagonal None: 0 is the within-class permutation baseline, 1 the same order of all
-        cells. `order`: of the trainings, with similar variants side by side. `layout`: a point in
-        the plane for each, nearer the better they agree, with the share of their differences that
-        it shows (`layout_share`). `groups`: what `_groups` returns.
+        `n`, the number of images. `above_chance`, of the default methods' maps: a symmetric matrix
+        in the order of the trainings, its diagonal None; 0 is the within-class permutation
+        baseline, and the highest possible value 1 less that baseline. `order`: of the trainings,
+        with similar variants side by side. `layout`: a point in the plane for each, nearer the
+        better they agree, and `layout_share`, how much of their differences it shows. `groups`:
+        what `_groups` returns; `by_method`, the same for each method that all variants have.
     """
     classes = trainings[0].model.heatmaps["labels"][rows[0]]
-    ranks = np.stack(
-        [
-            of_study.ranks_of(each, each.model.explanations["default_method"], at)
-            for each, at in zip(trainings, rows, strict=True)
-        ]
-    )
-    others = of_study.of_other_images(ranks, classes)
-    above = of_study.agreement(ranks) - of_study.baseline(ranks, others)
+    variants = of_study.by_variant(trainings)
+    default = [each.model.explanations["default_method"] for each in trainings]
+    agreed, above = _agreed(trainings, rows, default, classes)
+    points, share = _layout(_mean(agreed))
+    offered = [list(each.model.explanations["methods"]) for each in trainings]
+    shared = [name for name in offered[0] if all(name in of for of in offered)]
+    by_method = {
+        name: _groups(
+            _agreed(trainings, rows, [name] * len(trainings), classes)[1], variants, classes
+        )
+        for name in shared
+    }
     matrix = _mean(above)
-    points, share = _layout(matrix)
     return {
         "n": len(classes),
         "above_chance": _listed(matrix),
-        "order": _order(matrix, of_study.by_variant(trainings)),
+        "order": _order(matrix, variants),
         "layout": points,
         "layout_share": share,
-        "groups": _groups(above, matrix, of_study.by_variant(trainings), classes),
+        "groups": _groups(above, variants, classes),
+        "by_method": by_method,
     }
+
+
+def _agreed(
+    trainings: Sequence[Training],
+    rows: list[np.ndarray],
+    methods: Sequence[str],
+    classes: Int[np.ndarray, " images"],
+) -> tuple[Float[np.ndarray, "images n n"], Float[np.ndarray, "images n n"]]:
+    """Rank agreement of each pair of trainings' maps, and what of it is above chance.
+
+    Args:
+        methods: one for each training.
+    """
+    ranks = np.stack(
+        [
+            of_study.ranks_of(each, method, at)
+            for each, method, at in zip(trainings, methods, rows, strict=True)
+        ]
+    )
+    agreed = of_study.agreement(ranks)
+    others = of_study.of_other_images(ranks, classes)
+    return agreed, agreed - of_study.baseline(ranks, others)
 
 
 def _mean(of_images: Float[np.ndarray, "images n n"]) -> Matrix:
@@ -69,7 +96,6 @@ def _listed(matrix: Matrix) -> list[list[float | None]]:
 
 def _groups(
     above: Float[np.ndarray, "images n n"],
-    matrix: Matrix,
     variants: dict[str, list[int]],
     classes: Int[np.ndarray, " images"],
 ) -> list[dict[str, Any]]:
@@ -82,6 +108,7 @@ def _groups(
         over images. None unless both ceilings are significantly above 0. 1: they agree as well as
         trainings of the same variant do.
     """
+    matrix = _mean(above)
     found: list[dict[str, Any]] = []
     values: dict[tuple[str, str], np.ndarray] = {}
     for a, b in combinations_with_replacement(variants, 2):
@@ -131,7 +158,13 @@ def _order(matrix: Matrix, variants: dict[str, list[int]]) -> list[int]:
     names = list(variants)
     if len(names) > 2:
         between = np.array(
-            [[np.nanmean(matrix[np.ix_(variants[a], variants[b])]) for a in names] for b in names]
+            [
+                [
+                    mean_of_known(matrix[np.ix_(variants[a], variants[b])].reshape(-1, 1))[0]
+                    for a in names
+                ]
+                for b in names
+            ]
         )
         distances = np.clip(1 - np.nan_to_num(between), 0, None)
         np.fill_diagonal(distances, 0)
@@ -142,35 +175,38 @@ def _order(matrix: Matrix, variants: dict[str, list[int]]) -> list[int]:
     return [i for name in names for i in variants[name]]
 
 
-def _layout(matrix: Matrix) -> tuple[list[list[float]] | None, float | None]:
-    """Classical multidimensional scaling of 1 - agreement above chance, in two dimensions.
+def _layout(agreed: Matrix) -> tuple[list[list[float]] | None, float | None]:
+    """Classical multidimensional scaling, in two dimensions.
 
-    None for fewer than three trainings, or where a pair's agreement is not known.
+    The distance of two trainings is that of their maps as unit vectors of ranks, the root of
+    2 (1 - rank agreement).
+
+    Returns:
+        The points, and the sum of their two eigenvalues over that of the absolute values of all, 0
+        to 1. None for fewer than three trainings, or where an agreement is not known.
 
     Source: Torgerson 1952, doi 10.1007/BF02288916.
     """
-    distances = 1 - matrix
-    np.fill_diagonal(distances, 0)
-    n = len(matrix)
-    if n < 3 or not np.isfinite(distances).all():
+    squared = 2 * (1 - agreed)
+    np.fill_diagonal(squared, 0)
+    n = len(squared)
+    if n < 3 or not np.isfinite(squared).all():
         return None, None
     centre = np.eye(n) - 1 / n
-    products = -centre @ distances**2 @ centre / 2
-    strengths, axes = np.linalg.eigh(products)
-    points = axes[:, :-3:-1] * np.sqrt(np.clip(strengths[:-3:-1], 0, None))
-    positive = strengths[strengths > 0].sum()
-    share = float(np.clip(strengths[:-3:-1], 0, None).sum() / positive) if positive else 0.0
-    return points.tolist(), share
+    strengths, axes = np.linalg.eigh(-centre @ squared @ centre / 2)
+    two = np.clip(strengths[:-3:-1], 0, None)
+    total = np.abs(strengths).sum()
+    points = axes[:, :-3:-1] * np.sqrt(two)
+    return points.tolist(), float(two.sum() / total) if total else 0.0
 
 
 def errors(trainings: Sequence[Training], above_chance: list[list[float | None]]) -> dict[str, Any]:
-    """Error consistency of every pair, and whether pairs that err alike look alike.
+    """Error consistency of each pair, and whether pairs that err alike look alike.
 
     Returns:
         `kappa`, a symmetric matrix (compare.behaviour.consistency defines it; None on the diagonal
-        and for two trainings without errors). `with_agreement`: Spearman's correlation of kappa and
-        the agreement of the maps over all pairs, with the p-value of Mantel's (1967) permutation
-        test, in which the trainings of one matrix are permuted; None for fewer than 5 trainings.
+        and for two trainings without errors). `with_agreement`: what `mantel` finds for kappa and
+        the agreement of the maps; `within_variants`: the same without what variants explain.
     """
     correct = np.stack([each.model.correct for each in trainings]).astype(np.float64)
     n, p = correct.shape[1], correct.mean(axis=1)
@@ -179,29 +215,62 @@ def errors(trainings: Sequence[Training], above_chance: list[list[float | None]]
     with np.errstate(invalid="ignore", divide="ignore"):
         kappa = np.where(expected < 1, (observed - expected) / (1 - expected), np.nan)
     agreed = np.array(above_chance, dtype=np.float64)
-    return {"kappa": _listed(kappa), "with_agreement": mantel(kappa, agreed)}
+    variants = of_study.by_variant(trainings)
+    variant = np.empty(len(trainings), dtype=np.int64)
+    for number, members in enumerate(variants.values()):
+        variant[members] = number
+    return {
+        "kappa": _listed(kappa),
+        "with_agreement": mantel(kappa, agreed),
+        "within_variants": mantel(kappa, agreed, variant) if len(variants) > 1 else None,
+    }
 
 
-def mantel(a: Matrix, b: Matrix) -> dict[str, float] | None:
+def mantel(
+    a: Matrix, b: Matrix, groups: Int[np.ndarray, " trainings"] | None = None
+) -> dict[str, float] | None:
     """Mantel's (1967) permutation test of two symmetric matrices, by rank correlation.
 
     None for fewer than 5 trainings, a pair that is not known, or a constant matrix.
+
+    Args:
+        groups: of the trainings. The mean of each pair of groups is subtracted, and trainings are
+            permuted within their group alone: what is left is not explained by the groups.
     """
     once = of_study.upper(len(a))
-    if len(a) < MINIMUM_TRAININGS or not all(
-        np.isfinite(of[once]).all() and np.ptp(of[once]) > 0 for of in (a, b)
-    ):
+    if len(a) < MINIMUM_TRAININGS or not all(np.isfinite(of[once]).all() for of in (a, b)):
         return None
-    ranks_a = stats.rankdata(a[once])
-    ranks_b = np.zeros(b.shape)
-    ranks_b[once] = stats.rankdata(b[once])
-    ranks_b += ranks_b.T
+    of_one = np.zeros(len(a), dtype=np.int64) if groups is None else groups
+    ranks = [_without_groups(of, once, of_one) for of in (a, b)]
+    if min(np.ptp(of[once]) for of in ranks) < 1e-9:
+        return None
+    generator = np.random.default_rng(0)
 
     def correlation(order: np.ndarray) -> float:
-        return float(np.corrcoef(ranks_a, ranks_b[np.ix_(order, order)][once])[0, 1])
+        return float(np.corrcoef(ranks[0][once], ranks[1][np.ix_(order, order)][once])[0, 1])
 
-    generator = np.random.default_rng(0)
+    def permuted() -> np.ndarray:
+        order = np.arange(len(a))
+        for group in np.unique(of_one):
+            members = np.flatnonzero(of_one == group)
+            order[members] = generator.permutation(members)
+        return order
+
     found = correlation(np.arange(len(a)))
-    drawn = [correlation(generator.permutation(len(a))) for _ in range(PERMUTATIONS)]
+    drawn = [correlation(permuted()) for _ in range(PERMUTATIONS)]
     extreme = sum(abs(value) >= abs(found) - 1e-12 for value in drawn)
     return {"correlation": found, "p_value": (1 + extreme) / (1 + PERMUTATIONS)}
+
+
+def _without_groups(
+    matrix: Matrix, once: Bool[np.ndarray, "n n"], groups: Int[np.ndarray, " n"]
+) -> Matrix:
+    """The ranks of a symmetric matrix, less their mean over each pair of groups."""
+    ranks = np.zeros(matrix.shape)
+    ranks[once] = stats.rankdata(matrix[once])
+    ranks += ranks.T
+    one_hot = np.eye(groups.max() + 1)[groups]
+    pair = ~np.eye(len(matrix), dtype=bool)
+    sums = one_hot.T @ (ranks * pair) @ one_hot
+    counts = np.maximum(one_hot.T @ pair @ one_hot, 1)
+    return np.where(pair, ranks - (sums / counts)[np.ix_(groups, groups)], 0.0)

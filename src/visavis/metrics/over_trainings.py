@@ -36,21 +36,14 @@ def spread(
     Args:
         classes: of each image, within which images are resampled.
     """
-    if not np.isfinite(of_images).all(axis=0).any():
+    known = np.isfinite(of_images).all(axis=0)
+    if not known.any():
         return None
-    (values,), over_images = _means([of_images], classes)
-    return with_trainings(values, over_images)
-
-
-def difference(
-    first: Float[np.ndarray, "a n"],
-    second: Float[np.ndarray, "b n"],
-    *,
-    classes: Int[np.ndarray, " n"] | None = None,
-) -> dict[str, Any]:
-    """The mean of `first` minus that of `second`, two models; paired by image, not by training."""
-    (a, b), over_images = _means([first, second], classes)
-    return unpaired(a, b, over_images)
+    kept = of_images[:, known].astype(np.float64)
+    over_images = bootstrap.interval(
+        kept.mean(axis=0), classes=None if classes is None else classes[known]
+    )
+    return with_trainings(kept.mean(axis=1), over_images)
 
 
 def with_trainings(values: Float[np.ndarray, " trainings"], over_images: Interval | None) -> Spread:
@@ -67,16 +60,16 @@ def with_trainings(values: Float[np.ndarray, " trainings"], over_images: Interva
     }
 
 
-def unpaired(
+def difference(
     first: Float[np.ndarray, " a"], second: Float[np.ndarray, " b"], over_images: Interval | None
 ) -> dict[str, Any]:
-    """The difference of two models' means, from the values of their trainings.
+    """The mean of `first` minus that of `second`: the values of two models' trainings.
 
-    Its interval over trainings is Welch's (1947).
+    Its interval over trainings is Welch's (1947): trainings are not paired.
 
     Returns:
-        `value`, the three intervals, and `pairs_above`: in which share of the pairs of a training
-        of the first and one of the second the first has the higher value, 0 to 1.
+        `value`, the three intervals, and how many of the `pairs` of a training of the first and
+        one of the second have the first ahead (`pairs_above`) and the second (`pairs_below`).
     """
     value = float(first.mean() - second.mean())
     error, free = None, 0.0
@@ -88,28 +81,12 @@ def unpaired(
             free = float(parts.sum() ** 2 / (parts**2 / freedoms).sum())
     return {
         "value": value,
-        "pairs_above": float((first[:, None] > second).mean()),
+        "pairs": len(first) * len(second),
+        "pairs_above": int((first[:, None] > second).sum()),
+        "pairs_below": int((first[:, None] < second).sum()),
         "images": over_images,
         **_intervals(value, over_images, error, free),
     }
-
-
-def _means(
-    of_images: list[Float[np.ndarray, "_ n"]],
-    classes: Int[np.ndarray, " n"] | None,
-) -> tuple[list[Float[np.ndarray, " _"]], Interval | None]:
-    """The mean over images of each training of one or two models.
-
-    With it, the interval over images of the mean over trainings, or of the difference of both.
-    """
-    known = np.isfinite(np.concatenate(of_images)).all(axis=0)
-    kept = [of[:, known].astype(np.float64) for of in of_images]
-    first, *second = (of.mean(axis=0) for of in kept)
-    over_images = bootstrap.interval(
-        first - sum(second),
-        classes=None if classes is None else classes[known],
-    )
-    return [of.mean(axis=1) for of in kept], over_images
 
 
 def _intervals(
@@ -119,9 +96,9 @@ def _intervals(
 
     Args:
         error: the standard error over trainings, with `free` degrees of freedom; None for one
-            training.
+            training. Trainings whose scores are equal to the last digit say nothing of others.
     """
-    if error is None:
+    if not error:
         return {"trainings": None, "both": None}
     half = float(stats.t.ppf((1 + LEVEL) / 2, free)) * error
     trainings = {"value": value, "low": value - half, "high": value + half}

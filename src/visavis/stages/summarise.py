@@ -31,12 +31,13 @@ def summarise(out: Path) -> dict[str, Any]:
     trainings, missing = finished(out, study)
     if not trainings:
         raise CheckpointError(f"no training of the study in {out} is finished; repeat its command")
-    _require_same_test(trainings)
+    _require_as_planned(trainings, study["variants"])
+    _require_same_images(trainings)
     by_name: dict[str, list[Training]] = {}
     for training in trainings:
         by_name.setdefault(training.variant, []).append(training)
     rows = sampled(trainings)
-    predicted = {name: scores.predicted(of) for name, of in by_name.items()}
+    found = scores.read(by_name)
     agreement = pairs.agreement(trainings, rows)
     results = {
         "data": study["data"],
@@ -50,12 +51,12 @@ def summarise(out: Path) -> dict[str, Any]:
                 "label": name if study["variants"][name]["varied"] else of[0].model.label,
                 "varied": study["variants"][name]["varied"],
                 "parameters": of[0].model.training["parameters"],
-                **scores.scores(predicted[name]),
+                **scores.spreads(found[name]),
                 **conclusions.of_variant(of),
             }
             for name, of in by_name.items()
         },
-        "differences": scores.differences(predicted),
+        "differences": scores.differences(found),
         "agreement": agreement,
         "errors": pairs.errors(trainings, agreement["above_chance"]),
         "decomposition": decomposition.decomposition(trainings, rows),
@@ -77,15 +78,54 @@ def finished(out: Path, study: dict[str, Any]) -> tuple[list[Training], list[str
     return found, missing
 
 
-def _require_same_test(trainings: Sequence[Training]) -> None:
+def _require_as_planned(trainings: Sequence[Training], variants: dict[str, Any]) -> None:
+    """Raise a CheckpointError if a folder holds another training than the plan says."""
+    seen: dict[str, Training] = {}
+    for each in trainings:
+        found = (each.model.config["model"]["name"], each.model.config["seed"])
+        planned = (variants[each.variant]["model"], each.seed)
+        if found != planned:
+            raise CheckpointError(
+                f"{each.model.path} holds {found[0]} with seed {found[1]}, and the study plans "
+                f"{planned[0]} with seed {planned[1]} there; move it away, and repeat the command "
+                "of the study"
+            )
+        other = seen.setdefault(each.model.training["weights_sha256"], each)
+        if other is not each:
+            raise CheckpointError(
+                f"{each.model.path} and {other.model.path} hold the same weights, so one is a "
+                "copy; move it away, and repeat the command of the study"
+            )
+
+
+def _require_same_images(trainings: Sequence[Training]) -> None:
+    """Raise a CheckpointError unless all were tested and explained on the same images."""
     first = trainings[0].model
     for each in trainings[1:]:
-        for key in ("indices", "labels"):
-            if not np.array_equal(first.predictions[key], each.model.predictions[key]):
+        model = each.model
+        pairs_of = {
+            f"the {key} in {run_folder.PREDICTIONS}": (
+                first.predictions[key],
+                model.predictions[key],
+            )
+            for key in ("indices", "labels")
+        }
+        pairs_of |= {
+            f"the {key} in {run_folder.EXPLANATIONS}": (
+                np.array(first.explanations[key]),
+                np.array(model.explanations[key]),
+            )
+            for key in ("n", "grid")
+        }
+        pairs_of[f"the indices in {run_folder.REMOVAL}"] = (
+            first.removal["indices"],
+            model.removal["indices"],
+        )
+        for what, (a, b) in pairs_of.items():
+            if not np.array_equal(a, b):
                 raise CheckpointError(
-                    f"{first.path} and {each.model.path} were tested on different images (the "
-                    f"{key} in {run_folder.PREDICTIONS} differ); move one away, and repeat the "
-                    "command of the study"
+                    f"{first.path} and {model.path} were tested or explained on different images "
+                    f"({what} differ); move one away, and repeat the command of the study"
                 )
 
 

@@ -94,10 +94,15 @@ def _legend(figure: Figure, axes: Axes) -> None:
     figure.legend(loc="outside lower left", ncols=2, fontsize=8)
 
 
+def _variants_legend(figure: Figure, results: Results) -> None:
+    many = len(results["variants"]) > 8
+    figure.legend(loc="outside lower left", ncols=2 if many else 3, fontsize=6 if many else 8)
+
+
 @matplotlib.rc_context(STYLE)
 def learning(results: Results) -> Figure:
     """Validation accuracy of each training by epoch."""
-    figure, axes = new_figure(WIDTH, 3.1)
+    figure, axes = new_figure(WIDTH, 3.2 + 0.07 * len(results["variants"]))
     named = set[str]()
     for training in results["trainings"]:
         name, values = training["variant"], training["validation_accuracy"]
@@ -115,26 +120,30 @@ def learning(results: Results) -> Figure:
     axes.set(xlabel="Epoch", title="Validation accuracy of each training")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axes.legend(loc="best", fontsize=8)
+    _variants_legend(figure, results)
     figure.set_label("Line chart: validation accuracy of each training by epoch")
     return figure
 
 
 @matplotlib.rc_context(STYLE)
-def agreement(results: Results) -> Figure:
-    """Agreement above chance of each pair of trainings, similar variants side by side."""
-    order, found = results["agreement"]["order"], results["agreement"]
-    values = np.array(found["above_chance"], dtype=float)[np.ix_(order, order)]
+def matrix(results: Results, values: list[list[float | None]], title: str) -> Figure:
+    """A number for each pair of trainings, with similar variants side by side.
+
+    Args:
+        values: in the order of the trainings; None on the diagonal.
+    """
+    order = results["agreement"]["order"]
+    shown = np.array(values, dtype=float)[np.ix_(order, order)]
     names = [_labels(results)[results["trainings"][i]["variant"]] for i in order]
     n = len(order)
     figure, axes = new_figure(WIDTH, WIDTH)
-    axes.set_title("Agreement above chance of each two trainings")
-    top = max(float(np.nanmax(values)), 0.05) if np.isfinite(values).any() else 1.0
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
+    top = max(float(np.nanmax(shown)), 0.05) if np.isfinite(shown).any() else 1.0
     pixels = np.zeros((n, n, 4))
     pixels[..., :3] = matplotlib.colors.to_rgb(FIRST)
-    pixels[..., 3] = np.nan_to_num(np.clip(values / top, 0, 1)) * 0.75
+    pixels[..., 3] = np.nan_to_num(np.clip(shown / top, 0, 1)) * 0.75
     axes.imshow(pixels, interpolation="nearest")
-    for (row, column), value in np.ndenumerate(values):
+    for (row, column), value in np.ndenumerate(shown):
         if n <= MANY and np.isfinite(value):
             ink = PAPER if value / top > 0.75 else INK
             axes.text(column, row, decimal(value), ha="center", va="center", color=ink, fontsize=7)
@@ -142,27 +151,31 @@ def agreement(results: Results) -> Figure:
     ends = [*starts[1:], n]
     for edge in starts[1:]:
         for line in (axes.axhline, axes.axvline):
-            line(edge - 0.5, color=PAPER, linewidth=4)
+            line(edge - 0.5, color=PAPER, linewidth=4 if n <= MANY else 1)
     middles = [(a + b - 1) / 2 for a, b in zip(starts, ends, strict=True)]
     labels = [names[i] for i in starts]
-    axes.set_xticks(middles, labels, rotation=40, ha="right", rotation_mode="anchor", color=INK)
-    axes.set_yticks(middles, labels, color=INK)
+    size = 9 if len(labels) <= 8 else 6
+    axes.set_xticks(middles, labels, rotation=60, ha="right", rotation_mode="anchor", fontsize=size)
+    axes.set_yticks(middles, labels, fontsize=size)
+    axes.tick_params(labelcolor=INK)
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
-    groups = [
-        f"{' and '.join(_labels(results)[name] for name in group['variants'])} "
-        f"{group['agreement']['value']:.2f}"
-        for group in found["groups"]
-        if group["agreement"]
+    found = [
+        f"{names[i]} and {names[j]} {shown[i, j]:.2f}"
+        for i in range(n)
+        for j in range(i)
+        if np.isfinite(shown[i, j]) and n <= MANY
     ]
-    figure.set_label(f"Matrix: agreement of the maps of each two trainings; {'; '.join(groups)}")
+    figure.set_label(f"Matrix: {title}; {'; '.join(found)}")
     return figure
 
 
 @matplotlib.rc_context(STYLE)
 def layout(results: Results) -> Figure:
     """The trainings in the plane, nearer the better their maps agree."""
-    figure, axes = new_figure(WIDTH, 3.6, title="Trainings whose maps agree are close")
+    figure, axes = new_figure(
+        WIDTH, 3.6 + 0.07 * len(results["variants"]), title="Trainings whose maps agree are close"
+    )
     looks, points = _looks(results), np.array(results["agreement"]["layout"])
     variants = [training["variant"] for training in results["trainings"]]
     for name, look in looks.items():
@@ -181,7 +194,7 @@ def layout(results: Results) -> Figure:
     axes.set_yticks([])
     axes.margins(0.15)
     axes.spines[:].set_visible(True)
-    figure.legend(loc="outside lower left", ncols=3, fontsize=8)
+    _variants_legend(figure, results)
     share = results["agreement"]["layout_share"]
     figure.set_label(f"Map of the trainings; it shows {share:.0%} of their differences")
     return figure
@@ -233,7 +246,7 @@ def parts(results: Results, names: Mapping[str, str]) -> Figure:
 @matplotlib.rc_context(STYLE)
 def errors(results: Results) -> Figure:
     """Error consistency of each pair of trainings against the agreement of their maps."""
-    figure, axes = new_figure(WIDTH, 3.1, title="Each two trainings")
+    figure, axes = new_figure(WIDTH, 3.1, title="Pairs of trainings")
     once = np.triu(np.ones_like(np.array(results["errors"]["kappa"], dtype=float)), k=1) > 0
     variants = np.array([training["variant"] for training in results["trainings"]])
     same = (variants[:, None] == variants)[once]
@@ -244,7 +257,7 @@ def errors(results: Results) -> Figure:
     axes.plot(kappa[~same], agreed[~same], "s", label="two variants", **look)
     axes.set(xlabel="Error consistency (kappa)", ylabel="Agreement of the maps")
     figure.legend(loc="outside lower left", ncols=2, fontsize=8)
-    figure.set_label("Scatter plot: agreement of the maps of each two trainings by their kappa")
+    figure.set_label("Scatter plot: agreement of the maps of pairs of trainings by their kappa")
     return figure
 
 
@@ -259,7 +272,9 @@ def all_figures(results: Results, part_names: Mapping[str, str]) -> dict[str, Fi
     for i, name in enumerate(results["variants"]):
         drawn[f"methods_{i}"] = methods(results, name)
     if len(results["trainings"]) > 1:
-        drawn["agreement"] = agreement(results)
+        above, kappa = results["agreement"]["above_chance"], results["errors"]["kappa"]
+        drawn["agreement"] = matrix(results, above, "Agreement above chance of each pair")
+        drawn["kappa"] = matrix(results, kappa, "Error consistency (kappa) of each pair")
         drawn["errors"] = errors(results)
     if results["agreement"]["layout"]:
         drawn["layout"] = layout(results)

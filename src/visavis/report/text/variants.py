@@ -1,6 +1,5 @@
 """What a study shows, in sentences that follow the intervals."""
 
-from collections import Counter
 from collections.abc import Sequence
 
 from visavis.metrics.significance import side
@@ -17,18 +16,22 @@ from visavis.report.text.numbers import (
 )
 
 FEW = {
-    1: "One training of a variant shows nothing of what chance does; train at least 3 seeds.",
+    1: "One training of a variant cannot show how much of a result is chance; train at least 3 "
+    "seeds.",
     2: "Two trainings say little: the true standard deviation may be 0.4 to 32 times theirs "
     "(95 % interval); train at least 3 seeds.",
 }
 """By the number of trainings. 1 / sqrt(q) for the 97.5 % and 2.5 % quantiles q of chi-square with
 one degree of freedom, if accuracies are normally distributed."""
 
+MANY_VARIANTS = 4
+
 HOLDS = {
     "always": "in every training",
     "never": "the opposite in every training",
     "flips": "flips between trainings",
     "sometimes": "significant in some trainings",
+    "sometimes not": "the opposite significant in some trainings",
     "open": "not significant in any",
 }
 
@@ -45,21 +48,41 @@ PARTS = {
 
 
 def findings(results: Values) -> list[str]:
-    """What the study shows, the most important first."""
+    """What the study shows, the most important first.
+
+    What is said of each variant and each pair stands in its own section alone if there are many.
+    """
     sentences = [_accuracies(results)]
-    sentences += [_difference(row, called(results)) for row in results["differences"]]
-    sentences += agreement(results)
+    if len(results["variants"]) <= MANY_VARIANTS:
+        sentences += [_difference(row, called(results)) for row in results["differences"]]
+        sentences += agreement(results)
     if results["decomposition"]:
-        sentences.append(parts(results["decomposition"]))
-    sentences += [methods(of) for of in results["variants"].values()]
+        sentences.append(parts(results))
+    if len(results["variants"]) <= MANY_VARIANTS:
+        sentences += [methods(of) for of in results["variants"].values()]
     if results["errors"]["with_agreement"]:
-        sentences.append(errors(results["errors"]["with_agreement"]))
+        sentences.append(errors(results["errors"]))
     return sentences
 
 
 def few(results: Values) -> str | None:
     """How little one or two trainings say; None with more."""
     return FEW.get(min(len(of["accuracy"]["values"]) for of in results["variants"].values()))
+
+
+def notice(results: Values) -> str | None:
+    """Variants whose trainings differ in more than their seeds; None if there are none."""
+    conditions: dict[str, set[tuple[str, str]]] = {}
+    for training in results["trainings"]:
+        found = conditions.setdefault(training["variant"], set())
+        found.add((training["device"], training["precision"]))
+    mixed = [called(results)[name] for name, of in conditions.items() if len(of) > 1]
+    if not mixed:
+        return None
+    return (
+        f"The trainings of {listed(mixed)} were not all made on the same kind of machine with the "
+        "same precision, so they differ in more than their seeds."
+    )
 
 
 def _accuracies(results: Values) -> str:
@@ -90,17 +113,19 @@ def _difference(row: Values, names: dict[str, str]) -> str:
             "training of each, nothing is known about other seeds."
         )
     sides = side(of["both"])
-    share = of["pairs_above"] if sides >= 0 else 1 - of["pairs_above"]
-    range_ = f"{_points(of['both'])} for other seeds and other images"
-    if sides:
-        better, worse = (a, b) if sides > 0 else (b, a)
-        pairs = "every pair" if share == 1 else f"{percent(share, 0)} of the pairs"
+    if not sides:
         return (
-            f"{capital(better)} is more accurate than {worse}, in {pairs} of trainings ({range_})."
+            f"Which of {a} and {b} is more accurate is open: {_points(of['both'])} for other seeds "
+            f"and other images; {a} is ahead in {of['pairs_above']} of {of['pairs']} pairs of "
+            f"trainings, {b} in {of['pairs_below']}."
         )
+    better, worse, key = (a, b, "pairs_above") if sides > 0 else (b, a, "pairs_below")
+    value, low, high = (sides * of["both"][end] for end in ("value", "low", "high"))
+    lead = {"value": value, "low": min(low, high), "high": max(low, high)}
+    pairs = f"in {of[key]} of {of['pairs']} pairs of trainings"
     return (
-        f"Which of {a} and {b} is more accurate is open: {range_}; {a} is ahead in "
-        f"{percent(of['pairs_above'], 0)} of the pairs of trainings."
+        f"{capital(better)} is more accurate than {worse}, {pairs}: by {_points(lead)} for other "
+        "seeds and other images."
     )
 
 
@@ -108,37 +133,44 @@ def _points(interval: Interval | None) -> str:
     if interval is None:
         return "not available"
     value, low, high = (decimal(100 * interval[key], 1) for key in ("value", "low", "high"))
-    return f"{value} percentage points, {low} to {high}"
+    return f"{value} percentage points ({low} to {high})"
 
 
 def agreement(results: Values) -> list[str]:
-    """Whether two trainings of a variant look at the same places more than two variants do."""
+    """Whether two variants look at the same places as much as two trainings of one of them do.
+
+    By the methods that all variants have: maps of two methods differ whatever the models are.
+    """
+    pairs: dict[tuple[str, str], dict[str, Interval]] = {}
+    for method, groups in results["agreement"]["by_method"].items():
+        for group in groups:
+            if group["relative"] is not None:
+                pairs.setdefault(tuple(group["variants"]), {})[method] = group["relative"]
     sentences = []
-    for group in results["agreement"]["groups"]:
-        relative = group["relative"]
-        if relative is None:
-            continue
-        a, b = (called(results)[name] for name in group["variants"])
-        verdict = {
-            -1: f"so {a} and {b} differ more than two trainings of one variant",
-            1: f"so {a} and {b} agree more than two trainings of one variant",
-        }.get(side(relative, 1.0), "which does not differ significantly from 1")
-        apart = _apart(results, *group["variants"])
-        sentences.append(
-            f"The maps of {a} and {b} agree {_range(relative)} times as well as those of two "
-            f"trainings of one variant, {verdict}.{apart}"
-        )
+    for (first, second), relative in pairs.items():
+        a, b = called(results)[first], called(results)[second]
+        known = results["variants"][first]["methods"]
+        found: dict[int, list[str]] = {-1: [], 0: [], 1: []}
+        for method, interval in relative.items():
+            found[side(interval, 1.0)].append(f"{named(method, known)} {_range(interval)}")
+        words = {-1: "less than", 0: "not significantly differently from", 1: "more than"}
+        parts = [
+            f"{words[verdict]} two trainings of one variant by {listed(by)}"
+            for verdict, by in found.items()
+            if by
+        ]
+        sentences.append(f"The maps of {a} and {b} agree {'; '.join(parts)} (1: as well).")
     return sentences
 
 
-def _apart(results: Values, a: str, b: str) -> str:
-    """Whether each pair within a variant agrees better than each pair across both."""
-    of = {tuple(group["variants"]): group for group in results["agreement"]["groups"]}
-    within = [of[name, name]["lowest"] for name in (a, b)]
-    across = of[a, b]["highest"]
-    if None in within or across is None or min(within) <= across:
-        return ""
-    return " Each pair of trainings within a variant agrees better than each pair across both."
+def no_ceiling(results: Values) -> str | None:
+    """Why nothing is said of the noise ceiling; None where something is."""
+    if agreement(results):
+        return None
+    return (
+        "Whether two variants agree as well as two trainings of one of them is not known: it takes "
+        "two variants, two seeds of each, and trainings whose maps agree above chance."
+    )
 
 
 def _range(interval: Interval) -> str:
@@ -146,38 +178,40 @@ def _range(interval: Interval) -> str:
     return f"{value} ({low} to {high})"
 
 
-def parts(decomposition: Values) -> str:
-    """What a map is made of."""
-    known = {key: of["value"] for key, of in decomposition["parts"].items() if of}
-    by_size = sorted(known, key=known.__getitem__, reverse=True)
-    named_parts = [
-        f"{PARTS[key]} {percent(known[key], 0)}" for key in by_size if known[key] > 0.005
-    ]
-    rest = "" if len(named_parts) == len(by_size) else "; nothing else measurably"
-    return (
-        f"What decides a map, over {count(decomposition['n'])} images and "
-        f"{listed([named(method) for method in decomposition['methods']])}: "
-        f"{', '.join(named_parts)}{rest}."
-    )
+def parts(results: Values) -> str:
+    """What a map is made of: the parts whose intervals are above 0."""
+    found = results["decomposition"]
+    shown = {key: of["value"] for key, of in found["parts"].items() if side(of) > 0}
+    by_size = sorted(shown, key=shown.__getitem__, reverse=True)
+    shares = [f"{percent(shown[key], 0)} {PARTS[key]}" for key in by_size]
+    known = next(iter(results["variants"].values()))["methods"]
+    by = listed([named(method, known) for method in found["methods"]])
+    rest = "" if len(shown) == len(PARTS) else " No other part is significantly above 0."
+    return f"Over {count(found['n'])} images and the methods {by}, a map is {listed(shares)}.{rest}"
 
 
 def methods(of: Values) -> str:
     """How many conclusions about a variant's attribution methods hold for all its trainings."""
-    conclusions = of["conclusions"]
-    found = Counter(each["holds"] for each in conclusions)
-    name, n = of["label"], len(of["accuracy"]["values"])
+    conclusions, label = of["conclusions"], of["label"]
+    n = len(of["accuracy"]["values"])
     if n < 2:
-        return f"{name}: one training does not show which conclusions about methods hold."
+        return f"{label}: one training does not show which conclusions about methods hold."
     drawn = [each for each in conclusions if each["holds"] != "open"]
-    kept = found["always"] + found["never"]
-    flips = [sentence(each, of["methods"]) for each in conclusions if each["holds"] == "flips"]
-    text = (
-        f"{name}: of {len(drawn)} conclusions about attribution methods that some training shows, "
-        f"{kept} hold in all {n}, {found['sometimes']} in some"
-    )
+    if not drawn:
+        return f"{label}: no training shows anything significant about attribution methods."
+    kept = sum(each["holds"] in ("always", "never") for each in drawn)
+    flips = [sentence(each, of["methods"]) for each in drawn if each["holds"] == "flips"]
+    rest = len(drawn) - kept - len(flips)
+    ends = f"; in some trainings, the opposite is significant: {'; '.join(flips)}" if flips else ""
     return (
-        f"{text}, and {len(flips)} flip: {'; '.join(flips)}." if flips else f"{text}; none flips."
+        f"{label}: some training shows {_of(len(drawn), 'conclusion')} about attribution methods. "
+        f"All {n} trainings show {count(kept)} of them, {count(rest)} not every one, and "
+        f"{count(len(flips))} {'flips' if len(flips) == 1 else 'flip'}{ends}."
     )
+
+
+def _of(number: int, noun: str) -> str:
+    return f"{count(number)} {noun}{'' if number == 1 else 's'}"
 
 
 def sentence(conclusion: Values, methods: Values) -> str:
@@ -195,16 +229,22 @@ def shown(sides: Sequence[int]) -> str:
     return " ".join({1: "+", -1: "−", 0: "0"}[each] for each in sides)
 
 
-def errors(with_agreement: Values) -> str:
+def errors(found: Values) -> str:
     """Whether trainings that err on the same images look at the same places."""
-    value, p = with_agreement["correlation"], with_agreement["p_value"]
-    if p >= 0.05:
-        return (
-            "Whether trainings that err on the same images look at the same places is open: the "
-            f"correlation over all pairs is {decimal(value)} ({p_value(p)}, Mantel)."
-        )
-    verdict = "look at the same places, too" if value > 0 else "look at other places"
-    return (
-        f"Trainings that err on the same images {verdict}: the correlation over all pairs is "
-        f"{decimal(value)} ({p_value(p)}, Mantel). Trainings of one variant do both."
+    overall, within = found["with_agreement"], found["within_variants"]
+    text = (
+        "Over all pairs of trainings, the correlation of error consistency and the agreement of "
+        f"the maps is {decimal(overall['correlation'])} ({p_value(overall['p_value'])}, Mantel)"
     )
+    if overall["p_value"] >= 0.05:
+        return f"{text}: whether trainings that err alike look alike is open."
+    what = "look alike" if overall["correlation"] > 0 else "look at different places"
+    if within is None:
+        return f"{text}: those that err alike {what}."
+    rest = f"{decimal(within['correlation'])} ({p_value(within['p_value'])})"
+    if within["p_value"] >= 0.05:
+        return (
+            f"{text}. Without what the variants explain it is {rest}, so nothing was shown beyond "
+            "what trainings of one variant have in common."
+        )
+    return f"{text}, and without what the variants explain {rest}: those that err alike {what}."
