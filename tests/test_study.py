@@ -240,6 +240,21 @@ def test_a_study_that_partly_fails_says_what_to_do(monkeypatch, tmp_path, visavi
     assert end.startswith("visavis: 1 of 2 trainings failed") and f"--out {tmp_path}/s" in end
 
 
+def test_failed_trainings_are_named_even_if_there_is_no_page(
+    monkeypatch, tmp_path, visavis_command
+):
+    def no_table(out):
+        raise CheckpointError("a file is damaged")
+
+    monkeypatch.setattr(local_engine, "run", lambda commands, _: dict.fromkeys(commands, "no luck"))
+    monkeypatch.setattr(tables, "studied", no_table)
+    arguments = ("study", "cnn", "--seeds", "1", "--out", tmp_path / "s", *TINY)
+    code, _, err = visavis_command(*arguments)
+    *_, failure, problem, end = err.splitlines()
+    assert code == 7 and f"{tmp_path}/s/cnn/seed-0 failed: no luck" in failure
+    assert "a file is damaged" in problem and "1 of 1 trainings failed" in end
+
+
 ENGINE = """
 import os, sys
 from pathlib import Path

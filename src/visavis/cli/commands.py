@@ -19,7 +19,7 @@ from visavis import data, presets, registry, run_folder
 from visavis.cli import arguments as flags
 from visavis.cli import local_engine, ray_cluster, ray_engine, tables
 from visavis.cli.doctor import doctor as examine
-from visavis.cli.exit_codes import Stopped
+from visavis.cli.exit_codes import Stopped, message_and_exit_code
 from visavis.cli.study import flags_of, variants
 from visavis.config import DataConfig, Experiment, ExplainConfig, TrainConfig
 from visavis.data import download
@@ -120,16 +120,7 @@ def study(command: flags.Study, again: Again) -> Iterator[str]:
             yield from (shlex.join([_program(), *words]) for words in jobs.values())
             return
         failed = _run_jobs(command, jobs, len(folders))
-        yield tables.studied(command.out)
-        if any(run_folder.ModelFolder(folder).explained for folder in folders):
-            yield str(_study_report(command.out))
-    for folder, reason in failed.items():
-        log.error("%s failed: %s; see %s", folder, reason, folder / run_folder.JOB_LOG)
-    if failed:
-        raise StudyError(
-            f"{len(failed)} of {len(folders)} trainings failed, the others are finished; go on "
-            f"with: {shlex.join([_program(), *sys.argv[1:]])}"
-        )
+        yield from _study_results(command.out, folders, failed)
 
 
 def study_job(command: flags.StudyJob, again: Again) -> Iterator[str]:
@@ -335,6 +326,31 @@ def _run_jobs(
         {folder: [sys.executable, *words] for folder, words in python.items()},
         local_engine.environments(trainings, device, command.jobs),
     )
+
+
+def _study_results(out: Path, folders: Sequence[Path], failed: Mapping[Path, str]) -> Iterator[str]:
+    """The table and the page of a study, after the reasons of the trainings that failed.
+
+    Raises:
+        StudyError: some failed. This takes precedence over an error of the table or the page.
+    """
+    for folder, reason in failed.items():
+        log.error("%s failed: %s; see %s", folder, reason, folder / run_folder.JOB_LOG)
+    problem = None
+    try:
+        yield tables.studied(out)
+        if any(run_folder.ModelFolder(folder).explained for folder in folders):
+            yield str(_study_report(out))
+    except Exception as error:
+        if not failed:
+            raise
+        problem = error
+        log.error("no results of the others: %s", message_and_exit_code(error)[0])
+    if failed:
+        raise StudyError(
+            f"{len(failed)} of {len(folders)} trainings failed, the others are finished; go on "
+            f"with: {shlex.join([_program(), *sys.argv[1:]])}"
+        ) from problem
 
 
 def _study_report(out: Path) -> Path:
