@@ -240,6 +240,41 @@ def test_a_study_that_partly_fails_says_what_to_do(monkeypatch, tmp_path, visavi
     assert end.startswith("visavis: 1 of 2 trainings failed") and f"--out {tmp_path}/s" in end
 
 
+linux = pytest.mark.skipif(sys.platform != "linux", reason="signals and memory of Linux")
+
+
+@linux
+def test_whatever_ends_a_training_is_its_reason_and_stops_no_other(tmp_path):
+    unstarted, silent, odd, good = (tmp_path / name / "seed-0" for name in "abcd")
+    unstarted.parent.write_text("a file where the folder should be")
+    real_time = f"import os, signal; os.kill(os.getpid(), {signal.SIGRTMIN + 1})"
+    empty = f"import sys; open({str(silent / run_folder.JOB_LOG)!r}, 'w'); sys.exit(3)"
+    failed = local_engine.run(
+        {
+            unstarted: command("pass"),
+            silent: command(empty),
+            odd: command(real_time),
+            good: command("pass"),
+        },
+        [{}],
+    )
+    assert failed.pop(unstarted).startswith("it cannot be started: ")
+    assert failed == {
+        silent: "its log is empty (exit code 3)",
+        odd: f"ended by signal {signal.SIGRTMIN + 1}",
+    }
+
+
+@linux
+def test_memory_that_the_container_uses_is_not_available(monkeypatch, tmp_path):
+    monkeypatch.setattr(local_engine, "CONTROL_GROUP", tmp_path)
+    unlimited = local_engine.available_memory()
+    (tmp_path / "memory.max").write_text("5000\n")
+    (tmp_path / "memory.current").write_text("3000\n")
+    (tmp_path / "memory.stat").write_text("anon 2000\ninactive_file 1000\n")
+    assert local_engine.available_memory() == 3000 < unlimited
+
+
 def test_failed_trainings_are_named_even_if_there_is_no_page(
     monkeypatch, tmp_path, visavis_command
 ):

@@ -34,14 +34,16 @@ POLL_SECONDS = 0.5
 GRACE_SECONDS = 20.0
 """How long a process that is told to stop may take to finish what it is writing."""
 PARENT = "VISAVIS_STUDY_PID"
+CONTROL_GROUP = Path("/sys/fs/cgroup")
 
 
 def environments(trainings: int, device: Device, jobs: int = 0) -> list[dict[str, str]]:
     """What is set in the environment of each process, for as many as run at once.
 
     Args:
-        trainings: of the whole study, so that a repeated command gives each as many threads as the
-            first one did: they change the last digits of a training.
+        trainings: that the command names, finished ones, too, so that repeating it divides the
+            cores as before, on the same machine with as much available memory. The number of
+            threads changes the last digits of a training; OMP_NUM_THREADS fixes it.
         jobs: how many; 0: as many as the machine bears.
     """
     from visavis.training import hardware
@@ -77,11 +79,21 @@ def available_memory() -> int:
     with contextlib.suppress(OSError, ValueError):
         memory = Path("/proc/meminfo").read_text(encoding="ascii").partition("MemAvailable:")[2]
         available = 1024 * int(memory.split()[0])
-        with contextlib.suppress(OSError, ValueError):  # "max", or no such control group
-            limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")
-            return min(available, int(limit))
+        with contextlib.suppress(OSError, ValueError, KeyError):  # "max", or no control group
+            return min(available, _left_in_container())
         return available
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2  # macOS
+
+
+def _left_in_container() -> int:
+    """The limit of the control group less what is used; cached files give way, so do not count."""
+    limit, used = (
+        int((CONTROL_GROUP / name).read_text(encoding="ascii"))
+        for name in ("memory.max", "memory.current")
+    )
+    lines = (CONTROL_GROUP / "memory.stat").read_text(encoding="ascii").splitlines()
+    cached = int(dict(line.split() for line in lines)["inactive_file"])
+    return max(0, limit - used + cached)
 
 
 def stop_with_parent() -> None:
@@ -127,7 +139,13 @@ def run(
     try:
         while waiting or running:
             while waiting and free:
-                running.append(_start(*waiting.pop(0), free.pop(0)))
+                folder, command = waiting.pop(0)
+                try:
+                    running.append(_start(folder, command, free[0]))
+                    del free[0]
+                except OSError as error:  # no space, no permission, too many processes
+                    failed[folder] = f"it cannot be started: {error}"
+                    log.info("%s: %s", folder, failed[folder])
             time.sleep(POLL_SECONDS)
             for job in list(running):
                 code = job.process.poll()

@@ -66,10 +66,13 @@ def failure(folder: Path, code: int) -> str | None:
     """
     if code < 0:
         memory = "; memory may have run out" if code == -signal.SIGKILL else ""
-        return f"ended by {signal.Signals(-code).name}{memory}"
+        known = {number.value: number.name for number in signal.Signals}
+        return f"ended by {known.get(-code, f'signal {-code}')}{memory}"
     if not code:
         return None
-    lines = ["its log is gone"]
-    with contextlib.suppress(OSError):
+    try:
         lines = (folder / run_folder.JOB_LOG).read_text(errors="replace").splitlines()
-    return f"{lines[-1].removeprefix('visavis: ')} (exit code {code})"
+    except OSError:
+        lines = ["its log is gone"]
+    last = lines[-1] if lines else "its log is empty"
+    return f"{last.removeprefix('visavis: ')} (exit code {code})"
