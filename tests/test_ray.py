@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from visavis import run_folder
-from visavis.cli import main, ray_cluster, ray_task
+from visavis.cli import main, ray_cluster, ray_engine, ray_task
 from visavis.errors import EnvironmentFault
 
 pytestmark = pytest.mark.skipif(
@@ -314,3 +314,58 @@ def test_a_cluster_that_cannot_be_used_is_refused(
     err = capsys.readouterr().err
     assert expected in err and err.count("\n") == 1
     assert not (tmp_path / "s").exists()
+
+
+def test_a_cluster_of_several_machines_needs_a_token_whatever_its_address():
+    def needs(address, *machines):
+        return ray_cluster.needs_token(
+            address, [{"NodeManagerAddress": machine} for machine in machines]
+        )
+
+    assert not needs("127.0.0.1:6379", "10.0.0.1")
+    assert not needs("127.0.0.1:6379", "10.0.0.1", "10.0.0.1")
+    assert needs("127.0.0.1:6379", "10.0.0.1", "10.0.0.2")
+    assert needs("10.0.0.1:6379", "10.0.0.1") and needs("auto", "127.0.0.1")
+
+
+class SilentRay:
+    """A cluster of two machines; `looked` is what they answer, if they do."""
+
+    def __init__(self, looked):
+        import ray.exceptions
+
+        self.exceptions, self.looked = ray.exceptions, looked
+
+    def nodes(self):
+        resources = {"CPU": 1, "memory": 8e9}
+        return [
+            {"NodeID": "ab" * 28, "Alive": True, "NodeManagerAddress": ip, "Resources": resources}
+            for ip in ("10.0.0.1", "10.0.0.2")
+        ]
+
+    def remote(self, _):
+        return self
+
+    def options(self, **_):
+        return self
+
+    def get(self, tasks, timeout):
+        if self.looked is None:
+            raise self.exceptions.GetTimeoutError
+        return [self.looked] * len(tasks)
+
+
+@pytest.mark.parametrize(
+    ("looked", "expected"),
+    [
+        (None, "not all machines of the Ray cluster answered within 120 seconds"),
+        ((True, False), "at 127.0.0.1:6379 runs programs of anyone who can reach it"),
+    ],
+)
+def test_machines_that_are_silent_or_open_get_no_training(looked, expected, tmp_path, monkeypatch):
+    joined = contextlib.nullcontext(SilentRay(looked))
+    monkeypatch.setattr(ray_cluster, "joined", lambda _: joined)
+    commands = {tmp_path / "cnn" / "seed-0": []}
+    with pytest.raises(EnvironmentFault, match=expected):
+        ray_engine.run(commands, "127.0.0.1:6379", trainings=1, device="cpu")
+    assert list(tmp_path.iterdir()) == []

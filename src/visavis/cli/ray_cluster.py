@@ -85,6 +85,16 @@ def loopback(address: str) -> bool:
     return host in ("localhost", "::1") or host.startswith("127.")
 
 
+def needs_token(address: str, nodes: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a cluster is more than this machine, so that others can reach it.
+
+    Args:
+        nodes: as Ray lists them. On its head node, a cluster of many machines may be called
+            127.0.0.1, too.
+    """
+    return not loopback(address) or len({node["NodeManagerAddress"] for node in nodes}) > 1
+
+
 def share(
     nodes: Sequence[Mapping[str, float]], trainings: int, device: Device, jobs: int = 0
 ) -> Share:
@@ -92,8 +102,9 @@ def share(
 
     Args:
         nodes: their resources, as Ray names them.
-        trainings: of the whole study, so that a repeated command gives each as many threads as the
-            first one did: they change the last digits of a training.
+        trainings: that the command names, finished ones, too, so that repeating it divides the
+            same cluster as before. The number of threads changes the last digits of a training;
+            OMP_NUM_THREADS fixes it.
         jobs: at most so many at once; 0: as many as fit.
 
     Raises:

@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 RETRIES = 5
 """How often a training may lose its worker or its machine."""
+PROBE_SECONDS = 120.0
+"""How long a machine may take to start a worker and import visavis."""
 
 
 def run(
@@ -58,7 +60,7 @@ def run(
     with ray_cluster.joined(address) as ray, _marker(out) as marker:
         nodes = [node for node in ray.nodes() if node["Alive"]]
         each = ray_cluster.share([node["Resources"] for node in nodes], trainings, device, jobs)
-        shared = _probe(ray, [node["NodeID"] for node in nodes], marker, address)
+        shared = _probe(ray, nodes, marker, address)
         train = ray.remote(ray_task.train).options(
             num_cpus=each.cpus,
             num_gpus=each.gpus,
@@ -99,7 +101,7 @@ def _marker(out: Path) -> Iterator[Path]:
         marker.unlink(missing_ok=True)
 
 
-def _probe(ray: Any, nodes: Sequence[str], marker: Path, address: str) -> bool:
+def _probe(ray: Any, nodes: Sequence[Mapping[str, Any]], marker: Path, address: str) -> bool:
     """Whether all nodes see the folder of the study.
 
     Raises:
@@ -108,19 +110,22 @@ def _probe(ray: Any, nodes: Sequence[str], marker: Path, address: str) -> bool:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as On
 
     look = ray.remote(ray_task.look)
+    places = [On(node["NodeID"], soft=True) for node in nodes]
     try:
-        found = ray.get(
-            [
-                look.options(num_cpus=0, scheduling_strategy=On(node, soft=True)).remote(marker)
-                for node in nodes
-            ]
-        )
+        looks = [look.options(num_cpus=0, scheduling_strategy=at).remote(marker) for at in places]
+        found = ray.get(looks, timeout=PROBE_SECONDS)
+    except ray.exceptions.GetTimeoutError as error:
+        raise EnvironmentFault(
+            f"not all machines of the Ray cluster answered within {PROBE_SECONDS:.0f} seconds; see "
+            "`ray status` on its head node, and repeat the command"
+        ) from error
     except ray.exceptions.RayError as error:
         raise EnvironmentFault(
             f"a machine of the Ray cluster cannot run visavis ({str(error).splitlines()[-1]}); "
             "install the same version with its extra, visavis[ray], on all of them"
         ) from error
-    if address and not ray_cluster.loopback(address) and not all(token for _, token in found):
+    secured = all(token for _, token in found)
+    if address and ray_cluster.needs_token(address, nodes) and not secured:
         raise EnvironmentFault(
             f"the Ray cluster at {address} runs programs of anyone who can reach it; start all its "
             "nodes with RAY_AUTH_MODE=token"
