@@ -306,8 +306,8 @@ def test_sentences_about_maps_follow_their_intervals(results):
     by_method = {"grad_cam": group(0.4, 0.6), "occlusion": group(0.9, 1.1)}
     changed = {**results, "agreement": {**results["agreement"], "by_method": by_method}}
     (sentence,) = text.agreement(changed)
-    assert "less than two trainings of one variant by Grad-CAM 0.50 (0.40 to 0.60)" in sentence
-    assert "not significantly differently from two trainings of one variant by occl" in sentence
+    assert "the maps of the CNN and the ViT reach 0.50 (0.40 to 0.60) by Grad-CAM and " in sentence
+    assert "significantly less by Grad-CAM; no significant difference by occlusion." in sentence
     found = {"correlation": 0.8, "p_value": 0.001}
     alone = text.errors({"with_agreement": found, "within_variants": {**found, "p_value": 0.4}})
     assert "nothing was shown beyond" in alone

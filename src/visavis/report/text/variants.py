@@ -152,14 +152,18 @@ def agreement(results: Values) -> list[str]:
         known = results["variants"][first]["methods"]
         found: dict[int, list[str]] = {-1: [], 0: [], 1: []}
         for method, interval in relative.items():
-            found[side(interval, 1.0)].append(f"{named(method, known)} {_range(interval)}")
-        words = {-1: "less than", 0: "not significantly differently from", 1: "more than"}
-        parts = [
-            f"{words[verdict]} two trainings of one variant by {listed(by)}"
+            found[side(interval, 1.0)].append(named(method, known))
+        words = {-1: "significantly less", 0: "no significant difference", 1: "significantly more"}
+        verdicts = [
+            f"{words[verdict]} by {'each' if len(by) == len(relative) else listed(by)}"
             for verdict, by in found.items()
             if by
         ]
-        sentences.append(f"The maps of {a} and {b} agree {'; '.join(parts)} (1: as well).")
+        values = [f"{_range(of)} by {named(method, known)}" for method, of in relative.items()]
+        sentences.append(
+            f"Of the agreement of two trainings of one variant, the maps of {a} and {b} reach "
+            f"{listed(values)}: {'; '.join(verdicts)}."
+        )
     return sentences
 
 
