@@ -10,6 +10,9 @@ from visavis.compare.trainings import Training
 from visavis.metrics import over_trainings
 from visavis.metrics.significance import side
 
+SCORES = ("contrast", "idsds", "keep_top_20", "central_mass", "relevance_mass", "mask_auc")
+"""Beside SRG; the last two need ground-truth masks."""
+
 BASELINES = ("blob", "centre", "edges")
 """What a method should be ahead of: maps that know nothing of the model."""
 
@@ -18,9 +21,10 @@ def of_variant(trainings: Sequence[Training]) -> dict[str, Any]:
     """What the trainings of one variant show about its attribution methods.
 
     Returns:
-        `methods`: SRG of each (metrics.over_trainings.spread), contrast in each training, and in
-        how many trainings it has the highest SRG. `conclusions`: what `conclusion` returns, for
-        each that a single training would let one draw.
+        `methods`: SRG of each (metrics.over_trainings.spread), its other `scores` in each training
+        (None where one is not available), and in how many trainings it has the highest SRG.
+        `conclusions`: what `conclusion` returns, for each that a single training would let one
+        draw.
     """
     srg = {name: _srg(trainings, name) for name in _methods(trainings)}
     classes = _classes(trainings[0])
@@ -31,7 +35,9 @@ def of_variant(trainings: Sequence[Training]) -> dict[str, Any]:
             name: {
                 "label": found[0][name]["label"],
                 "srg": over_trainings.spread(values, classes=classes),
-                "contrast": [_value(of[name]["scores"]["contrast"]) for of in found],
+                "scores": {
+                    key: [_value(of[name]["scores"].get(key)) for of in found] for key in SCORES
+                },
                 "best_in": best.count(name),
             }
             for name, values in srg.items()
