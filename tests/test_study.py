@@ -62,6 +62,7 @@ def test_variants_are_all_combinations_of_a_models_own_settings():
     assert study.flags_of({"cnn.widths": "8 8 16", "cnn.optim.flip": "false"}) == [
         *("--cnn.widths", "8", "8", "16", "--cnn.optim.no-flip")
     ]
+    assert study.flags_of({"cnn.optim.flip": "True"}) == ["--cnn.optim.flip"]
 
 
 @pytest.mark.parametrize(
@@ -175,6 +176,39 @@ def test_the_models_grid_and_number_of_images_are_fixed_once(tmp_path):
     coarse = Variant("vit", {}, dataclasses.replace(experiment, vit=vit))
     plan(tmp_path, {"vit": coarse}, small.dataset())
     assert run_folder.read_json(tmp_path / run_folder.STUDY)["explain"] == explaining
+
+
+@pytest.mark.parametrize(
+    ("key", "here"), [("precision", "bf16"), ("compile", True), ("device", "cuda")]
+)
+def test_a_variant_is_not_continued_with_another_kind_of_training(key, here, tmp_path):
+    experiment = dataclasses.replace(small.experiment(), seeds=1)
+    plan(tmp_path, {"cnn": Variant("cnn", {}, experiment)}, small.dataset())
+    (tmp_path / "cnn").mkdir()
+    before = (tmp_path / run_folder.STUDY).read_bytes()
+    training = dataclasses.replace(experiment.train, **{key: here})
+    other = dataclasses.replace(experiment, train=training)
+    there = getattr(experiment.train, key)
+    with pytest.raises(CheckpointError, match=f"cnn: train.{key} is {there} there and {here} here"):
+        plan(tmp_path, {"cnn": Variant("cnn", {}, other)}, small.dataset())
+    assert (tmp_path / run_folder.STUDY).read_bytes() == before
+
+
+def test_a_training_with_another_split_than_that_of_the_study_does_not_start(tmp_path):
+    experiment = dataclasses.replace(small.experiment(), seeds=1)
+    (folder,) = plan(tmp_path, {"cnn": Variant("cnn", {}, experiment)}, small.dataset())
+    split = dataclasses.replace(experiment.data, split_seed=experiment.data.split_seed + 1)
+    other = dataclasses.replace(experiment, data=split)
+    with pytest.raises(CheckpointError, match="holds out other validation images"):
+        complete(folder, "cnn", other, small.dataset())
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("arguments", [("export", "--to", "files"), ("cite",)])
+def test_a_study_is_no_experiment(arguments, tmp_path, visavis_command):
+    run_folder.write_json(tmp_path / run_folder.STUDY, {"data": {}, "explain": {}, "variants": {}})
+    code, _, err = visavis_command(*arguments, tmp_path)
+    assert code == 4 and f"{tmp_path} is a study, whose page is study.html" in err
 
 
 def test_commands_pass_on_the_file_that_registers_a_model(tmp_path, visavis_command):
@@ -383,3 +417,7 @@ def test_the_table_has_mean_and_spread_between_trainings(tmp_path):
     _, row, *notes = tables.studied(Path(tmp_path)).splitlines()
     assert row == "vit  2 of 3  85.0 % ± 7.07  50.0 % ± 0.00       1,234          5.0 s"
     assert "0.4 to 32 times" in notes[-1]
+    for seed in range(2):  # a model that was trained elsewhere
+        folder = tmp_path / "vit" / run_folder.SEED.format(seed)
+        run_folder.write_json(folder / run_folder.TRAINING, {"parameters": 1234})
+    assert tables.studied(tmp_path).splitlines()[1].endswith("1,234              –")

@@ -371,7 +371,7 @@ def model_folders(experiment: Path) -> dict[str, ModelFolder]:
     Without that file, the experiment's two run folders in alphabetical order.
 
     Raises:
-        CheckpointError: there are none, only one, or more than two.
+        CheckpointError: there are none, only one, or more than two; or the folder is a study.
     """
     names = _names(experiment)
     if len(names) != len(ROLES):
@@ -387,7 +387,7 @@ def trained_models(experiment: Path) -> dict[str, ModelFolder]:
     """Those of an experiment's models that are trained, by role; there may be only one.
 
     Raises:
-        CheckpointError: there are more than two.
+        CheckpointError: there are more than two, or the folder is a study.
     """
     names = _names(experiment)
     if len(names) > 1:
@@ -399,6 +399,11 @@ def trained_models(experiment: Path) -> dict[str, ModelFolder]:
 
 def _names(experiment: Path) -> list[str]:
     path = experiment / EXPERIMENT
+    if (experiment / STUDY).exists() and not path.exists():
+        raise CheckpointError(
+            f"{experiment} is a study, whose page is {STUDY_REPORT}; name an experiment, the "
+            "folder of two models that `visavis run` makes"
+        )
     if (experiment / CONFIG).exists() and not path.exists():
         raise CheckpointError(
             f"{experiment} is the run folder of one model; name the experiment folder, which holds "

@@ -103,7 +103,7 @@ def _list(value: Any) -> list[Any]:
 def flags_of(varied: Mapping[str, str]) -> list[str]:
     """The flags of a variant; a value of several words, such as "8 8 16", becomes as many."""
     switches = {"true": True, "false": False}
-    words = (flag(key, switches.get(value, value.split())) for key, value in varied.items())
+    words = (flag(key, switches.get(value.lower(), value.split())) for key, value in varied.items())
     return list(itertools.chain.from_iterable(words))
 
 

@@ -161,9 +161,14 @@ def studied(out: Path) -> str:
                 _spread([model.evaluation[key] for model in models])
                 for key in ("accuracy", "f1_macro")
             )
-            seconds = statistics.mean(model.training["train_seconds"] for model in models)
+            seconds = [
+                model.training["train_seconds"]
+                for model in models
+                if "train_seconds" in model.training  # not where weights were adopted
+            ]
+            time = duration(statistics.mean(seconds)) if seconds else "–"
             parameters = count(models[0].training["parameters"])
-            rows.append([*cells, accuracy, f1, parameters, duration(seconds)])
+            rows.append([*cells, accuracy, f1, parameters, time])
         else:
             rows.append([*cells, *["–"] * 4])
     text = f"{table(rows)}\n(mean ± standard deviation between trainings)"

@@ -27,6 +27,9 @@ from visavis.training.provenance import differences
 
 log = logging.getLogger(__name__)
 
+TRAINING = ("device", "precision", "compile")
+"""Settings of the training that change its weights, be it in the last digits."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
@@ -74,9 +77,8 @@ def plan(out: Path, variants: Mapping[str, Variant], dataset: Dataset) -> list[P
         before = stored.get(name, {"seeds": []})
         if name in stored and (out / name).exists():
             earlier = run_folder.settings(Experiment, before["experiment"], path)
-            earlier_model = earlier.model(before["model"])
-            now = to_json(experiment.model(of.model))
-            lines += differences(to_json(earlier_model), now, f"{name}: ")
+            now = _deciding(experiment, of.model)
+            lines += differences(_deciding(earlier, before["model"]), now, f"{name}: ")
         entries[name] = {
             "model": of.model,
             "varied": dict(of.varied),
@@ -93,6 +95,13 @@ def plan(out: Path, variants: Mapping[str, Variant], dataset: Dataset) -> list[P
             _check_shared(ModelFolder(out / name / run_folder.SEED.format(seed)), shared)
     run_folder.write_json(path, {**shared, "variants": entries})
     return [out / name / run_folder.SEED.format(seed) for seed in seeds for name in variants]
+
+
+def _deciding(experiment: Experiment, model: str) -> dict[str, Any]:
+    """The settings that all trainings of a variant share, since they change the weights."""
+    training = to_json(experiment.train)
+    shared = {key: training[key] for key in TRAINING}
+    return {**to_json(experiment.model(model)), "train": shared}
 
 
 def _images(dataset: Dataset, config: DataConfig) -> dict[str, str]:
@@ -176,15 +185,22 @@ def complete(folder: Path, name: str, experiment: Experiment, dataset: Dataset) 
     """Train, test and explain one model of a study, as far as that is not done yet.
 
     Raises:
-        CheckpointError: the images are not those of the study, or the folder holds another model.
+        CheckpointError: the images or their split are not those of the study, or the folder holds
+            another model.
         VisavisError: a stage failed; the files of finished stages remain.
     """
     out = folder.absolute().parents[1]
     data = run_folder.read_json(out / run_folder.STUDY)["data"]
-    if data["fingerprint"] != dataset.fingerprint:
+    here = _images(dataset, experiment.data)
+    if data["fingerprint"] != here["fingerprint"]:
         raise CheckpointError(
             f"the study in {out} is on {data['description']}, and these images are "
             f"{dataset.description} with other pixels; use those of the study"
+        )
+    if data["split_fingerprint"] != here["split_fingerprint"]:
+        raise CheckpointError(
+            f"the study in {out} holds out other validation images than this command would; use "
+            f"the version of visavis that wrote its {run_folder.STUDY}, unchanged"
         )
     train(folder.absolute(), experiment, name, dataset, tracked_in=out)
     model = ModelFolder(folder)
