@@ -337,7 +337,7 @@ class SilentRay:
         self.exceptions, self.looked = ray.exceptions, looked
 
     def nodes(self):
-        resources = {"CPU": 1, "memory": 8e9}
+        resources = {"CPU": 1.0, "memory": 8e9}
         return [
             {"NodeID": "ab" * 28, "Alive": True, "NodeManagerAddress": ip, "Resources": resources}
             for ip in ("10.0.0.1", "10.0.0.2")

@@ -46,7 +46,7 @@ def run(
     Args:
         commands: of run folders OUT/VARIANT/seed-N. Where a command names its run folder, it is
             given the path that the folder has on its machine.
-        trainings: of the whole study; with `device` and `jobs`, as in `ray_cluster.share`.
+        trainings: with `device` and `jobs`, as in `ray_cluster.share`.
 
     Returns:
         Why each of those that failed did.
