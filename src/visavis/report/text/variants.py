@@ -154,8 +154,9 @@ def agreement(results: Values) -> list[str]:
         for method, interval in relative.items():
             found[side(interval, 1.0)].append(named(method, known))
         words = {-1: "significantly less", 0: "no significant difference", 1: "significantly more"}
+        every = "any of them" if found[0] else "each"
         verdicts = [
-            f"{words[verdict]} by {'each' if len(by) == len(relative) else listed(by)}"
+            f"{words[verdict]} by {every if len(by) == len(relative) else listed(by)}"
             for verdict, by in found.items()
             if by
         ]
