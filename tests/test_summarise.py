@@ -325,7 +325,7 @@ def test_conclusions_that_flip_are_named():
         "conclusions": [flips, holds],
     }
     sentence = text.methods(of)
-    assert "All 3 trainings show 1 of them" in sentence
+    assert "all 3 trainings show 1, some alone 0, and 1 flips, since" in sentence
     assert sentence.endswith("Grad-CAM is ahead of the centre map.")
 
 

@@ -40,9 +40,9 @@ PARTS = {
     "image": "image",
     "architecture": "architecture",
     "method": "method",
-    "architecture_method": "method, by architecture",
+    "architecture_method": "method (by architecture)",
     "seed": "seed",
-    "seed_method": "seed, by method",
+    "seed_method": "seed (by method)",
 }
 """What compare.decomposition.PARTS are called in a chart."""
 
@@ -207,11 +207,12 @@ def methods(of: Values) -> str:
     kept = sum(each["holds"] in ("always", "never") for each in drawn)
     flips = [sentence(each, of["methods"]) for each in drawn if each["holds"] == "flips"]
     rest = len(drawn) - kept - len(flips)
-    ends = f"; in some trainings, the opposite is significant: {'; '.join(flips)}" if flips else ""
+    ends = f", since others show the opposite: {'; '.join(flips)}" if flips else ""
     return (
-        f"{label}: some training shows {_of(len(drawn), 'conclusion')} about attribution methods. "
-        f"All {n} trainings show {count(kept)} of them, {count(rest)} not every one, and "
-        f"{count(len(flips))} {'flips' if len(flips) == 1 else 'flip'}{ends}."
+        f"{label}: some training shows {_of(len(drawn), 'conclusion')} about attribution methods. Of "
+        f"these, all {n} trainings show {count(kept)}, some alone {count(rest)}, and "
+        f"{count(len(flips)) if flips else 'none'} "
+        f"{'flip' if len(flips) > 1 else 'flips'}{ends}."
     )
 
 
