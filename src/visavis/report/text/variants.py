@@ -209,8 +209,8 @@ def methods(of: Values) -> str:
     rest = len(drawn) - kept - len(flips)
     ends = f", since others show the opposite: {'; '.join(flips)}" if flips else ""
     return (
-        f"{label}: some training shows {_of(len(drawn), 'conclusion')} about attribution methods. Of "
-        f"these, all {n} trainings show {count(kept)}, some alone {count(rest)}, and "
+        f"{label}: some training shows {_of(len(drawn), 'conclusion')} about attribution methods. "
+        f"Of these, all {n} trainings show {count(kept)}, some alone {count(rest)}, and "
         f"{count(len(flips)) if flips else 'none'} "
         f"{'flip' if len(flips) > 1 else 'flips'}{ends}."
     )
