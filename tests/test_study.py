@@ -141,7 +141,7 @@ def test_a_printed_command_trains_tests_and_explains_one_model_once(tmp_path, vi
     assert (
         code == 0
         and "vit-depth-1  1 of 1" in text
-        and "cannot show how much of a result is chance" in text
+        and "cannot show how much" in text
     )
     assert (out / run_folder.STUDY_REPORT).stat().st_size > 50_000
     more = ("study", "vit", *vary, *TINY, "--seeds", "2", "--print")
