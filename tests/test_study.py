@@ -138,11 +138,7 @@ def test_a_printed_command_trains_tests_and_explains_one_model_once(tmp_path, vi
     assert visavis_command(*lines[1])[0] == 0
     assert (folder / run_folder.EXPLANATIONS).stat().st_mtime_ns == explained
     code, text, _ = visavis_command("study", "vit", *vary, *TINY)
-    assert (
-        code == 0
-        and "vit-depth-1  1 of 1" in text
-        and "cannot show how much" in text
-    )
+    assert code == 0 and "vit-depth-1  1 of 1" in text and "cannot show how much" in text
     assert (out / run_folder.STUDY_REPORT).stat().st_size > 50_000
     more = ("study", "vit", *vary, *TINY, "--seeds", "2", "--print")
     assert shlex.split(visavis_command(*more)[1])[1:] == [
