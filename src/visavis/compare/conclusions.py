@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from visavis.compare.trainings import Training
+from visavis.compare.trainings import Training, shared_methods
 from visavis.metrics import over_trainings
 from visavis.metrics.significance import side
 
@@ -26,7 +26,7 @@ def of_variant(trainings: Sequence[Training]) -> dict[str, Any]:
         `conclusions`: what `conclusion` returns, for each that a single training would let one
         draw.
     """
-    srg = {name: _srg(trainings, name) for name in _methods(trainings)}
+    srg = {name: _srg(trainings, name) for name in shared_methods(trainings)}
     classes = _classes(trainings[0])
     best = _best_in_each(srg)
     found = [each.model.explanations["methods"] for each in trainings]
@@ -44,12 +44,6 @@ def of_variant(trainings: Sequence[Training]) -> dict[str, Any]:
         },
         "conclusions": list(_conclusions(found, list(srg))),
     }
-
-
-def _methods(trainings: Sequence[Training]) -> list[str]:
-    """The methods that all trainings have."""
-    first, *rest = (each.model.explanations["methods"] for each in trainings)
-    return [name for name in first if all(name in other for other in rest)]
 
 
 def _srg(trainings: Sequence[Training], method: str) -> np.ndarray:

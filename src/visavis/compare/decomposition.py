@@ -47,8 +47,7 @@ def decomposition(trainings: Sequence[Training], rows: list[np.ndarray]) -> dict
         few images.
     """
     variants = of_study.by_variant(trainings)
-    offered = [set(of.model.explanations["methods"]) for of in trainings]
-    methods = sorted(set.intersection(*offered))
+    methods = of_study.shared_methods(trainings)
     if len(variants) < 2 or min(map(len, variants.values())) < 2 or len(methods) < 2:
         return None
     maps = [(i, method) for i in range(len(trainings)) for method in methods]

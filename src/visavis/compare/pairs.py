@@ -39,13 +39,11 @@ def agreement(trainings: Sequence[Training], rows: list[np.ndarray]) -> dict[str
     default = [each.model.explanations["default_method"] for each in trainings]
     agreed, above = _agreed(trainings, rows, default, classes)
     points, share = _layout(_mean(agreed))
-    offered = [list(each.model.explanations["methods"]) for each in trainings]
-    shared = [name for name in offered[0] if all(name in of for of in offered)]
     by_method = {
         name: _groups(
             _agreed(trainings, rows, [name] * len(trainings), classes)[1], variants, classes
         )
-        for name in shared
+        for name in of_study.shared_methods(trainings)
     }
     matrix = _mean(above)
     return {

@@ -33,6 +33,12 @@ def by_variant(trainings: Sequence[Training]) -> dict[str, list[int]]:
     return found
 
 
+def shared_methods(trainings: Sequence[Training]) -> list[str]:
+    """The attribution methods that all of them have, in the order of the first."""
+    first, *rest = (each.model.explanations["methods"] for each in trainings)
+    return [name for name in first if all(name in other for other in rest)]
+
+
 def sampled(trainings: Sequence[Training]) -> list[Rows]:
     """Of each training, the rows of heatmaps.npz of the images that all were scored on.
 

@@ -1,6 +1,6 @@
 """One self-contained HTML page that shows what the trainings of a study show together.
 
-Reads study.json and results.json; writes study.html. Like the report of an experiment, it holds no
+Reads results.json; writes study.html. Like the report of an experiment, it holds no
 numbers of its own.
 """
 
@@ -27,22 +27,20 @@ def study_report(out: Path) -> Path:
     Raises:
         CheckpointError: results.json is missing or damaged.
     """
-    study = run_folder.read_json(out / run_folder.STUDY)
     results = run_folder.read_json(out / run_folder.RESULTS)
     path = out / run_folder.STUDY_REPORT
-    write_bytes(path, render(study, results).encode())
+    write_bytes(path, render(results).encode())
     log.info("wrote %s", path)
     return path
 
 
-def render(study: dict[str, Any], results: dict[str, Any]) -> str:
+def render(results: dict[str, Any]) -> str:
     """The page as HTML."""
-    charts = drawn.all_figures(results, text.PARTS)
+    charts = drawn.all_figures(results)
     return (
         templates()
         .get_template("study.html.j2")
         .render(
-            study=study,
             results=results,
             text=text,
             charts={name: Markup(svg(figure, name)) for name, figure in charts.items()},

@@ -23,6 +23,7 @@ from visavis.report.figures.style import (
     new_figure,
 )
 from visavis.report.text.numbers import capital, decimal
+from visavis.report.text.variants import PARTS
 
 Results = Mapping[str, Any]
 """The content of results.json."""
@@ -222,14 +223,9 @@ def methods(results: Results, name: str) -> Figure:
 
 
 @matplotlib.rc_context(STYLE)
-def parts(results: Results, names: Mapping[str, str]) -> Figure:
-    """What a map is made of, part by part.
-
-    Args:
-        names: of the parts (compare.decomposition.PARTS).
-    """
-    found = results["decomposition"]["parts"]
-    rows = {names[key]: interval for key, interval in found.items() if interval}
+def parts(results: Results) -> Figure:
+    """What a map is made of, part by part."""
+    rows = {PARTS[key]: of for key, of in results["decomposition"]["parts"].items()}
     figure, axes = new_figure(WIDTH, 0.9 + 0.36 * len(rows), title="Parts of a map")
     for place, interval in enumerate(rows.values()):
         axes.barh(place, interval["value"], height=0.55, color=FIRST, alpha=0.55)
@@ -261,7 +257,7 @@ def errors(results: Results) -> Figure:
     return figure
 
 
-def all_figures(results: Results, part_names: Mapping[str, str]) -> dict[str, Figure]:
+def all_figures(results: Results) -> dict[str, Figure]:
     """The figures that these results have, by name."""
     drawn = {
         "accuracy": scores(results, "accuracy", "Test accuracy"),
@@ -279,5 +275,5 @@ def all_figures(results: Results, part_names: Mapping[str, str]) -> dict[str, Fi
     if results["agreement"]["layout"]:
         drawn["layout"] = layout(results)
     if results["decomposition"]:
-        drawn["parts"] = parts(results, part_names)
+        drawn["parts"] = parts(results)
     return drawn
