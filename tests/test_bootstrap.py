@@ -93,3 +93,8 @@ def test_classes_follow_the_images_that_are_left():
     values[classes == 2] = np.nan
     found = bootstrap.interval(values, classes=classes)
     assert (found["low"], found["value"], found["high"]) == (0.5, 0.5, 0.5)
+
+
+def test_a_proportion_of_one_keeps_a_width_within_classes_too():
+    right = bootstrap.interval(np.ones(50, bool), classes=np.arange(50) % 10)
+    assert right["value"] == 1 and 0.9 < right["low"] < 0.95

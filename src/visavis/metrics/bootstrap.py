@@ -48,13 +48,14 @@ def interval(
 
     NaN stands for "not available" and is left out; None if fewer than MINIMUM values remain. For
     booleans without classes the interval is Wilson's (1927), for any number of them: it keeps its
-    width at a proportion of 0 or 1.
+    width at a proportion of 0 or 1. So it is where all are equal, without one for other classes.
 
     Args:
         classes: of each image.
     """
     values = np.asarray(values)
-    if values.dtype == bool and classes is None:
+    equal = len(values) >= MINIMUM and bool((values == values[0]).all())
+    if values.dtype == bool and (classes is None or equal):
         wilson = stats.binomtest(int(values.sum()), len(values)).proportion_ci(LEVEL, "wilson")
         return {"value": float(values.mean()), "low": wilson.low, "high": wilson.high}
     known = np.isfinite(values)
