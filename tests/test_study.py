@@ -204,11 +204,20 @@ def test_a_training_with_another_split_than_that_of_the_study_does_not_start(tmp
     assert not folder.exists()
 
 
-@pytest.mark.parametrize("arguments", [("export", "--to", "files"), ("cite",)])
-def test_a_study_is_no_experiment(arguments, tmp_path, visavis_command):
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("compare",), "{} is a study, whose page is study.html"),
+        (("export", "--to", "files"), "no training of the study in {} is finished"),
+        (("cite",), "no training of the study in {} is finished"),
+    ],
+)
+def test_a_study_without_trainings_has_nothing_to_show(
+    arguments, expected, tmp_path, visavis_command
+):
     run_folder.write_json(tmp_path / run_folder.STUDY, {"data": {}, "explain": {}, "variants": {}})
     code, _, err = visavis_command(*arguments, tmp_path)
-    assert code == 4 and f"{tmp_path} is a study, whose page is study.html" in err
+    assert code == 4 and expected.format(tmp_path) in err
 
 
 def test_commands_pass_on_the_file_that_registers_a_model(tmp_path, visavis_command):

@@ -213,7 +213,7 @@ class Report(Compare):
 
 @dataclass(frozen=True, kw_only=True)
 class Export(Compare):
-    """Write the report's figures, tables, text and references, for a document of your own."""
+    """Write figures, tables, text and references of a report, or of a study, as files."""
 
     to: Path = tyro.MISSING
     """Folder for them: new, empty, or of an earlier export, whose files are replaced unless they
@@ -222,7 +222,7 @@ class Export(Compare):
 
 @dataclass(frozen=True, kw_only=True)
 class Cite(Compare):
-    """Print, as BibTeX, the works whose methods and metrics the report uses."""
+    """Print, as BibTeX, the works whose methods and metrics a report, or a study, uses."""
 
 
 @dataclass(frozen=True, kw_only=True)

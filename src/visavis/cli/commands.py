@@ -206,12 +206,12 @@ def compare(command: flags.Compare, again: Again) -> Iterator[str]:
 
 def report(command: flags.Report, again: Again) -> Iterator[str]:
     """`visavis report`."""
-    if (command.experiment / run_folder.STUDY).exists():
-        # Without the lock, which a study holds while it trains: one may look in on it.
-        yield str(_study_report(command.experiment))
-        return
     from visavis.report.page import report as report_stage
+    from visavis.report.study_page import study_report
 
+    if _summarised(command.experiment):
+        yield str(study_report(command.experiment))
+        return
     with _locked(command.experiment):
         path = report_stage(command.experiment)
     yield str(path)
@@ -219,20 +219,25 @@ def report(command: flags.Report, again: Again) -> Iterator[str]:
 
 def export(command: flags.Export, again: Again) -> Iterator[str]:
     """`visavis export`."""
+    from visavis.report.export import experiment, require_apart, study
     from visavis.report.export import export as write_files
-    from visavis.report.export import require_apart
-    from visavis.report.export.experiment import bundle
 
-    material = Material.read(command.experiment)
-    require_apart(command.to, command.experiment)
-    yield str(write_files(bundle(material), command.to))
+    folder = command.experiment
+    require_apart(command.to, folder)
+    if _summarised(folder):
+        taken = study.bundle(folder)
+    else:
+        taken = experiment.bundle(Material.read(folder))
+    yield str(write_files(taken, command.to))
 
 
 def cite(command: flags.Cite, again: Again) -> Iterator[str]:
     """`visavis cite`."""
-    from visavis.report.citations import bibliography, works
+    from visavis.report.citations import bibliography, works, works_of_study
 
-    yield bibliography(works(Material.read(command.experiment))).rstrip()
+    folder = command.experiment
+    keys = works_of_study(folder) if _summarised(folder) else works(Material.read(folder))
+    yield bibliography(keys).rstrip()
 
 
 def predict(command: flags.Predict, again: Again) -> Iterator[str]:
@@ -340,7 +345,10 @@ def _study_results(out: Path, folders: Sequence[Path], failed: Mapping[Path, str
     try:
         yield tables.studied(out)
         if any(run_folder.ModelFolder(folder).explained for folder in folders):
-            yield str(_study_report(out))
+            from visavis.report.study_page import study_report
+
+            _summarised(out)
+            yield str(study_report(out))
     except Exception as error:
         if not failed:
             raise
@@ -353,13 +361,17 @@ def _study_results(out: Path, folders: Sequence[Path], failed: Mapping[Path, str
         ) from problem
 
 
-def _study_report(out: Path) -> Path:
-    """Summarise the finished trainings of a study, and write its page."""
-    from visavis.report.study_page import study_report
+def _summarised(folder: Path) -> bool:
+    """Whether this is the folder of a study; then its finished trainings are summarised.
+
+    Without the lock, which a study holds while it trains: one may look in on it.
+    """
     from visavis.stages.summarise import summarise
 
-    summarise(out)
-    return study_report(out)
+    found = (folder / run_folder.STUDY).exists()
+    if found:
+        summarise(folder)
+    return found
 
 
 def _adopt(command: flags.Explain) -> None:

@@ -1,5 +1,6 @@
 """Attribution methods across the trainings of a variant: which conclusions hold for all?"""
 
+import statistics
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 from typing import Any
@@ -21,8 +22,9 @@ def of_variant(trainings: Sequence[Training]) -> dict[str, Any]:
     """What the trainings of one variant show about its attribution methods.
 
     Returns:
-        `methods`: SRG of each (metrics.over_trainings.spread), its other `scores` in each training
-        (None where one is not available), and in how many trainings it has the highest SRG.
+        `methods`: SRG of each (metrics.over_trainings.spread), of its other `scores` the `values`
+        in the trainings in which they are available, their mean (`value`), `lowest` and `highest`
+        (None without any), and in how many trainings it has the highest SRG.
         `conclusions`: what `conclusion` returns, for each that a single training would let one
         draw.
     """
@@ -36,7 +38,7 @@ def of_variant(trainings: Sequence[Training]) -> dict[str, Any]:
                 "label": found[0][name]["label"],
                 "srg": over_trainings.spread(values, classes=classes),
                 "scores": {
-                    key: [_value(of[name]["scores"].get(key)) for of in found] for key in SCORES
+                    key: _range([of[name]["scores"].get(key) for of in found]) for key in SCORES
                 },
                 "best_in": best.count(name),
             }
@@ -73,8 +75,13 @@ def _best_in_each(srg: dict[str, np.ndarray]) -> list[str | None]:
     return found
 
 
-def _value(interval: dict[str, float] | None) -> float | None:
-    return None if interval is None else interval["value"]
+def _range(of_trainings: Sequence[dict[str, float] | None]) -> dict[str, Any] | None:
+    """A score over the trainings in which it is available."""
+    values = [of["value"] for of in of_trainings if of is not None]
+    if not values:
+        return None
+    mean = statistics.fmean(values)
+    return {"values": values, "value": mean, "lowest": min(values), "highest": max(values)}
 
 
 def _conclusions(found: Sequence[Any], methods: Sequence[str]) -> Iterator[dict[str, Any]]:

@@ -5,8 +5,11 @@ import re
 import tomllib
 from collections.abc import Iterable
 from importlib import resources
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
+from visavis import run_folder
 from visavis.registry import OWN
 from visavis.report.material import Material
 from visavis.run_folder import ModelFolder
@@ -24,6 +27,9 @@ EVERY_REPORT = (
 )
 ON_A_MASK = ("arras2022", "zhang2018")
 SCORE_VALIDATION = ("castro2009", "mitchell2022")
+EVERY_STUDY = ("visavis", "efron1979", "davison1997", "hesterberg2015", "bluecher2024")
+SCORES = {"idsds": "hesse2024", "relevance_mass": "arras2022"}
+"""By the key of a score of the methods of a study."""
 SOURCES = {"cifar10": ("krizhevsky2009",), "cifar100": ("krizhevsky2009",)}
 METHODS = {
     "grad_cam": ("selvaraju2017",),
@@ -52,6 +58,33 @@ def works(material: Material) -> list[str]:
         keys.update(ON_A_MASK if explanations["mask_chance"] else ())
         keys.update(SCORE_VALIDATION if explanations.get("score_validation") else ())
         keys.update(_model(model))
+    return sorted(keys)
+
+
+def works_of_study(out: Path) -> list[str]:
+    """The same for the page of a study, sorted.
+
+    Raises:
+        CheckpointError: results.json, or a file of a finished training, is missing or damaged.
+    """
+    results = run_folder.read_json(out / run_folder.RESULTS)
+    variants = results["variants"].values()
+    keys = {*EVERY_STUDY, *SOURCES.get(results["data"]["source"], ())}
+    for training in results["trainings"]:
+        seed = run_folder.SEED.format(training["seed"])
+        keys |= _model(ModelFolder(out / training["variant"] / seed))
+    for name, method in chain.from_iterable(of["methods"].items() for of in variants):
+        keys.update(METHODS.get(name, ()))
+        keys |= {work for score, work in SCORES.items() if method["scores"][score]}
+    for used, works_of in (
+        (len(results["trainings"]) > 1, ("spearman1904", "geirhos2020")),
+        (any(of["accuracy"]["both"] for of in variants), ("zou2008",)),
+        (any(row["accuracy"]["both"] for row in results["differences"]), ("welch1947",)),
+        (results["agreement"]["layout"], ("torgerson1952",)),
+        (results["errors"]["with_agreement"], ("mantel1967",)),
+        (results["decomposition"], ("brennan2001",)),
+    ):
+        keys.update(works_of if used else ())
     return sorted(keys)
 
 

@@ -16,6 +16,7 @@ from visavis.files import write_bytes
 from visavis.report.figures import variants as drawn
 from visavis.report.figures.style import svg
 from visavis.report.page import templates
+from visavis.report.tabulated.study import tables
 from visavis.report.text import variants as text
 
 log = logging.getLogger(__name__)
@@ -41,10 +42,19 @@ def render(results: dict[str, Any]) -> str:
         templates()
         .get_template("study.html.j2")
         .render(
-            results=results,
-            text=text,
+            content(results),
             charts={name: Markup(svg(figure, name)) for name, figure in charts.items()},
             base_css=(resources.files("visavis.report") / "static" / "base.css").read_text("utf-8"),
             version=metadata.version("visavis"),
         )
     )
+
+
+def content(results: dict[str, Any]) -> dict[str, Any]:
+    """What the templates of a study show, whatever they make of it."""
+    return {
+        "results": results,
+        "tables": tables(results),
+        "text": text,
+        "title": text.title(results),
+    }

@@ -12,8 +12,8 @@ class Cell(NamedTuple):
     """What a table shows, and the number behind it."""
 
     text: str
-    value: float | Interval | None = None
-    """A number or an interval, as it stands in the JSON files; None for words."""
+    value: float | Interval | Sequence[float] | None = None
+    """A number, an interval or several numbers, as they stand in the JSON files; None for words."""
     span: int = 1
     """Columns that it covers."""
     kind: str = ""

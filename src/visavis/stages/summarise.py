@@ -6,6 +6,7 @@ explanations.json. Writes results.json.
 """
 
 import logging
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,7 @@ def summarise(out: Path) -> dict[str, Any]:
                 "label": name if study["variants"][name]["varied"] else of[0].model.label,
                 "varied": study["variants"][name]["varied"],
                 "parameters": of[0].model.training["parameters"],
+                "train_seconds": _mean_seconds(of),
                 **scores.spreads(found[name]),
                 **conclusions.of_variant(of),
             }
@@ -127,6 +129,12 @@ def _require_same_images(trainings: Sequence[Training]) -> None:
                     f"{first.path} and {model.path} were tested or explained on different images "
                     f"({what} differ); move one away, and repeat the command of the study"
                 )
+
+
+def _mean_seconds(trainings: Sequence[Training]) -> float | None:
+    """None where weights were brought along."""
+    times = [seconds for of in trainings if (seconds := of.model.training.get("train_seconds"))]
+    return statistics.fmean(times) if times else None
 
 
 def _facts(model: ModelFolder) -> dict[str, Any]:

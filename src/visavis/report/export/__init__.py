@@ -51,14 +51,13 @@ def export(bundle: Bundle, folder: Path) -> Path:
     return folder
 
 
-def require_apart(folder: Path, experiment: Path) -> None:
-    """Raise a ConfigError if an export would mix with the files of an experiment."""
-    place = folder.resolve()
-    taken = [experiment, *(model.path for model in run_folder.model_folders(experiment).values())]
-    if any(place == of.resolve() for of in taken):
+def require_apart(folder: Path, source: Path) -> None:
+    """Raise a ConfigError if an export would mix with the files of its experiment or study."""
+    taken = [source, *(path.parent for path in source.rglob(run_folder.CONFIG))]
+    if folder.resolve() in [of.resolve() for of in taken]:
         raise ConfigError(
-            f"--to {folder} is a folder of the experiment itself; name another one, such as "
-            f"{experiment / 'export'}"
+            f"--to {folder} is a folder of {source} itself; name another one, such as "
+            f"{source / 'export'}"
         )
 
 

@@ -15,10 +15,10 @@ LONG = 40
 WIDE = 100
 """Characters; in a wider LaTeX table, what stands in brackets comes below the number."""
 
-ENDS = {"low": "low", "high": "high"} | {
+ENDS = {of: of for of in ("low", "high", "lowest", "highest")} | {
     f"{end}_other_classes": f"{end}, other classes" for end in ("low", "high")
 }
-"""What CSV calls the ends of an interval."""
+"""What CSV calls the ends of an interval, or of several trainings."""
 
 
 def as_csv(table: Table) -> str:
@@ -51,6 +51,8 @@ def _part(cell: Cell, part: str) -> str:
         return repr(cell.value[part]) if part in cell.value else ""
     if part != "value":
         return ""
+    if isinstance(cell.value, Sequence):
+        return " ".join(map(repr, cell.value))
     if cell.value is not None:
         return repr(cell.value)
     words = f"{cell.outcome}: {cell.text}" if cell.outcome else cell.text

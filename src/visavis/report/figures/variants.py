@@ -213,7 +213,7 @@ def methods(results: Results, name: str) -> Figure:
     axes.axvline(0, **REFERENCE_LINE)
     axes.grid(visible=True, axis="x")
     axes.margins(x=0.08)
-    axes.set_xlabel("SRG: 0 for a map that knows nothing")
+    axes.set_xlabel("SRG (0: knows nothing)")
     _legend(figure, axes)
     known = [
         f"{found['label']} {found['srg']['value']:.2f}" for found in of.values() if found["srg"]
@@ -265,8 +265,8 @@ def all_figures(results: Results) -> dict[str, Figure]:
     }
     if any(training["validation_accuracy"] for training in results["trainings"]):
         drawn["learning"] = learning(results)
-    for i, name in enumerate(results["variants"]):
-        drawn[f"methods_{i}"] = methods(results, name)
+    for name in results["variants"]:
+        drawn[f"{name}_srg"] = methods(results, name)
     if len(results["trainings"]) > 1:
         above, kappa = results["agreement"]["above_chance"], results["errors"]["kappa"]
         drawn["agreement"] = matrix(results, above, "Agreement above chance of each pair")

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from visavis.metrics.significance import side
 from visavis.report.labels import named, the
 from visavis.report.text.numbers import (
-    Interval,
     Values,
     capital,
     count,
@@ -13,6 +12,8 @@ from visavis.report.text.numbers import (
     listed,
     p_value,
     percent,
+    points,
+    score,
 )
 
 FEW = {
@@ -35,6 +36,13 @@ HOLDS = {
     "open": "not significant in any",
 }
 
+MEANS = (
+    "Means over trainings, with 95 % intervals for other seeds and other test images (for other "
+    "images alone where a variant has one training). Standard deviation: between trainings. "
+    "Training times are of each training alone; others may have run beside it."
+)
+"""What stands under the table of the variants."""
+
 PARTS = {
     "layout": "layout of the class",
     "image": "image",
@@ -45,6 +53,12 @@ PARTS = {
     "seed_method": "seed (by method)",
 }
 """What compare.decomposition.PARTS are called in a chart."""
+
+
+def title(results: Values) -> str:
+    """The heading of the page."""
+    trainings, models = len(results["trainings"]), len(results["variants"])
+    return f"{_of(trainings, 'training')} of {_of(models, 'model')}, compared"
 
 
 def findings(results: Values) -> list[str]:
@@ -109,13 +123,13 @@ def _difference(row: Values, names: dict[str, str]) -> str:
     (a, b), of = (names[name] for name in row["variants"]), row["accuracy"]
     if of["both"] is None:
         return (
-            f"{capital(a)} minus {b}: {_points(of['images'])} for other images. Without a second "
+            f"{capital(a)} minus {b}: {points(of['images'])} for other images. Without a second "
             "training of each, nothing is known about other seeds."
         )
     sides = side(of["both"])
     if not sides:
         return (
-            f"Which of {a} and {b} is more accurate is open: {_points(of['both'])} for other seeds "
+            f"Which of {a} and {b} is more accurate is open: {points(of['both'])} for other seeds "
             f"and other images; {a} is ahead in {of['pairs_above']} of {of['pairs']} pairs of "
             f"trainings, {b} in {of['pairs_below']}."
         )
@@ -124,16 +138,9 @@ def _difference(row: Values, names: dict[str, str]) -> str:
     lead = {"value": value, "low": min(low, high), "high": max(low, high)}
     pairs = f"in {of[key]} of {of['pairs']} pairs of trainings"
     return (
-        f"{capital(better)} is more accurate than {worse}, {pairs}: by {_points(lead)} for other "
+        f"{capital(better)} is more accurate than {worse}, {pairs}: by {points(lead)} for other "
         "seeds and other images."
     )
-
-
-def _points(interval: Interval | None) -> str:
-    if interval is None:
-        return "not available"
-    value, low, high = (decimal(100 * interval[key], 1) for key in ("value", "low", "high"))
-    return f"{value} percentage points ({low} to {high})"
 
 
 def agreement(results: Values) -> list[str]:
@@ -141,7 +148,7 @@ def agreement(results: Values) -> list[str]:
 
     By the methods that all variants have: maps of two methods differ whatever the models are.
     """
-    pairs: dict[tuple[str, str], dict[str, Interval]] = {}
+    pairs: dict[tuple[str, str], dict[str, Values]] = {}
     for method, groups in results["agreement"]["by_method"].items():
         for group in groups:
             if group["relative"] is not None:
@@ -160,7 +167,7 @@ def agreement(results: Values) -> list[str]:
             for verdict, by in found.items()
             if by
         ]
-        values = [f"{_range(of)} by {named(method, known)}" for method, of in relative.items()]
+        values = [f"{score(of)} by {named(method, known)}" for method, of in relative.items()]
         sentences.append(
             f"Of the agreement of two trainings of one variant, the maps of {a} and {b} reach "
             f"{listed(values)}: {'; '.join(verdicts)}."
@@ -176,11 +183,6 @@ def no_ceiling(results: Values) -> str | None:
         "Whether two variants agree as well as two trainings of one of them is not known: it takes "
         "two variants, two seeds of each, and trainings whose maps agree above chance."
     )
-
-
-def _range(interval: Interval) -> str:
-    value, low, high = (decimal(interval[key]) for key in ("value", "low", "high"))
-    return f"{value} ({low} to {high})"
 
 
 def parts(results: Values) -> str:
