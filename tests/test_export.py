@@ -12,6 +12,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
+from defined import undefined
 from fake_runs import write_experiment
 from visavis import run_folder
 from visavis.cli import main
@@ -131,6 +132,12 @@ def test_exported_numbers_are_those_of_the_json_files(experiment: Path, whole: B
         for method in methods.values():
             row, srg = scored[f"{label} {method['label']}"], method["scores"]["srg"]
             assert [float(row[f"SRG{end}"]) for end in ("", " low", " high")] == [*srg.values()]
+
+
+def test_every_number_of_a_table_links_to_its_definition(experiment: Path) -> None:
+    facts = {"provenance", "settings"}  # not measured
+    found = tables(Material.read(experiment))
+    assert not undefined({name: of for name, of in found.items() if name not in facts})
 
 
 def test_columns_of_csv_have_names_of_their_own(whole: Bundle) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from matplotlib.figure import Figure
 
+from defined import undefined
 from fake_runs import write_study
 from visavis import run_folder
 from visavis.cli import main
@@ -77,6 +78,10 @@ def test_every_figure_and_table_of_the_page_is_exported(
     for name, (table, _) in whole.tables.items():
         head = next(csv.reader(as_csv(table).splitlines()))
         assert len(head) == len(set(head)), name
+
+
+def test_every_number_of_a_table_links_to_its_definition(results: dict[str, Any]) -> None:
+    assert not undefined(tables(results))
 
 
 def test_exported_numbers_are_those_of_results_json(whole: Bundle, results: dict[str, Any]) -> None:

@@ -184,7 +184,7 @@ def test_covers_every_item_and_links_to_each(page: Page) -> None:
     for item in ITEMS:
         assert item in ids
         assert item in links
-    assert links <= set(ids)
+    assert "definition-srg" in links <= set(ids)
     assert len(ids) == len(set(ids))
 
 
@@ -335,7 +335,8 @@ def test_a_model_at_chance_has_learned_nothing_and_its_maps_are_not_meaningful(
     run_folder.write_json(path, values)
     text = report(changed).read_text(encoding="utf-8")
     assert "The ViT has learned nothing: its test accuracy" in text
-    assert "hardly changes the confidence of the ViT" in text
+    said = re.sub(r"</?a[^>]*>", "", text)
+    assert "hardly changes the confidence of the ViT" in said
 
 
 @pytest.mark.usefixtures("undrawn")

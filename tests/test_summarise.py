@@ -355,6 +355,8 @@ def test_the_page_is_self_contained_and_has_every_figure(study, results):
     page = Page(html)
     assert all(address.startswith(("#", "data:")) for address in page.loaded)
     assert len(page.ids) == len(set(page.ids))
+    links = {address[1:] for address in page.loaded if address.startswith("#")}
+    assert "definition-srg" in links <= set(page.ids)
     # accuracy, F1, learning, agreement, kappa, layout, parts, errors, and methods of each variant
     assert html.count("<svg ") == 10
     assert "None" not in re.sub(r"<style>.*?</style>", "", html, flags=re.DOTALL)

@@ -19,6 +19,7 @@ from visavis.data.images import data_address
 from visavis.files import write_bytes
 from visavis.metrics.significance import side
 from visavis.report import labels, text
+from visavis.report.definitions import Links
 from visavis.report.drawings import SCORES, charts, image_grids
 from visavis.report.explorer import explorer_parts
 from visavis.report.figures.heatmaps import heat_gradient, image_figure
@@ -72,7 +73,7 @@ def environment(material: Material, finalize: Callable[[Any], Any] | None = None
     """What the templates of a report may call.
 
     Args:
-        finalize: applied to everything that a template prints; HTML needs none.
+        finalize: applied to everything that a template prints, for Markdown; HTML needs none.
     """
     found = templates(finalize)
     explained = {role: model.explanations for role, model in material.models.items()}
@@ -104,6 +105,9 @@ def templates(finalize: Callable[[Any], Any] | None = None) -> Environment:
     ):
         found.filters[filter.__name__] = filter
     found.filters["png"] = data_address
+    links = Links(visible=finalize is None)
+    found.filters |= {"linked": links.linked, "headed": links.headed}
+    found.globals["definitions_needed"] = links.needed
     return found
 
 
