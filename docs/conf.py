@@ -1,6 +1,12 @@
 """The documentation site: `make docs` builds it with Sphinx, without a network."""
 
+import re
 from importlib import metadata
+from pathlib import Path
+
+from visavis.report.definitions import known
+
+DOCS = Path(__file__).parent
 
 project = "visavis"
 author = "the visavis authors"
@@ -13,7 +19,27 @@ myst_heading_anchors = 3
 
 html_theme = "furo"
 html_title = "visavis"
+if (DOCS / "samples").is_dir():  # recipes/samples.sh makes them
+    html_extra_path = ["samples"]
+    tags.add("samples")
 
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
 napoleon_google_docstring = True
+
+
+def setup(app):
+    """Fill the page of definitions with those that the report shows."""
+    app.connect("source-read", _add_definitions)
+
+
+def _add_definitions(app, name, source):
+    if name != "definitions":
+        return
+    methods = (DOCS / "methods.md").read_text(encoding="utf-8")
+    sections = {int(n): title for n, title in re.findall(r"^## (\d+)\. (.*)", methods, re.M)}
+    for of in known().values():
+        title = sections[of.section]
+        words = re.sub(r"[^\w ]", "", title.lower()).replace(" ", "-")
+        link = f"[{title}](methods.md#{of.section}-{words})"
+        source[0] += f"\n{of.term}\n: {of.text} {link}\n"

@@ -3,6 +3,7 @@
 import functools
 import re
 import tomllib
+from collections.abc import Sequence
 from importlib import resources
 from typing import NamedTuple
 
@@ -16,9 +17,9 @@ class Definition(NamedTuple):
     text: str
     section: int
     """Of docs/methods.md."""
-    words: tuple[str, ...] = ()
+    words: Sequence[str] = ()
     """What links to it wherever it stands."""
-    heads: tuple[str, ...] = ()
+    heads: Sequence[str] = ()
     """What links to it only as the name of a column or a row."""
 
 
