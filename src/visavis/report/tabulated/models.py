@@ -125,7 +125,8 @@ def _convergence(material: Material) -> Table:
     throughput = [Cell(f"{numbers.count(of)} images/s", of, span=2) for of in speeds.values()]
     rows += [Row("Best", best), Row("Inference throughput", throughput)]
     columns = of_both(material.labels, "epochs", "training time")
-    return Table("Convergence table", headings("Validation accuracy", *columns), rows)
+    title = "Epochs and training time until the validation accuracy was first reached"
+    return Table(title, headings("Validation accuracy", *columns), rows)
 
 
 def _best(facts: Mapping[str, Any]) -> str:
