@@ -174,5 +174,8 @@ def _ended(ray: Any, task: Any, folder: Path) -> tuple[str, str | None]:
         cause = getattr(error, "cause", None) or error
         return "", str(cause).partition("\n")[0] or type(cause).__name__
     if outcome.files is not None:
-        ray_task.unpack(outcome.files, folder)
+        try:
+            ray_task.unpack(outcome.files, folder)
+        except OSError as error:  # such as a full disk: the other trainings go on
+            return outcome.machine, f"its files could not be written here: {error.strerror}"
     return outcome.machine, failure(folder, outcome.code)
