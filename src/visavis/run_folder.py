@@ -397,9 +397,14 @@ def trained_models(experiment: Path) -> dict[str, ModelFolder]:
     return {role: folder for role, folder in found.items() if folder.trained}
 
 
+def is_study(folder: Path) -> bool:
+    """Whether a folder holds a study and no experiment."""
+    return (folder / STUDY).exists() and not (folder / EXPERIMENT).exists()
+
+
 def _names(experiment: Path) -> list[str]:
     path = experiment / EXPERIMENT
-    if (experiment / STUDY).exists() and not path.exists():
+    if is_study(experiment):
         raise CheckpointError(
             f"{experiment} is a study, whose page is {STUDY_REPORT}; name an experiment, the "
             "folder of two models that `visavis run` makes"

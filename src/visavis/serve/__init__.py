@@ -1,6 +1,7 @@
-"""Stage: a web page that shows what both models predict for an image, and their heatmaps.
+"""Stage: a web page that shows what two models predict for an image, and their heatmaps.
 
-Reads an experiment folder and writes nothing. Uploaded images stay in memory and go into no log.
+Reads the folder of an experiment or a study and writes nothing. Uploaded images stay in memory and
+go into no log.
 """
 
 import asyncio
@@ -58,16 +59,16 @@ class TimeoutProtocol(H11Protocol):
 class Site:
     """A server that listens as soon as it is created, and responds while it runs."""
 
-    def __init__(self, experiment: Path, *, host: str, port: int) -> None:
+    def __init__(self, folder: Path, *, host: str, port: int) -> None:
         """Bind to the port, or to the next free one.
 
         Raises:
             CheckpointError: there is no such folder.
             EnvironmentFault: the host is not an address of this machine, or no port is free.
         """
-        if not experiment.is_dir():
+        if not folder.is_dir():
             raise CheckpointError(
-                f"there is no experiment folder {experiment}; make one with visavis run, in two "
+                f"there is no folder {folder}; make an experiment with visavis run, in two "
                 "minutes with --preset smoke --data.source shapes"
             )
         private = host in LOOPBACK or host == "::1"
@@ -79,7 +80,7 @@ class Site:
         self.url = f"http://{shown}:{bound}/" + (f"?token={token}" if token else "")
         self.server = uvicorn.Server(
             uvicorn.Config(
-                create_app(experiment, token=token),
+                create_app(folder, token=token),
                 http=TimeoutProtocol,
                 ws="none",
                 lifespan="on",

@@ -3,7 +3,10 @@
 One thread at a time may use a model: explaining registers hooks on it and computes gradients.
 """
 
-from collections.abc import Mapping
+import contextlib
+import functools
+import logging
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,26 +21,29 @@ from visavis import attribution, run_folder
 from visavis.attribution import METHODS, Subject
 from visavis.data.batches import to_images
 from visavis.data.images import data_address
-from visavis.metrics import localization
+from visavis.errors import VisavisError
 from visavis.report import labels
-from visavis.report.figures.heatmaps import heat_colours, where
 from visavis.report.text import trust
-from visavis.run_folder import ModelFolder
 from visavis.serve import requests
+from visavis.serve.pair import Shown, pair_of, together
 from visavis.serve.requests import Pixels, Query, one_of
 from visavis.stages.trained import Trained, load
+
+log = logging.getLogger(__name__)
 
 TOP = 3
 COLOURS = 64
 """Colours of a heatmap that the page receives."""
+KEPT = 8
+"""Models in memory; of a study with more trainings, those that were used last."""
 
 
 @dataclass(frozen=True)
 class Served:
-    """A trained model, with its run folder as it is now."""
+    """A loaded model."""
 
     trained: Trained
-    folder: ModelFolder
+    shown: Shown
 
     @property
     def subject(self) -> Subject:
@@ -46,36 +52,38 @@ class Served:
     @property
     def names(self) -> dict[str, str]:
         """The model's name, and its label in prose."""
-        return {"name": self.trained.name, "label": self.folder.label}
+        return {"name": self.trained.name, "label": self.shown.label}
 
 
 class Models:
-    """The trained models of an experiment; each is loaded when it is first used."""
+    """The trained models of an experiment or a study.
 
-    def __init__(self, experiment: Path) -> None:
-        self.experiment = experiment
-        self._loaded: dict[str, Trained] = {}
+    Each is loaded when it is first used, and again when its files have changed.
+    """
 
-    def served(self) -> dict[str, Served]:
-        """The trained models by role; status 409 if there is none, or their images differ."""
-        folders = run_folder.trained_models(self.experiment)
-        if not folders:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._load = functools.lru_cache(KEPT)(lambda shown: load(shown.path))
+
+    def served(self, query: Query) -> dict[str, Served]:
+        """The models by role; status 409 if there is none, or their images differ."""
+        pair = pair_of(self._folder, query)
+        if not pair:
             raise HTTPException(409, "no model is trained here yet")
-        if len({folder.data["fingerprint"] for folder in folders.values()}) > 1:
-            raise HTTPException(409, "the two models were trained on different images")
-        for folder in folders.values():
-            if folder.name not in self._loaded:
-                self._loaded[folder.name] = load(folder.path)
-        return {role: Served(self._loaded[of.name], of) for role, of in folders.items()}
+        if len({of.folder.data["fingerprint"] for of in pair.values()}) > 1:
+            raise HTTPException(409, f"{together(pair)} were trained on different images")
+        return {role: Served(self._load(of), of) for role, of in pair.items()}
 
-    def facts(self) -> dict[str, Any]:
-        """The experiment's data and classes, and each model's methods with their checks."""
-        models = self.served()
+    def facts(self, query: Query) -> dict[str, Any]:
+        """The data and classes, and each model's methods with their checks."""
+        from visavis.report.figures.heatmaps import heat_colours
+
+        models = self.served(query)
         first = next(iter(models.values()))
-        data = first.folder.data
+        data = first.shown.folder.data
         mean = first.subject.fill.flatten().tolist()
         return {
-            "experiment": self.experiment.name,
+            "experiment": self._folder.name,
             "class_names": data["class_names"],
             "data": {"description": data["description"], "notice": data["notice"]},
             "side": _side(models),
@@ -86,10 +94,10 @@ class Models:
         }
 
     def _model_facts(self, role: str, model: Served) -> dict[str, Any]:
-        folder = model.folder
+        folder = model.shown.folder
         explained: dict[str, Any] = {"n": 0, "methods": {}}
         explained = folder.explanations if folder.explained else explained
-        path = self.experiment / run_folder.CROSS_MODEL
+        path = self._folder / run_folder.CROSS_MODEL
         card = {}
         if folder.explained and path.exists():
             card = trust.scorecard(explained, run_folder.read_json(path), role)
@@ -119,17 +127,18 @@ class Models:
             "not_offered": _not_offered(model.subject),
         }
 
-    def side(self) -> int:
+    def side(self, query: Query) -> int:
         """Height and width of the images that the models take, pixels."""
-        return _side(self.served())
+        return _side(self.served(query))
 
     def predict(self, pixels: Pixels, query: Query) -> dict[str, Any]:
         """The most probable classes, and the pixels that the models were given, as a PNG."""
-        models = self.served()
+        models = self.served(query)
         images = _received(models, pixels, query)
         found = {}
         for role, model in models.items():
-            probabilities = _probabilities(model.subject, images[role])
+            with _failures_told(model):
+                probabilities = _probabilities(model, images[role])
             names = model.trained.class_names
             found[role] = {
                 **model.names,
@@ -142,15 +151,19 @@ class Models:
 
     def explain(self, pixels: Pixels, query: Query) -> dict[str, Any]:
         """The raw heatmap of each model, with its method, target class and layer."""
-        models = self.served()
+        models = self.served(query)
         roles = [one_of(query["model"], models, "model")] if "model" in query else models
         images = _received(models, pixels, query)
         return {"models": {role: _explain(models[role], images[role], query) for role in roles}}
 
-    def blank(self) -> Pixels:
-        """A grey image."""
-        side = self.side()
-        return np.full((side, side, 3), 128, dtype=np.uint8)
+    def warm_up(self) -> list[Callable[[], object]]:
+        """What the first requests would have to wait for, in parts between which they can run.
+
+        Predictions come first: explaining imports libraries that take as long as all the rest.
+        """
+        side = self.side({})
+        grey = np.full((side, side, 3), 128, dtype=np.uint8)
+        return [lambda: self.predict(grey, {}), lambda: self.explain(grey, {})]
 
 
 def _side(models: Mapping[str, Served]) -> int:
@@ -179,10 +192,27 @@ def _received(
     return images
 
 
+@contextlib.contextmanager
+def _failures_told(model: Served) -> Iterator[None]:
+    """A model of the user's may raise anything: one sentence with status 500, and all goes on."""
+    try:
+        yield
+    except (VisavisError, HTTPException):
+        raise
+    except (Exception, SystemExit) as error:
+        what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        sentence = f"{labels.the(model.shown.label)} fails on this image with {what}"
+        log.error("%s", sentence, exc_info=log.isEnabledFor(logging.DEBUG))
+        raise HTTPException(500, sentence) from error
+
+
 def _probabilities(
-    subject: Subject, image: Float[Tensor, "1 3 side side"]
+    model: Served, image: Float[Tensor, "1 3 side side"]
 ) -> Float[np.ndarray, " classes"]:
-    return subject.predict(image).softmax(dim=1)[0].numpy()
+    logits = model.subject.predict(image)[0]
+    if not torch.isfinite(logits).all():
+        raise ValueError("its logits are NaN or infinite")
+    return logits.softmax(dim=0).numpy()
 
 
 def _layers(trained: Trained, method: str) -> dict[str, Any]:
@@ -207,6 +237,10 @@ def _not_offered(subject: Subject) -> list[dict[str, Any]]:
 
 
 def _explain(model: Served, image: Float[Tensor, "1 3 side side"], query: Query) -> dict[str, Any]:
+    # SciPy and matplotlib: predictions need neither, and are sooner without.
+    from visavis.metrics import localization
+    from visavis.report.figures.heatmaps import where
+
     subject, names = model.subject, model.trained.class_names
     method = query.get("method", attribution.default_method(subject))
     one_of(method, attribution.methods_for(subject), "method")
@@ -216,16 +250,17 @@ def _explain(model: Served, image: Float[Tensor, "1 3 side side"], query: Query)
         layer = one_of(query["layer"], choices["layers"], "layer")
     if "head" in query:
         head = int(one_of(query["head"], [str(i + 1) for i in range(choices["heads"])], "head"))
-    probabilities = _probabilities(subject, image)
-    target = int(probabilities.argmax())
-    if "class" in query:
-        target = names.index(one_of(query["class"], names, "class"))
-    if method == "attention":
-        weights = attribution.attention_weights(subject, image)[int(layer) - 1]
-        heads = attribution.patch_attention(subject, weights)
-        found = heads.mean(dim=1) if head is None else heads[:, head - 1]
-    else:
-        found = attribution.explain(subject, image, torch.tensor([target]), method, layer=layer)
+    with _failures_told(model):
+        probabilities = _probabilities(model, image)
+        target = int(probabilities.argmax())
+        if "class" in query:
+            target = names.index(one_of(query["class"], names, "class"))
+        if method == "attention":
+            weights = attribution.attention_weights(subject, image)[int(layer) - 1]
+            heads = attribution.patch_attention(subject, weights)
+            found = heads.mean(dim=1) if head is None else heads[:, head - 1]
+        else:
+            found = attribution.explain(subject, image, torch.tensor([target]), method, layer=layer)
     heatmap = found[0].float().cpu().numpy()
     (reason,) = localization.degenerate_reasons(heatmap[None])
     return {

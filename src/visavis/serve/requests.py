@@ -86,10 +86,19 @@ def hidden(query: Query, grid: int) -> list[int]:
     return sorted(cells)
 
 
-def integer(request: Request, name: str, default: int, *, low: int, high: int) -> int:
+def integer(query: Query, name: str, default: int, *, low: int, high: int) -> int:
     """An integer parameter between bounds."""
     with contextlib.suppress(ValueError):
-        value = int(request.query_params.get(name, default))
+        value = int(query.get(name, default))
         if low <= value <= high:
             return value
-    raise HTTPException(422, f"{name}: a number from {low} to {high}")
+    raise HTTPException(422, f"{name}: a whole number from {low} to {high}")
+
+
+def number(query: Query, name: str, *, low: float, high: float) -> float:
+    """A parameter between bounds; `low` if it is not there."""
+    with contextlib.suppress(ValueError):
+        value = float(query.get(name, low))
+        if low <= value <= high:
+            return value
+    raise HTTPException(422, f"{name}: a number from {low:g} to {high:g}")

@@ -8,10 +8,11 @@ every request needs the token that was printed at the start.
 import asyncio
 import http
 import logging
+import re
 import secrets
 from urllib.parse import urlencode
 
-from jinja2 import Environment, PackageLoader
+from jinja2 import ChoiceLoader, Environment, PackageLoader
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -24,7 +25,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
-    "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'self'; "
     "frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
@@ -36,22 +37,33 @@ HEADERS = {
 }
 
 
-ERROR_PAGE = Environment(loader=PackageLoader("visavis.serve"), autoescape=True).get_template(
-    "error.html"
+REPORT_POLICY = (
+    "sandbox allow-scripts allow-popups; default-src 'none'; script-src 'unsafe-inline'; "
+    "style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
 )
+"""A report is one file with its script inside. It may come from elsewhere, with its folder; so it
+is treated as a page of another site, and can load nothing."""
+
+FOLDERS = re.compile(r"(?<![\w.:/…])/(?:[^\s/'\"]+/)+")
+"""The folders of an absolute path, which a message of a user's model may name."""
+
+# The explorer is in the report, too.
+LOADERS = [PackageLoader("visavis.serve"), PackageLoader("visavis.report", "static")]
+TEMPLATES = Environment(loader=ChoiceLoader(LOADERS), autoescape=True)
 
 
 def error_response(request: Request, error: HTTPException) -> Response:
     """One sentence, as JSON or as a page for a browser, with the headers of the status."""
-    status = error.status_code
+    status, sentence = error.status_code, FOLDERS.sub("…/", error.detail)
     response: Response
     if "text/html" in request.headers.get("accept", ""):
-        title = http.HTTPStatus(status).phrase
-        sentence = "There is no such page here." if error.detail == title else error.detail
-        page = ERROR_PAGE.render(title=title, sentence=sentence)
+        heading = http.HTTPStatus(status).phrase
+        sentence = "There is no such page here." if sentence == heading else sentence
+        page = TEMPLATES.get_template("error.html").render(heading=heading, sentence=sentence)
         response = HTMLResponse(page, status, error.headers)
     else:
-        response = JSONResponse({"error": error.detail}, status, error.headers)
+        response = JSONResponse({"error": sentence}, status, error.headers)
     if error.status_code == 503:
         response.headers["retry-after"] = "1"
     if error.status_code in (408, 413, 503):  # the rest of the body is not read

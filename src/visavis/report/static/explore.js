@@ -1,9 +1,10 @@
 // The explorer of test images. `source` gives what it shows, from the API or from the report itself:
 //   run: class_names, colours, labels: {first, second}
-//   images, buckets: as /api/images gives them
+//   buckets, counts, confusion: as /api/images/counts gives them
+//   find(wanted, offset): as /api/images gives it, a promise; wanted: its other parameters
 //   image(index): an address       explain(image): as /api/explain gives it, a promise
-//   confusion: {first, second}     more(image): what to add about one
-//   read(), write(query): the address of the page         showError(error)
+//   read(), write(query): the address of the page         more(image): what to add about one
+//   showError(error)
 
 import { ARROWS, drawHeat, drawLegend, element, imagePixels, percent } from "./heat.js";
 
@@ -12,7 +13,9 @@ const at = (id) => document.getElementById(`explorer-${id}`);
 const form = at("filters"), wall = at("wall");
 const decimal = (value) => value.toFixed(2).replace("-", "−");
 const choice = () => Object.fromEntries(new FormData(form));
-let source, defaults, shown = [], selected = null, waiting;
+let source, defaults, selected = null, waiting;
+let shown = [], total = 0;  // the images found, of which the first ones are here
+let asked = 0, coming = null;
 
 export function explore(from) {
   source = from;
@@ -29,17 +32,16 @@ export function explore(from) {
   drawLegend(at("legend"), source.run.colours);
 }
 
-function changed() {
+async function changed() {
   outputs();
-  choose();
+  await choose();
   remember();
 }
 
 function choices() {
-  const count = (key, value) => source.images.filter((p) => p[key] === value).length;
   const fill = (name, options) => form[name].replaceChildren(
     element("option", { value: "" }, "all"),
-    ...options.map(([value, text]) => element("option", { value }, `${text} (${count(name, value).toLocaleString("en")})`)));
+    ...options.map(([value, text]) => element("option", { value }, `${text} (${(source.counts[name][value] ?? 0).toLocaleString("en")})`)));
   fill("bucket", Object.entries(source.buckets));
   const names = source.run.class_names;
   for (const name of ["true", ...ROLES]) fill(name, names.map((c) => [c, c]));
@@ -72,41 +74,55 @@ function remember() {
   source.write(state.toString());
 }
 
-const ORDERS = {
-  index: (p) => p.index,
-  first_confidence: (p) => -p.first_confidence,
-  second_confidence: (p) => -p.second_confidence,
-  difference: (p) => -Math.abs(p.first_confidence - p.second_confidence),
-  agreement: (p) => (p.similarity === null ? 2 : -p.similarity),
-  disagreement: (p) => (p.similarity === null ? 2 : p.similarity),
-};
-
-// A link to an image that is not listed shows none, rather than another.
-function choose(linked = false) {
-  const wanted = choice();
-  const keys = ["bucket", "true", ...ROLES].filter((name) => wanted[name]);
-  shown = source.images.filter((p) => keys.every((name) => p[name] === wanted[name])
-    && (!wanted.either || ROLES.some((role) => p[role] === wanted.either))
-    && ROLES.every((role) => p[`${role}_confidence`] >= wanted[`${role}_confidence`] / 100)
-    && (wanted.similarity === defaults.similarity || (p.similarity !== null && p.similarity >= wanted.similarity / 100)));
-  const order = ORDERS[wanted.sort];
-  shown.sort((a, b) => order(a) - order(b) || a.index - b.index);
-  at("count").textContent = `${shown.length.toLocaleString("en")} ${shown.length === 1 ? "image" : "images"}`;
-  wall.replaceChildren();
-  extend();
-  select(shown.find((p) => p.index === selected) ?? (linked ? undefined : shown[0]));
-  at("matrices").querySelectorAll("button").forEach((b) => {
-    const on = ["true", ...ROLES, "either"].every((name) => (b.dataset[name] ?? "") === wanted[name]);
-    b.setAttribute("aria-pressed", on);
-  });
+// What differs from the defaults, with fractions for percentages.
+function wanted() {
+  const entries = [...new FormData(form)].filter(([name, value]) => value !== defaults[name]);
+  return Object.fromEntries(entries.map(([name, value]) => [name, form[name].type === "range" ? value / 100 : value]));
 }
 
-const outcome = (p, role) => `${percent(p[`${role}_confidence`])}, ${p[role] === p.true ? "correct" : "wrong"}`;
-const prediction = (p, role) => `${source.run.labels[role]} predicts ${p[role]}, ${outcome(p, role)}`;
+// A link to an image that is not listed shows none, rather than another.
+async function choose(linked = false) {
+  const mine = ++asked, chosen = choice();
+  at("matrices").querySelectorAll("button").forEach((b) => {
+    const on = ["true", ...ROLES, "either"].every((name) => (b.dataset[name] ?? "") === chosen[name]);
+    b.setAttribute("aria-pressed", on);
+  });
+  wall.setAttribute("aria-busy", true);
+  try {
+    const found = await source.find(wanted(), 0);
+    if (mine !== asked) return;  // another choice was made meanwhile
+    [shown, total, coming] = [[], found.total, null];
+    wall.replaceChildren();
+    add(found.images);
+    source.showError(null);
+  } catch (error) {
+    if (mine === asked) source.showError(error);
+  }
+  if (mine !== asked) return;
+  wall.setAttribute("aria-busy", false);
+  at("count").textContent = `${total.toLocaleString("en")} ${total === 1 ? "image" : "images"}`;
+  const here = () => shown.find((p) => p.index === selected);
+  while (linked && !here() && await extend());
+  if (mine === asked) select(here() ?? (linked ? undefined : shown[0]));
+}
 
-// The wall gets its tiles before they come into view.
-function extend(to = wall.children.length + 300) {
-  for (let i = wall.children.length; i < Math.min(to, shown.length); i++) wall.append(tile(shown[i], i));
+function add(images) {
+  wall.append(...images.map((p, i) => tile(p, shown.length + i)));
+  shown.push(...images);
+}
+
+// The wall gets its tiles before they come into view. Whether there were more.
+async function extend() {
+  if (shown.length >= total || wall.ariaBusy === "true") return false;
+  const mine = asked;
+  coming ??= source.find(wanted(), shown.length)
+    .then(({ images }) => {
+      if (mine === asked) add(images);
+      return mine === asked && images.length > 0;
+    })
+    .catch((error) => { source.showError(error); return false; })
+    .finally(() => { if (mine === asked) coming = null; });
+  return coming;
 }
 
 function tile(p, place) {
@@ -117,18 +133,20 @@ function tile(p, place) {
     remember();
     at("detail").scrollIntoView({ block: "nearest" });
   };
-  return element("div", { className: "tile", role: "option", id: `image-${p.index}`, "aria-label": label, "aria-selected": false, "aria-posinset": place + 1, "aria-setsize": shown.length, onclick },
+  return element("div", { className: "tile", role: "option", id: `image-${p.index}`, "aria-label": label, "aria-selected": false, "aria-posinset": place + 1, "aria-setsize": total, onclick },
     element("img", { loading: "lazy", src: source.image(p.index), alt: "", width: 64, height: 64 }), element("span", {}, ...marks));
 }
 
-function keys(event) {
+async function keys(event) {
   const n = getComputedStyle(wall).gridTemplateColumns.split(" ").length;
   const place = shown.findIndex((p) => p.index === selected);
   const page = n * Math.max(1, Math.floor((wall.clientHeight * Math.ceil(shown.length / n)) / wall.scrollHeight));
-  const step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: n, ArrowUp: -n, PageDown: page, PageUp: -page, Home: -place, End: shown.length - 1 - place }[event.key];
+  const step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: n, ArrowUp: -n, PageDown: page, PageUp: -page, Home: -place, End: total - 1 - place }[event.key];
   if (step === undefined || !shown.length) return;
   event.preventDefault();
-  select(shown[Math.min(shown.length - 1, Math.max(0, place + step))]);
+  const to = Math.min(total - 1, Math.max(0, place + step));
+  while (to >= shown.length && await extend());
+  select(shown[Math.min(shown.length - 1, to)]);
   remember();
 }
 
@@ -141,7 +159,6 @@ function select(p) {
     wall.removeAttribute("aria-activedescendant");
     return;
   }
-  extend(shown.indexOf(p) + 300);
   const chosen = document.getElementById(`image-${selected}`), top = chosen.offsetTop;
   chosen.setAttribute("aria-selected", true);
   wall.setAttribute("aria-activedescendant", chosen.id);

@@ -1,34 +1,31 @@
 import { explore } from "./explore.js";
 import { element } from "./heat.js";
-import { request, showError, showRun, showText } from "./page.js";
+import { choice, chosen, request, showError, showRun, showText } from "./page.js";
 
-const image = (index) => `/api/images/${index}.png`;
+const image = (index) => chosen(`/api/images/${index}.png`);
 
 try {
   const run = await request("/api/run");
-  const { images, buckets, notice } = await request("/api/images?limit=10000");
+  const { counts, confusion, buckets, notice } = await request("/api/images/counts");
   showRun(run);
   run.labels = Object.fromEntries(Object.entries(run.models).map(([role, { label }]) => [role, label]));
   if (notice) showText("notice", [run.data.notice, notice].filter(Boolean).join(" "));
   explore({
     run,
-    images,
+    counts,
+    confusion,
     buckets,
     image,
+    find: async (wanted, offset) => request(`/api/images?${new URLSearchParams({ ...wanted, offset, limit: 300 })}`),
     explain: async (p) => request("/api/explain", await (await fetch(image(p.index))).blob()),
-    confusion: { first: confusion(run, images, "first"), second: confusion(run, images, "second") },
-    more: (p) => element("a", { href: `/?image=${p.index}` }, "Open it to hide parts and try other methods and target classes"),
+    more: (p) => element("a", { href: chosen(`/?image=${p.index}`) }, "Open it to hide parts and try other methods and target classes"),
     read: () => new URLSearchParams(location.search),
-    write: (query) => history.replaceState(null, "", query ? `?${query}` : location.pathname),
+    write: (query) => {
+      const whole = [choice, query].filter(Boolean).join("&");
+      history.replaceState(null, "", whole ? `?${whole}` : location.pathname);
+    },
     showError,
   });
 } catch (error) {
   showError(error);
-}
-
-function confusion(run, images, role) {
-  const place = new Map(run.class_names.map((c, i) => [c, i]));
-  const counts = run.class_names.map(() => run.class_names.map(() => 0));
-  for (const p of images) counts[place.get(p.true)][place.get(p[role])] += 1;
-  return counts;
 }

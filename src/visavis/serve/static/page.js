@@ -1,10 +1,16 @@
 // Shared by both pages: requests to the API, facts about the experiment, and error messages.
 
+// Which trainings of a study are shown; empty for an experiment.
+export const choice = document.body.dataset.choice;
+export const chosen = (path) => path + (choice && (path.includes("?") ? "&" : "?") + choice);
+
+document.getElementById("trainings")?.addEventListener("change", ({ currentTarget }) => currentTarget.submit());
+
 export async function request(path, body) {
   const options = body ? { method: "POST", body, headers: { "content-type": "image/png" } } : {};
   let response;
   for (let tries = 0; tries < 4; tries++) {
-    response = await fetch(path, options).catch(() => { throw new Error("visavis does not respond; is it still running?"); });
+    response = await fetch(chosen(path), options).catch(() => { throw new Error("visavis does not respond; is it still running?"); });
     if (response.status !== 503) break;  // else the server is busy
     await new Promise((done) => setTimeout(done, 1000 * Number(response.headers.get("retry-after") ?? 1)));
   }

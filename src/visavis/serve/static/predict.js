@@ -1,5 +1,5 @@
 import { ARROWS, drawHeat, drawLegend, element, imagePixels, percent } from "./heat.js";
-import { request, showError, showRun } from "./page.js";
+import { chosen, request, showError, showRun, showText } from "./page.js";
 
 const $ = (id) => document.getElementById(id);
 let run;
@@ -47,7 +47,7 @@ async function start() {
   else await randomImage();
 }
 
-// First a test image on which both models are correct, then any other.
+// First a test image for which both predictions are correct, then any other.
 async function randomImage() {
   try {
     const query = image ? "" : "bucket=both_correct&";
@@ -61,14 +61,14 @@ async function randomImage() {
 }
 
 async function testImage(index) {
-  const response = await fetch(`/api/images/${index}.png`);
-  if (response.ok) await take(await response.blob(), `test image ${index}`, `?image=${index}`);
+  const response = await fetch(chosen(`/api/images/${index}.png`));
+  if (response.ok) await take(await response.blob(), `test image ${index}`, chosen(`?image=${index}`));
   else showError(new Error(`there is no test image ${index}`));
 }
 
 let taken = 0;
 
-async function take(file, name, address = location.pathname) {
+async function take(file, name, address = chosen(location.pathname)) {
   const mine = ++taken;  // a slow upload must not replace a later one
   if (file.size > 20e6) {
     showError(new Error(`${name} has ${(file.size / 1e6).toFixed(0)} MB; an image file may have up to 20`));
@@ -96,7 +96,7 @@ async function take(file, name, address = location.pathname) {
 
 let busy = false, again = false;
 
-// Run both models. During a request only the latest change is kept.
+// Run the models. During a request only the latest change is kept.
 async function refresh() {
   if (!image) return;
   again = busy;
@@ -107,12 +107,10 @@ async function refresh() {
     again = false;
     try {
       const query = hidden.size ? `hidden=${[...hidden].join(",")}` : "";
-      const [{ models }] = await Promise.all([
-        request(`/api/predict?${query}`, image),
+      await Promise.all([
+        request(`/api/predict?${query}`, image).then(({ models }) => showPredictions(models)),
         ...Object.values(panels).map((p) => p.explain(query)),
       ]);
-      for (const [role, { top }] of Object.entries(models)) panels[role].predictions(top);
-      $("status").textContent = Object.values(models).map(({ label: model, top: [best] }) => `${model}: ${best.class}, ${percent(best.confidence)}`).join("; ");
       showError(null);
     } catch (error) {
       showError(error);
@@ -120,6 +118,17 @@ async function refresh() {
   } while (again);
   busy = false;
   $("live").setAttribute("aria-busy", false);
+}
+
+function showPredictions(models) {
+  for (const [role, { label: model }] of Object.entries(run.models)) {
+    if (models[role]?.label !== model) throw new Error("the models have changed meanwhile; reload the page");
+    panels[role].predictions(models[role].top);
+  }
+  if (Object.keys(models).length > Object.keys(panels).length) {
+    showText("notice", "Another model has finished training; reload the page to see it.");
+  }
+  $("status").textContent = Object.values(models).map(({ label: model, top: [best] }) => `${model}: ${best.class}, ${percent(best.confidence)}`).join("; ");
 }
 
 function drawInput() {
