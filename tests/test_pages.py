@@ -82,6 +82,12 @@ def page(browser, site):
 def explore(page, site, query=""):
     page.goto(f"{site.url}explore{query}")
     page.wait_for_selector(".tile")
+    found(page)
+
+
+def found(page):
+    """Until the images that were asked for are there."""
+    page.wait_for_selector("#explorer-wall[aria-busy=false]")
 
 
 def image(folder):
@@ -220,6 +226,7 @@ def test_filters_choose_and_a_deep_link_keeps_the_choice(page, site):
     total = ask(site, "/api/images?bucket=both_wrong_different&limit=1").json["total"]
     page.select_option("[name=bucket]", "both_wrong_different")
     page.select_option("[name=sort]", "first_confidence")
+    found(page)
     assert page.inner_text("#explorer-count") == f"{total} image{'' if total == 1 else 's'}"
     labels = page.locator(".tile").evaluate_all("tiles => tiles.map((tile) => tile.ariaLabel)")
     assert labels and all(label.count("wrong") == 2 for label in labels)
@@ -243,6 +250,7 @@ def test_a_cell_of_a_confusion_matrix_shows_its_images(page, site):
     )
     counted = int(button.first.inner_text())
     button.first.click()
+    found(page)
     assert page.inner_text("#explorer-count").split()[0] == str(counted)
     labels = page.locator(".tile").evaluate_all("tiles => tiles.map((tile) => tile.ariaLabel)")
     answer = page.input_value("[name=second]")
@@ -268,6 +276,7 @@ def test_a_cell_of_the_difference_shows_the_images_that_either_took_so(page, sit
     )
     true, said = button.first.get_attribute("data-true"), button.first.get_attribute("data-either")
     button.first.click()
+    found(page)
     labels = page.locator(".tile").evaluate_all("tiles => tiles.map((tile) => tile.ariaLabel)")
     assert labels
     for label in labels:

@@ -3,6 +3,7 @@
 import base64
 import concurrent.futures
 import contextlib
+import hashlib
 import io
 import os
 import re
@@ -20,12 +21,14 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from torch import nn
 
 import small
-from sites import ask, larger, other_experiment, serving
+from sites import ask, larger, other_experiment, resnet20, serving
 from visavis import attribution, registry, run_folder, serve
 from visavis.data.batches import to_images
 from visavis.data.images import png, read_image
@@ -140,7 +143,7 @@ def test_what_is_not_there_is_refused_with_what_is(site, noise, query, named):
 
 
 def test_test_images_are_listed_as_they_were_answered(site, finished):
-    found = ask(site, "/api/images?limit=1000").json
+    found = ask(site, "/api/images?limit=500").json
     assert found["total"] == len(found["images"]) == 60 and found["notice"] is None
     overlap = run_folder.read_json(finished / run_folder.COMPARISON)["overlap"]
     counts = {
@@ -156,10 +159,38 @@ def test_test_images_are_listed_as_they_were_answered(site, finished):
         assert row["second"] == names[stored["logits"][row["index"]].argmax()]
     second = ask(site, "/api/images?offset=1&limit=1").json["images"]
     assert second == found["images"][1:2]
+    counted = ask(site, "/api/images/counts").json
+    assert {k: counted["counts"]["bucket"].get(k, 0) for k in counts} == counts
+    assert counted["total"] == 60 and sum(counted["counts"]["second"].values()) == 60
+    for name, role in (("cnn", "first"), ("vit", "second")):
+        evaluated = run_folder.read_json(finished / name / run_folder.EVALUATION)
+        assert counted["confusion"][role] == evaluated["confusion_matrix"]
+
+
+def test_test_images_are_filtered_and_ordered(site):
+    rows = ask(site, "/api/images?limit=500").json["images"]
+    known = [row["similarity"] for row in rows if row["similarity"] is not None]
+    middle, name = sorted(known)[len(known) // 2], rows[0]["first"]
+    for query, kept in (
+        (f"either={name}", lambda row: name in (row["first"], row["second"])),
+        ("second_confidence=0.3", lambda row: row["second_confidence"] >= 0.3),
+        (f"similarity={middle}", lambda row: (row["similarity"] or -1) >= middle),
+    ):
+        found = ask(site, f"/api/images?limit=500&{query}").json["images"]
+        assert found == [row for row in rows if kept(row)] and found
+    ordered = ask(site, "/api/images?limit=500&sort=first_confidence").json["images"]
+    assert ordered == sorted(rows, key=lambda row: (-row["first_confidence"], row["index"]))
+    highest = ask(site, "/api/images?limit=500&sort=agreement").json["images"]
+    assert [row["similarity"] for row in highest[: len(known)]] == sorted(known, reverse=True)
 
 
 @pytest.mark.parametrize(
-    "query", ["bucket=nonsense", "true=unicorn", "second=", "vit=cat", "limit=0", "colour=red"]
+    "query",
+    [
+        *("bucket=nonsense", "true=unicorn", "second=", "either=unicorn", "vit=cat", "colour=red"),
+        *("limit=0", "limit=501", "offset=-1", "sort=beauty", "similarity=nan"),
+        *("first_confidence=2", "first_training=cnn/seed-0"),
+    ],
 )
 def test_a_filter_that_cannot_be_met_is_refused(site, query):
     answer = ask(site, f"/api/images?{query}")
@@ -188,7 +219,7 @@ def test_without_the_data_the_explained_images_are_left(finished, monkeypatch):
         test_images.data, "resolve", lambda _: small.dataset(seed=5)
     )  # other images
     with serving(finished) as other:
-        found = ask(other, "/api/images?limit=1000").json
+        found = ask(other, "/api/images?limit=500").json
         assert 20 <= found["total"] < 60 and "explained images" in found["notice"]
         index = found["images"][0]["index"]
         shown = read_image(ask(other, f"/api/images/{index}.png").body)
@@ -519,6 +550,102 @@ def test_a_model_that_cannot_be_explained_is_told(others, monkeypatch):
         assert "ada" not in answer.json["error"] and "model.pt" in answer.json["error"]
 
 
+def test_a_model_that_fails_later_gets_a_sentence_and_the_server_goes_on(
+    others, monkeypatch, noise, caplog
+):
+    fails: list[BaseException] = []
+
+    class Net(nn.Sequential):
+        def forward(self, images):
+            if fails:
+                raise fails[0]
+            return super().forward(images)
+
+    net = registry.Registered(lambda *size: Net(*resnet20(*size)), "", "")
+    monkeypatch.setitem(registry.registered, "resnet20", net)
+    with serving(others) as site:
+        assert ask(site, "/api/predict", png(noise)).status == 200
+        for error in (RuntimeError("no '/home/ada/secret plans/x'"), SystemExit(3)):
+            fails[:] = [error]
+            for path in ("/api/predict", "/api/explain?model=first"):
+                answer = ask(site, path, png(noise))
+                assert answer.status == 500 and "ada" not in answer.json["error"]
+                sentence = f"resnet20 fails on this image with {type(error).__name__}"
+                assert answer.json["error"].startswith(sentence)
+            assert ask(site, "/api/explain?model=second", png(noise)).status == 200
+        fails.clear()
+        assert ask(site, "/api/predict", png(noise)).status == 200
+    assert "Traceback" not in caplog.text
+
+
+def test_a_model_that_is_finished_or_replaced_meanwhile_is_there(finished, tmp_path, noise):
+    def top(answer, role):
+        return answer.json["models"][role]["top"]
+
+    run_folder.write_json(
+        tmp_path / run_folder.EXPERIMENT, run_folder.read_json(finished / run_folder.EXPERIMENT)
+    )
+    with serving(tmp_path) as growing:
+        assert ask(growing, "/api/run").status == 409
+        assert "a model see" in ask(growing, "/").body.decode()
+        shutil.copytree(finished / "vit", tmp_path / "vit")
+        assert list(ask(growing, "/api/run").json["models"]) == ["second"]
+        assert "What does the ViT see" in ask(growing, "/").body.decode()
+        before = ask(growing, "/api/predict", png(noise))
+        shutil.copytree(finished / "cnn", tmp_path / "cnn")
+        after = ask(growing, "/api/predict", png(noise))
+        assert list(after.json["models"]) == ["first", "second"]
+        assert top(after, "second") == top(before, "second")
+        assert "What do the CNN and the ViT see" in ask(growing, "/").body.decode()
+        weights = safetensors.torch.load_file(tmp_path / "cnn" / run_folder.WEIGHTS)
+        save({name: value.flip(0) for name, value in weights.items()}, tmp_path / "cnn")
+        replaced = ask(growing, "/api/predict", png(noise))
+        assert top(replaced, "first") != top(after, "first")
+        assert top(replaced, "second") == top(after, "second")
+
+
+def save(weights, folder):
+    """Weights of a training that was repeated."""
+    content = safetensors.torch.save(weights)
+    (folder / run_folder.WEIGHTS).write_bytes(content)
+    values = run_folder.read_json(folder / run_folder.TRAINING)
+    sha256 = hashlib.sha256(content).hexdigest()
+    run_folder.write_json(folder / run_folder.TRAINING, values | {"weights_sha256": sha256})
+
+
+def test_a_study_shows_any_two_of_its_trainings(finished, tmp_path, noise, monkeypatch):
+    monkeypatch.setattr(test_images.data, "resolve", lambda _: small.dataset())
+    for name in ("cnn", "vit"):
+        for seed in (0, 1):
+            shutil.copytree(finished / name, tmp_path / name / f"seed-{seed}")
+    # Of cnn/seed-2 nothing is there yet.
+    variants = {name: {"varied": {}, "seeds": [0, 1, 2]} for name in ("cnn", "vit")}
+    plan = {"data": {}, "explain": {}, "variants": variants}
+    run_folder.write_json(tmp_path / run_folder.STUDY, plan)
+    with serving(tmp_path) as study:
+        facts = ask(study, "/api/run").json["models"]
+        assert [of["label"] for of in facts.values()] == ["CNN (seed 0)", "ViT (seed 0)"]
+        choice = "first_training=vit/seed-1&second_training=vit/seed-0"
+        html = ask(study, f"/?{choice}").body.decode()
+        assert "What do ViT (seed 1) and ViT (seed 0) see" in html
+        assert html.count("<option") == 8 and "seed-2" not in html and "/report" not in html
+        found = ask(study, f"/api/predict?{choice}", png(noise)).json["models"]
+        assert [of["label"] for of in found.values()] == ["ViT (seed 1)", "ViT (seed 0)"]
+        counted = ask(study, f"/api/images/counts?{choice}").json
+        assert counted["buckets"]["only_first"] == "Only ViT (seed 1) correct"
+        assert counted["confusion"]["first"] == counted["confusion"]["second"]
+        other = ask(study, "/api/run?second_training=cnn/seed-0").json["models"]
+        assert other["first"]["label"] == "ViT (seed 0)"
+        for query in ("first_training=vit/seed-2", "first_training=..", choice[:-1] + "1"):
+            assert ask(study, f"/api/run?{query}").status == 422
+        assert ask(study, "/report").status == 404
+        (tmp_path / run_folder.STUDY_REPORT).write_text("<title>The study</title>")
+        page = ask(study, "/report")
+        assert b"The study" in page.body
+        assert page.headers["content-security-policy"].startswith("sandbox allow-scripts")
+        assert 'href="/report">Study' in ask(study, "/").body.decode()
+
+
 def test_models_of_different_images_are_not_set_side_by_side(finished, tmp_path):
     for name in ("cnn", "vit"):
         shutil.copytree(finished / name, tmp_path / name)
@@ -527,7 +654,8 @@ def test_models_of_different_images_are_not_set_side_by_side(finished, tmp_path)
     with serving(tmp_path) as mixed:
         for path in ("/api/run", "/api/images"):
             answer = ask(mixed, path)
-            assert answer.status == 409 and "different images" in answer.json["error"]
+            assert answer.status == 409
+            assert "the CNN and the ViT were trained on diff" in answer.json["error"]
 
 
 def test_too_many_connections_are_told_to_come_again(finished, monkeypatch):
@@ -543,7 +671,7 @@ def test_too_many_connections_are_told_to_come_again(finished, monkeypatch):
 
 def test_stopping_does_not_wait_for_what_is_being_read(finished, monkeypatch, caplog):
     free = threading.Event()
-    monkeypatch.setattr(test_images, "read", lambda _: free.wait(30))
+    monkeypatch.setattr(test_images, "read", lambda *_: free.wait(30))
     with serving(finished) as running, concurrent.futures.ThreadPoolExecutor() as pool:
         waiting = pool.submit(ask, running, "/api/images")
         ask(running, "/api/health")

@@ -246,13 +246,13 @@ class Predict:
 
 @dataclass(frozen=True, kw_only=True)
 class Serve:
-    """Serve a web page to try both models on any image and to explore the test images.
+    """Serve a web page to try two models on any image and to explore the test images.
 
     Runs until Ctrl-C. Uploaded images stay in memory and are never written to a file or log.
     """
 
     experiment: ExperimentFolder = tyro.MISSING
-    """Folder that holds the run folders of one or two models."""
+    """Folder of an experiment, with one or two trained models, or of a study."""
     host: str = "127.0.0.1"
     """Address to listen on. The default can be reached from this machine only. With any other, the
     page opens only at the printed URL, which holds a token. The connection is not encrypted."""
