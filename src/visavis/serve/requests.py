@@ -95,10 +95,10 @@ def integer(query: Query, name: str, default: int, *, low: int, high: int) -> in
     raise HTTPException(422, f"{name}: a whole number from {low} to {high}")
 
 
-def number(query: Query, name: str, *, low: float, high: float) -> float:
+def number(query: Query, name: str, *, low: int, high: int) -> float:
     """A parameter between bounds; `low` if it is not there."""
     with contextlib.suppress(ValueError):
         value = float(query.get(name, low))
         if low <= value <= high:
             return value
-    raise HTTPException(422, f"{name}: a number from {low:g} to {high:g}")
+    raise HTTPException(422, f"{name}: a number from {low} to {high}")

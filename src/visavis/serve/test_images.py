@@ -35,8 +35,8 @@ ORDERS: dict[str, Callable[[Row], float]] = {
     "first_confidence": lambda row: -row["first_confidence"],
     "second_confidence": lambda row: -row["second_confidence"],
     "difference": lambda row: -abs(row["first_confidence"] - row["second_confidence"]),
-    "agreement": lambda row: -_known(row, -2),
-    "disagreement": lambda row: _known(row, 2),
+    "agreement": lambda row: -_known(row, -2.0),
+    "disagreement": lambda row: _known(row, 2.0),
 }
 """Values of `sort`; images whose agreement is not known come last."""
 
@@ -78,7 +78,7 @@ class TestImages:
             if all(row[key] == value for key, value in equal.items())
             and (either is None or either in (row["first"], row["second"]))
             and all(row[key] >= low for key, low in least.items())
-            and (agreement is None or _known(row, -2) >= agreement)
+            and (agreement is None or _known(row, -2.0) >= agreement)
         )
         return sorted(found, key=order)  # a stable sort: the rest as in the test set
 
