@@ -106,6 +106,9 @@ async function choose(linked = false) {
   if (mine === asked) select(here() ?? (linked ? undefined : shown[0]));
 }
 
+const outcome = (p, role) => `${percent(p[`${role}_confidence`])}, ${p[role] === p.true ? "correct" : "wrong"}`;
+const prediction = (p, role) => `${source.run.labels[role]} predicts ${p[role]}, ${outcome(p, role)}`;
+
 function add(images) {
   wall.append(...images.map((p, i) => tile(p, shown.length + i)));
   shown.push(...images);
