@@ -19,9 +19,7 @@ myst_heading_anchors = 3
 
 html_theme = "furo"
 html_title = "visavis"
-if (DOCS / "samples").is_dir():  # recipes/samples.sh makes them
-    html_extra_path = ["samples"]
-    tags.add("samples")
+html_extra_path = ["samples"]  # recipes/samples.sh makes them
 
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
