@@ -3,6 +3,7 @@
 import os
 import socket
 
+import hypothesis
 import pytest
 from jaxtyping import install_import_hook
 
@@ -11,6 +12,14 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # before torch: two workers share two c
 
 # Before anything of visavis is imported: shapes and types in signatures are checked when called.
 install_import_hook("visavis", "beartype.beartype")
+
+SECRETS = {
+    name: f"canary-5b1f-{name.lower()}"
+    for name in ("WANDB_API_KEY", "HF_TOKEN", "AWS_SECRET_ACCESS_KEY")
+}
+"""What is in the environment while files are written, and must be in none of them."""
+
+hypothesis.settings.register_profile("long", hypothesis.settings())  # recipes/fuzz.py chooses it
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -54,7 +63,23 @@ def finished(tmp_path_factory):
 
     base = tmp_path_factory.getbasetemp()
     shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished"
-    with lock(shared, wait=True):
+    with lock(shared, wait=True), pytest.MonkeyPatch.context() as patch:
+        for name, value in SECRETS.items():
+            patch.setenv(name, value)
         if not (shared / "experiment" / run_folder.REPORT).exists():
             run(shared / "experiment", small.experiment(), "smoke", small.dataset())
     return shared / "experiment"
+
+
+@pytest.fixture
+def secrets_in(monkeypatch):
+    """Secrets are in the environment; returns what finds the files of a folder that hold one."""
+    for name, value in SECRETS.items():
+        monkeypatch.setenv(name, value)
+
+    def found(folder):
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        assert files
+        return [path for path in files if b"canary-5b1f" in path.read_bytes()]
+
+    return found

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 
 import pytest
+import torch
 
 from visavis.config import (
     CNNConfig,
@@ -15,6 +16,7 @@ from visavis.config import (
     ViTConfig,
 )
 from visavis.data import Dataset, shapes
+from visavis.data.batches import to_tensor
 from visavis.stages.train import train
 from visavis.training.module import Classifier
 
@@ -38,6 +40,11 @@ def dataset(*, train: int = 200, test: int = 60, seed: int = 0) -> Dataset:
         test_masks=masks,
         notice=None,
     )
+
+
+def to_tensors(of: Dataset) -> tuple[torch.Tensor, torch.Tensor]:
+    """The training images and their labels, as a `Classifier` takes them."""
+    return to_tensor(of.train_pixels), torch.from_numpy(of.train_labels)
 
 
 def experiment(

@@ -146,6 +146,7 @@ def test_a_pass_that_does_not_go_through_each_block_once_is_an_error(method):
     ["attention", "rollout", "gradient_attention", "integrated_gradients", "occlusion"],
 )
 @pytest.mark.parametrize("error", [None, "class", "model"])
+@pytest.mark.fault(35)
 def test_the_model_is_left_as_it_was_found(method, error, monkeypatch):
     model = tiny.model("vit").train()
     subject = tiny.subject(model)
@@ -209,6 +210,7 @@ def test_wrong_arguments_are_errors():
 
 @pytest.mark.parametrize("kind", ["cnn", "vit"])
 @pytest.mark.parametrize("value", [0.0, 0.5, float("nan")])
+@pytest.mark.fault(35)
 def test_flat_images_give_a_finite_map_and_nan_a_degenerate_one(kind, value):
     model, images = tiny.model(kind), torch.full((1, 3, 32, 32), value)
     for method in attribution.methods_for(tiny.subject(model)):

@@ -145,6 +145,7 @@ def test_parquet(tmp_path, batches, inside, kind):
         ("cifar-10-python.tar.gz", "cifar-10-batches-py", python, ""),
     ],
 )
+@pytest.mark.fault(17)
 def test_archive_is_read_by_member_name_and_nothing_is_written(
     tmp_path, monkeypatch, batches, name, inside, encode, ending
 ):
@@ -162,6 +163,7 @@ def test_archive_is_read_by_member_name_and_nothing_is_written(
     assert os.listdir(folder) == [name]
 
 
+@pytest.mark.fault(15)
 def test_archive_with_another_hash_is_not_opened(tmp_path, monkeypatch, batches):
     monkeypatch.setattr(tarfile, "open", lambda *args: pytest.fail("it was opened"))
     path = tmp_path / cifar.PYTHON.archive
@@ -179,6 +181,7 @@ class Hostile:
         return os.mkdir, (str(self.canary),)
 
 
+@pytest.mark.fault(18)
 def test_hostile_pickle_is_refused_before_it_runs(tmp_path, batches):
     folder = tmp_path / cifar.PYTHON.folder
     write_batches(folder, batches, python)
@@ -225,6 +228,7 @@ def test_truncated_binary_batch_and_missing_batch(tmp_path, batches):
 
 
 @pytest.mark.parametrize("layout", ["binary", "python", "parquet"])
+@pytest.mark.fault(19)
 def test_label_out_of_range_names_file_and_image(tmp_path, batches, layout):
     wrong = [(pixels, labels.copy()) for pixels, labels in batches]
     wrong[5][1][3] = 10
@@ -388,6 +392,7 @@ def test_what_is_wrong_with_cifar_100_is_named(tmp_path, hundred, version, made)
         cifar.read(tmp_path, "cifar100")
 
 
+@pytest.mark.fault(18)
 def test_hostile_names_are_refused_before_they_run(tmp_path, hundred):
     for name, content in python_100(hundred).items():
         (tmp_path / name).write_bytes(content)

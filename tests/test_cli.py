@@ -208,6 +208,7 @@ def test_help_shows_the_defaults_of_the_chosen_preset(visavis_command):
         ("run --out=", "--out is empty; name a folder"),
     ],
 )
+@pytest.mark.fault(30)
 def test_a_wrong_command_line_is_reported_on_stderr(line, expected, visavis_command):
     code, out, err = visavis_command(*line.split())
     assert (code, out) == (2, "")
@@ -244,6 +245,7 @@ def test_a_wrong_command_line_is_reported_on_stderr(line, expected, visavis_comm
         (KeyboardInterrupt(), 130, "stopped"),
     ],
 )
+@pytest.mark.fault(11, 14, 31)
 def test_each_error_has_its_exit_code_and_one_sentence(
     error, code, expected, failing, visavis_command
 ):
@@ -315,6 +317,7 @@ def test_a_working_folder_that_was_deleted_is_told(tmp_path):
     assert err == "visavis: the working folder was deleted; change to another one\n"
 
 
+@pytest.mark.fault(10)
 def test_ctrl_c_in_a_burst_shows_no_traceback(tmp_path):
     """From the first import to the end."""
     for delay in (0.02, 0.1, 0.3, 0.6):
@@ -569,6 +572,7 @@ def report(folder):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.fault(10)
 def test_a_signal_ends_in_good_order_and_a_second_one_at_once(number, tmp_path):
     two_models(tmp_path)
     with spawn(PATCHED.format(code=SLEEPY.format(cleaning=0)), cwd=tmp_path) as process:
@@ -591,6 +595,7 @@ IN_SRUN = {"SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "study", "SLURM_NTASKS": "4", 
 
 
 @pytest.mark.parametrize("environment", [{}, IN_SRUN])
+@pytest.mark.fault(9)
 def test_a_training_that_is_stopped_keeps_its_last_epoch(environment, tmp_path):
     """Inside `srun`, too, where Lightning would take the task for one rank of a larger training."""
     code = (
@@ -615,12 +620,28 @@ def test_a_training_that_is_stopped_keeps_its_last_epoch(environment, tmp_path):
     assert len(run_folder.read_history(tmp_path / "x")) >= 3
 
 
+@pytest.mark.fault(33)
 def test_output_survives_a_terminal_without_the_letters():
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     process = spawn("from visavis.cli import main; main()", "predict", "--help", env=environment)
     out, err = process.communicate()
     assert (process.returncode, err) == (0, "")
     assert "IMAGE?" in out
+
+
+@pytest.mark.fault(33)
+def test_any_locale_any_name_and_no_home_will_do(finished, tmp_path):
+    """A report of a folder behind a link, where Python reads and writes ASCII by default."""
+    real = shutil.copytree(finished, tmp_path / "Éssai n° 1 – 图片")
+    (tmp_path / "link").symlink_to(real)
+    (real / run_folder.REPORT).unlink()
+    bare = {key: os.environ[key] for key in os.environ.keys() - {"HOME", "XDG_CACHE_HOME"}}
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    for folder in (tmp_path / "link", real):
+        command = [sys.executable, "-m", "visavis", "report", folder]
+        done = subprocess.run(command, env=bare | ascii_only, capture_output=True)
+        assert (done.returncode, done.stderr) == (0, b""), done.stderr.decode()
+    assert "–" in (real / run_folder.REPORT).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("command", ["train cnn", "evaluate"])

@@ -54,6 +54,7 @@ def test_presets_get_longer(model):
         ({"cnn": 3}, "CNNConfig"),
     ],
 )
+@pytest.mark.fault(30)
 def test_a_config_file_with_something_wrong_names_it(change, names):
     with pytest.raises(ConfigError, match=names):
         from_json(Experiment, {**to_json(Experiment()), **change})
@@ -99,6 +100,7 @@ def test_a_folder_of_an_earlier_version_trained_on_one_device():
         (lambda: DataConfig(validation_fraction=0.0), "validation-fraction"),
     ],
 )
+@pytest.mark.fault(30)
 def test_values_that_cannot_work_are_refused_with_flag_and_value(build, message):
     with pytest.raises(ConfigError, match=message):
         build()

@@ -187,6 +187,7 @@ def test_a_history_that_is_damaged(experiment, refused, rows):
     assert str(path) in sentence and "train again" in sentence
 
 
+@pytest.mark.fault(7)
 def test_the_folders_of_two_models_that_changed_places(experiment, refused):
     (experiment / "cnn").rename(experiment / "moved")
     (experiment / "vit").rename(experiment / "cnn")
@@ -212,6 +213,7 @@ def test_a_pipe_is_not_waited_for(experiment, refused, file):
 
 
 @pytest.mark.parametrize("content", [b"[" * 900_000, b'{"a":' * 100_000, b"[]", b"3"])
+@pytest.mark.fault(6)
 def test_a_weights_file_with_an_absurd_header(experiment, refused, content):
     path = experiment / "cnn" / run_folder.WEIGHTS
     path.write_bytes(struct.pack("<Q", len(content)) + content)
@@ -228,6 +230,7 @@ def test_a_weights_file_with_an_absurd_header(experiment, refused, content):
         (run_folder.DATA, lambda v: v.update(class_names=[3] * 10)),
     ],
 )
+@pytest.mark.fault(6)
 def test_a_model_of_absurd_size_is_not_built(experiment, refused, monkeypatch, file, change):
     changed(experiment / "vit" / file, change)
     initialise = nn.Linear.reset_parameters

@@ -150,6 +150,7 @@ def test_verify_finds_nothing_wrong_with_the_shapes(drawn):
     assert verify(drawn) == []
 
 
+@pytest.mark.fault(19)
 def test_verify_names_each_problem_and_its_index(drawn):
     train, labels, test = (
         array.copy() for array in (drawn.train_pixels, drawn.train_labels, drawn.test_pixels)

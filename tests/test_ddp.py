@@ -139,6 +139,7 @@ def test_two_processes_learn_what_one_does_with_the_same_batches(undisturbed, tm
         assert [row[key] for row in two] == pytest.approx([row[key] for row in one], rel=1e-4)
 
 
+@pytest.mark.fault(22, 23)
 def test_a_process_that_ends_or_hangs_ends_the_other_and_nothing_finished_is_lost(
     undisturbed, tmp_path, visavis
 ):

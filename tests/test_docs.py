@@ -22,3 +22,18 @@ def test_the_site_is_built_without_a_warning_and_with_samples(tmp_path):
         assert f'href="{name}"' in samples and (tmp_path / name).stat().st_size > 100_000
     definitions = (tmp_path / "definitions.html").read_text(encoding="utf-8")
     assert definitions.count('href="methods.html#') == len(known()) > 25
+
+
+def test_every_fault_has_tests_that_bear_its_number():
+    rows = re.findall(r"^\| (\d+) \|(.*)\|$", (DOCS / "faults.md").read_text(), re.MULTILINE)
+    assert [int(number) for number, _ in rows] == list(range(1, 37))
+    marks = {}
+    for path in Path(__file__).parent.glob("test_*.py"):
+        pattern = r"^@pytest\.mark\.fault\(([\d, ]+)\)\ndef (\w+)"
+        for numbers, name in re.findall(pattern, path.read_text(), re.MULTILINE):
+            marks.setdefault(name, set()).update(numbers.split(", "))
+    for number, row in rows:
+        named = re.findall(r"`(test_\w+)`", row)
+        assert named, number
+        assert not [name for name in named if number not in marks.get(name, ())], number
+    assert {*map(str, range(1, 37))} == set().union(*marks.values())

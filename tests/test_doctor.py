@@ -5,7 +5,10 @@ import importlib.metadata
 import json
 import os
 import re
+import shutil
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -30,6 +33,7 @@ def test_this_machine_is_ready_and_nothing_needs_the_network(checks):
     assert "kept in their folder" in found["W&B"].found
 
 
+@pytest.mark.fault(31)
 def test_a_torchvision_that_does_not_match_is_reported_with_a_fix(checks, monkeypatch):
     import_module = importlib.import_module
 
@@ -44,6 +48,7 @@ def test_a_torchvision_that_does_not_match_is_reported_with_a_fix(checks, monkey
     assert check.advice == "pip install --force-reinstall torch torchvision"
 
 
+@pytest.mark.fault(31)
 def test_a_missing_package_is_named_with_how_to_get_it(checks, monkeypatch):
     for module in ("pytorch_grad_cam", "jinja2", "uvicorn", "starlette", "pyarrow", "PIL"):
         monkeypatch.setitem(sys.modules, module, None)
@@ -90,6 +95,7 @@ def test_every_package_that_visavis_needs_is_checked():
         (True, "13.0", None, "too old"),
     ],
 )
+@pytest.mark.fault(31)
 def test_why_there_is_no_gpu(checks, monkeypatch, tmp_path, driver, cuda, variable, why):
     def init():
         raise RuntimeError("The NVIDIA driver on your system is too old")
@@ -146,3 +152,28 @@ def test_json_holds_the_same_checks(monkeypatch, capsys):
     listed = json.loads(capsys.readouterr().out)
     assert [check["name"] for check in listed] == list(doctor.CHECKS)
     assert set(listed[0]) == {"name", "status", "found", "advice"}
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="there is no make")
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ("print('Python 3.10.1'); sys.exit('version_info' in str(sys.argv))", "3.10.1 is too old"),
+        ("sys.exit('ensurepip' in str(sys.argv))", "cannot make a virtual environment"),
+    ],
+)
+@pytest.mark.fault(31)
+def test_a_python_that_will_not_do_is_refused_before_anything_is_installed(
+    script, expected, tmp_path
+):
+    project, python = Path(__file__).parents[1], tmp_path / "python"
+    for file in ("Makefile", "pyproject.toml", "requirements/lock.txt"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        shutil.copy(project / file, tmp_path / file)
+    python.write_text(f"#!{sys.executable}\nimport sys\n{script}\n")
+    python.chmod(0o755)
+    made = subprocess.run(
+        ["make", "-C", tmp_path, "setup", f"PYTHON={python}"], capture_output=True, text=True
+    )
+    assert made.returncode == 2 and expected in made.stderr
+    assert not (tmp_path / ".venv").exists()

@@ -155,6 +155,7 @@ def test_a_file_is_fetched_once(host, fetch, cache):
     assert one.asked == [0]
 
 
+@pytest.mark.fault(16)
 def test_a_connection_that_drops_at_80_percent_is_resumed(host, fetch, cache):
     at = len(CONTENT) * 8 // 10
     one = host(dropping(at))
@@ -197,6 +198,7 @@ def test_a_damaged_part_does_not_spoil_a_good_host(host, fetch, cache, left):
         (forbidden, "HTTP Error 403: Forbidden"),
     ],
 )
+@pytest.mark.fault(15)
 def test_a_bad_host_leaves_nothing_and_the_next_is_tried(host, fetch, cache, behave, why):
     bad = host(behave)
     with pytest.raises(DataError, match=why):
@@ -207,6 +209,7 @@ def test_a_bad_host_leaves_nothing_and_the_next_is_tried(host, fetch, cache, beh
     assert (cache / FILE.name).read_bytes() == CONTENT
 
 
+@pytest.mark.fault(16)
 def test_a_slow_host_is_left_for_the_next_which_resumes(host, fetch, cache, monkeypatch):
     monkeypatch.setattr(download, "WATCH_SECONDS", 0.2)
     slow, quick = host(dripping(50)), host(good)
@@ -226,12 +229,14 @@ def test_if_all_hosts_are_slow_the_first_is_used(host, fetch, cache, monkeypatch
     assert (cache / FILE.name).read_bytes() == CONTENT
 
 
+@pytest.mark.fault(16)
 def test_a_host_that_stalls_is_left_for_the_next(host, fetch, cache, monkeypatch):
     monkeypatch.setattr(download, "TIMEOUT_SECONDS", 0.3)
     fetch(host(stalling), host(good))
     assert (cache / FILE.name).read_bytes() == CONTENT
 
 
+@pytest.mark.fault(15)
 def test_all_attempts_are_listed(host, fetch):
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
@@ -299,6 +304,7 @@ def test_a_cache_that_cannot_be_created_is_reported(tmp_path, host, fetch, monke
         fetch(host(good))
 
 
+@pytest.mark.fault(33)
 def test_cache_folder_without_home(monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setenv("HOME", "/somewhere")

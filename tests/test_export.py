@@ -5,6 +5,7 @@ import dataclasses
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,7 @@ def test_the_markdown_shows_every_figure_and_holds_no_html(whole: Bundle) -> Non
     assert lines.count("## References") == 1
 
 
+@pytest.mark.fault(28)
 def test_names_from_outside_mean_nothing_in_markdown(
     tmp_path: Path, drawn: dict[str, Figure], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -229,6 +231,13 @@ def test_files_are_of_three_formats_with_embedded_fonts(written: Path) -> None:
         assert round(png.info["dpi"][0]) == 300
     assert figure.with_suffix(".txt").read_text(encoding="utf-8").endswith(".\n")
     assert {path.suffix for path in (written / "tables").iterdir()} == {".csv", ".tex", ".md"}
+
+
+@pytest.mark.fault(34)
+def test_no_secret_of_the_environment_is_exported(
+    few: Bundle, tmp_path: Path, secrets_in: Callable[[Path], list[Path]]
+) -> None:
+    assert not secrets_in(export(few, tmp_path / "out").parent)
 
 
 def test_the_same_experiment_gives_the_same_files(few: Bundle, written: Path) -> None:

@@ -27,6 +27,14 @@ def test_a_precision_that_is_named_is_used_or_refused():
         hardware.precision(TrainConfig(precision="fp16"), CPU)
 
 
+@pytest.mark.fault(31)
+def test_a_gpu_that_is_asked_for_and_not_there_is_told(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(EnvironmentFault, match="finds no such device here; ask for cpu") as caught:
+        hardware.select_device("cuda")
+    assert caught.value.exit_code == 5
+
+
 @pytest.mark.parametrize(("slowdown", "asked"), [(100.0, [128]), (0.4, [128, 768])])
 def test_a_processor_without_bf16_is_asked_for_no_large_product(monkeypatch, slowdown, asked):
     sides = []

@@ -312,6 +312,7 @@ def test_without_a_cache_images_must_fit_into_memory(tmp_path, few, monkeypatch)
         (["a", "b"], 40, "16 test images in all; at least 20 are needed"),
     ],
 )
+@pytest.mark.fault(19)
 def test_a_folder_that_cannot_be_used_is_refused(tmp_path, names, each, message):
     draw(tmp_path, names, each=each)
     with pytest.raises(DataError, match=message):

@@ -117,6 +117,7 @@ def png_of_size(width, height):
 
 
 @pytest.mark.parametrize("size", [(50_000, 50_000), (100_000, 1), (1, 100_000), (10_000, 10_000)])
+@pytest.mark.fault(24)
 def test_a_bomb_is_refused_before_it_is_decoded(size, monkeypatch):
     monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("it was decoded"))
     with pytest.raises(DataError, match=r"bomb\.png has too many pixels"):
@@ -134,6 +135,7 @@ def test_a_jpeg_with_many_scans_is_refused_before_it_is_decoded(monkeypatch):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.fault(35)
 def test_an_image_without_a_finite_value_is_refused(value):
     empty = np.full((40, 40), value, dtype=np.float32)
     with pytest.raises(DataError, match="x holds no finite number"):

@@ -202,11 +202,13 @@ def weights(tmp_path):
     return path
 
 
+@pytest.mark.fault(7)
 def test_weights_of_another_shape_name_what_differs(weights):
     with pytest.raises(CheckpointError, match=r"stages\.0\.conv1\.weight"):
         models.load(CNNConfig(widths=(16, 16, 16)), weights)
 
 
+@pytest.mark.fault(3)
 def test_truncated_weights_are_refused(weights):
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(CheckpointError, match="damaged"):
@@ -222,6 +224,7 @@ def test_a_file_that_is_no_weights_file_is_refused(weights, start):
         models.load(SMALL_CNN, weights)
 
 
+@pytest.mark.fault(6)
 def test_overlapping_tensors_are_refused(weights):
     content = weights.read_bytes()
     size = struct.unpack("<Q", content[:8])[0]
@@ -234,6 +237,7 @@ def test_overlapping_tensors_are_refused(weights):
         models.load(SMALL_CNN, weights)
 
 
+@pytest.mark.fault(6)
 def test_nan_weights_are_refused(weights):
     model = models.build(SMALL_CNN)
     nn.init.constant_(model.head.bias, float("nan"))

@@ -242,6 +242,7 @@ def test_weights_trained_elsewhere_are_evaluated_as_they_are(tmp_path, suffix):
     assert load(folder).name == "net"
 
 
+@pytest.mark.fault(4)
 def test_weights_of_another_model_or_no_weights_are_refused(tmp_path):
     register_model("net", net)
     path = tmp_path / "weights.pt"

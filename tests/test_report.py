@@ -130,6 +130,7 @@ def test_reports_which_epochs_used_random_crops(experiment: Path, html: str) -> 
     assert f"The first {cropped} epochs trained on random crops of 24 × 24 pixels" in html
 
 
+@pytest.mark.fault(29)
 def test_is_one_small_file_that_asks_for_nothing(html: str, page: Page) -> None:
     assert len(html.encode()) < 5_000_000
     asked = [*page.values("src"), *page.values("href"), *page.values("xlink:href")]
@@ -383,6 +384,7 @@ def test_the_notice_stands_at_the_top(changed: Path, html: str) -> None:
     assert "Please note" not in report(changed).read_text(encoding="utf-8")
 
 
+@pytest.mark.fault(28)
 def test_names_from_outside_are_escaped(tmp_path: Path) -> None:
     canary = "<script>alert(1)</script>"
     names = (canary, '"><img src=x onerror=alert(1)>', *"cdefghij")

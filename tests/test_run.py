@@ -52,6 +52,11 @@ def test_a_run_leaves_every_file_that_the_architecture_names(done):
         assert not [file for file in files if file.endswith((".tmp", ".ckpt"))]
 
 
+@pytest.mark.fault(34)
+def test_no_secret_of_the_environment_is_in_a_file_of_a_run(finished, secrets_in):
+    assert not secrets_in(finished)
+
+
 @pytest.mark.usefixtures("undrawn")
 def test_a_finished_run_repeated_does_no_stage_again(done):
     before = {p: p.stat().st_mtime_ns for p in done.glob("*/*") if p.name != ".lock"}
@@ -85,6 +90,7 @@ def test_a_missing_stage_alone_is_done_again(done):
     assert redone == {"vit/explanations.json", "vit/heatmaps.npz", "vit/removal.npz"}
 
 
+@pytest.mark.fault(8)
 def test_a_folder_of_another_experiment_is_an_error_and_left_alone(done):
     before = (done / run_folder.EXPERIMENT).read_bytes()
     other = dataclasses.replace(experiment(), cnn=CNNConfig(widths=(8, 16, 16)))

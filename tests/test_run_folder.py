@@ -12,6 +12,7 @@ from visavis import files, run_folder
 from visavis.errors import CheckpointError, EnvironmentFault
 
 
+@pytest.mark.fault(11)
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
     path = tmp_path / "a.json"
     run_folder.write_json(path, {"value": 1})
@@ -27,6 +28,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.fault(11)
 def test_a_full_disk_is_told_with_what_is_needed_and_free_there(tmp_path, monkeypatch):
     def full(self, content):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -73,6 +75,7 @@ def test_damaged_and_hostile_arrays_are_errors(tmp_path):
         run_folder.read_arrays(path)
 
 
+@pytest.mark.fault(12)
 def test_a_folder_is_written_by_one_process_at_a_time(tmp_path):
     script = (
         "import sys; from pathlib import Path; from visavis import files\n"
@@ -91,6 +94,7 @@ def test_a_folder_is_written_by_one_process_at_a_time(tmp_path):
     assert other_process() == ""
 
 
+@pytest.mark.fault(12)
 def test_what_a_killed_process_left_is_deleted_and_nothing_else(tmp_path):
     script = (
         "import os, sys; from pathlib import Path; from visavis import files\n"
@@ -134,10 +138,19 @@ def with_lock(folder):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+@pytest.mark.fault(12)
 def test_a_folder_that_cannot_be_written_is_reported(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(EnvironmentFault, match="cannot write"):
         with_lock(tmp_path)
+
+
+@pytest.mark.skipif(not os.path.isdir("/sys/kernel"), reason="files of Linux")
+@pytest.mark.fault(12)
+def test_a_file_system_that_takes_no_files_is_reported():
+    """Root may not write there, either."""
+    with pytest.raises(EnvironmentFault, match="cannot write to /sys/visavis: "):
+        with_lock(Path("/sys/visavis"))
 
 
 def test_a_path_below_a_file_is_reported(tmp_path):

@@ -269,6 +269,7 @@ GOOD = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), dt
         pytest.param(file_of(GOOD) + b"<script>alert(1)</script>", 200, id="polyglot"),
     ],
 )
+@pytest.mark.fault(24)
 def test_any_file_gets_an_answer_or_a_sentence(site, content, status):
     answer = ask(site, "/api/explain", content)
     assert answer.status == status
@@ -314,11 +315,13 @@ def test_a_browser_gets_a_page_for_a_wrong_address(site):
 @pytest.mark.parametrize(
     "media", ["application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/plain"]
 )
+@pytest.mark.fault(25)
 def test_what_is_not_sent_as_a_image_is_refused(site, noise, media):
     answer = ask(site, "/api/predict", png(noise), content_type=media)
     assert answer.status == 415 and "Content-Type" in answer.json["error"]
 
 
+@pytest.mark.fault(25)
 def test_a_body_that_is_too_large_is_not_read_to_its_end(site, noise, monkeypatch):
     monkeypatch.setattr(requests, "MAX_BYTES", 5000)
     assert ask(site, "/api/predict", b"x" * 5001).status == 413
@@ -328,6 +331,7 @@ def test_a_body_that_is_too_large_is_not_read_to_its_end(site, noise, monkeypatc
     assert ask(site, "/api/predict", png(noise)).status == 200
 
 
+@pytest.mark.fault(25)
 def test_a_gigabyte_is_refused_before_it_comes(site):
     with socket.create_connection(("127.0.0.1", urlsplit(site.url).port), timeout=20) as client:
         client.sendall(
@@ -337,6 +341,7 @@ def test_a_gigabyte_is_refused_before_it_comes(site):
         assert client.recv(4000).startswith(b"HTTP/1.1 413")
 
 
+@pytest.mark.fault(25)
 def test_two_hundred_at_once_get_an_answer_or_are_told_to_come_again(site, noise):
     with concurrent.futures.ThreadPoolExecutor(200) as pool:
         found = list(pool.map(lambda _: ask(site, "/api/explain", png(noise)).status, range(200)))
@@ -345,6 +350,7 @@ def test_two_hundred_at_once_get_an_answer_or_are_told_to_come_again(site, noise
     assert ask(site, "/api/explain", png(noise)).status == 200
 
 
+@pytest.mark.fault(24)
 def test_a_photograph_is_turned_as_its_camera_was(site):
     left_dark = np.full((32, 32, 3), 200, dtype=np.uint8)
     left_dark[:, :16] = 20
@@ -356,6 +362,7 @@ def test_a_photograph_is_turned_as_its_camera_was(site):
     assert (turned[:16] == 20).all() and (turned[16:] == 200).all()
 
 
+@pytest.mark.fault(25)
 def test_a_body_that_does_not_come_is_not_waited_for(site, monkeypatch):
     monkeypatch.setattr(requests, "RECEIVE_SECONDS", 0.3)
     with socket.create_connection(("127.0.0.1", urlsplit(site.url).port), timeout=20) as client:
@@ -366,6 +373,7 @@ def test_a_body_that_does_not_come_is_not_waited_for(site, monkeypatch):
         assert client.recv(4000).startswith(b"HTTP/1.1 408")
 
 
+@pytest.mark.fault(25)
 def test_a_request_head_that_does_not_come_is_not_waited_for(finished, monkeypatch):
     monkeypatch.setattr(serve, "HEAD_SECONDS", 0.2)
     with serving(finished) as running:
@@ -397,6 +405,7 @@ def test_too_many_uploads_get_status_503(finished, noise, monkeypatch):
         assert first.result().status == 200
 
 
+@pytest.mark.fault(36)
 def test_requests_at_once_get_what_they_would_get_alone(site, noise):
     wishes = [
         (np.roll(noise, i, axis=0), f"model={role}&method={method}")
@@ -415,6 +424,7 @@ def test_requests_at_once_get_what_they_would_get_alone(site, noise):
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example:8000", ""])
+@pytest.mark.fault(26)
 def test_another_name_for_this_machine_is_refused(site, host):
     for path in ("/", "/api/run"):
         assert ask(site, path, Host=host).status == 400
@@ -429,6 +439,7 @@ def test_another_name_for_this_machine_is_refused(site, host):
         {"Sec-Fetch-Site": "cross-site"},
     ],
 )
+@pytest.mark.fault(26)
 def test_another_sites_request_is_refused(site, noise, headers):
     headers = {name.replace("-", "_"): value for name, value in headers.items()}
     answer = ask(site, "/api/predict", png(noise), **headers)
@@ -436,6 +447,7 @@ def test_another_sites_request_is_refused(site, noise, headers):
     assert not [name for name in answer.headers if name.startswith("access-control")]
 
 
+@pytest.mark.fault(26)
 def test_no_preflight_is_granted(site):
     answer = ask(
         site, "/api/predict", method="OPTIONS",
@@ -457,6 +469,7 @@ def test_no_preflight_is_granted(site):
         "/api/images/../../x.png",
     ],
 )
+@pytest.mark.fault(27)
 def test_no_address_leads_to_a_file(site, path):
     answer = ask(site, path)
     assert answer.status == 404 and answer.json == {"error": "Not Found"}
@@ -486,6 +499,7 @@ def test_nothing_that_was_sent_is_kept(site, finished, tmp_path, caplog, monkeyp
     assert "canary-5b1f" not in caplog.text
 
 
+@pytest.mark.fault(32)
 def test_without_a_model_the_page_explains_and_the_api_says_so(tmp_path, noise):
     with serving(tmp_path) as empty:
         assert ask(empty, "/").status == 200
@@ -494,6 +508,7 @@ def test_without_a_model_the_page_explains_and_the_api_says_so(tmp_path, noise):
         assert ask(empty, "/api/images").status == 409
 
 
+@pytest.mark.fault(32)
 def test_one_model_is_served_alone(finished, tmp_path, noise):
     os.symlink(finished / "vit", tmp_path / "vit")
     with serving(tmp_path) as one:

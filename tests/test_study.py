@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -78,7 +79,7 @@ def test_variants_are_all_combinations_of_a_models_own_settings():
         (("vit", "--vary", "vit.dpeth=4"), 2, "Perhaps you meant: --vit.depth"),
         (("cnn", "--seeds", "0"), 2, "--seeds 0: use 1 to 20"),
         (("cnn", "--jobs", "-1"), 2, "--jobs -1"),
-        (("missing.toml",), 2, "cannot read missing.toml: No such file"),
+        (("missing.toml",), 2, "cannot read missing.toml: there is no such file"),
     ],
 )
 def test_a_study_that_cannot_be_is_refused(arguments, code, expected, tmp_path, visavis_command):
@@ -108,7 +109,35 @@ def test_a_file_stands_for_flags_and_flags_override_it(tmp_path):
     assert study.expanded(["train", "x.toml"]) == ["train", "x.toml"]
 
 
-def test_a_printed_command_trains_tests_and_explains_one_model_once(tmp_path, visavis_command):
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("models = [", "is not a TOML file: "),
+        ("models = " + "[" * 9_000, "is not a TOML file: it is nested too deeply"),
+        ("a." * 2_000 + "a = 1", "is not a TOML file: it is nested too deeply"),
+        ("a." * 6_000 + "a = 1", "is not a TOML file: it has 12,005 bytes, more than the 10,000"),
+        (None, "is not a TOML file: it is not a file"),
+        ('models = ["cnn"]\nepochs = !!python/object/apply:os.system', "is not a TOML file: "),
+        ('models = [{name = "cnn"}]', "there is no model"),
+        ('models = ["cnn"]\n"x\\u0000y" = 1', "Unrecognized options"),
+    ],
+)
+@pytest.mark.fault(30)
+def test_a_study_file_that_is_none_is_refused(content, expected, tmp_path, visavis_command):
+    path = tmp_path / "own.toml"
+    if content is None:
+        os.mkfifo(path)
+    else:
+        path.write_text(content)
+    code, _, err = visavis_command("study", path, "--out", tmp_path / "s")
+    assert code == 2 and expected in " ".join(err.replace("│", " ").split())
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.fault(34)
+def test_a_printed_command_trains_tests_and_explains_one_model_once(
+    tmp_path, visavis_command, secrets_in
+):
     """The printed commands, and no engine: what a cluster runs."""
     out = tmp_path / "my study"
     vary = ("--vary", "vit.depth=1", "--seeds", "1", "--out", out)
@@ -140,6 +169,7 @@ def test_a_printed_command_trains_tests_and_explains_one_model_once(tmp_path, vi
     code, text, _ = visavis_command("study", "vit", *vary, *TINY)
     assert code == 0 and "vit-depth-1  1 of 1" in text and "cannot show how much" in text
     assert (out / run_folder.STUDY_REPORT).stat().st_size > 50_000
+    assert not secrets_in(out)
     more = ("study", "vit", *vary, *TINY, "--seeds", "2", "--print")
     assert shlex.split(visavis_command(*more)[1])[1:] == [
         "study-job",
@@ -248,6 +278,7 @@ def epochs(folder, count):
     return f"open({str(folder / run_folder.HISTORY)!r}, 'w').write({chr(10).join(rows)!r})"
 
 
+@pytest.mark.fault(14, 21)
 def test_a_training_that_fails_or_is_killed_stops_no_other(tmp_path, caplog):
     caplog.set_level("INFO", "visavis")
     good, bad, killed, last = (tmp_path / name / "seed-0" for name in ("a", "b", "c", "d"))
@@ -281,6 +312,38 @@ def test_a_study_that_partly_fails_says_what_to_do(monkeypatch, tmp_path, visavi
         failure == f"{tmp_path}/s/cnn/seed-1 failed: no luck; see {tmp_path}/s/cnn/seed-1/job.log"
     )
     assert end.startswith("visavis: 1 of 2 trainings failed") and f"--out {tmp_path}/s" in end
+
+
+@pytest.mark.fault(21)
+def test_of_ten_trainings_two_fail_and_they_alone_are_repeated(
+    finished, monkeypatch, tmp_path, visavis_command
+):
+    started = []
+
+    def engine(commands, _):
+        """All but the last two of the first time leave what a training does."""
+        started.append([folder.name for folder in commands])
+        failing = list(commands)[-2:] if len(started) == 1 else []
+        for folder in commands.keys() - {*failing}:
+            shutil.copytree(finished / "cnn", folder, dirs_exist_ok=True)
+            for file, changed in (
+                (run_folder.CONFIG, {"seed": int(folder.name.removeprefix("seed-"))}),
+                (run_folder.TRAINING, {"weights_sha256": folder.name.rjust(64, "0")}),
+            ):
+                values = run_folder.read_json(folder / file)
+                run_folder.write_json(folder / file, values | changed)
+        return dict.fromkeys(failing, "no luck")
+
+    monkeypatch.setattr(local_engine, "run", engine)
+    arguments = ("study", "cnn", "--seeds", "10", "--out", tmp_path / "s", *TINY)
+    code, text, err = visavis_command(*arguments)
+    assert code == 7 and "8 of 10" in text and "2 of 10 trainings failed" in err
+    results = run_folder.read_json(tmp_path / "s" / run_folder.RESULTS)
+    assert len(results["trainings"]) == 8
+    assert results["missing"] == ["cnn/seed-8", "cnn/seed-9"]
+    code, text, _ = visavis_command(*arguments)
+    assert code == 0 and "10 of 10" in text
+    assert started == [[f"seed-{seed}" for seed in range(10)], ["seed-8", "seed-9"]]
 
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="signals and memory of Linux")
@@ -361,6 +424,7 @@ with stoppable():
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.fault(9)
 def test_no_training_outlives_its_study(number, tmp_path):
     def there(name):
         end = time.monotonic() + 60

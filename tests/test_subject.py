@@ -388,6 +388,7 @@ def test_two_threads_at_once_find_what_each_finds_alone():
     )
 
 
+@pytest.mark.fault(36)
 def test_threads_with_one_model_find_what_one_finds_and_leave_it_as_it_was():
     model = HandWritten().train()
     subject, classes = Subject(model, images()), torch.tensor([1, 2])

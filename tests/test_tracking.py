@@ -93,6 +93,7 @@ def server(status):
         running.shutdown()
 
 
+@pytest.mark.fault(34)
 def test_a_training_is_stored_and_can_be_read_back(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     optim = OptimConfig(epochs=2, batch_size=8)
@@ -146,6 +147,7 @@ def test_an_experiment_is_stored_with_figures_and_matrices(tmp_path, monkeypatch
         ("off", {"WANDB_API_KEY": KEY}, "off"),
     ],
 )
+@pytest.mark.fault(20)
 def test_mode_depends_on_the_key_and_never_asks(wanted, environment, expected, monkeypatch):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
@@ -164,6 +166,7 @@ def test_a_key_in_netrc_counts_for_its_own_host_only(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("status", [None, 500])
+@pytest.mark.fault(20, 34)
 def test_a_server_that_is_silent_or_broken_costs_a_warning(status, tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     monkeypatch.setattr(tracking, "INIT_SECONDS", 2)
@@ -180,6 +183,7 @@ def test_a_server_that_is_silent_or_broken_costs_a_warning(status, tmp_path, mon
     assert not [path for path in files(tmp_path) if KEY.encode() in path.read_bytes()]
 
 
+@pytest.mark.fault(20)
 def test_a_bad_key_costs_a_warning(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(tracking, "INIT_SECONDS", 2)
     with server(200) as url:
@@ -191,6 +195,7 @@ def test_a_bad_key_costs_a_warning(tmp_path, monkeypatch, caplog):
     assert "short" not in caplog.text
 
 
+@pytest.mark.fault(20, 31)
 def test_without_wandb_a_run_goes_untracked(tmp_path, monkeypatch, caplog):
     monkeypatch.setitem(__import__("sys").modules, "wandb", None)
     assert tracking.logger(OFFLINE, folder=tmp_path, name="cnn", group="g") is None
@@ -198,6 +203,7 @@ def test_without_wandb_a_run_goes_untracked(tmp_path, monkeypatch, caplog):
     assert "W&B cannot be used here" in caplog.text
 
 
+@pytest.mark.fault(20)
 def test_the_first_error_is_reported_once_and_ends_the_tracking_only(caplog):
     class Broken:
         calls = 0

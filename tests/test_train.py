@@ -1,6 +1,9 @@
 import dataclasses
 import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from visavis.config import OptimConfig, TrainConfig
 from visavis.data import split
 from visavis.data.batches import to_images, to_tensor
 from visavis.errors import CheckpointError, DataError, DivergedError, EnvironmentFault
+from visavis.files import TEMPORARY
 from visavis.stages.evaluate import evaluate
 from visavis.stages.train import train
 from visavis.stages.trained import load_trained
@@ -86,6 +90,7 @@ def test_the_step_before_the_clock_starts_leaves_no_trace():
         ("cnn", 1, BF16),
     ],
 )
+@pytest.mark.fault(2)
 def test_interrupted_and_resumed_equals_uninterrupted(tmp_path, monkeypatch, name, epoch, settings):
     optim = dataclasses.replace(OPTIM, epochs=3, cutmix=0.5)
     data, config = dataset(), experiment(cnn=optim, vit=optim, train=settings)
@@ -107,6 +112,55 @@ def test_interrupted_and_resumed_equals_uninterrupted(tmp_path, monkeypatch, nam
     assert run_folder.read_json(tmp_path / "parts" / run_folder.TRAINING)["resumed"]
     left = {path.name for path in (tmp_path / "parts").iterdir()}
     assert not left & {run_folder.RESUME, run_folder.BEST}
+
+
+KILLED = """
+import os, pathlib, signal, sys
+sys.path.insert(0, sys.argv[1])
+import small
+from visavis.config import OptimConfig
+from visavis.stages.train import train
+
+folder, write = pathlib.Path(sys.argv[2]), pathlib.Path.write_bytes
+moments = [("best.ckpt", 1), ("resume.ckpt", 2), ("weights.safetensors", 1)]
+
+def kill_at(file, count):
+    seen = []
+    def halfway(path, content):
+        if path.name.startswith(f".{file}."):
+            seen.append(path)
+            if len(seen) == count:
+                write(path, content[: len(content) // 2])
+                os.kill(os.getpid(), signal.SIGKILL)
+        return write(path, content)
+    pathlib.Path.write_bytes = halfway
+
+for file, count in [*moments, ("", 0)]:
+    if child := os.fork():
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        assert code == (-signal.SIGKILL if file else 0), (file, code)
+    else:
+        kill_at(file, count)
+        optim = OptimConfig(epochs=3, batch_size=50, crop=24)
+        train(folder, small.experiment(cnn=optim), "cnn", small.dataset())
+        os._exit(0)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="another process for each attempt, by fork")
+@pytest.mark.fault(1, 2)
+def test_a_training_that_is_killed_while_it_writes_ends_as_if_undisturbed(tmp_path):
+    elsewhere = {"TMPDIR": "/dev/shm"}  # where a temporary file could not be renamed from
+    command = [sys.executable, "-c", KILLED, str(Path(__file__).parent), str(tmp_path / "killed")]
+    done = subprocess.run(command, env={**os.environ, **elsewhere}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    optim = dataclasses.replace(OPTIM, epochs=3)
+    train(tmp_path / "undisturbed", experiment(cnn=optim), "cnn", dataset())
+    for file in (run_folder.WEIGHTS, run_folder.SNAPSHOTS, run_folder.SPLIT, run_folder.CONFIG):
+        one, other = (tmp_path / name / file for name in ("killed", "undisturbed"))
+        assert one.read_bytes() == other.read_bytes(), file
+    assert [row["epoch"] for row in run_folder.read_history(tmp_path / "killed")] == [1, 2, 3]
+    assert not list((tmp_path / "killed").glob(f".*{TEMPORARY}"))
 
 
 @pytest.mark.parametrize("left", [None, 1])
@@ -252,6 +306,7 @@ def stop_before_the_end(monkeypatch, folder):
 @pytest.mark.parametrize(
     "damaged", [[run_folder.BEST], [run_folder.RESUME, run_folder.PREVIOUS]], ids=" ".join
 )
+@pytest.mark.fault(3)
 def test_flipped_bits_in_a_checkpoint_are_refused(tmp_path, monkeypatch, damaged):
     stop_before_the_end(monkeypatch, tmp_path)
     for file in damaged:
@@ -260,6 +315,7 @@ def test_flipped_bits_in_a_checkpoint_are_refused(tmp_path, monkeypatch, damaged
         train(tmp_path, experiment(), "cnn", dataset())
 
 
+@pytest.mark.fault(3)
 def test_a_damaged_checkpoint_costs_an_epoch_and_changes_nothing(tmp_path, monkeypatch, caplog):
     train(tmp_path / "undamaged", experiment(), "cnn", dataset())
     stop_before_the_end(monkeypatch, tmp_path / "run")
@@ -289,6 +345,7 @@ def test_a_damaged_checkpoint_costs_an_epoch_and_changes_nothing(tmp_path, monke
         (run_folder.RESUME, lambda own, other: own | {"epoch": 10**9}, "does not hold the"),
     ],
 )
+@pytest.mark.fault(7)
 def test_checkpoints_of_another_model_are_refused(tmp_path, monkeypatch, file, change, fault):
     for name in ("cnn", "vit"):
         train_interrupted(monkeypatch, tmp_path / name, experiment(), name)
@@ -379,6 +436,7 @@ def test_a_finished_training_is_not_done_again(finished):
     assert (finished / run_folder.WEIGHTS).stat().st_mtime_ns == before
 
 
+@pytest.mark.fault(8)
 def test_other_settings_or_data_are_refused_with_what_differs(finished):
     with pytest.raises(CheckpointError, match=r"epochs is 2 there and 3 here"):
         train(finished, experiment(cnn=OptimConfig(epochs=3, batch_size=50)), "cnn", dataset())
@@ -390,6 +448,7 @@ def test_other_settings_or_data_are_refused_with_what_differs(finished):
         train(finished, dataclasses.replace(config, data=other), "cnn", dataset())
 
 
+@pytest.mark.fault(13)
 def test_a_loss_that_is_not_a_number_stops_the_training_in_one_sentence(tmp_path, monkeypatch):
     step = Classifier.training_step
 
@@ -431,6 +490,20 @@ def test_a_model_at_chance_is_said_to_have_learned_nothing(tmp_path, caplog):
     assert "learned nothing" not in caplog.text
 
 
+@pytest.mark.fault(5)
+def test_a_class_that_a_checkpoint_names_is_not_imported(finished, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "canary_5b1f.py").write_text("class Canary: pass")
+    train_interrupted(monkeypatch, tmp_path / "run", experiment(), "cnn")
+    resume = tmp_path / "run" / run_folder.RESUME
+    named = dict.fromkeys(("_instantiator", "_class_path", "class_path"), "canary_5b1f.Canary")
+    hyperparameters = {"hyper_parameters": named, "hparams_name": "named"}
+    torch.save(torch.load(resume, weights_only=True) | named | hyperparameters, resume)
+    train(tmp_path / "run", experiment(), "cnn", dataset())
+    assert "canary_5b1f" not in sys.modules
+    assert same(weights(tmp_path / "run"), weights(finished))
+
+
 class Hostile:
     def __init__(self, canary):
         self.canary = canary
@@ -440,6 +513,7 @@ class Hostile:
 
 
 @pytest.mark.parametrize("content", ["hostile", "truncated"])
+@pytest.mark.fault(4)
 def test_a_resume_file_that_is_not_ours_is_refused_and_runs_no_code(tmp_path, monkeypatch, content):
     train_interrupted(monkeypatch, tmp_path / "run", experiment(), "cnn")
     resume = tmp_path / "run" / run_folder.RESUME
@@ -480,6 +554,7 @@ def too_little_memory(monkeypatch, epoch):
     monkeypatch.setattr(Classifier, "training_step", hungry)
 
 
+@pytest.mark.fault(14)
 def test_without_memory_a_smaller_batch_is_accepted_in_the_same_folder(tmp_path, monkeypatch):
     too_little_memory(monkeypatch, epoch=0)
     with pytest.raises(

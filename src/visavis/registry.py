@@ -3,10 +3,12 @@
 Nothing here imports torch, so that `--help` can name them.
 """
 
+import contextlib
 import inspect
 import re
 import runpy
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,8 +39,9 @@ class Registered:
 registered: dict[str, Registered] = {}
 """By name."""
 
-_running: list[Path] = []
-"""The file that --models names, while it runs: what registers a model, wherever its class is."""
+_running: list[tuple[Path, dict[str, Registered]]] = []
+"""The file that --models names, while it runs: what registers a model, wherever its class is. And
+the models that were known before."""
 
 files: list[Path] = []
 """The files that --models named; a command that starts others passes them on."""
@@ -77,8 +80,10 @@ def register_model(
             f"a model cannot be registered as {name!r}: an experiment folder has such a file or "
             "folder beside those of its models; use another name"
         )
+    if _running and registered.get(name) is not _running[-1][1].get(name):
+        raise ConfigError(f"two models are registered as {name!r}; give each a name of its own")
     try:
-        path = _running[-1] if _running else Path(inspect.getsourcefile(factory) or "")
+        path = _running[-1][0] if _running else Path(inspect.getsourcefile(factory) or "")
     except (TypeError, OSError):  # not a function, such as a partial, or of a notebook
         path = Path()
     known = path.is_file()
@@ -89,20 +94,21 @@ def register_model(
 
 
 def run_file(path: Path) -> None:
-    """Run a Python file that registers models.
+    """Run a Python file that registers models; what it prints goes to stderr.
 
     Raises:
-        ModelError: there is no such file, it fails, or it registers nothing.
+        ModelError: there is no such file, it fails, or it registers nothing, or a name twice.
     """
     if not path.is_file():
         raise ModelError(f"--models {path}: there is no such file")
     before = dict(registered)
     sys.path.insert(0, str(path.parent.resolve()))  # as `python FILE.py` does: it may import others
-    _running.append(path)
+    _running.append((path, before))
     try:
-        runpy.run_path(str(path))
-    except ConfigError:
-        raise
+        with contextlib.redirect_stdout(sys.stderr):  # stdout is for the results of a command
+            runpy.run_path(str(path))
+    except ConfigError as error:
+        raise ModelError(f"--models {path}: {error}") from error
     except (Exception, SystemExit) as error:
         what = " ".join(f"{type(error).__name__}: {error}".split())
         raise ModelError(f"--models {path}: the file fails with {what}") from error
@@ -114,6 +120,23 @@ def run_file(path: Path) -> None:
             "visavis.register_model(name, factory) in it"
         )
     files.append(path)
+
+
+def failure(error: BaseException) -> str | None:
+    """One sentence if code of the user's, in a file of --models or beside it, raised `error`."""
+    folders = [path.resolve().parent for path in files]
+    apart = Path(__file__).parent
+    place = None
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        name = frame.f_code.co_filename
+        path = Path(name).resolve()
+        own = any(path.is_relative_to(folder) for folder in folders) and name[0] != "<"
+        if own and "site-packages" not in path.parts and not path.is_relative_to(apart):
+            place = f"line {line} of {path.name}"
+    if place is None:
+        return None
+    what = " ".join(f"{type(error).__name__}: {error}".split())
+    return f"your own code fails in {place} with {what}; mend it there"
 
 
 def check_name(name: str) -> None:

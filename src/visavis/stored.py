@@ -50,7 +50,7 @@ def content(path: Path, limit: int) -> bytes:
     """
     require_file(path)
     if (size := path.stat().st_size) > limit:
-        raise ValueError(f"it has {size / 1e6:,.0f} MB")
+        raise ValueError(f"it has {size:,} bytes, more than the {limit:,} that are read")
     return path.read_bytes()
 
 

@@ -165,13 +165,18 @@ def plain_logits(subject: Classifier, images: Float[Tensor, "n 3 side side"]) ->
             alone = torch.cat([subject(image[None]) for image in images])
     except ModelError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         what = " ".join(f"{type(error).__name__}: {error}".split())
         raise ModelError(
             f"the model fails on images of {height} x {width} pixels, on {images.device}: {what}"
         ) from error
     if len(together) != n:
         raise ModelError(f"the model returns {len(together)} rows of logits for {n} images")
+    if together.device != images.device:
+        raise ModelError(
+            f"the model returns logits on {together.device}, but its weights are on "
+            f"{images.device}; let it return them there"
+        )
     if not torch.isfinite(together).all():
         raise ModelError("the model's logits are NaN or infinite; its weights are unusable")
     scale = float(together.abs().max())

@@ -117,8 +117,8 @@ class Subject:
         return logits_of(self.model(self.normalised(images)))
 
     def normalised(self, images: Float[Tensor, "n 3 side side"]) -> Float[Tensor, "n 3 side side"]:
-        """What the model receives."""
-        return images if self._std is None else (images - self.fill) / self._std
+        """What the model receives: a tensor of its own, which it may overwrite."""
+        return images.clone() if self._std is None else (images - self.fill) / self._std
 
     def predict(self, images: Float[Tensor, "n 3 side side"]) -> Float[Tensor, "n classes"]:
         """The logits, without gradients, in batches."""
@@ -262,17 +262,17 @@ class Subject:
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """The device of a model's parameters.
+    """The device of a model's parameters and buffers.
 
     Raises:
         ModelError: they are on several devices, or on the one that holds no values.
     """
-    devices = {parameter.device for parameter in model.parameters()}
+    devices = {of.device for of in (*model.parameters(), *model.buffers())}
     if torch.device("meta") in devices:
         raise ModelError("the model is on the meta device, without weights; load them first")
     if len(devices) > 1:
         names = ", ".join(sorted(map(str, devices)))
-        raise ModelError(f"the model's parameters are on several devices ({names}); move it to one")
+        raise ModelError(f"parts of the model are on several devices ({names}); move it to one")
     return next(iter(devices), torch.device("cpu"))
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from visavis.errors import EnvironmentFault, VisavisError
+from visavis import registry
+from visavis.errors import EnvironmentFault, ModelError, VisavisError
 from visavis.files import free_space
 from visavis.training.memory import out_of_memory
 
@@ -66,6 +67,8 @@ def message_and_exit_code(error: BaseException) -> tuple[str, int]:
         return "stopped; repeat the command to resume from the last finished epoch", error.exit_code
     if lacking := _lacking(error):
         return lacking, EnvironmentFault.exit_code
+    if failure := registry.failure(error):
+        return failure, ModelError.exit_code
     what = " ".join(f"{type(error).__name__}: {error}".split())
     return f"this is a bug in visavis ({what}); run again with --debug to see where", 1
 

@@ -9,10 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from visavis import registry, run_folder
+from visavis import registry, run_folder, stored
 from visavis.errors import ConfigError
 
 log = logging.getLogger(__name__)
+
+MAX_BYTES = 10_000
+"""Of a TOML file; a larger one could take minutes and all memory to be parsed."""
 
 
 class Named(NamedTuple):
@@ -120,9 +123,8 @@ def expanded(arguments: Sequence[str]) -> list[str]:
     files = [word for word in words[at:] if word.endswith(".toml")]
     if not files:
         return words
-    values = _read(Path(files[0]))
-    names = values.pop("models", [])
-    settings = dict(_flat(values))
+    settings = _read(Path(files[0]))
+    names = settings.pop("models", [])
     vary = [
         f"{key.removeprefix('vary.')}={','.join(map(_word, _list(value)))}"
         for key, value in settings.items()
@@ -140,12 +142,16 @@ def expanded(arguments: Sequence[str]) -> list[str]:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    """The values of a TOML file by the dotted names of their keys."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return dict(_flat(tomllib.loads(stored.content(path, MAX_BYTES).decode())))
+    except FileNotFoundError:
+        raise ConfigError(f"cannot read {path}: there is no such file") from None
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:  # of TOML and of UTF-8
-        raise ConfigError(f"{path} is not a TOML file: {error}") from error
+    except (ValueError, RecursionError) as error:  # of TOML and of UTF-8
+        what = "it is nested too deeply" if isinstance(error, RecursionError) else error
+        raise ConfigError(f"{path} is not a TOML file: {what}") from error
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

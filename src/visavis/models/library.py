@@ -31,7 +31,7 @@ def build_registered(config: RegisteredConfig, classes: int, side: int) -> nn.Mo
         raise CheckpointError(f"the model {config.name} is not known in this process; {where}")
     try:
         model = registered[config.name].factory(classes, side)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         what = " ".join(f"{type(error).__name__}: {error}".split())
         raise ModelError(f"the factory of the model {config.name} fails with {what}") from error
     if not isinstance(model, nn.Module):
