@@ -59,7 +59,7 @@ def scores(results: Results, key: str, title: str) -> Figure:
     name_rows(axes, list(names.values()))
     axes.grid(visible=True, axis="x")
     axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:g}%")  # they may lie close
-    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
     axes.margins(x=0.08)
     _legend(figure, axes)
     known = [f"{of['label']} {of[key]['value']:.3f}" for of in results["variants"].values()]
