@@ -133,8 +133,11 @@ class Api:
     async def warm_up(self) -> None:
         """Load what the first requests would have to wait for."""
         with contextlib.suppress(VisavisError, HTTPException):
-            for part in await self._in_model_thread(lambda models: models.warm_up()):
-                await self._in_model_thread(lambda _, part=part: part())
+            # Predictions first, so that requests come in between: explaining imports libraries that
+            # take as long as all the rest.
+            grey = await self._in_model_thread(lambda models: models.blank())
+            await self._in_model_thread(lambda models: models.predict(grey, {}))
+            await self._in_model_thread(lambda models: models.explain(grey, {}))
             await self._with_test_images({}, lambda _: None)
 
     def close(self) -> None:

@@ -6,7 +6,7 @@ One thread at a time may use a model: explaining registers hooks on it and compu
 import contextlib
 import functools
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -156,14 +156,10 @@ class Models:
         images = _received(models, pixels, query)
         return {"models": {role: _explain(models[role], images[role], query) for role in roles}}
 
-    def warm_up(self) -> list[Callable[[], object]]:
-        """What the first requests would have to wait for, in parts between which they can run.
-
-        Predictions come first: explaining imports libraries that take as long as all the rest.
-        """
+    def blank(self) -> Pixels:
+        """A grey image."""
         side = self.side({})
-        grey = np.full((side, side, 3), 128, dtype=np.uint8)
-        return [lambda: self.predict(grey, {}), lambda: self.explain(grey, {})]
+        return np.full((side, side, 3), 128, dtype=np.uint8)
 
 
 def _side(models: Mapping[str, Served]) -> int:
