@@ -6,6 +6,11 @@ class VisavisError(Exception):
 
     exit_code = 1
 
+    def __str__(self) -> str:
+        """One line of bounded length, also where it quotes a library's error or a damaged file."""
+        text = " ".join(Exception.__str__(self).splitlines())
+        return text if len(text) <= 1900 else f"{text[:1500]} … {text[-300:]}"
+
 
 class DivergedError(VisavisError):
     """A training whose loss became NaN or infinite."""

@@ -7,6 +7,8 @@ import fnmatch
 import hashlib
 import json
 import math
+import types
+import typing
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,8 +27,6 @@ KINDS = {"finite": "f", "float": "f", "index": "iu", "bool": "b", "byte": "u"}
 
 class MissingKeyError(CheckpointError, KeyError):
     """A file lacks a value; also a KeyError, as a mapping's should be."""
-
-    __str__ = Exception.__str__
 
 
 class Stored(dict[str, Any]):
@@ -98,13 +98,35 @@ def _finite(text: str) -> float:
     return value
 
 
-def check_types(values: Mapping[str, Any], types: Mapping[str, type]) -> None:
-    """Raise a ValueError if one of the values is of another type than in `types`."""
-    for key, kind in types.items():
-        value = values.get(key, kind())
-        fits = isinstance(value, kind) or (kind is float and isinstance(value, int))
-        if not fits or (isinstance(value, bool) and kind is not bool):
-            raise ValueError(f"{key} is a {type(value).__name__}, not a {kind.__name__}")
+def check_types(values: Mapping[str, Any], kinds: Mapping[str, Any]) -> None:
+    """Raise a ValueError if one of the values is of another type than in `kinds`.
+
+    Args:
+        kinds: also str | None, list[str], dict[str, str], and tuple[int, int] for a list of two.
+    """
+    for key in values.keys() & kinds.keys():
+        value, kind = values[key], kinds[key]
+        if not _fits(value, kind):
+            name = kind.__name__ if isinstance(kind, type) else kind
+            raise ValueError(f"{key} is a {type(value).__name__}, not a {name}")
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    origin, of = typing.get_origin(kind) or kind, typing.get_args(kind)
+    if origin is types.UnionType:
+        return any(_fits(value, each) for each in of)
+    if origin is tuple:
+        pairs = zip(value, of, strict=False) if isinstance(value, list) else ()
+        return [_fits(*pair) for pair in pairs] == [True] * len(of) and len(value) == len(of)
+    if isinstance(value, bool) and kind is not bool:
+        return False
+    accepted: Any = (int, float) if kind is float else origin
+    if not isinstance(value, accepted):
+        return False
+    inside: list[Any] = list(value.values() if origin is dict else value) if of else []
+    if of and isinstance(of[-1], type):  # one of each type stands for all
+        inside = list({type(each): each for each in inside}.values())
+    return all(_fits(each, of[-1]) for each in inside)
 
 
 def arrays(path: Path) -> dict[str, np.ndarray]:

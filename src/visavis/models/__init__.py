@@ -213,7 +213,9 @@ def load_brought(model: Model, path: Path) -> bool:
             what = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
             raise CheckpointError(f"{path} cannot be read as weights: {what}") from error
         tensors = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else {}
-    if not tensors or not all(isinstance(value, Tensor) for value in tensors.values()):
+    if not (isinstance(tensors, dict) and tensors) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in tensors.items()
+    ):
         raise CheckpointError(f"{path} holds no state dict: tensors by the name of a parameter")
     inside = isinstance(model, Normalized) and "normalize.mean" not in tensors
     _load_into(model.get_submodule("model") if inside else model, tensors, path)

@@ -118,7 +118,7 @@ def _resume_epoch(path: Path) -> int:
             and checkpoint["lr_schedulers"]
             and checkpoint["loops"]["fit_loop"]
         )
-    except (KeyError, TypeError, AttributeError):
+    except Exception:  # of what may be a tensor in place of a dictionary
         complete = False
     if not complete:
         raise CheckpointError(
@@ -138,7 +138,7 @@ def check_fits(module: Any, path: Path) -> None:
     found = {name: _shape(of) for name, of in checkpoint["state_dict"].items()}
     wanted = {name: _shape(of) for name, of in module.state_dict().items()}
     if differing := sorted(
-        n for n in found.keys() | wanted.keys() if found.get(n) != wanted.get(n)
+        (n for n in found.keys() | wanted.keys() if found.get(n) != wanted.get(n)), key=str
     ):
         raise CheckpointError(
             f"{path} holds other weights than the model has ({differing[0]} differs), whose code "
