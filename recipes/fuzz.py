@@ -15,10 +15,10 @@ import time
 def main(seconds: float = 3600) -> int:
     """Round after round, each with a seed of its own."""
     end, rounds = time.monotonic() + seconds, 0
+    tests = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-n", "0", "tests/test_fuzz.py"]
     while time.monotonic() < end:
         seed = random.randrange(2**32)
-        command = [sys.executable, "-m", "pytest", "-q", "-x", "-n", "0", "tests/test_fuzz.py"]
-        command += ["--hypothesis-profile=long", f"--hypothesis-seed={seed}"]
+        command = [*tests, "--hypothesis-profile=long", f"--hypothesis-seed={seed}"]
         print(" ".join(command), flush=True)
         if subprocess.run(command, check=False).returncode:
             return 1

@@ -3,7 +3,9 @@
 Whatever happens, the model keeps no hook, and what was finished is kept.
 """
 
+import json
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -254,3 +256,14 @@ def test_a_model_that_fails_later_is_named_with_its_line_and_loses_nothing(
     refused = next(answer for answer in answers if answer.status != 200)
     assert refused.status == 500
     assert "fails on this image with AssertionError: tired" in refused.json["error"]
+
+
+def test_what_a_library_raises_is_not_blamed_on_a_models_file_above_it(monkeypatch):
+    monkeypatch.setattr(registry, "files", [Path("/models.py")])
+    for fails in (lambda: json.loads("{"), lambda: nn.Linear(3, 4)(torch.ones(2))):
+        with pytest.raises((ValueError, RuntimeError)) as caught:
+            fails()
+        error = caught.value
+        assert registry.failure(error), "this file lies there, too"
+        inside = error.__traceback__.tb_next.tb_next  # below this function and the lambda
+        assert registry.failure(error.with_traceback(inside)) is None

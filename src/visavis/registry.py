@@ -8,8 +8,9 @@ import inspect
 import re
 import runpy
 import sys
+import sysconfig
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,19 +125,24 @@ def run_file(path: Path) -> None:
 
 def failure(error: BaseException) -> str | None:
     """One sentence if code of the user's, in a file of --models or beside it, raised `error`."""
-    folders = [path.resolve().parent for path in files]
-    apart = Path(__file__).parent
+    folders = [path.resolve().parent for path in files]  # which may hold the packages, too
+    apart = Path(__file__).parent, Path(sysconfig.get_path("stdlib"))
+    packages = {"site-packages", "dist-packages"}
     place = None
     for frame, line in traceback.walk_tb(error.__traceback__):
         name = frame.f_code.co_filename
         path = Path(name).resolve()
-        own = any(path.is_relative_to(folder) for folder in folders) and name[0] != "<"
-        if own and "site-packages" not in path.parts and not path.is_relative_to(apart):
+        others = name.startswith("<") or packages & {*path.parts} or _within(path, apart)
+        if _within(path, folders) and not others:
             place = f"line {line} of {path.name}"
     if place is None:
         return None
     what = " ".join(f"{type(error).__name__}: {error}".split())
     return f"your own code fails in {place} with {what}; mend it there"
+
+
+def _within(path: Path, folders: Iterable[Path]) -> bool:
+    return any(path.is_relative_to(folder) for folder in folders)
 
 
 def check_name(name: str) -> None:
