@@ -19,7 +19,7 @@ myst_heading_anchors = 3
 
 html_theme = "furo"
 html_title = "visavis"
-html_extra_path = ["samples"]  # recipes/samples.sh makes them
+html_extra_path = ["sample-report.html", "sample-study.html"]  # recipes/samples.sh makes them
 
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"

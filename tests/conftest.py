@@ -2,6 +2,7 @@
 
 import os
 import socket
+import sys
 
 import hypothesis
 import pytest
@@ -83,3 +84,47 @@ def secrets_in(monkeypatch):
         return [path for path in files if b"canary-5b1f" in path.read_bytes()]
 
     return found
+
+
+@pytest.fixture
+def visavis_command(monkeypatch, capsys):
+    """Call the command line; its exit code, stdout and stderr."""
+    from visavis.cli import main
+    from visavis.training import memory
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["visavis", *map(str, arguments)])
+        monkeypatch.setattr(memory, "keep_freed_memory", lambda: None)
+        code = main()
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+@pytest.fixture
+def few_images(monkeypatch):
+    """A few shapes, whatever is asked for; returns what was asked for."""
+    import small
+    from visavis import data
+
+    asked = []
+
+    def resolve(wanted):
+        asked.append(wanted)
+        return small.dataset()
+
+    monkeypatch.setattr(data, "resolve", resolve)
+    return asked
+
+
+@pytest.fixture
+def own_registry(monkeypatch):
+    """No model is registered, before and after."""
+    from visavis import registry
+
+    monkeypatch.setattr(registry, "files", [])
+    monkeypatch.setattr(registry, "registered", {})
+    monkeypatch.setattr("visavis.models.registered", registry.registered)
+    monkeypatch.setattr("visavis.models.library.registered", registry.registered)
+    monkeypatch.setattr(sys, "path", [*sys.path])

@@ -55,33 +55,6 @@ def flat(text):
     return " ".join("".join(" " if c in "│╭╮╰╯─•" else c for c in text).split())
 
 
-@pytest.fixture
-def visavis_command(monkeypatch, capsys):
-    """Call the command line; its exit code, stdout and stderr."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["visavis", *map(str, arguments)])
-        monkeypatch.setattr(memory, "keep_freed_memory", lambda: None)
-        code = main()
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
-
-
-@pytest.fixture
-def few_images(monkeypatch):
-    """A few shapes, whatever is asked for; returns what was asked for."""
-    asked = []
-
-    def resolve(wanted):
-        asked.append(wanted)
-        return small.dataset()
-
-    monkeypatch.setattr(data, "resolve", resolve)
-    return asked
-
-
 def two_models(folder):
     """Make the folder look like an experiment, and return it."""
     for name in registry.OWN:

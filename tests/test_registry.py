@@ -19,6 +19,8 @@ from visavis.stages.run import run
 from visavis.stages.train import train
 from visavis.stages.trained import load, observed
 
+pytestmark = pytest.mark.usefixtures("own_registry")
+
 FILE = """
 import visavis
 from torch import nn
@@ -33,14 +35,6 @@ def pooled(classes, side):
 
 visavis.register_model("pooled", pooled)
 """
-
-
-@pytest.fixture(autouse=True)
-def _own_registry(monkeypatch):
-    monkeypatch.setattr(registry, "files", [])
-    monkeypatch.setattr(registry, "registered", {})
-    monkeypatch.setattr("visavis.models.registered", registry.registered)
-    monkeypatch.setattr("visavis.models.library.registered", registry.registered)
 
 
 class Net(nn.Module):

@@ -14,33 +14,19 @@ from pathlib import Path
 import pytest
 
 import small
-from visavis import data, registry, run_folder
-from visavis.cli import local_engine, main, study, tables
+from visavis import registry, run_folder
+from visavis.cli import local_engine, study, tables
 from visavis.config import Experiment
 from visavis.errors import CheckpointError, ConfigError
 from visavis.stages.study import Variant, complete, plan, planned
-from visavis.training import memory
+
+pytestmark = pytest.mark.usefixtures("few_images")
 
 TINY = [
     *("--cnn.widths", "8", "8", "16", "--vit.width", "16", "--vit.depth", "2", "--vit.heads", "2"),
     *("--explain.images", "20", "--explain.sweep-images", "20", "--preset", "smoke"),
     *("--train.device", "cpu", "--train.precision", "float32", "--tracking.wandb", "off"),
 ]
-
-
-@pytest.fixture
-def visavis_command(monkeypatch, capsys):
-    """Call the command line on few images; its exit code, stdout and stderr."""
-    monkeypatch.setattr(data, "resolve", lambda wanted: small.dataset())
-    monkeypatch.setattr(memory, "keep_freed_memory", lambda: None)
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["visavis", *map(str, arguments)])
-        code = main()
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
 
 
 def names(*arguments):

@@ -207,10 +207,10 @@ def compare(command: flags.Compare, again: Again) -> Iterator[str]:
 def report(command: flags.Report, again: Again) -> Iterator[str]:
     """`visavis report`."""
     from visavis.report.page import report as report_stage
-    from visavis.report.study_page import study_report
 
-    if _summarised(command.experiment):
-        yield str(study_report(command.experiment))
+    if run_folder.is_study(command.experiment):
+        # Without the lock, which a study holds while it trains: one may look in on it.
+        yield str(_study_report(command.experiment))
         return
     with _locked(command.experiment):
         path = report_stage(command.experiment)
@@ -221,10 +221,12 @@ def export(command: flags.Export, again: Again) -> Iterator[str]:
     """`visavis export`."""
     from visavis.report.export import experiment, require_apart, study
     from visavis.report.export import export as write_files
+    from visavis.stages.summarise import summarise
 
     folder = command.experiment
     require_apart(command.to, folder)
-    if _summarised(folder):
+    if run_folder.is_study(folder):
+        summarise(folder)
         taken = study.bundle(folder)
     else:
         taken = experiment.bundle(Material.read(folder))
@@ -234,9 +236,14 @@ def export(command: flags.Export, again: Again) -> Iterator[str]:
 def cite(command: flags.Cite, again: Again) -> Iterator[str]:
     """`visavis cite`."""
     from visavis.report.citations import bibliography, works, works_of_study
+    from visavis.stages.summarise import summarise
 
     folder = command.experiment
-    keys = works_of_study(folder) if _summarised(folder) else works(Material.read(folder))
+    if run_folder.is_study(folder):
+        summarise(folder)
+        keys = works_of_study(folder)
+    else:
+        keys = works(Material.read(folder))
     yield bibliography(keys).rstrip()
 
 
@@ -345,10 +352,7 @@ def _study_results(out: Path, folders: Sequence[Path], failed: Mapping[Path, str
     try:
         yield tables.studied(out)
         if any(run_folder.ModelFolder(folder).explained for folder in folders):
-            from visavis.report.study_page import study_report
-
-            _summarised(out)
-            yield str(study_report(out))
+            yield str(_study_report(out))
     except Exception as error:
         if not failed:
             raise
@@ -361,17 +365,13 @@ def _study_results(out: Path, folders: Sequence[Path], failed: Mapping[Path, str
         ) from problem
 
 
-def _summarised(folder: Path) -> bool:
-    """Whether this is the folder of a study; then its finished trainings are summarised.
-
-    Without the lock, which a study holds while it trains: one may look in on it.
-    """
+def _study_report(out: Path) -> Path:
+    """Summarise the finished trainings of a study, and write its page."""
+    from visavis.report.study_page import study_report
     from visavis.stages.summarise import summarise
 
-    found = (folder / run_folder.STUDY).exists()
-    if found:
-        summarise(folder)
-    return found
+    summarise(out)
+    return study_report(out)
 
 
 def _adopt(command: flags.Explain) -> None:
