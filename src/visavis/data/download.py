@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import NamedTuple
@@ -164,8 +165,11 @@ def _receive(url: str, part: Path, file: File, min_speed: int) -> None:
     request = urllib.request.Request(url, headers=headers)
     try:
         response = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
-    except NETWORK_ERRORS as error:
+    except urllib.error.HTTPError as error:
         raise _AttemptError(error) from error
+    except NETWORK_ERRORS as error:
+        cause = getattr(error, "reason", error)  # urllib wraps it
+        raise _AttemptError(getattr(cause, "strerror", None) or cause) from error
     if response.status != http.HTTPStatus.PARTIAL_CONTENT:
         received = 0  # the host sends the file from its beginning
     if response.length not in (None, file.size - received):  # such as a web page with an error
