@@ -1,6 +1,6 @@
 #!/bin/sh
 # Known vulnerabilities of the packages in the lock file, by pip-audit, which asks a public database:
-# this needs a network. About a minute. Exit code 1 if there is one.
+# this needs a network. About a minute. Exit code 1 if there is one, or if a package was not found.
 #   recipes/audit.sh
 set -eu
 cd "$(dirname "$0")/.."
@@ -8,4 +8,4 @@ audit=$(mktemp -d)
 trap 'rm -rf "$audit"' EXIT
 python3 -m venv "$audit"
 "$audit/bin/pip" install --quiet --disable-pip-version-check pip-audit
-"$audit/bin/pip-audit" --requirement requirements/lock.txt --require-hashes --disable-pip
+"$audit/bin/pip-audit" --strict --requirement requirements/lock.txt --require-hashes --disable-pip

@@ -278,7 +278,9 @@ def test_parquet_that_would_fill_the_memory_is_refused_or_read_in_little(
         cifar.read(tmp_path)
     write(4, 60_000)
     cifar.read(tmp_path)
-    write(1_000, 60_000)  # repeated for each row, it would be 60 MB; pages being read are a few copies
+    write(
+        1_000, 60_000
+    )  # repeated for each row, it would be 60 MB; pages being read are a few copies
     before = pa.total_allocated_bytes()
     opened = parquet.ParquetFile(tmp_path / cifar.TEST_PARQUET, read_dictionary=["img.bytes"])
     held = [pa.total_allocated_bytes() - before for _ in cifar._stored_images(opened)]

@@ -1,5 +1,4 @@
 import dataclasses
-import json
 
 import numpy as np
 import pytest
@@ -219,16 +218,12 @@ def test_sample_and_gallery_rows(explained):
     assert ((arrays["confidence"] > 0.1) & (arrays["confidence"] <= 1)).all()
 
 
-def test_both_models_and_a_second_run_have_the_same_sample(folders, dataset):
-    def found(kind):
-        arrays = run_folder.read_arrays(folders[kind] / run_folder.HEATMAPS)
-        written = run_folder.read_json(folders[kind] / run_folder.EXPLANATIONS) | {"seconds": 0}
-        return arrays["indices"][:40].tolist(), json.dumps(written)
-
-    before = found("cnn")
-    assert found("vit")[0] == before[0]
-    explain(folders["cnn"], dataset, CONFIG)
-    assert found("cnn") == before
+def test_both_models_have_the_same_sample(folders):
+    cnn, vit = (
+        run_folder.read_arrays(folders[kind] / run_folder.HEATMAPS)["indices"][:40]
+        for kind in ("cnn", "vit")
+    )
+    assert cnn.tolist() == vit.tolist()
 
 
 def test_a_constant_model_has_degenerate_maps_and_no_scores(tmp_path, dataset):

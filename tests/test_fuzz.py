@@ -532,7 +532,8 @@ def oddities(tmp_path_factory, finished):
         (folder / name / "cnn").mkdir(parents=True)
         for file in ("config.json", "experiment.json", "study.json", "cnn/config.json"):
             (folder / name / file).write_text(content)
-    return [*sorted(folder.iterdir()), folder / "none", folder / "file" / "x", finished / "cnn"]
+    none = (folder / "none", folder / ("n" * 300), folder / "file" / "x", folder / "link" / "x")
+    return [*sorted(folder.iterdir()), *none, finished / "cnn"]
 
 
 @few(15)

@@ -1,24 +1,28 @@
 """A folder of one's own images, as data and in an experiment."""
 
 import contextlib
+import dataclasses
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from torch import nn
 
 import small
 from sites import ask, serving
 from visavis import data, run_folder
-from visavis.config import DataConfig
+from visavis.config import DataConfig, ExplainConfig
 from visavis.data import download, image_folder, shapes
 from visavis.data.images import read_image
 from visavis.data.verify import verify
 from visavis.errors import ConfigError, DataError, EnvironmentFault
 from visavis.presets import preset
+from visavis.registry import register_model
 from visavis.report.figures import matrices, style
 from visavis.stages.evaluate import evaluate
+from visavis.stages.run import run
 from visavis.stages.train import train
 
 
@@ -365,22 +369,35 @@ def test_few_images_get_small_batches():
     assert preset("standard", "folder").cnn.optim.batch_size == 50
 
 
-def test_two_classes_go_through_an_experiment(tmp_path):
-    from visavis.stages.run import run
-
+@pytest.mark.usefixtures("own_registry")
+def test_two_classes_go_through_an_experiment_of_a_registered_model_and_a_vit(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr("visavis.report.page.svg", lambda figure, name="": "")
+    layers = (nn.Conv2d(3, 12, 4, stride=4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    register_model("net", lambda classes, side: nn.Sequential(*layers, nn.Linear(12, classes)))
     pixels, labels, _ = shapes.draw(700, seed=3)
     for label, name in ((0, "disc & <b>"), (4, "star")):
         (tmp_path / "own" / name).mkdir(parents=True)
         for i, array in enumerate(pixels[labels == label]):
             Image.fromarray(array).save(tmp_path / "own" / name / f"{i}.png")
     dataset = data.resolve(DataConfig(source="folder", dir=tmp_path / "own"))
-    experiment = small.experiment()
+    experiment = dataclasses.replace(
+        small.experiment(),
+        first="net",
+        explain=ExplainConfig(images=20, sweep_images=20, methods=("layer_cam", "smooth_grad")),
+    )
     out = tmp_path / "out"
     report = run(out, experiment, "smoke", dataset)
+    explanations = run_folder.read_json(out / "net" / run_folder.EXPLANATIONS)
+    assert {"layer_cam", "smooth_grad"} <= explanations["methods"].keys()
+    assert "no attention was seen in it" in explanations["not_offered"]["rollout"]
     comparison = run_folder.read_json(out / run_folder.COMPARISON)
+    assert comparison["names"] == {"first": "net", "second": "vit"}
     assert np.shape(comparison["models"]["first"]["confusion_matrix"]) == (2, 2)
     html = report.read_text(encoding="utf-8")
     assert "disc &amp; &lt;b&gt;" in html and "disc & <b>" not in html
+    assert "net and ViT, face to face" in html and "the CNN" not in html
     with serving(out) as site:
         image = next((tmp_path / "own" / "star").iterdir()).read_bytes()
         for answer in ask(site, "/api/predict", image).json["models"].values():

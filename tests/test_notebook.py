@@ -1,6 +1,7 @@
 """The notebooks, executed on a tiny run."""
 
 import asyncio
+import shutil
 import sys
 from pathlib import Path
 
@@ -65,7 +66,9 @@ def test_every_cell_runs_and_writes_a_report(tmp_path):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_the_notebook_for_colab_runs_the_command_and_exports(tmp_path):
+def test_the_notebook_for_colab_goes_on_with_an_experiment_and_exports(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "experiment")  # by whoever was disconnected
+    (tmp_path / "experiment" / run_folder.REPORT).unlink()
     command = tmp_path / "command.py"  # the command line, with a tiny experiment
     command.write_text(
         TINY.format(tests=str(Path(__file__).parent), out="")

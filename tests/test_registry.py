@@ -10,12 +10,11 @@ from torch import nn
 
 from small import dataset, experiment, train_interrupted
 from visavis import models, registry, run_folder
-from visavis.config import ExplainConfig, OptimConfig, RegisteredConfig
+from visavis.config import OptimConfig, RegisteredConfig
 from visavis.errors import CheckpointError, ConfigError, ModelError
 from visavis.registry import check_name, register_model, run_file
 from visavis.stages.adopt import adopt
 from visavis.stages.evaluate import evaluate
-from visavis.stages.run import run
 from visavis.stages.train import train
 from visavis.stages.trained import load, observed
 
@@ -253,17 +252,3 @@ def test_weights_of_another_model_or_no_weights_are_refused(tmp_path):
         with pytest.raises(CheckpointError, match=message):
             adopt(tmp_path / "net", settings(), "net", path, dataset())
     assert not (tmp_path / "net" / run_folder.CONFIG).exists()
-
-
-def test_a_registered_model_and_a_vit_go_through_every_stage(tmp_path, monkeypatch):
-    register_model("net", net)
-    monkeypatch.setattr("visavis.report.page.svg", lambda figure, name="": "")
-    few = ExplainConfig(images=20, sweep_images=20, methods=("layer_cam", "smooth_grad"))
-    report = run(tmp_path / "out", settings(explain=few), "smoke", dataset())
-    text = report.read_text()
-    assert "net and ViT, face to face" in text and "the CNN" not in text
-    explanations = run_folder.read_json(tmp_path / "out" / "net" / run_folder.EXPLANATIONS)
-    assert {"layer_cam", "smooth_grad"} <= explanations["methods"].keys()
-    assert "no attention was seen in it" in explanations["not_offered"]["rollout"]
-    comparison = run_folder.read_json(tmp_path / "out" / run_folder.COMPARISON)
-    assert comparison["names"] == {"first": "net", "second": "vit"}

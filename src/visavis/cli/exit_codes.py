@@ -17,6 +17,7 @@ from visavis.training.memory import out_of_memory
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EROFS)
+NO_PATH = (errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EIO, errno.ESTALE)
 
 
 class Stopped(BaseException):
@@ -90,6 +91,8 @@ def _lacking(error: BaseException) -> str | None:
                 f"the disk is full, so {place} could not be written{free}; make room and run the "
                 "same command again"
             )
+        if error.errno in NO_PATH:
+            return f"{place} cannot be used ({error.strerror}); give another path"
     if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("visavis"):
         return (
             f"the package {error.name} is missing; run make setup, or pip install . in the project "

@@ -5,6 +5,7 @@ with the caption), tables/ (CSV, LaTeX, Markdown), and export.json, the checksum
 """
 
 import json
+import os
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,7 +55,8 @@ def export(bundle: Bundle, folder: Path) -> Path:
 def require_apart(folder: Path, source: Path) -> None:
     """Raise a ConfigError if an export would mix with the files of its experiment or study."""
     taken = [source, *(path.parent for path in source.rglob(run_folder.CONFIG))]
-    if folder.resolve() in [of.resolve() for of in taken]:
+    # Where a path leads to; Path.resolve raises an error of its own at links that lead in a circle.
+    if os.path.realpath(folder) in map(os.path.realpath, taken):
         raise ConfigError(
             f"--to {folder} is a folder of {source} itself; name another one, such as "
             f"{source / 'export'}"
