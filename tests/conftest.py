@@ -24,6 +24,13 @@ hypothesis.settings.register_profile("long", hypothesis.settings())  # recipes/f
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
+LONGEST = ("test_notebook", "test_validation", "test_ddp")
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files first, or one worker would be left with one of them in the end."""
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
+
 
 @pytest.fixture(autouse=True)
 def _at_home(tmp_path_factory, monkeypatch):

@@ -20,10 +20,11 @@ import sys
 sys.path.insert(0, {tests!r})
 import small
 from visavis import data, presets
-from visavis.report import page
+from visavis.report import export, page
 presets.preset = lambda name, source, side=32: small.experiment()
 data.resolve = lambda config: small.dataset()
 page.svg = lambda figure, name="": ""  # of the report, which is not looked at
+export.image_of = lambda figure, name, kind: b""
 OUT = {out!r}
 """
 

@@ -508,6 +508,7 @@ def test_what_needs_a_history_is_left_out_without_one(pair: tuple[dict[str, Any]
     assert html.count("<td>Conv2d</td>") == len(untrained)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_what_is_not_offered_is_listed_with_the_reason(tmp_path: Path) -> None:
     write_experiment(tmp_path, names=("resnet20", "vit"))
     path = tmp_path / "resnet20" / run_folder.EXPLANATIONS

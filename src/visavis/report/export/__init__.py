@@ -5,8 +5,8 @@ with the caption), tables/ (CSV, LaTeX, Markdown), and export.json, the checksum
 """
 
 import json
-import os
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
