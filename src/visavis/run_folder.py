@@ -65,7 +65,7 @@ JOB_LOG = "job.log"
 """What a training that a study started has printed."""
 
 
-TYPES: dict[str, dict[str, type]] = {
+TYPES: dict[str, dict[str, Any]] = {
     EXPERIMENT: {"experiment": dict},
     CROSS_MODEL: {"labels": dict, "n": int, "rankings": list, "transfer": list, "composites": dict},
     COMPARISON: {"labels": dict, "models": dict, "test_n": int, "grid": dict, "cues": dict},
@@ -73,7 +73,13 @@ TYPES: dict[str, dict[str, type]] = {
     RESULTS: {"trainings": list, "variants": dict, "agreement": dict, "errors": dict},
     CONFIG: {"model": dict, "seed": int, "train": dict, "data": dict},
     PROVENANCE: {"device": str, "device_name": str, "threads": int, "precision": str},
-    DATA: {"source": str, "description": str, "class_names": list, "side": int, "counts": dict},
+    DATA: {
+        "source": str,
+        "description": str,
+        "class_names": list[str],
+        "side": int,
+        "counts": dict,
+    },
     TRAINING: {"parameters": int, "weights_sha256": str, "best_epoch": int, "train_seconds": float},
     EVALUATION: {
         "n": int,
@@ -82,12 +88,13 @@ TYPES: dict[str, dict[str, type]] = {
         "inference_images_per_second": float,
         "f1_per_class": list,
         "confusion_matrix": list,
-        "class_names": list,
+        "class_names": list[str],
         "cues": dict,
     },
     EXPLANATIONS: {
         "n": int,
-        "grid": list,
+        "grid": list[int],
+        "layer": str | None,
         "default_method": str,
         "not_offered": dict,
         "methods": dict,
