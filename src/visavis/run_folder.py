@@ -93,7 +93,7 @@ TYPES: dict[str, dict[str, Any]] = {
     },
     EXPLANATIONS: {
         "n": int,
-        "grid": list[int],
+        "grid": tuple[int, int],
         "layer": str | None,
         "default_method": str,
         "not_offered": dict,
