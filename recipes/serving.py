@@ -1,13 +1,17 @@
-"""Throughput and latency of `visavis serve`: about 1 minute.
+"""Throughput and latency of `visavis serve`: about 2 minutes.
 
     .venv/bin/python recipes/serving.py EXPERIMENT
 
 Starts `visavis serve` on this machine and requests both models' predictions and default heatmaps of
 one test image, with 1, 8 and 64 clients at once, 15 seconds each. A client that gets status 503
 waits as long as Retry-After tells it to. Prints one line of JSON per number of clients.
+
+In the end one client sends the images that take longest to decode, one after the other, while a
+second one asks for predictions of the test image: the slowest answer to each.
 """
 
 import http.client
+import io
 import json
 import subprocess
 import sys
@@ -17,6 +21,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
+from PIL import Image
 
 SECONDS = 15
 
@@ -72,6 +77,50 @@ def load(port: int, clients: int, image: bytes, process: int) -> dict[str, float
     }
 
 
+def worst_images() -> dict[str, bytes]:
+    """Large images of the kinds that take most work for each byte, as large as they are allowed."""
+    side = 7000
+    grey = Image.fromarray(np.zeros((side, side), np.float32))
+    kinds: dict[str, tuple[Image.Image, str, dict[str, object]]] = {
+        "JPEG": (grey.convert("RGB"), "JPEG", {"progressive": True}),
+        "PNG": (grey.convert("RGBA"), "PNG", {}),
+        "TIFF": (grey, "TIFF", {"compression": "tiff_deflate"}),
+    }
+    found = {}
+    for name, (image, kind, options) in kinds.items():
+        buffer = io.BytesIO()
+        image.save(buffer, kind, **options)
+        found[name] = buffer.getvalue()
+    jpeg = found["JPEG"]
+    scan = jpeg[jpeg.rfind(b"\xff\xda") : -2]
+    allowed, too_many = (20 - jpeg.count(b"\xff\xda")), 2000
+    found["JPEG of 20 scans"], found["JPEG of 2,000 scans"] = (
+        jpeg[:-2] + more * scan + jpeg[-2:] for more in (allowed, too_many)
+    )
+    return found
+
+
+def beside_the_worst(port: int, image: bytes) -> dict[str, object]:
+    """The slowest answers to whoever sends large images, and to somebody else meanwhile."""
+    of_worst: dict[str, str] = {}
+    images = worst_images()
+
+    def send() -> None:
+        for name, worst in images.items():
+            start = time.perf_counter()
+            status = request(port, "POST", "/api/predict", worst)[0]
+            of_worst[name] = f"status {status} in {time.perf_counter() - start:.1f} s"
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    slowest = 0.0
+    while sender.is_alive():
+        start = time.perf_counter()
+        assert request(port, "POST", "/api/predict", image)[0] == 200
+        slowest = max(slowest, time.perf_counter() - start)
+    return {"worst_images": of_worst, "slowest_second_client_s": round(slowest, 2)}
+
+
 def main(experiment: str) -> None:
     """Serve, request, and stop."""
     start = time.perf_counter()
@@ -91,6 +140,7 @@ def main(experiment: str) -> None:
         print(json.dumps(found, default=float))
         for clients in (1, 8, 64):
             print(json.dumps(load(port, clients, image, server.pid)), flush=True)
+        print(json.dumps(beside_the_worst(port, image)))
     finally:
         server.terminate()
         server.wait(timeout=20)
