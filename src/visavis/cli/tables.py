@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from visavis import run_folder
-from visavis.report.labels import named, the
+from visavis.report.labels import SCORES, named, the
 from visavis.report.text.numbers import (
     THIN,
     count,
@@ -78,26 +78,16 @@ def explained(folder: Path) -> str:
     return table(rows) + SCALE + chosen
 
 
-SCORES = {
-    "srg": "SRG",
-    "deletion": "deletion alone",
-    "insertion": "insertion alone",
-    "idsds": "IDSDS",
-    "keep_top_20": "keep-top-20 % accuracy",
-}
-
-
 def validated(facts: Mapping[str, Any]) -> str:
     """How each score follows the known truth."""
     truths = {"clean_plate": "clean plate", "shapley": "Shapley", "mask": "mask"}
     head = f"{len(facts['maps'])} maps, {facts['n']} images"
     rows = [[head, *truths.values(), "blob", "images needed"]]
-    for key, label in SCORES.items():
-        of = facts["scores"][key]
+    for key, of in facts["scores"].items():
         needed = of["images_needed"]
         rows.append(
             [
-                label,
+                SCORES[key],
                 *(decimal(of["correlation"][truth]) for truth in truths),
                 score(of["blob"]),
                 "–" if needed is None else count(needed),

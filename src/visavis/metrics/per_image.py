@@ -39,7 +39,6 @@ class Explained(Protocol):
 class Metric:
     """A metric: a value for each map."""
 
-    label: str
     compute: Callable[[Explained, Maps], Float[np.ndarray, " n"]]
     """NaN where a map has no value; degenerate maps are excluded in any case."""
     needs_masks: bool = False
@@ -51,31 +50,19 @@ def _masks(of: Explained) -> Maps:
 
 
 METRICS = {
-    "keep_top_20": Metric(
-        "Keep-top-20 % accuracy",
-        lambda of, maps: keep_top(of.subject, of.images, maps, of.labels),
-    ),
+    "keep_top_20": Metric(lambda of, maps: keep_top(of.subject, of.images, maps, of.labels)),
     "central_mass": Metric(
-        "Share in the central quarter",
-        lambda of, maps: localization.relevance_mass(maps, localization.centre(*maps.shape[:2])),
+        lambda of, maps: localization.relevance_mass(maps, localization.centre(*maps.shape[:2]))
     ),
-    "gini": Metric("Gini index", lambda of, maps: complexity.gini(maps)),
-    "largest_part": Metric(
-        "Largest connected part", lambda of, maps: complexity.largest_part(maps)
-    ),
+    "gini": Metric(lambda of, maps: complexity.gini(maps)),
+    "largest_part": Metric(lambda of, maps: complexity.largest_part(maps)),
     "relevance_mass": Metric(
-        "Relevance mass accuracy",
-        lambda of, maps: localization.relevance_mass(maps, _masks(of)),
-        needs_masks=True,
+        lambda of, maps: localization.relevance_mass(maps, _masks(of)), needs_masks=True
     ),
     "pointing_hit": Metric(
-        "Pointing hit",
-        lambda of, maps: localization.pointing_hit(maps, _masks(of)),
-        needs_masks=True,
+        lambda of, maps: localization.pointing_hit(maps, _masks(of)), needs_masks=True
     ),
-    "mask_auc": Metric(
-        "Mask AUC", lambda of, maps: localization.mask_auc(maps, _masks(of)), needs_masks=True
-    ),
+    "mask_auc": Metric(lambda of, maps: localization.mask_auc(maps, _masks(of)), needs_masks=True),
 }
 """A new metric is one function and one entry."""
 

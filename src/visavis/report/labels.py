@@ -21,6 +21,25 @@ METHODS = {
 }
 """Methods and baselines within a sentence."""
 
+SCORES = {
+    "srg": "SRG",
+    "srg_mean_fill": "SRG, mean colour",
+    "srg_blur_fill": "SRG, blur",
+    "deletion": "Deletion",
+    "insertion": "Insertion",
+    "contrast": "Contrast",
+    "idsds": "IDSDS",
+    "keep_top_20": "Accuracy with 20 % kept",
+    "central_mass": "Share in the central quarter",
+    "relevance_mass": "Relevance mass accuracy",
+    "pointing_hit": "Pointing game",
+    "mask_auc": "Area under the ROC curve",
+}
+"""Scores of maps, by their keys in explanations.json, as the headings of tables."""
+
+IN_PERCENT = {"keep_top_20", "central_mass", "relevance_mass", "pointing_hit"}
+"""Scores that are shown so."""
+
 _SHORT = {
     "attention": "attention, last block",
     "rollout": "rollout",

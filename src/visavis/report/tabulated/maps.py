@@ -1,40 +1,19 @@
 """Tables of attribution maps: their scores, and how those of two models agree."""
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
-from visavis.report.labels import the
+from visavis.report.labels import IN_PERCENT, SCORES, the
 from visavis.report.material import Material
 from visavis.report.table import Cell, Heading, Row, Table, headings, score, share
 from visavis.report.text import numbers
 from visavis.report.text.numbers import Interval, Values
 
-
-class Scored(NamedTuple):
-    """A column of a table of scores."""
-
-    name: str
-    key: str
-    """In `scores` of explanations.json."""
-    share: bool = False
-    """Shown in percent."""
-
-
 FAITHFULNESS = (
-    Scored("SRG", "srg"),
-    Scored("mean colour", "srg_mean_fill"),
-    Scored("blur", "srg_blur_fill"),
-    Scored("Deletion", "deletion"),
-    Scored("Insertion", "insertion"),
-    Scored("Contrast", "contrast"),
-    Scored("IDSDS", "idsds"),
-    Scored("Accuracy with 20 % kept", "keep_top_20", share=True),
+    *("srg", "srg_mean_fill", "srg_blur_fill", "deletion", "insertion"),
+    *("contrast", "idsds", "keep_top_20"),
 )
-ON_THE_MASK = (
-    Scored("Relevance mass accuracy", "relevance_mass", share=True),
-    Scored("Pointing game", "pointing_hit", share=True),
-    Scored("Area under the ROC curve", "mask_auc"),
-)
+ON_THE_MASK = ("relevance_mass", "pointing_hit", "mask_auc")
 
 
 def tables(material: Material) -> dict[str, Table]:
@@ -64,13 +43,13 @@ def methods(material: Material, *, baselines: bool = False) -> Iterator[tuple[Ro
             yield Row(entry["label"], (), role, material.labels[role]), name, entry
 
 
-def _scores(material: Material, title: str, columns: tuple[Scored, ...]) -> Table:
+def _scores(material: Material, title: str, keys: tuple[str, ...]) -> Table:
     """Methods and baselines, with both intervals where there are two."""
     rows = [
-        row._replace(cells=[_both(entry["scores"][of.key], of.share) for of in columns])
+        row._replace(cells=[_both(entry["scores"][key], key in IN_PERCENT) for key in keys])
         for row, _, entry in methods(material, baselines=True)
     ]
-    return Table(title, headings("", *(of.name for of in columns)), rows)
+    return Table(title, headings("", *(SCORES[key] for key in keys)), rows)
 
 
 def _both(interval: Interval | None, percent: bool) -> Cell:

@@ -3,21 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
-from visavis.report.labels import named, the
+from visavis.compare import conclusions
+from visavis.report.labels import SCORES, named, the
 from visavis.report.table import Cell, Row, Table, count, fixed, headings, plain, score, share
 from visavis.report.text import numbers, variants
 from visavis.report.text.numbers import Interval, Values
 
 INTERVALS = {"images": "For other images", "trainings": "For other seeds", "both": "For both"}
-SCORES = {
-    "contrast": "Contrast",
-    "idsds": "IDSDS",
-    "keep_top_20": "Accuracy with 20 % kept",
-    "central_mass": "Share in the central quarter",
-    "relevance_mass": "Relevance mass accuracy",
-    "mask_auc": "Area under the ROC curve",
-}
-"""Beside SRG."""
 
 
 def tables(results: Values) -> dict[str, Table]:
@@ -130,7 +122,7 @@ def _agreement(results: Values) -> Table:
 def _scores(of: Values) -> Table:
     """SRG in full; of the others, those that are known of some method."""
     methods, n = of["methods"].values(), len(of["accuracy"]["values"])
-    known = [key for key in SCORES if any(method["scores"][key] for method in methods)]
+    known = [key for key in conclusions.SCORES if any(of["scores"][key] for of in methods)]
     rows = []
     for method in methods:
         srg = method["srg"]

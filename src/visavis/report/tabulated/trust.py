@@ -1,17 +1,12 @@
 """Tables of how far the explanations, and their scores, can be trusted."""
 
+from visavis.report.labels import SCORES
 from visavis.report.material import Material
 from visavis.report.table import OUTCOMES, Cell, Row, Table, count, fixed, headings, score
 from visavis.report.tabulated.maps import methods
 from visavis.report.text.trust import CHECKS, Check, scorecard
 
-SCORES = {
-    "srg": "SRG",
-    "deletion": "Deletion alone",
-    "insertion": "Insertion alone",
-    "idsds": "IDSDS",
-    "keep_top_20": "Accuracy with 20 % kept",
-}
+VALIDATED = ("srg", "deletion", "insertion", "idsds", "keep_top_20")
 
 
 def tables(material: Material) -> dict[str, Table]:
@@ -67,7 +62,7 @@ def _randomised(material: Material) -> Table:
 def _score_validation(material: Material) -> Table:
     rows = []
     for role, model in material.models.items():
-        for key, name in SCORES.items():
+        for key in VALIDATED:
             found = model.explanations["score_validation"]["scores"][key]
             truths = ("clean_plate", "shapley", "mask")
             needed = found["images_needed"]
@@ -76,6 +71,6 @@ def _score_validation(material: Material) -> Table:
                 score(found["blob"]),
                 Cell("–") if needed is None else count(needed)._replace(kind=""),
             ]
-            rows.append(Row(name, cells, role, material.labels[role]))
+            rows.append(Row(SCORES[key], cells, role, material.labels[role]))
     columns = ("clean plate", "Shapley", "mask", "blob", "Images needed")
     return Table("Scores against the truth", headings("Score", *columns), rows)
