@@ -111,7 +111,7 @@ def _resume_epoch(path: Path) -> int:
     checkpoint = read_checkpoint(path)
     # Lightning restores what it finds and is silent about an empty state.
     try:
-        complete = (
+        complete = bool(
             any(optimizer["state"] for optimizer in checkpoint["optimizer_states"])
             and all(checkpoint["callbacks"].values())
             and checkpoint["callbacks"]
