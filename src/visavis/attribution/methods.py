@@ -13,7 +13,7 @@ from visavis.attribution.frozen import check_targets
 from visavis.attribution.grad_cam import grad_cam, layer_cam, signed_grad_cam
 from visavis.attribution.gradients import gradient_shap, integrated_gradients, smooth_grad
 from visavis.attribution.perturbation import occlusion
-from visavis.attribution.subject import Subject
+from visavis.attribution.subject import Subject, device_of
 from visavis.data.batches import Images, Targets
 
 Heatmaps = Float[Tensor, "n g g"]
@@ -115,7 +115,7 @@ def explain(
 
     Raises:
         ValueError: an unknown method, one that does not fit the model, a layer that the model
-            lacks, or a target out of range.
+            lacks, images on another device than the model, or a target out of range.
     """
     if method not in METHODS:
         raise ValueError(f"there is no method {method!r}; use {' or '.join(METHODS)}")
@@ -125,6 +125,11 @@ def explain(
     if layer is not None and facts.needs != "layers":
         looking = " and ".join(name for name, of in METHODS.items() if of.needs == "layers")
         raise ValueError(f"method {method!r} reads no single layer; only {looking} take one")
+    if images.device != (device := device_of(subject.model)):
+        raise ValueError(
+            f"the images are on {images.device} and the model is on {device}; "
+            f"use images.to({str(device)!r})"
+        )
     check_targets(subject.classes, images, targets)
     compute = facts.compute
     if before_relu:
