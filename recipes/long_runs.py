@@ -4,8 +4,8 @@
     .venv/bin/python recipes/long_runs.py server EXPERIMENT [SECONDS]
 
 `trainings`: 50 trainings of the preset `smoke` in one process, the CNN and the ViT by turns, on
-IMAGES of the built-in shapes, all by default. After the last, the memory of the process may be 5
-% above that after the fifth. `server`: `visavis serve` under 8 clients for 10 minutes. At the
+IMAGES of the built-in shapes, all by default. After the last two, the memory of the process may be
+5 % above that after the fifth and sixth. `server`: `visavis serve` under 8 clients for 10 minutes. At the
 end, its memory and open files may be 5 % above those after a fifth of that. Exit code 1 if there
 is more.
 """
@@ -53,14 +53,16 @@ def trainings(out: str, count: str = "50", images: str = "0") -> int:
     experiment = dataclasses.replace(
         presets.preset("smoke", "shapes"), tracking=TrackingConfig(wandb="off")
     )
-    early = {}
+    found = []
     for number in range(int(count)):
         name = ("cnn", "vit")[number % 2]
         train(Path(out) / f"{name}-{number}", experiment, name, dataset)
-        print(number + 1, json.dumps(used(os.getpid())), flush=True)
-        if number == 4:
-            early = used(os.getpid())
-    return verdict(early, used(os.getpid()))
+        found.append(used(os.getpid()))
+        print(number + 1, json.dumps(found[-1]), flush=True)
+    early, late = (
+        {key: max(of[key] for of in two) for key in two[0]} for two in (found[4:6], found[-2:])
+    )
+    return verdict(early, late)
 
 
 def request(port: int, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:

@@ -7,6 +7,7 @@ is finished), weights.safetensors and, last, training.json; or failed.json.
 
 import contextlib
 import datetime
+import gc
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,6 +71,7 @@ def train(
         EnvironmentFault: the device is missing, or another process is writing the folder.
         DivergedError: the loss became NaN or infinite; failed.json then says so.
     """
+    gc.collect()  # a Trainer and its module refer to each other: those of an earlier training
     config = experiment.data
     rows = split(dataset.train_labels, config.validation_fraction, config.split_seed)
     batch = min(experiment.model(name).optim.batch_size, len(rows[0]))
