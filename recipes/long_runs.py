@@ -4,15 +4,16 @@
     .venv/bin/python recipes/long_runs.py server EXPERIMENT [SECONDS]
 
 `trainings`: 50 trainings of the preset `smoke` in one process, the CNN and the ViT by turns, on
-IMAGES of the built-in shapes, all by default. After the last two, the memory of the process may be
-5 % above that after the fifth and sixth. `server`: `visavis serve` under 8 clients for 10 minutes. At the
-end, its memory and open files may be 5 % above those after a fifth of that. Exit code 1 if there
-is more.
+IMAGES of the built-in shapes, all by default. The memory of the process after the last ten, their
+median, may be 5 % above that after the ten that follow the first five. `server`: `visavis serve`
+under 8 clients for 10 minutes. At the end, its memory and open files may be 5 % above those after a
+fifth of that. Exit code 1 if there is more.
 """
 
 import http.client
 import json
 import os
+import statistics
 import subprocess
 import sys
 import threading
@@ -32,7 +33,7 @@ def used(process: int) -> dict[str, int]:
     return {"memory_mb": round(int(resident.split()[1]) / 1000), "open_files": files}
 
 
-def verdict(early: dict[str, int], late: dict[str, int]) -> int:
+def verdict(early: dict[str, float], late: dict[str, float]) -> int:
     """0 unless one of the numbers has grown too much."""
     print(json.dumps({"early": early, "late": late}))
     return int(any(late[key] > GROWTH * early[key] + 2 for key in early))
@@ -60,7 +61,8 @@ def trainings(out: str, count: str = "50", images: str = "0") -> int:
         found.append(used(os.getpid()))
         print(number + 1, json.dumps(found[-1]), flush=True)
     early, late = (
-        {key: max(of[key] for of in two) for key in two[0]} for two in (found[4:6], found[-2:])
+        {key: statistics.median(of[key] for of in ten) for key in ten[0]}
+        for ten in (found[5:15], found[-10:])
     )
     return verdict(early, late)
 
