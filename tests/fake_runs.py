@@ -213,7 +213,7 @@ def _training(model: Path, number: int, right: float, rng: np.random.Generator) 
             "images": 45_000,
             "images_per_second": 45_000 / seconds,
             "weights_sha256": "a" * 64,
-            "resumed": 0,
+            "resumed": False,
         },
     )
 
