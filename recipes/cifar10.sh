@@ -1,6 +1,6 @@
 #!/bin/sh
 # Whole experiments on CIFAR-10: accuracy, training seconds, wall-clock time and peak memory (the
-# last two from `time -v`). On 2 CPU cores: quick 15 minutes to an hour, standard one to three hours,
+# last two from `time -v`). On 2 CPU cores: quick 15 minutes to an hour, standard one to four hours,
 # best a night.
 #   recipes/cifar10.sh quick|standard|best [DATA_FOLDER]
 # Without a folder CIFAR-10 is downloaded.

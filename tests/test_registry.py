@@ -172,7 +172,7 @@ def faulty(fault):
         ("raises in training", "fails in training mode: IndexError: from inside"),
         ("nan in training", "NaN or infinite in training mode"),
         ("object", "returns a dict"),
-        ("classes", "returns 11 logits for each image, and the data have 10 classes"),
+        ("classes", "returns 11 logits for each image, but the data have 10 classes"),
         ("no module", "returns a str"),
         ("factory", "factory of the model net fails with KeyError"),
     ],

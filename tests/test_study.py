@@ -175,12 +175,14 @@ def test_a_printed_command_trains_tests_and_explains_one_model_once(
     code, _, err = visavis_command("study-job", tmp_path)
     assert code == 4 and "is not in the folder of a study" in err
     name, experiment = planned(folder)
-    with pytest.raises(CheckpointError, match="with other pixels; use those of the study"):
+    with pytest.raises(
+        CheckpointError, match=r"pixels of these images \(.*\) differ; use those of the study"
+    ):
         complete(folder, name, experiment, small.dataset(seed=5))
     stranger = run_folder.read_json(folder / run_folder.DATA) | {"fingerprint": "other"}
     run_folder.write_json(folder / run_folder.DATA, stranger)
     code, _, err = visavis_command("study", "vit", *vary, *TINY)
-    assert code == 4 and f"{folder} is not of the same images as its study" in err
+    assert code == 4 and f"{folder} does not use the same images as its study" in err
 
 
 def test_the_models_grid_and_number_of_images_are_fixed_once(tmp_path):

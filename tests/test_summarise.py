@@ -306,8 +306,10 @@ def test_sentences_about_maps_follow_their_intervals(results):
     by_method = {"grad_cam": group(0.4, 0.6), "occlusion": group(0.9, 1.1)}
     changed = {**results, "agreement": {**results["agreement"], "by_method": by_method}}
     (sentence,) = text.agreement(changed)
-    assert "the maps of the CNN and the ViT reach 0.50 (0.40 to 0.60) by Grad-CAM and " in sentence
-    assert "significantly less by Grad-CAM; no significant difference by occlusion." in sentence
+    assert "of the CNN and the ViT is 0.50 (0.40 to 0.60) with Grad-CAM and " in sentence
+    assert sentence.endswith(
+        "significantly below 1 with Grad-CAM; not significantly different from 1 with occlusion."
+    )
     found = {"correlation": 0.8, "p_value": 0.001}
     alone = text.errors({"with_agreement": found, "within_variants": {**found, "p_value": 0.4}})
     assert "nothing was shown beyond" in alone
@@ -325,7 +327,7 @@ def test_conclusions_that_flip_are_named():
         "conclusions": [flips, holds],
     }
     sentence = text.methods(of)
-    assert "all 3 trainings show 1, some alone 0, and 1 flips, since" in sentence
+    assert "1 in all 3 trainings, 0 in only some, and 1 that flips between trainings" in sentence
     assert sentence.endswith("Grad-CAM is ahead of the centre map.")
 
 

@@ -220,7 +220,7 @@ def test_a_training_keeps_its_precision_and_says_what_else_changed(tmp_path, mon
     notes = [text for text in caplog.messages if text.startswith("NOTE: cnn")]
     assert notes == [
         "NOTE: cnn: resumed under other conditions: compiled False, then True",
-        "NOTE: cnn: it goes on in bf16, as it began",
+        "NOTE: cnn: it continues in bf16, as it began",
     ]
 
 

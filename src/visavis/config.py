@@ -138,7 +138,8 @@ class OptimConfig:
         for name, zero in (("muon_learning_rate", True), ("learning_rate", False)):
             value, flag = getattr(self, name), flags.format(name.replace("_", "-"))
             fits = 0 < value < 100 or (zero and value == 0)
-            _require(fits, f"{flag} {value}: use a number above 0 and below 100")
+            least = "0 or more" if zero else "a number above 0"
+            _require(fits, f"{flag} {value}: use {least}, below 100")
         for name in ("momentum", "weight_decay", "warmup_fraction", "label_smoothing"):
             value, flag = getattr(self, name), flags.format(name.replace("_", "-"))
             _require(0 <= value < 1, f"{flag} {value}: use 0 or more, below 1")
@@ -252,15 +253,15 @@ class ExplainConfig:
     """How many images the explanations are measured on."""
 
     images: int = 150
-    """Test images for the scores, drawn at random. 0: what fits into ten minutes for each model, 20
-    to 500."""
+    """Test images for the scores, drawn at random. 0: as many as fit into ten minutes for each
+    model, from 20 to 500."""
     sweep_images: int = 60
     """Validation images for choosing the Grad-CAM layer of each model."""
     methods: tuple[str, ...] = ()
     """Methods to measure besides the usual ones: layer_cam, smooth_grad, gradient_shap."""
     grid: int = 0
-    """Cells along a side of the grid that scores are measured on; it divides the image side. 0: the
-    models' own, of patches or of the last layers."""
+    """Cells along a side of the grid that scores are measured on; it must divide the side of the
+    images. 0: the models' own, of patches or of the last layers."""
 
     @property
     def composites(self) -> int:

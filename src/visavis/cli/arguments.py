@@ -44,8 +44,8 @@ class Run:
     preset: config.Preset
     """How much to do. smoke: a few minutes, a check that everything works. quick: up to an hour on
     2 CPU cores. standard: hours, for results worth reading. best: larger models, for a GPU or a
-    night. With fast bf16 times halve. The built-in shapes take minutes with any preset; there,
-    best equals standard. The flags below override the preset."""
+    night. Times halve on a CPU with fast bf16. The built-in shapes take from four minutes (smoke)
+    to half an hour (standard); there, best equals standard. The flags below override the preset."""
     out: Annotated[Path | None, arg(help_behavior_hint="(default: runs/PRESET-SOURCE)")] = None
     """Experiment folder."""
     settings: Annotated[config.Experiment, arg(name="")]
@@ -109,14 +109,13 @@ class Study:
     seeds: int = 3
     """Number of trainings of each variant, with consecutive seeds from --seed, 1 to 20."""
     jobs: int = 0
-    """Trainings at once. 0: one on each GPU; without a GPU, one on each core, as far as memory
-    lasts."""
+    """Trainings at once. 0: one on each GPU; without a GPU, one on each core, as memory allows."""
     engine: Literal["local", "ray"] = "local"
     """What runs them. local: processes of this machine. ray: tasks of a Ray cluster, on all of its
     machines."""
     address: str | None = None
     """Ray cluster, as HOST:PORT, or auto for the one that this machine belongs to. Without this
-    flag, --engine ray starts Ray on this machine, and stops it in the end."""
+    flag, --engine ray starts Ray on this machine, and stops it afterwards."""
     print: FlagCreatePairsOff[bool] = False
     """Train nothing; print one command for each training that is missing, for a cluster."""
     preset: config.Preset
@@ -160,8 +159,8 @@ class Evaluate:
 class Explain(Evaluate):
     """Compute an evaluated model's attribution maps and measure how faithful they are.
 
-    With --model and --weights, of a model that was trained elsewhere: DIR is made from them and
-    from the images of the --data flags, and evaluated first.
+    With --model and --weights, explain a model that was trained elsewhere: DIR is created from
+    these and from the images of the --data flags, and the model is evaluated first.
     """
 
     model: str | None = None
@@ -178,7 +177,7 @@ class Explain(Evaluate):
 
 @dataclass(frozen=True, kw_only=True)
 class ValidateScores:
-    """Hold the scores of attribution maps against the known truth of the built-in shapes.
+    """Test the scores of attribution maps against the known truth of the built-in shapes.
 
     DIR is a model that was trained and evaluated on them. The exit code is 1 if the headline
     score, SRG, fails.

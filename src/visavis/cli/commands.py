@@ -99,7 +99,7 @@ def study(command: flags.Study, again: Again) -> Iterator[str]:
     if command.jobs < 0:
         raise ConfigError(f"--jobs {command.jobs}: use 1 or more, or 0 for as many as fit")
     if command.address is not None and command.engine != "ray":
-        raise ConfigError(f"--address {command.address} is for --engine ray; add it")
+        raise ConfigError(f"--address {command.address} needs --engine ray; add that flag")
     named = variants(command.names, command.vary)
     if command.engine == "ray" and not command.print:
         ray_cluster.prepare(command.address or "")
@@ -177,7 +177,7 @@ def validate_scores(command: flags.ValidateScores, again: Again) -> Iterator[str
     found = validate_stage(command.folder, dataset, device=device, autocast=autocast)
     yield tables.validated(found)
     if not found["passed"]:
-        raise ScoreError(f"SRG is no score to trust on this model: {found['failed_because'][0]}")
+        raise ScoreError(f"SRG cannot be trusted on this model: {found['failed_because'][0]}")
 
 
 def cross_evaluate(command: flags.CrossModel, again: Again) -> Iterator[str]:
@@ -360,8 +360,8 @@ def _study_results(out: Path, folders: Sequence[Path], failed: Mapping[Path, str
         log.error("no results of the others: %s", message_and_exit_code(error)[0])
     if failed:
         raise StudyError(
-            f"{len(failed)} of {len(folders)} trainings failed, the others are finished; go on "
-            f"with: {shlex.join([_program(), *sys.argv[1:]])}"
+            f"{len(failed)} of {len(folders)} trainings failed and the others are finished; to "
+            f"retry, run: {shlex.join([_program(), *sys.argv[1:]])}"
         ) from problem
 
 

@@ -78,7 +78,7 @@ def _lacking(error: BaseException) -> str | None:
     """What the machine lacks, if that is why a library raised `error`."""
     if out_of_memory(error):
         return (
-            "not enough memory; close other programs and run the same command again, which goes on "
+            "not enough memory; close other programs and run the same command again; it resumes "
             "where it stopped"
         )
     if isinstance(error, OSError):

@@ -52,7 +52,7 @@ def variants(models: Sequence[str], vary: Sequence[str]) -> list[Named]:
         chosen = [model for model in choices if _prefix(model) == _kind(key)]
         if not chosen:
             raise ConfigError(
-                f"--vary {key}: only settings of the models of the study vary, such as "
+                f"--vary {key}: only settings of the models in the study can be varied, such as "
                 "cnn.optim.epochs or vit.depth, and optim.epochs of models other than cnn and vit"
             )
         for model in chosen:

@@ -151,7 +151,7 @@ def _check_shared(model: ModelFolder, shared: dict[str, Any]) -> None:
         differing += differences(sample, shared["explain"], "explain.")
     if differing:
         raise CheckpointError(
-            f"{model.path} is not of the same images as its study: {'; '.join(differing)}. Move "
+            f"{model.path} does not use the same images as its study: {'; '.join(differing)}. Move "
             "it away, and repeat the command"
         )
 
@@ -194,8 +194,8 @@ def complete(folder: Path, name: str, experiment: Experiment, dataset: Dataset) 
     here = _images(dataset, experiment.data)
     if data["fingerprint"] != here["fingerprint"]:
         raise CheckpointError(
-            f"the study in {out} is on {data['description']}, and these images are "
-            f"{dataset.description} with other pixels; use those of the study"
+            f"the study in {out} is on {data['description']}, but the pixels of these images "
+            f"({dataset.description}) differ; use those of the study"
         )
     if data["split_fingerprint"] != here["split_fingerprint"]:
         raise CheckpointError(

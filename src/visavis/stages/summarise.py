@@ -88,7 +88,7 @@ def _require_as_planned(trainings: Sequence[Training], variants: dict[str, Any])
         planned = (variants[each.variant]["model"], each.seed)
         if found != planned:
             raise CheckpointError(
-                f"{each.model.path} holds {found[0]} with seed {found[1]}, and the study plans "
+                f"{each.model.path} holds {found[0]} with seed {found[1]}, but the study plans "
                 f"{planned[0]} with seed {planned[1]} there; move it away, and repeat the command "
                 "of the study"
             )

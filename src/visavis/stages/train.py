@@ -157,7 +157,7 @@ def _provenance(
         if changed:
             log.info("NOTE: %s: resumed under other conditions: %s", name, "; ".join(changed))
         if begun["precision"] != facts["precision"]:
-            log.info("NOTE: %s: it goes on in %s, as it began", name, begun["precision"])
+            log.info("NOTE: %s: it continues in %s, as it began", name, begun["precision"])
         facts |= {key: begun[key] for key in ("precision", "started", "started_on")}
         facts["changed_when_resumed"] = [*begun.get("changed_when_resumed", []), *changed]
     run_folder.write_json(folder / run_folder.PROVENANCE, facts)
@@ -248,8 +248,8 @@ def _finish(
     if not chance["learned"]:
         log.warning(
             "NOTE: the model has learned nothing: its validation accuracy, %.1f %%, is not "
-            "significantly above the %.1f %% of naming the most frequent class. Train it longer, "
-            "or with other learning rates; its heatmaps mean nothing",
+            "significantly above the %.1f %% of always predicting the most frequent class. Train it "
+            "longer, or with other learning rates; its heatmaps mean nothing",
             100 * best["val_accuracy"],
             100 * chance["chance_accuracy"],
         )

@@ -139,7 +139,7 @@ def check_classifier(model: Model, dataset: Dataset) -> None:
         raise ModelError("the model's logits are NaN or infinite in training mode")
     if classes != len(dataset.class_names):
         raise ModelError(
-            f"the model returns {classes} logits for each image, and the data have "
+            f"the model returns {classes} logits for each image, but the data have "
             f"{len(dataset.class_names)} classes; its factory is called with that number"
         )
 
@@ -181,8 +181,8 @@ def check_data(folder: Path, dataset: Dataset) -> None:
     data = ModelFolder(folder).data
     if data.get("fingerprint") != dataset.fingerprint:
         raise CheckpointError(
-            f"{folder} was trained on {data.get('description')}, and these images are "
-            f"{dataset.description} with other pixels; pass the same --data.source and --data.dir"
+            f"{folder} was trained on {data.get('description')}, but the pixels of these "
+            f"images ({dataset.description}) differ; pass the same --data.source and --data.dir"
         )
 
 

@@ -118,7 +118,7 @@ def precision(config: TrainConfig, device: torch.device) -> Precision:
     """
     if config.precision == "fp16" and device.type != "cuda":
         raise EnvironmentFault(
-            f"--train.precision fp16 needs a CUDA GPU, and this runs on {device.type}; use auto"
+            f"--train.precision fp16 needs a CUDA GPU, but this runs on {device.type}; use auto"
         )
     if config.precision != "auto":
         return config.precision

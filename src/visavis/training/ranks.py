@@ -61,7 +61,7 @@ def check(config: TrainConfig, *, batch: int, validation: int) -> Ranks:
         )
     if ranks.world_size > 1 and not ranks.world_size == int(os.environ["LOCAL_WORLD_SIZE"]) == n:
         raise ConfigError(
-            f"torchrun started {ranks.world_size} processes and --train.devices is {n}; use the "
+            f"torchrun started {ranks.world_size} processes, but --train.devices is {n}; use the "
             "same number, on one machine"
         )
     if batch % n or validation < n:

@@ -71,7 +71,8 @@ def noise_ceiling(comparison: Values) -> str:
         1: "they agree more than two trainings of one model",
     }.get(side(relative, 1.0), "not significantly less than two trainings of one model")
     return (
-        f"{text} Relative to it, the models agree by {score(relative)}: {verdict}."
+        f"{text} Relative to this ceiling, the agreement of the two models is {score(relative)}: "
+        f"{verdict}."
         f"{power(relative, 1.0)}"
     )
 

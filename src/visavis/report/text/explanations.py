@@ -213,9 +213,9 @@ def between_models(explained: Mapping[str, Values], comparison: Values) -> list[
     x, y = a["central_mass"], b["central_mass"]
     lies = {1: f"{first}'s is more central", -1: f"{second}'s is more central"}
     return [
-        f"{first}'s {names[0]} has an SRG of {score(a['srg'])} and {second}'s {names[1]} one of "
-        f"{score(b['srg'])}. The two values do not compare: models differ in how they bear masked "
-        "regions, and which value is higher can depend on the fill.",
+        f"{capital(first)}'s {names[0]} has an SRG of {score(a['srg'])}, {second}'s {names[1]} one "
+        f"of {score(b['srg'])}. The two values are not comparable: models differ in how they react "
+        "to masked regions, and which value is higher can depend on the fill.",
         f"The central quarter holds {share(x)} of {first}'s map and {share(y)} of {second}'s: "
         f"{lies.get(compared(x, y), NONE_SHOWN)}.",
         default_maps(comparison),

@@ -57,8 +57,8 @@ def at_chance(comparison: Values) -> list[str]:
     chance = comparison["cues"]["chance"]
     return [
         f"{the(comparison['labels'][role], 'The')} has learned nothing: its test accuracy, "
-        f"{share(facts['accuracy'])}, is not significantly above the {percent(chance)} of naming "
-        "the most frequent class, so its heatmaps show nothing about these images."
+        f"{share(facts['accuracy'])}, is not significantly above the {percent(chance)} of always "
+        "predicting the most frequent class, so its heatmaps show nothing about these images."
         for role, facts in comparison["models"].items()
         if facts["accuracy"]["low"] <= chance
     ]

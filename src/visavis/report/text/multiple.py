@@ -71,8 +71,8 @@ def corrected(tests: Tests) -> str:
     if not lost:
         return f"{text}, and all remain so after Holm's correction for the number of tests."
     return (
-        f"{text}; after Holm's correction for the number of tests, "
-        f"{_are(len(significant) - len(lost))}. No longer: {listed(lost)}."
+        f"{text}; {count(len(significant) - len(lost))} of these remain so after Holm's correction "
+        f"for the number of tests, but not {listed(lost)}."
     )
 
 

@@ -160,17 +160,21 @@ def agreement(results: Values) -> list[str]:
         found: dict[int, list[str]] = {-1: [], 0: [], 1: []}
         for method, interval in relative.items():
             found[side(interval, 1.0)].append(named(method, known))
-        words = {-1: "significantly less", 0: "no significant difference", 1: "significantly more"}
+        words = {
+            -1: "significantly below 1",
+            0: "not significantly different from 1",
+            1: "significantly above 1",
+        }
         every = "any of them" if found[0] else "each"
         verdicts = [
-            f"{words[verdict]} by {every if len(by) == len(relative) else listed(by)}"
+            f"{words[verdict]} with {every if len(by) == len(relative) else listed(by)}"
             for verdict, by in found.items()
             if by
         ]
-        values = [f"{score(of)} by {named(method, known)}" for method, of in relative.items()]
+        values = [f"{score(of)} with {named(method, known)}" for method, of in relative.items()]
         sentences.append(
-            f"Of the agreement of two trainings of one variant, the maps of {a} and {b} reach "
-            f"{listed(values)}: {'; '.join(verdicts)}."
+            f"Relative to the agreement of two trainings of one variant, which is 1, that of {a} "
+            f"and {b} is {listed(values)}: {'; '.join(verdicts)}."
         )
     return sentences
 
@@ -194,7 +198,9 @@ def parts(results: Values) -> str:
     known = next(iter(results["variants"].values()))["methods"]
     by = listed([named(method, known) for method in found["methods"]])
     rest = "" if len(shown) == len(PARTS) else " No other part is significantly above 0."
-    return f"Over {count(found['n'])} images and the methods {by}, a map is {listed(shares)}.{rest}"
+    return (
+        f"On {count(found['n'])} images and with the methods {by}, a map is {listed(shares)}.{rest}"
+    )
 
 
 def methods(of: Values) -> str:
@@ -209,12 +215,12 @@ def methods(of: Values) -> str:
     kept = sum(each["holds"] in ("always", "never") for each in drawn)
     flips = [sentence(each, of["methods"]) for each in drawn if each["holds"] == "flips"]
     rest = len(drawn) - kept - len(flips)
-    ends = f", since others show the opposite: {'; '.join(flips)}" if flips else ""
+    ends = f": {'; '.join(flips)}" if flips else ""
     return (
-        f"{label}: some training shows {_of(len(drawn), 'conclusion')} about attribution methods. "
-        f"Of these, all {n} trainings show {count(kept)}, some alone {count(rest)}, and "
-        f"{count(len(flips)) if flips else 'none'} "
-        f"{'flip' if len(flips) > 1 else 'flips'}{ends}."
+        f"{label}: at least one training shows {_of(len(drawn), 'conclusion')} about attribution "
+        f"methods: {count(kept)} in all {n} trainings, {count(rest)} in only some, and "
+        f"{count(len(flips)) if flips else 'none'} that {'flip' if len(flips) > 1 else 'flips'} "
+        f"between trainings{ends}."
     )
 
 
