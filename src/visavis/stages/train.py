@@ -248,8 +248,8 @@ def _finish(
     if not chance["learned"]:
         log.warning(
             "NOTE: the model has learned nothing: its validation accuracy, %.1f %%, is not "
-            "significantly above the %.1f %% of always predicting the most frequent class. Train it "
-            "longer, or with other learning rates; its heatmaps mean nothing",
+            "significantly above the %.1f %% of always predicting the most frequent class. Train "
+            "it longer, or with other learning rates; its heatmaps mean nothing",
             100 * best["val_accuracy"],
             100 * chance["chance_accuracy"],
         )
