@@ -168,7 +168,7 @@ def test_a_process_that_ends_or_hangs_ends_the_other_and_nothing_finished_is_los
     [
         (1, command("vit", "o", "--train.devices", "2"), 2, "torchrun --standalone --nproc-per-no"),
         (2, command("vit", "o"), 2, "torchrun started 2 processes, but --train.devices is 1"),
-        (3, command("vit", "o", "--train.devices", "2"), 2, "torchrun started 3 processes and"),
+        (3, command("vit", "o", "--train.devices", "2"), 2, "torchrun started 3 processes, but"),
         (4, command("vit", "o", "--train.devices", "4"), 2, "does not divide a batch of 30"),
         (2, ["evaluate", "o"], 2, "run this command without it"),
         (1, ["run", "--train.devices", "2"], 2, "only `visavis train` trains one model on several"),
