@@ -89,6 +89,7 @@ def test_a_file_stands_for_flags_and_flags_override_it(tmp_path):
         *("--vary", "vit.depth=4,6", "cnn.widths=8 8 16", "cnn.optim.flip=false"),
         *("--seeds", "5", "--debug"),
     ]
+    assert study.expanded(["study", str(path), "--vary", "vit.depth=2"]).count("--vary") == 1
     path.write_text("models = [")
     with pytest.raises(ConfigError, match="is not a TOML file"):
         study.expanded(["study", str(path)])
@@ -118,6 +119,14 @@ def test_a_study_file_that_is_none_is_refused(content, expected, tmp_path, visav
     code, _, err = visavis_command("study", path, "--out", tmp_path / "s")
     assert code == 2 and expected in " ".join(err.replace("│", " ").split())
     assert not (tmp_path / "s").exists()
+
+
+def test_settings_that_are_given_one_by_one_all_vary(tmp_path, visavis_command):
+    vary = ("--vary", "vit.depth=1", "--vary", "cnn.optim.flip=false", "vit.heads=1")
+    flags = ("--seeds", "1", *TINY, "--print", "--out", tmp_path)
+    code, text, err = visavis_command("study", "cnn", "vit", *vary, *flags)
+    assert code == 0, err
+    assert "cnn-optim-flip-false" in text and "vit-depth-1-heads-1" in text
 
 
 @pytest.mark.fault(34)

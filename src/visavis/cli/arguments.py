@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 import docstring_parser
 import tyro
-from tyro.conf import FlagCreatePairsOff, Positional, arg, subcommand
+from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg, subcommand
 from tyro.constructors import (
     ConstructorRegistry,
     StructConstructorSpec,
@@ -103,9 +103,9 @@ class Study:
     holds these names (models) and any of the flags below."""
     out: Path = tyro.MISSING
     """Folder of the study."""
-    vary: tuple[str, ...] = ()
+    vary: UseAppendAction[tuple[tuple[str, ...], ...]] = ()
     """Values of a model's settings, such as vit.depth=4,6: a variant of the model for each of
-    them, and for each combination if there are several settings."""
+    them, and for each combination if there are several settings; --vary can be repeated."""
     seeds: int = 3
     """Number of trainings of each variant, with consecutive seeds from --seed, 1 to 20."""
     jobs: int = 0

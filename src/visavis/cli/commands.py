@@ -100,7 +100,7 @@ def study(command: flags.Study, again: Again) -> Iterator[str]:
         raise ConfigError(f"--jobs {command.jobs}: use 1 or more, or 0 for as many as fit")
     if command.address is not None and command.engine != "ray":
         raise ConfigError(f"--address {command.address} needs --engine ray; add that flag")
-    named = variants(command.names, command.vary)
+    named = variants(command.names, [each for given in command.vary for each in given])
     if command.engine == "ray" and not command.print:
         ray_cluster.prepare(command.address or "")
     dataset = data.resolve(command.data)  # from here on it is in the cache
