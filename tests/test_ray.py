@@ -294,7 +294,7 @@ def test_what_each_training_gets(monkeypatch):
 @pytest.mark.parametrize(
     ("flags", "code", "expected"),
     [
-        ("--address 10.0.0.1:6379", 2, "--address 10.0.0.1:6379 is for --engine ray"),
+        ("--address 10.0.0.1:6379", 2, "--address 10.0.0.1:6379 needs --engine ray"),
         ("--engine ray --address head", 2, "--address head: use HOST:PORT"),
         ("--engine ray --address 10.0.0.1:6379", 5, "--address 10.0.0.1:6379 needs a token"),
         ("--engine ray --address auto", 5, "--address auto needs a token"),
