@@ -89,7 +89,8 @@ def test_a_file_stands_for_flags_and_flags_override_it(tmp_path):
         *("--vary", "vit.depth=4,6", "cnn.widths=8 8 16", "cnn.optim.flip=false"),
         *("--seeds", "5", "--debug"),
     ]
-    assert study.expanded(["study", str(path), "--vary", "vit.depth=2"]).count("--vary") == 1
+    for own in (["--vary", "vit.depth=2"], ["--vary=vit.depth=2"]):
+        assert study.expanded(["study", str(path), *own])[-len(own) - 1 :] == ["4", *own]
     path.write_text("models = [")
     with pytest.raises(ConfigError, match="is not a TOML file"):
         study.expanded(["study", str(path)])

@@ -135,7 +135,8 @@ def expanded(arguments: Sequence[str]) -> list[str]:
     given = [*_list(names), *more]
     for key, value in settings.items():
         given += [] if key.startswith("vary.") else flag(key, value)
-    given += ["--vary", *vary] if vary and "--vary" not in rest else []  # repeated, it adds
+    overridden = any(word.split("=")[0] == "--vary" for word in rest)  # repeated, it would add
+    given += ["--vary", *vary] if vary and not overridden else []
     given = [str(word) for word in given]
     log.info("%s stands for: %s", files[0], shlex.join(given))  # errors are about these flags
     return [*words[:at], *given, *rest[len(more) :]]

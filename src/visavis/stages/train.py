@@ -71,7 +71,7 @@ def train(
         EnvironmentFault: the device is missing, or another process is writing the folder.
         DivergedError: the loss became NaN or infinite; failed.json then says so.
     """
-    gc.collect()  # a Trainer and its module refer to each other: those of an earlier training
+    gc.collect()  # an earlier training here, whose Trainer and module refer to each other
     config = experiment.data
     rows = split(dataset.train_labels, config.validation_fraction, config.split_seed)
     batch = min(experiment.model(name).optim.batch_size, len(rows[0]))
