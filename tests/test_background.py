@@ -1,39 +1,54 @@
 import numpy as np
 import pytest
+import torch
 
-from visavis.metrics.background import background_independence
+import tiny
+from test_faithfulness import Linear
+from visavis.attribution.batched import grid_maps
+from visavis.stages.explain import findings
+from visavis.stages.explain.maps import Explained
+from visavis.stages.explain.selection import Sample
 
-generator = np.random.default_rng(0)
-CLASSES = generator.integers(0, 10, 400)
-
-
-def spots(rows, columns):
-    """Maps with a bump around one cell each, as on a torus: no cell is special."""
-    row, column = np.mgrid[:8, :8]
-    down, across = row - rows[:, None, None], column - columns[:, None, None]
-    return np.cos(down * np.pi / 4) + np.cos(across * np.pi / 4)
+N = 100
+ONES = np.ones(N, dtype=np.int64)
 
 
-def test_a_map_of_the_shape_alone_stays_and_one_of_the_background_alone_does_not():
-    here, there = generator.uniform(0, 8, (2, 2, 400))
-    on_shape = background_independence(CLASSES, CLASSES, spots(*here), spots(*here))
-    assert on_shape["map"] == pytest.approx(1)
-    elsewhere = background_independence(CLASSES, CLASSES, spots(*here), spots(*there))
-    for of in (elsewhere["map"], on_shape["map_baseline"], elsewhere["map_baseline"]):
-        assert of.mean() == pytest.approx(0, abs=0.1)
+def spots(seed, *, colour=0.4):
+    """Images of the mean colour with one bright cell each, somewhere."""
+    grid = torch.zeros(N, 64)
+    places = np.random.default_rng(seed).integers(0, 64, N)
+    grid[range(N), places] = colour
+    grid = grid.view(N, 1, 8, 8).repeat_interleave(4, 2).repeat_interleave(4, 3)
+    return Linear().normalize.mean + grid
+
+
+def found(images, others):
+    """What `on_other_background` says of a model for which every bright cell is evidence."""
+    subject = tiny.subject(Linear())
+    (maps,) = grid_maps(subject, images, [ONES], "occlusion")
+    sample = Sample(subject, images, ONES, ONES, None, None)
+    of = findings.on_other_background(sample, {"occlusion": Explained(maps)}, others)
+    return of["prediction"], of["methods"]["occlusion"]
+
+
+def test_a_model_that_looks_at_the_shape_alone_keeps_prediction_and_map():
+    prediction, of = found(spots(0), spots(0))
+    assert prediction["value"] == 1
+    assert of["map"]["value"] == pytest.approx(1)
+    assert of["map_baseline"]["high"] < 0.2
+
+
+def test_a_model_that_looks_at_the_background_keeps_no_more_than_of_another_image():
+    _, of = found(spots(0), spots(1))
+    assert of["map"]["high"] < 0.2 and of["map_baseline"]["high"] < 0.2
 
 
 def test_a_map_that_is_the_same_for_all_images_is_all_baseline():
-    centred = spots(*np.full((2, 400), 3.5))
-    found = background_independence(CLASSES, CLASSES, centred, centred)
-    assert found["map"] == pytest.approx(1) and found["map_baseline"] == pytest.approx(1)
+    same = spots(0)[:1].expand(N, -1, -1, -1)
+    _, of = found(same, same)
+    assert of["map"]["value"] == pytest.approx(1) and of["map_baseline"]["value"] == pytest.approx(1)
 
 
-def test_predictions_that_stay_are_counted_and_degenerate_maps_are_left_out():
-    maps = spots(*generator.uniform(0, 8, (2, 4)))
-    flat = maps.copy()
-    flat[2] = 0
-    found = background_independence(np.array([1, 1, 2, 2]), np.array([1, 3, 2, 2]), maps, flat)
-    assert found["prediction"].tolist() == [1, 0, 1, 1]
-    assert np.isnan(found["map"]).tolist() == [False, False, True, False]
-    assert np.isnan(found["map_baseline"]).tolist() == [False, False, False, True]
+def test_predictions_that_stay_are_counted():
+    dark = torch.cat([spots(0)[: N // 4], spots(0, colour=-0.4)[N // 4 :]])
+    assert found(spots(0), dark)[0]["value"] == pytest.approx(0.25)

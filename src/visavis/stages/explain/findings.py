@@ -4,6 +4,7 @@ import logging
 from collections import Counter
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from visavis import attribution
@@ -11,14 +12,20 @@ from visavis.attribution import Subject
 from visavis.attribution.batched import grid_maps
 from visavis.config import EXPLANATION_SEED as SEED
 from visavis.data.batches import Images
-from visavis.metrics import baselines, faithfulness, localization, robustness, sanity
+from visavis.metrics import (
+    baselines,
+    complexity,
+    faithfulness,
+    localization,
+    robustness,
+    sanity,
+)
 from visavis.metrics.agreement import permutation_baseline, rank_agreement
-from visavis.metrics.background import background_independence
 from visavis.metrics.bootstrap import Interval, interval
 from visavis.metrics.faithfulness import Removal
-from visavis.metrics.localization import Maps, without_degenerate
+from visavis.metrics.keep_top import keep_top
+from visavis.metrics.localization import Maps, valid, without_degenerate
 from visavis.metrics.masking import FILLS
-from visavis.metrics.per_image import METRICS, Metric, values
 from visavis.stages.explain.in_domain import accuracies, idsds_scores
 from visavis.stages.explain.maps import Explained
 from visavis.stages.explain.selection import Sample
@@ -69,7 +76,7 @@ def measure(
             **removal.scores(name),
             **_contrast(sample, removal, runner_up, name),
             "idsds": idsds[name],
-            **{key: _interval(metric, sample, of) for key, metric in METRICS.items()},
+            **_each_by_itself(sample, of),
         }
         for name, of in tqdm(maps.items(), "keep-top-k accuracy", unit=" methods", disable=None)
     }
@@ -116,9 +123,24 @@ def _contrast(sample: Sample, removal: Removal, runner_up: Removal, name: str) -
     return {"contrast": sample.interval(contrast), "srg_runner_up": of}
 
 
-def _interval(metric: Metric, sample: Sample, maps: Maps) -> Interval | None:
-    found = values(metric, sample, maps)
-    return None if found is None else sample.interval(found)
+def _each_by_itself(sample: Sample, maps: Maps) -> Scores:
+    """The metrics that score each map by itself; None for those on a mask where there is none."""
+    centre = localization.centre(*maps.shape[:2])
+    found = {
+        "keep_top_20": keep_top(sample.subject, sample.images, maps, sample.labels),
+        "central_mass": localization.relevance_mass(maps, centre),
+        "gini": complexity.gini(maps),
+        "largest_part": complexity.largest_part(maps),
+    }
+    if sample.masks is not None:
+        found |= {
+            "relevance_mass": localization.relevance_mass(maps, sample.masks),
+            "pointing_hit": localization.pointing_hit(maps, sample.masks),
+            "mask_auc": localization.mask_auc(maps, sample.masks),
+        }
+    known = {key: np.where(valid(maps), values, np.nan) for key, values in found.items()}
+    on_masks: Scores = dict.fromkeys(("relevance_mass", "pointing_hit", "mask_auc"))
+    return on_masks | {key: sample.interval(values) for key, values in known.items()}
 
 
 def randomised(sample: Sample, method: str, maps: Maps) -> dict[str, Any]:
@@ -160,19 +182,28 @@ def on_other_background(
 ) -> dict[str, Any]:
     """How often the prediction stays, and how much of each method's maps, on another background.
 
+    On the built-in shapes nothing but the shape determines the class (`shapes.draw_test`), so what
+    moves with the background alone cannot be about the class. Beside the `map`'s rank agreement
+    stands its `map_baseline`: the same with the map of another image that is predicted as the same
+    class, which is what the shapes' common layout alone would give.
+
     Args:
         images: those of the sample with their backgrounds exchanged.
     """
     predictions = sample.subject.predict(images).argmax(dim=1).cpu().numpy()
-    found: dict[str, Any] = {"n": len(images), "methods": {}}
+    methods = {}
     for name, of in explained.items():
         (others,) = grid_maps(sample.subject, images, [sample.predicted], name, layer=sample.layer)
-        values = background_independence(
-            sample.predicted, predictions, of.maps[: len(images)], others
-        )
-        found["prediction"] = interval(values.pop("prediction") == 1)
-        found["methods"][name] = {key: sample.interval(each) for key, each in values.items()}
-    return found
+        pair = without_degenerate(of.maps[: len(images)]), without_degenerate(others)
+        methods[name] = {
+            "map": sample.interval(rank_agreement(*pair)),
+            "map_baseline": sample.interval(permutation_baseline(*pair, sample.predicted)),
+        }
+    return {
+        "n": len(images),
+        "prediction": interval(predictions == sample.predicted),
+        "methods": methods,
+    }
 
 
 def _robustness(sample: Sample, method: str, maps: Maps) -> Scores:
