@@ -29,7 +29,7 @@ from visavis.data import shapes
 from visavis.data.batches import to_images
 from visavis.metrics import localization, sanity
 from visavis.metrics.agreement import rank_agreement
-from visavis.metrics.faithfulness import measure, srg_with
+from visavis.metrics.faithfulness import measure
 
 N, CELL = 60, 4
 
@@ -166,11 +166,10 @@ def main() -> None:
             explain_func=explained,
         )
 
+    mean_colour = subject.fill.expand(images.shape)
     race(
         "SRG, mean colour",
-        lambda: srg_with(
-            subject, images, targets, {"map": maps}, fills=subject.fill.expand(images.shape)
-        ),
+        lambda: measure(subject, images, targets, {"map": maps}, masked_with=mean_colour, bar=None),
         lambda: curve(-fine) - curve(fine),
     )
     race("randomisation", cascade, their_cascade)

@@ -396,9 +396,11 @@ def _explanations(
                         {"part": part, "agreement": interval(0.8 / (1 + step))}
                         for step, part in enumerate(VIT_PARTS if is_vit(name) else CNN_PARTS)
                     ],
-                    "invalid_because": None,
                     "degenerate": 0,
                     "degenerate_because": {},
+                    "mask_ahead_of": None
+                    if masks is None
+                    else {key: interval(0.01) for key in ("chance", "centre", "edges")},
                     **{
                         f"srg{fill}_ahead_of": {
                             other: interval(0.2)

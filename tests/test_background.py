@@ -46,7 +46,9 @@ def test_a_model_that_looks_at_the_background_keeps_no_more_than_of_another_imag
 def test_a_map_that_is_the_same_for_all_images_is_all_baseline():
     same = spots(0)[:1].expand(N, -1, -1, -1)
     _, of = found(same, same)
-    assert of["map"]["value"] == pytest.approx(1) and of["map_baseline"]["value"] == pytest.approx(1)
+    assert of["map"]["value"] == pytest.approx(1) and of["map_baseline"]["value"] == pytest.approx(
+        1
+    )
 
 
 def test_predictions_that_stay_are_counted():

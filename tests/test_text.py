@@ -50,6 +50,7 @@ def facts_of(model: str, srg: float, **changes: Any) -> dict[str, Any]:
         "degenerate": 0,
         "scores": scores(srg) | changes,
         "srg_ahead_of": ahead(srg),
+        "mask_ahead_of": None,
     }
     unaware = {
         "class_specific": False,
@@ -307,12 +308,12 @@ def test_the_verdict_on_the_maps_needs_blob_centre_and_edges(srg: float, expecte
 
 
 def test_a_faithful_map_beside_the_known_truth_is_not_called_meaningful() -> None:
-    values = facts_of("cnn", 0.4, relevance_mass=interval(0.16))
-    values["mask_chance"] = interval(0.16)
+    values = facts_of("cnn", 0.4)
+    values["methods"]["grad_cam"]["mask_ahead_of"] = {"chance": interval(0.0)}
     verdict = explanations.meaningful(values, "CNN")[0]
     assert verdict.endswith("match the ground-truth mask significantly better than chance.")
     assert "meaningful" not in verdict
-    values["methods"]["grad_cam"]["scores"]["relevance_mass"] = interval(0.4)
+    values["methods"]["grad_cam"]["mask_ahead_of"] = {"chance": interval(0.24)}
     assert "meaningful" in explanations.meaningful(values, "CNN")[0]
 
 
@@ -335,6 +336,7 @@ def test_without_an_srg_there_is_no_verdict() -> None:
 def test_shares_are_compared_with_chance() -> None:
     values = facts_of("cnn", 0.4, relevance_mass=interval(0.3), central_mass=interval(0.2))
     values["mask_chance"] = interval(0.16)
+    values["methods"]["grad_cam"]["mask_ahead_of"] = {"chance": interval(0.14)}
     text = " ".join(explanations.meaningful(values, "CNN"))
     assert "more than chance" in text
     assert "biased away from the centre" in text
@@ -342,6 +344,7 @@ def test_shares_are_compared_with_chance() -> None:
         "relevance_mass": interval(0.17),
         "central_mass": interval(0.255),
     }
+    values["methods"]["grad_cam"]["mask_ahead_of"] = {"chance": interval(0.01)}
     text = " ".join(explanations.meaningful(values, "CNN"))
     assert "not significantly different from chance" in text
     assert "no significant bias" in text

@@ -45,15 +45,10 @@ def trained(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The scores are tested on fewer images, which is enough to tell them apart."""
-    monkeypatch.setattr("visavis.stages.explain.ALONE", 40)
-
-
 def test_srg_orders_maps_as_the_truth_does_gives_a_blob_nothing_and_falls_as_a_map_is_spoilt(
-    trained: Path, dataset: Dataset, few: None
+    trained: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("visavis.stages.explain.ALONE", 40)
     found = validate_scores(trained, dataset)
     assert found["passed"], found["failed_because"]
     srg = found["scores"]["srg"]
@@ -66,8 +61,10 @@ def test_srg_orders_maps_as_the_truth_does_gives_a_blob_nothing_and_falls_as_a_m
 
 
 def test_half_of_the_score_alone_would_not_pass(
-    trained: Path, dataset: Dataset, few: None, monkeypatch: pytest.MonkeyPatch
+    trained: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("visavis.stages.explain.ALONE", 20)
+
     def deletion_alone(removal, name, fill=None):
         return -removal.deletion[name].mean(axis=1)
 
@@ -98,7 +95,8 @@ def test_a_model_without_valid_maps_has_no_test_of_its_scores() -> None:
     sample = Sample(subject, images, labels, labels, flat, None)
     masks = np.ones((n, 32, 32), bool)
     maps = {"integrated_gradients": flat}
-    assert validation.validate(sample, maps, subject, plates=images, masks=masks) is None
+    nothing = faithfulness.Removal({}, {})
+    assert validation.validate(sample, maps, subject, nothing, plates=images, masks=masks) is None
 
 
 def test_a_score_that_is_the_same_for_every_map_follows_no_truth() -> None:

@@ -266,7 +266,7 @@ class ExplainConfig:
     @property
     def composites(self) -> int:
         """Number of composites of each kind."""
-        return max(self.images // 4, 30)
+        return max(self.images // 4, 24)
 
     def __post_init__(self) -> None:
         _require_ranges(

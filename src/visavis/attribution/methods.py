@@ -1,6 +1,6 @@
 """The registry of methods, and the one call that runs any of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,6 +15,7 @@ from visavis.attribution.gradients import gradient_shap, integrated_gradients, s
 from visavis.attribution.perturbation import occlusion
 from visavis.attribution.subject import Subject, device_of
 from visavis.data.batches import Images, Targets
+from visavis.errors import ModelError
 
 Heatmaps = Float[Tensor, "n g g"]
 """Raw maps on the method's own grid: higher means more evidence; scales differ between methods."""
@@ -79,15 +80,26 @@ METHODS = {
 """A new method is one function and one entry."""
 
 
-def default_method(subject: Subject) -> str:
+def default_method(subject: Subject, *, without: Container[str] = ()) -> str:
     """The class-specific method that represents a model.
 
     The one with the highest SRG and contrast on the built-in shapes: Grad-CAM, but integrated
     gradients for models with attention. Maps made of attention are hardly about a class.
+
+    Args:
+        without: methods that are not valid on this model (`gates`).
+
+    Raises:
+        ModelError: no class-specific method is left.
     """
     first = "grad_cam" if "attention" in subject.lacks else "integrated_gradients"
-    ranked = (first, "integrated_gradients", "occlusion")
-    return next(name for name in ranked if METHODS[name].needs not in subject.lacks)
+    for name in (first, "integrated_gradients", "occlusion"):
+        if METHODS[name].needs not in subject.lacks and name not in without:
+            return name
+    raise ModelError(
+        "no method explains this model: the maps of one image are not the same twice, or depend on "
+        "the other images of the batch; make its predictions repeatable in evaluation mode"
+    )
 
 
 def methods_for(subject: Subject) -> list[str]:

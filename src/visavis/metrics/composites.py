@@ -22,8 +22,6 @@ CANDIDATES = 20
 """Composites tried for each one needed, as far as there are images: both models recognise both
 classes of few of them."""
 CHANCE = 0.5
-NO_ENERGY = {"energy": None, "degenerate_fraction": 1.0}
-"""For a method whose maps are invalid."""
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ class Removal:
     """Mean probabilities along the curves of each image, by method."""
 
     deletion: dict[str, Float[np.ndarray, "n fills"]]
-    """D, with each of FILLS; NaN where the map is degenerate, as in `insertion`."""
+    """D, with each fill; NaN where the map is degenerate, as in `insertion`."""
     insertion: dict[str, Float[np.ndarray, "n fills"]]
     classes: Classes = None
     """The class of each image, for the intervals."""
@@ -121,59 +121,35 @@ def measure(
     targets: Targets,
     maps: dict[str, Maps],
     *,
+    masked_with: Images | None = None,
     signed: dict[str, Maps] | None = None,
     classes: Classes = None,
     seed: int = 0,
     autocast: bool = False,
-    bar: str = "SRG",
+    bar: str | None = "SRG",
 ) -> Removal:
     """Deletion and insertion by all of `maps`, with both fills.
 
     Args:
         maps: by method, one for each image. Degenerate ones get NaN.
+        masked_with: for each image, one whose pixels masked cells take, instead of both fills.
+            With the same image drawn without its object (a clean plate) no image is out of
+            distribution, and SRG is a truth that others can be held against.
         signed: for some methods, what orders the cells that are equal in `maps`.
         classes: the class of each image, for the intervals.
         autocast: forward passes in bf16.
     """
     orders = _orders(maps, signed or {}, seed)
 
-    def means(images: Tensor, targets: Tensor, orders: np.ndarray) -> Tensor:
-        found = [
-            _means(subject, images, targets, orders, fills_for(subject, images, fill), autocast)
-            for fill in FILLS
-        ]
+    def means(images: Tensor, targets: Tensor, orders: np.ndarray, *others: Tensor) -> Tensor:
+        fills = others or [fills_for(subject, images, fill) for fill in FILLS]
+        found = [_means(subject, images, targets, orders, fill, autocast) for fill in fills]
         return torch.from_numpy(np.stack(found, axis=2))
 
-    found = in_batches(means, images, targets, orders, size=25, bar=bar).numpy()
+    others = () if masked_with is None else (masked_with,)
+    found = in_batches(means, images, targets, orders, *others, size=25, bar=bar).numpy()
     deletion, insertion = np.split(found, 2, axis=1)
     return Removal(_by_method(maps, deletion), _by_method(maps, insertion), classes)
-
-
-def srg_with(
-    subject: Subject,
-    images: Images,
-    targets: Targets,
-    maps: dict[str, Maps],
-    *,
-    fills: Images,
-    signed: dict[str, Maps] | None = None,
-    seed: int = 0,
-    autocast: bool = False,
-) -> dict[str, Float[np.ndarray, " n"]]:
-    """SRG of each image by each of `maps`, with masked cells that take the pixels of `fills`.
-
-    With the same image drawn without its object (a clean plate) no image is out of distribution,
-    and SRG is a truth that others can be held against.
-    """
-    orders = _orders(maps, signed or {}, seed)
-
-    def gains(images: Tensor, targets: Tensor, orders: np.ndarray, fills: Tensor) -> Tensor:
-        found = _means(subject, images, targets, orders, fills, autocast)
-        deletion, insertion = np.split(found, 2, axis=1)
-        return torch.from_numpy(insertion - deletion)
-
-    found = in_batches(gains, images, targets, orders, fills, size=25).numpy()
-    return {name: column[:, 0] for name, column in _by_method(maps, found[:, :, None]).items()}
 
 
 def _orders(

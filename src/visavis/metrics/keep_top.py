@@ -15,17 +15,26 @@ KEPT = 0.2
 
 
 def keep_top(
-    subject: Subject, images: Images, maps: Maps, labels: Int[np.ndarray, " n"], *, seed: int = 0
+    subject: Subject,
+    images: Images,
+    maps: Maps,
+    labels: Int[np.ndarray, " n"],
+    *,
+    signed: Maps | None = None,
+    seed: int = 0,
 ) -> Float[np.ndarray, " n"]:
     """Whether the prediction is correct with all but the highest fifth of the cells masked.
 
     The rest takes the mean colour. Exactly 13 of 64 cells are left, ties in random order.
     In float32, since bf16 would tie close logits.
 
+    Args:
+        signed: orders the cells that are equal in `maps`, as in `removal_order`.
+
     Returns:
         1 if correct, 0 if not, NaN for a degenerate map.
     """
-    order = removal_order(np.nan_to_num(without_degenerate(maps)), seed=seed)
+    order = removal_order(np.nan_to_num(without_degenerate(maps)), seed=seed, signed=signed)
     kept = np.argsort(order, axis=1).reshape(-1, 1, *maps.shape[1:]) < round(KEPT * order.shape[1])
 
     def left(images: Tensor, kept: np.ndarray) -> Tensor:

@@ -174,10 +174,8 @@ def _energies(
 ) -> dict[str, dict[str, Any]]:
     """The energy of each of a model's methods."""
     images = to_images(made.pixels).to(subject.fill.device)
-    methods, layer = explanations["methods"], explanations["layer"]
-    valid = [method for method, of in methods.items() if of["invalid_because"] is None]
-    found = dict.fromkeys(methods, composites.NO_ENERGY)
-    for method in valid:
+    found, layer = {}, explanations["layer"]
+    for method in explanations["methods"]:
         bar = f"{role} model on composites, {method}"
         first, second = grid_maps(subject, images, [*made.classes.T], method, layer=layer, bar=bar)
         found[method] = composites.energy(first, second, made.region, made.classes[:, 0])

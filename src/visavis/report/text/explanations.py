@@ -30,7 +30,7 @@ def meaningful(explanations: Values, label: str) -> list[str]:
     sentences = [
         _verdict(explanations, label),
         *_faithfulness(scores, explanations["baselines"]),
-        *_localization(scores, explanations),
+        *_localization(values, explanations),
     ]
     if values["degenerate"]:
         sentences.append(
@@ -49,7 +49,7 @@ def _verdict(explanations: Values, label: str) -> str:
     """Meaningful: better than a blob, centre, edges and, with a mask, chance; and of its class."""
     default, methods = explanations["default_method"], explanations["methods"]
     values, name, model = methods[default], named(default, methods), the(label)
-    lead, mask = values["srg_ahead_of"], values["scores"]["relevance_mass"]
+    lead, mask = values["srg_ahead_of"], values["mask_ahead_of"]
     if values["scores"]["srg"] is None:
         return f"No SRG could be computed for {name}, so its faithfulness is unknown."
     if abs(values["scores"]["srg"]["value"]) < NEGLIGIBLE:
@@ -66,7 +66,7 @@ def _verdict(explanations: Values, label: str) -> str:
     if unbeaten:
         return f"{text}, but not significantly more than the image's {' or '.join(unbeaten)}."
     text += ", the image's centre or its edges"
-    if mask is not None and compared(mask, explanations["mask_chance"]) < 1:
+    if mask is not None and side(mask["chance"]) < 1:
         return (
             f"{text}, but they do not match the ground-truth mask significantly better than chance."
         )
@@ -104,14 +104,15 @@ def _faithfulness(scores: Values, baselines: Values) -> list[str]:
     return sentences
 
 
-def _localization(scores: Values, explanations: Values) -> list[str]:
+def _localization(method: Values, explanations: Values) -> list[str]:
     """Where the map lies, and whether it depends on the class."""
-    sentences = []
+    sentences, scores = [], method["scores"]
     mask, chance = scores["relevance_mass"], explanations["mask_chance"]
     if mask is not None and chance is not None:
+        verdict = against_chance(side(method["mask_ahead_of"]["chance"]))
         sentences.append(
             f"Localization: {share(mask)} of the map lies on the ground-truth mask, which "
-            f"covers {share(chance)} of the image: {against_chance(compared(mask, chance))}."
+            f"covers {share(chance)} of the image: {verdict}."
         )
     centre, even = scores["central_mass"], explanations["centre_chance"]
     if centre is not None:

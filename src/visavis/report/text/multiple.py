@@ -39,9 +39,8 @@ def tests(explained: Mapping[str, Values], comparison: Values, cross_model: Valu
         for key in ("blob", "centre", "edges"):
             found[f"{names[role]}'s map against {named(key)}"] = (main["srg_ahead_of"][key], 0.0)
         found[f"the contrast of {names[role]}'s map"] = (main["scores"]["contrast"], 0.0)
-        if (by_chance := explained[role]["mask_chance"]) is not None:
-            mass = main["scores"]["relevance_mass"]
-            found[f"{names[role]}'s map on the mask"] = (mass, by_chance["value"])
+        if main["mask_ahead_of"] is not None:
+            found[f"{names[role]}'s map on the mask"] = (main["mask_ahead_of"]["chance"], 0.0)
         own = comparison["calibration"][role]["uncalibrated"]
         accuracy = comparison["models"][role]["accuracy"]
         found[f"the calibration of {names[role]}"] = (accuracy, own["confidence"])

@@ -60,7 +60,7 @@ def scorecard(explanations: Values, cross_model: Values, role: str) -> dict[str,
             "class": _class(role, name, method, cross_model),
         }
         if explanations["mask_chance"] is not None:
-            checks["mask"] = _mask(scores["relevance_mass"], explanations)
+            checks["mask"] = _mask(scores["relevance_mass"], method["mask_ahead_of"])
         found[name] = checks
     return found
 
@@ -246,13 +246,11 @@ def _class(role: str, name: str, method: Values, cross_model: Values) -> Check:
     return min(outcomes, key=lambda outcome: outcome[0])
 
 
-def _mask(inside: Interval | None, explanations: Values) -> Check:
+def _mask(inside: Interval | None, ahead_of: Mapping[str, Interval | None]) -> Check:
     """Passed if more of the map is inside than of an even, a centred and an edge map."""
     if inside is None:
         return 0, "–"
-    baselines = [explanations["baselines"][name]["scores"] for name in ("centre", "edges")]
-    rivals = [explanations["mask_chance"], *(scores["relevance_mass"] for scores in baselines)]
-    return min(compared(inside, rival) for rival in rivals), percent(inside["value"], 0)
+    return min(side(lead) for lead in ahead_of.values()), percent(inside["value"], 0)
 
 
 def _missed(checks: Mapping[str, Check]) -> list[str]:

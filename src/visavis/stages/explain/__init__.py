@@ -25,17 +25,18 @@ from visavis.data.batches import Images, to_images
 from visavis.errors import CheckpointError, DataError, ScoreError
 from visavis.files import file_sha256, lock
 from visavis.metrics import localization
+from visavis.metrics.faithfulness import Removal
 from visavis.stages.explain import findings, layers, maps, validation
 from visavis.stages.explain.cost import sample_size
 from visavis.stages.explain.in_domain import adapted
-from visavis.stages.explain.selection import Chosen, Sample, choose_images
+from visavis.stages.explain.selection import FEW, Chosen, Sample, choose_images
 from visavis.stages.trained import check_data, load_trained, observed, split_rows
 from visavis.training import hardware
 
 Arrays = dict[str, np.ndarray]
 
-ALONE, BESIDE = 100, 30
-"""Images on which the scores are tested: by `validate_scores`, and by `explain` beside the rest."""
+ALONE = 100
+"""Images on which `validate_scores` tests the scores; `explain` does so on FEW."""
 
 logger = logging.getLogger(__name__)
 
@@ -70,19 +71,22 @@ def explain(
             layer = next(row["layer"] for row in sweep["rows"] if row["chosen"])
         pixels = dataset.test_pixels[chosen.indices]
         images = to_images(pixels).to(device)
-        explained = maps.explain_all(subject, images, chosen, layer, on_request=config.methods)
+        explained, refused = maps.explain_all(
+            subject, images, chosen, layer, on_request=config.methods
+        )
+        default = attribution.default_method(subject, without=refused)
         sample = _sample(subject, dataset, chosen, images, layer)
         copied = _adapted(folder, subject, dataset, chosen.sample, autocast=autocast)
-        found, removal = findings.measure(sample, explained, copied, autocast=autocast)
-        few = sample.first(BESIDE)
-        tested = _validated(few, dataset, chosen, explained, copied, autocast=autocast)
+        found, removal = findings.measure(sample, explained, default, copied, autocast=autocast)
+        few = sample.first(FEW)
+        tested = _validated(few, dataset, chosen, explained, copied, removal, autocast=autocast)
         explanations = {
             "n": chosen.sample,
             "sample_rule": f"{chosen.sample} of the {len(dataset.test_labels)} test images, "
             "drawn at random, the same for both models",
             "grid": [subject.grid, subject.grid],
-            "default_method": attribution.default_method(subject),
-            "not_offered": not_offered(subject),
+            "default_method": default,
+            "not_offered": _not_offered(subject) | refused,
             "layer": layer,
             "layer_sweep": sweep,
             **found,
@@ -106,7 +110,7 @@ def _write(folder: Path, heatmaps: Arrays, removal: Arrays, explanations: dict[s
     run_folder.write_json(folder / run_folder.EXPLANATIONS, explanations)
 
 
-def not_offered(subject: Subject) -> dict[str, str]:
+def _not_offered(subject: Subject) -> dict[str, str]:
     """The methods that cannot explain this model, with the reason."""
     return {
         name: subject.lacks[method.needs]
@@ -139,7 +143,7 @@ def explain_again(
         )
         pixels = dataset.test_pixels[chosen.indices]
         images = to_images(pixels).to(device)
-        explained = maps.explain_all(
+        explained, _ = maps.explain_all(
             subject, images, chosen, layer, on_request=config.methods, predicted_only=True
         )
         run_folder.write_arrays(
@@ -189,10 +193,11 @@ def validate_scores(
     chosen = choose_images(*_predictions(folder, dataset), sample=ALONE, shown=0, mistakes=0)
     images = to_images(dataset.test_pixels[chosen.indices]).to(device)
     layer = None if "layers" in subject.lacks else subject.default_layer
-    explained = maps.explain_all(subject, images, chosen, layer, predicted_only=True)
+    explained, _ = maps.explain_all(subject, images, chosen, layer, predicted_only=True)
     sample = _sample(subject, dataset, chosen, images, layer)
     copied = _adapted(folder, subject, dataset, chosen.sample, autocast=autocast)
-    found = _validated(sample, dataset, chosen, explained, copied, autocast=autocast)
+    nothing = Removal({}, {})
+    found = _validated(sample, dataset, chosen, explained, copied, nothing, autocast=autocast)
     if found is None:
         raise ScoreError(f"too few maps of {folder} are valid to test scores on; train it longer")
     return found
@@ -204,6 +209,7 @@ def _validated(
     chosen: Chosen,
     explained: dict[str, maps.Explained],
     copied: Subject,
+    known: Removal,
     *,
     autocast: bool,
 ) -> dict[str, Any] | None:
@@ -216,6 +222,7 @@ def _validated(
         sample,
         {name: of.maps[:n] for name, of in explained.items()},
         copied,
+        known,
         plates=to_images(dataset.redraw("clean_plate")[at]).to(sample.images.device),
         masks=dataset.test_masks[at],
         autocast=autocast,

@@ -28,7 +28,7 @@ from visavis.metrics.localization import Maps, valid, without_degenerate
 from visavis.metrics.masking import FILLS
 from visavis.stages.explain.in_domain import accuracies, idsds_scores
 from visavis.stages.explain.maps import Explained
-from visavis.stages.explain.selection import Sample
+from visavis.stages.explain.selection import FEW, Sample
 
 logger = logging.getLogger(__name__)
 
@@ -41,34 +41,33 @@ BASELINES = {
 }
 """Maps that do not depend on the model, or not on the image."""
 
-RANDOMISED_IMAGES, CASCADE_IMAGES = 100, 15
-"""Of the sample, for the full randomisation and for the cascading one."""
-
-ROBUSTNESS_IMAGES = 30
-"""Of the sample: each is explained three times more."""
+RANDOMISED_IMAGES = 40
+"""Of the sample, for the randomisation of all parameters."""
 
 Scores = dict[str, Interval | None]
 
 
 def measure(
-    sample: Sample, explained: dict[str, Explained], copied: Subject, *, autocast: bool
+    sample: Sample,
+    explained: dict[str, Explained],
+    default: str,
+    copied: Subject,
+    *,
+    autocast: bool,
 ) -> tuple[dict[str, Any], Removal]:
     """All scores of explanations.json, and the deletion and insertion of each image.
 
     Args:
+        default: the method whose mean map is a baseline.
         copied: the model, trained further on masked images; IDSDS is measured on it.
     """
     rows = slice(len(sample.images))
     maps = {name: found.maps[rows] for name, found in explained.items()}
-    default = maps[attribution.default_method(sample.subject)]
+    mean = baselines.mean_maps(maps[default])
     maps |= baselines.without_model(sample.images.cpu().numpy(), sample.subject.grid, seed=SEED)
-    maps["mean"] = baselines.mean_maps(default)
-    removal = sample.removal(
-        maps,
-        {name: of.signed[rows] for name, of in explained.items() if of.signed is not None},
-        autocast=autocast,
-        bar="SRG",
-    )
+    maps["mean"] = mean
+    signed = {name: of.signed[rows] for name, of in explained.items() if of.signed is not None}
+    removal = sample.removal(maps, signed, autocast=autocast, bar="SRG")
     runner_up = _of_runner_up(sample, explained, autocast=autocast)
     idsds = idsds_scores(sample, maps, explained, copied)
     scores = {
@@ -76,7 +75,7 @@ def measure(
             **removal.scores(name),
             **_contrast(sample, removal, runner_up, name),
             "idsds": idsds[name],
-            **_each_by_itself(sample, of),
+            **_each_by_itself(sample, of, signed.get(name)),
         }
         for name, of in tqdm(maps.items(), "keep-top-k accuracy", unit=" methods", disable=None)
     }
@@ -86,6 +85,7 @@ def measure(
         methods[name] = {
             **_described(sample, name, explained[name], maps, scores[name]),
             **randomised(sample, name, maps[name]),
+            "mask_ahead_of": _mask_ahead_of(sample, maps, name),
             "srg_ahead_of": {other: removal.ahead(name, other) for other in others},
             **{
                 f"srg_{fill}_fill_ahead_of": {o: removal.ahead(name, o, fill) for o in others}
@@ -123,11 +123,11 @@ def _contrast(sample: Sample, removal: Removal, runner_up: Removal, name: str) -
     return {"contrast": sample.interval(contrast), "srg_runner_up": of}
 
 
-def _each_by_itself(sample: Sample, maps: Maps) -> Scores:
+def _each_by_itself(sample: Sample, maps: Maps, signed: Maps | None) -> Scores:
     """The metrics that score each map by itself; None for those on a mask where there is none."""
     centre = localization.centre(*maps.shape[:2])
     found = {
-        "keep_top_20": keep_top(sample.subject, sample.images, maps, sample.labels),
+        "keep_top_20": keep_top(sample.subject, sample.images, maps, sample.labels, signed=signed),
         "central_mass": localization.relevance_mass(maps, centre),
         "gini": complexity.gini(maps),
         "largest_part": complexity.largest_part(maps),
@@ -143,6 +143,18 @@ def _each_by_itself(sample: Sample, maps: Maps) -> Scores:
     return on_masks | {key: sample.interval(values) for key, values in known.items()}
 
 
+def _mask_ahead_of(sample: Sample, maps: dict[str, Maps], name: str) -> Scores | None:
+    """How much more of a map is on the mask than of an even one and of two baselines."""
+    if sample.masks is None:
+        return None
+    own = localization.relevance_mass(maps[name], sample.masks)
+    others = {"chance": sample.masks.mean(axis=(1, 2))}
+    for other in ("centre", "edges"):
+        others[other] = localization.relevance_mass(maps[other], sample.masks)
+    known = valid(maps[name])
+    return {o: sample.interval(np.where(known, own - of, np.nan)) for o, of in others.items()}
+
+
 def randomised(sample: Sample, method: str, maps: Maps) -> dict[str, Any]:
     """How much a method's maps agree with those of a randomised model (MPRT).
 
@@ -152,7 +164,7 @@ def randomised(sample: Sample, method: str, maps: Maps) -> dict[str, Any]:
     """
     parts = sanity.parts(sample.subject.model)
     original = without_degenerate(maps[:RANDOMISED_IMAGES])
-    first = slice(CASCADE_IMAGES)
+    first = slice(FEW)
 
     def after(count: int, rows: slice) -> Maps:
         images, targets = sample.images[rows], sample.predicted[rows]
@@ -208,7 +220,7 @@ def on_other_background(
 
 def _robustness(sample: Sample, method: str, maps: Maps) -> Scores:
     """How much a method's maps agree with those of the same images after small changes."""
-    first = slice(ROBUSTNESS_IMAGES)
+    first = slice(FEW)
     images, targets = sample.images[first], sample.predicted[first]
     found = robustness.measure(
         sample.subject, images, targets, maps[first], method, layer=sample.layer, seed=SEED
@@ -221,7 +233,7 @@ def _described(
 ) -> dict[str, Any]:
     """A method's properties, its degenerate maps, its scores and its robustness."""
     rows = slice(len(sample.images))
-    reasons = Counter(reason for reason in explained.degenerate_reasons[rows] if reason)
+    reasons = Counter(filter(None, localization.degenerate_reasons(explained.maps[rows])))
     method = attribution.METHODS[name]
     for reason, count in reasons.items():
         noun = "map is" if count == 1 else "maps are"
@@ -235,7 +247,6 @@ def _described(
         "label": method.label,
         "class_specific": method.class_specific,
         "signed": method.signed,
-        "invalid_because": explained.invalid_because,
         "degenerate": reasons.total(),
         "degenerate_because": dict(reasons),
         "scores": scores | {"class_sensitivity": sensitivity},

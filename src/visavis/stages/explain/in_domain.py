@@ -40,7 +40,7 @@ def idsds_scores(
     scores = {}
     for name, original in tqdm(maps.items(), "IDSDS", unit=" methods", disable=None):
         of = original
-        if name in explained and explained[name].invalid_because is None:
+        if name in explained:
             targets = [sample.predicted]
             (of,) = grid_maps(copied, sample.images, targets, name, layer=sample.layer)
         # A map that is degenerate on the model itself is excluded here too.

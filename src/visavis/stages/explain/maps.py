@@ -16,12 +16,12 @@ from visavis.attribution import Subject, gates
 from visavis.attribution.batched import grid_maps, to_cells
 from visavis.data import Pixels
 from visavis.data.batches import Images, in_batches
-from visavis.metrics.localization import Maps, degenerate_reasons, valid
+from visavis.metrics.localization import Maps, valid
 from visavis.stages.explain.selection import Chosen
 
 logger = logging.getLogger(__name__)
 
-GATE_IMAGES = 8
+GATE_IMAGES = 4
 """Images on which a method's repeatability is tested."""
 
 
@@ -30,7 +30,7 @@ class Explained:
     """One method's maps of the chosen images."""
 
     maps: Maps
-    """For the predicted class; NaN throughout where the method is invalid on this model."""
+    """For the predicted class."""
     true: Maps | None = None
     """For the true class; None for a class-agnostic method, as is the next."""
     runner_up: Float[np.ndarray, "sample g g"] | None = None
@@ -38,14 +38,6 @@ class Explained:
     signed: Maps | None = None
     """`maps` before the ReLU; None for a method without one, as is the next."""
     signed_runner_up: Float[np.ndarray, "sample g g"] | None = None
-    invalid_because: str | None = None
-
-    @property
-    def degenerate_reasons(self) -> list[str | None]:
-        """Why each map is not scored, or None."""
-        if self.invalid_because:
-            return [self.invalid_because] * len(self.maps)
-        return degenerate_reasons(self.maps)
 
 
 def explain_all(
@@ -56,8 +48,8 @@ def explain_all(
     *,
     on_request: Sequence[str] = (),
     predicted_only: bool = False,
-) -> dict[str, Explained]:
-    """The maps of all methods that fit the model.
+) -> tuple[dict[str, Explained], dict[str, str]]:
+    """The maps of all methods that fit the model, and why the maps of others are not valid on it.
 
     Args:
         layer: where Grad-CAM looks.
@@ -65,11 +57,22 @@ def explain_all(
         predicted_only: leave out the maps for other classes.
     """
     logger.info("Explaining %d test images.", len(chosen.indices))
-    return {
-        method: _explained(subject, images, chosen, method, layer, predicted_only=predicted_only)
-        for method in attribution.methods_for(subject)
-        if method in on_request or not attribution.METHODS[method].on_request
-    }
+    found, refused = {}, {}
+    first = images[:GATE_IMAGES]
+    targets = torch.from_numpy(chosen.predicted[:GATE_IMAGES]).to(images.device)
+    for method in attribution.methods_for(subject):
+        facts = attribution.METHODS[method]
+        if facts.on_request and method not in on_request:
+            continue
+        at = layer if facts.needs == "layers" else None
+        if invalid := gates.invalid_because(subject, first, targets, method, layer=at):
+            refused[method] = f"its maps are {invalid}"
+            logger.warning("%s is left out: %s.", facts.label, refused[method])
+        else:
+            found[method] = _explained(
+                subject, images, chosen, method, layer, predicted_only=predicted_only
+            )
+    return found, refused
 
 
 def _explained(
@@ -81,33 +84,22 @@ def _explained(
     *,
     predicted_only: bool,
 ) -> Explained:
-    """The method's maps, after a test of the method on the first images."""
+    """One method's maps."""
     facts = attribution.METHODS[method]
-    every_class = facts.class_specific and not predicted_only
-    first = images[:GATE_IMAGES]
-    targets = torch.from_numpy(chosen.predicted[:GATE_IMAGES]).to(images.device)
-    at = layer if facts.needs == "layers" else None
-    invalid = gates.invalid_because(subject, first, targets, method, layer=at)
-    if invalid:
-        degenerate = np.full((len(images), subject.grid, subject.grid), np.nan, dtype=np.float32)
-        if not every_class:
-            return Explained(degenerate, invalid_because=invalid)
-        of_sample = degenerate[: chosen.sample]
-        return Explained(degenerate, degenerate, of_sample, invalid_because=invalid)
-    wrong = np.flatnonzero(chosen.predicted != chosen.labels)
     maps = functools.partial(grid_maps, subject, method=method, layer=layer, bar=facts.label)
-    if not every_class:
-        (predicted,) = maps(images, [chosen.predicted])
+    (predicted,) = maps(images, [chosen.predicted])
+    if predicted_only or not facts.class_specific:
         return Explained(predicted)
-    sample = slice(chosen.sample)
-    classes = [chosen.predicted, chosen.runner_up]
-    predicted, runner_up = maps(images, classes)
+    wrong = np.flatnonzero(chosen.predicted != chosen.labels)
     true = predicted.copy()
     (true[wrong],) = maps(images[wrong], [chosen.labels[wrong]])
+    sample = images[: chosen.sample], [chosen.runner_up[: chosen.sample]]
+    (runner_up,) = maps(*sample)
     if facts.before_relu is None:
-        return Explained(predicted, true, runner_up[sample])
-    signed, signed_runner_up = maps(images, classes, before_relu=True)
-    return Explained(predicted, true, runner_up[sample], signed, signed_runner_up[sample])
+        return Explained(predicted, true, runner_up)
+    (signed,) = maps(images, [chosen.predicted], before_relu=True)
+    (signed_runner_up,) = maps(*sample, before_relu=True)
+    return Explained(predicted, true, runner_up, signed, signed_runner_up)
 
 
 def arrays(

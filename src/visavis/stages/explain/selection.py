@@ -14,7 +14,10 @@ from visavis.metrics.bootstrap import Interval, interval
 from visavis.metrics.faithfulness import Removal, measure
 from visavis.metrics.localization import Maps
 
-MISTAKES = 30
+FEW = 24
+"""Images for what explains each of them several times more: an interval needs 20
+(`bootstrap.MINIMUM`), and some of their maps may be degenerate."""
+MISTAKES = FEW
 """Misclassified images that are explained, if there are so many: a good model's sample has few."""
 SHOWN = 8
 """The most images of each kind, correct and incorrect, in the gallery."""
@@ -77,18 +80,21 @@ class Sample:
         )
 
     def removal(
-        self, maps: dict[str, Maps], signed: dict[str, Maps], *, autocast: bool, bar: str
+        self,
+        maps: dict[str, Maps],
+        signed: dict[str, Maps],
+        *,
+        masked_with: Images | None = None,
+        autocast: bool,
+        bar: str,
     ) -> Removal:
-        """Deletion and insertion of the predicted class, by all of `maps`.
-
-        Args:
-            signed: what orders the cells that are equal in some of `maps`.
-        """
+        """Deletion and insertion of the predicted class, as `faithfulness.measure`."""
         return measure(
             self.subject,
             self.images,
             self.targets,
             maps,
+            masked_with=masked_with,
             signed=signed,
             classes=self.labels,
             seed=SEED,

@@ -46,6 +46,7 @@ def validate(
     sample: Sample,
     maps: dict[str, Maps],
     copied: Subject,
+    known: faithfulness.Removal,
     *,
     plates: Images,
     masks: Bool[np.ndarray, "n side side"],
@@ -55,6 +56,7 @@ def validate(
 
     Args:
         maps: of the sample, by method; the one with the highest SRG is spoilt.
+        known: deletion and insertion by those of the maps that were measured already.
         plates: the images of the sample without their object; `masks`, where it is.
         copied: the model, trained further on masked images; IDSDS is measured on it.
         autocast: forward passes of masked images in bf16.
@@ -73,7 +75,8 @@ def validate(
     if not of_model:
         return None
     truths = _truths(sample, shown, signed, plates, masks, autocast=autocast)
-    scores = _scores(sample, shown, signed, copied, autocast=autocast)
+    removal = _removal(sample, shown, signed, known, autocast=autocast)
+    scores = _scores(sample, shown, signed, removal, copied)
     good = max(of_model, key=lambda name: np.nanmean(scores["srg"][name]))
     spoilt = _spoilt(signed.get(good, shown[good]))
     course = sample.removal(spoilt, {}, autocast=autocast, bar="SRG, spoilt")
@@ -125,32 +128,43 @@ def _truths(
         sample.subject, sample.images, sample.targets, differ, fills=plates, seed=SEED
     )
     inside = localization.cell_means(masks, sample.subject.grid)
+    bar = "SRG, clean plates"
+    by_plates = sample.removal(maps, signed, masked_with=plates, autocast=autocast, bar=bar)
     return {
-        "clean_plate": faithfulness.srg_with(
-            sample.subject,
-            sample.images,
-            sample.targets,
-            maps,
-            fills=plates,
-            signed=signed,
-            seed=SEED,
-            autocast=autocast,
-        ),
+        "clean_plate": {name: by_plates.srg(name) for name in maps},
         "shapley": {name: rank_agreement(of, of_cells) for name, of in maps.items()},
         "mask": {name: localization.mask_auc(of, inside) for name, of in maps.items()},
     }
+
+
+def _removal(
+    sample: Sample,
+    maps: dict[str, Maps],
+    signed: dict[str, Maps],
+    known: faithfulness.Removal,
+    *,
+    autocast: bool,
+) -> faithfulness.Removal:
+    """Deletion and insertion by all of `maps`, without measuring again what is known."""
+    n = len(sample.images)
+    names = [name for name in maps if name in known.deletion]
+    deletion = {name: known.deletion[name][:n] for name in names}
+    insertion = {name: known.insertion[name][:n] for name in names}
+    if others := {name: of for name, of in maps.items() if name not in names}:
+        measured = sample.removal(others, signed, autocast=autocast, bar="SRG, all maps")
+        deletion |= measured.deletion
+        insertion |= measured.insertion
+    return faithfulness.Removal(deletion, insertion, sample.labels)
 
 
 def _scores(
     sample: Sample,
     maps: dict[str, Maps],
     signed: dict[str, Maps],
+    removal: faithfulness.Removal,
     copied: Subject,
-    *,
-    autocast: bool,
 ) -> dict[str, Values]:
     """Each score of each map, so that higher is better."""
-    removal = sample.removal(maps, signed, autocast=autocast, bar="SRG, all maps")
     drops = idsds.logit_drops(copied, sample.images, sample.targets)
     return {
         "srg": {name: removal.srg(name) for name in maps},
@@ -158,7 +172,9 @@ def _scores(
         "insertion": {name: removal.insertion[name].mean(axis=1) for name in maps},
         "idsds": {name: idsds.score(of, drops) for name, of in maps.items()},
         "keep_top_20": {
-            name: keep_top(sample.subject, sample.images, of, sample.labels)
+            name: keep_top(
+                sample.subject, sample.images, of, sample.labels, signed=signed.get(name)
+            )
             for name, of in maps.items()
         },
     }
