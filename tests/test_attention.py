@@ -12,6 +12,7 @@ from visavis.attribution.attention import (
     patch_attention,
     rollout,
 )
+from visavis.attribution.degenerate import degenerate_reasons
 from visavis.attribution.recorded import RecordedAttention
 from visavis.metrics import localization
 
@@ -186,7 +187,7 @@ def test_a_planted_patch_is_found_by_trained_models_and_not_by_untrained_ones(me
         shares = []
         for model in models:
             maps = attribution.explain(tiny.subject(model), images, labels, method).numpy()
-            good = [reason is None for reason in localization.degenerate_reasons(maps)]
+            good = [reason is None for reason in degenerate_reasons(maps)]
             shares.append(localization.relevance_mass(maps[good], masks[good]))
         return np.concatenate(shares).mean()
 
@@ -218,6 +219,6 @@ def test_flat_images_give_a_finite_map_and_nan_a_degenerate_one(kind, value):
     for method in attribution.methods_for(tiny.subject(model)):
         maps = attribution.explain(tiny.subject(model), images, torch.tensor([3]), method)
         if value != value:  # NaN
-            assert localization.degenerate_reasons(maps.numpy()) != [None]
+            assert degenerate_reasons(maps.numpy()) != [None]
         else:
             assert torch.isfinite(maps).all()

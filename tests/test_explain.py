@@ -127,7 +127,7 @@ def test_every_method_of_the_model_is_scored_beside_the_same_baselines(explained
         assert method["trivial_baselines"].keys() == {"centre", "edges", "mean"}
         assert method["robustness"].keys() == {"noise", "mirrored", "shifted"}
         assert [step["part"] for step in method["cascading"]] == sanity.parts(subject.model)
-        if enough:  # a step without a number leaves a gap in the chart
+        if name == "occlusion":  # others may have no map left of a randomised model
             assert all(step["agreement"] for step in method["cascading"])
     assert written["baselines"].keys() == {"random", "blob", "centre", "edges", "mean"}
     for baseline in written["baselines"].values():

@@ -6,6 +6,7 @@ from torch.nn.functional import avg_pool2d
 
 import tiny
 from visavis.attribution.batched import to_cells
+from visavis.attribution.degenerate import degenerate_reasons
 from visavis.metrics import baselines, localization
 from visavis.metrics.bootstrap import interval
 from visavis.metrics.faithfulness import contrast, kept_cells, measure, removal_order
@@ -229,7 +230,7 @@ def test_degenerate_maps_have_a_reason_whatever_their_scale():
     good = np.random.default_rng(0).random((8, 8)).astype(np.float32)
     maps = np.stack([good, 1e-9 * good, 0 * good, 0 * good + 0.3, 1 + 1e-8 * good, good])
     maps[5, 0, 0] = np.inf
-    assert localization.degenerate_reasons(maps) == [
+    assert degenerate_reasons(maps) == [
         None,
         None,
         "zero everywhere",

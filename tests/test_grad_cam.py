@@ -8,6 +8,7 @@ import tiny
 from visavis import attribution
 from visavis.attribution import Subject
 from visavis.attribution.batched import to_cells
+from visavis.attribution.degenerate import degenerate_reasons
 from visavis.attribution.frozen import check_targets
 from visavis.attribution.grad_cam import grad_cam
 from visavis.metrics import localization
@@ -68,12 +69,12 @@ def test_default_layers_have_eight_by_eight_maps_that_are_not_degenerate():
         expected = {"cnn": "stages.2", "vit": "blocks.1.norm1"}[kind]
         assert subject.default_layer == expected
         assert torch.equal(maps, grad_cam(subject, tiny.images(4), targets, layer=expected))
-        assert localization.degenerate_reasons(maps.numpy()).count(None) > 0
+        assert degenerate_reasons(maps.numpy()).count(None) > 0
 
 
 def test_after_the_last_block_patches_have_no_gradient_and_the_maps_are_degenerate():
     maps = grad_cam(tiny.subject("vit"), tiny.images(2), torch.tensor([1, 2]), layer="blocks.1")
-    assert localization.degenerate_reasons(maps.numpy()) == ["zero everywhere"] * 2
+    assert degenerate_reasons(maps.numpy()) == ["zero everywhere"] * 2
 
 
 def test_at_the_last_stage_grad_cam_is_cam():
@@ -196,7 +197,7 @@ def test_a_planted_patch_is_found_by_a_trained_model_and_not_by_an_untrained_one
         untrained = to_cells(
             grad_cam(tiny.subject(tiny.model("cnn", seed=seed)), images, labels), 8
         ).numpy()
-        good = np.array([reason is None for reason in localization.degenerate_reasons(untrained)])
+        good = np.array([reason is None for reason in degenerate_reasons(untrained)])
         shares += list(localization.relevance_mass(untrained[good], masks[good]))
     assert len(shares) > 200
     assert np.mean(shares) < 1.5 * masks.mean()

@@ -38,10 +38,7 @@ def test_the_copy_learns_and_the_model_stays(kind):
     before = {name: value.clone() for name, value in model.state_dict().items()}
     rows = np.arange(100)
     settings = OptimConfig(batch_size=20)
-    copies = [
-        adapted(tiny.subject(model), settings, data, rows, sample=40, autocast=False)
-        for _ in range(2)
-    ]
+    copies = [adapted(tiny.subject(model), settings, data, rows, sample=40) for _ in range(2)]
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert not model.training and not copies[0].model.training
     first, again = (copied.model.state_dict() for copied in copies)

@@ -9,11 +9,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from visavis.attribution.degenerate import Maps
 from visavis.attribution.methods import METHODS, explain
 from visavis.attribution.perturbation import occlusion
 from visavis.attribution.subject import Subject
 from visavis.data.batches import Images, in_batches
-from visavis.metrics.localization import Maps
 
 BATCH = 50
 

@@ -4,7 +4,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy import ndimage
 
-from visavis.metrics.localization import Maps, cell_means, valid
+from visavis.attribution.degenerate import Maps, valid
+from visavis.metrics.localization import cell_means
 
 
 def random_maps(n: int, grid: int, *, seed: int) -> Maps:

@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy import ndimage
 
+from visavis.attribution.degenerate import Maps
 from visavis.metrics.agreement import highest_cells
-from visavis.metrics.localization import Maps
 
 
 def gini(maps: Maps) -> Float[np.ndarray, " n"]:

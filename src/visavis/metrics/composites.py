@@ -13,8 +13,9 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from visavis.attribution.degenerate import Maps
 from visavis.metrics.bootstrap import interval
-from visavis.metrics.localization import Maps, cell_means, relevance_mass
+from visavis.metrics.localization import cell_means, relevance_mass
 
 Kind = Literal["halves", "box"]
 KINDS: tuple[Kind, ...] = ("halves", "box")

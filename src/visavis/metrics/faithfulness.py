@@ -31,10 +31,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from visavis.attribution.degenerate import Maps, valid, without_degenerate
 from visavis.attribution.subject import Subject
 from visavis.data.batches import Images, Targets, in_batches
 from visavis.metrics.bootstrap import Classes, Interval, interval
-from visavis.metrics.localization import Maps, valid, without_degenerate
 from visavis.metrics.masking import FILLS, Fill, fills_for, probabilities
 
 STEPS = 8
@@ -125,7 +125,6 @@ def measure(
     signed: dict[str, Maps] | None = None,
     classes: Classes = None,
     seed: int = 0,
-    autocast: bool = False,
     bar: str | None = "SRG",
 ) -> Removal:
     """Deletion and insertion by all of `maps`, with both fills.
@@ -137,13 +136,12 @@ def measure(
             distribution, and SRG is a truth that others can be held against.
         signed: for some methods, what orders the cells that are equal in `maps`.
         classes: the class of each image, for the intervals.
-        autocast: forward passes in bf16.
     """
     orders = _orders(maps, signed or {}, seed)
 
     def means(images: Tensor, targets: Tensor, orders: np.ndarray, *others: Tensor) -> Tensor:
         fills = others or [fills_for(subject, images, fill) for fill in FILLS]
-        found = [_means(subject, images, targets, orders, fill, autocast) for fill in fills]
+        found = [_means(subject, images, targets, orders, fill) for fill in fills]
         return torch.from_numpy(np.stack(found, axis=2))
 
     others = () if masked_with is None else (masked_with,)
@@ -172,11 +170,10 @@ def _means(
     targets: Targets,
     orders: Int[np.ndarray, "n m k"],
     fills: Images,
-    autocast: bool,
 ) -> Float[np.ndarray, "n m"]:
     """The mean probability along the curve of each order."""
     kept = kept_cells(orders)
-    curves = probabilities(subject, images, targets, kept, fills=fills, autocast=autocast)
+    curves = probabilities(subject, images, targets, kept, fills=fills, autocast=subject.autocast)
     return curves.reshape(*orders.shape[:2], -1).mean(axis=2)
 
 

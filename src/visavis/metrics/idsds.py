@@ -9,10 +9,10 @@ import numpy as np
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from visavis.attribution.degenerate import Maps, without_degenerate
 from visavis.attribution.subject import Subject
 from visavis.data.batches import Images, Targets, in_batches
 from visavis.metrics.agreement import rank_agreement
-from visavis.metrics.localization import Maps, without_degenerate
 from visavis.metrics.masking import fills_for, masked_logits
 
 

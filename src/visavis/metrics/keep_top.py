@@ -4,10 +4,10 @@ import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from visavis.attribution.degenerate import Maps, valid, without_degenerate
 from visavis.attribution.subject import Subject
 from visavis.data.batches import Images, in_batches
 from visavis.metrics.faithfulness import removal_order
-from visavis.metrics.localization import Maps, valid, without_degenerate
 from visavis.metrics.masking import fills_for, masked_logits
 
 KEPT = 0.2

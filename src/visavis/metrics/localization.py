@@ -1,41 +1,11 @@
-"""Whether a map is degenerate, where its relevance lies, and whether it depends on the class."""
+"""Where the relevance of a map lies, and whether it depends on the class."""
 
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy import stats
 
+from visavis.attribution.degenerate import Maps, without_degenerate
 from visavis.metrics.agreement import rank_agreement
-
-FLAT = 1e-6
-"""A map whose values differ by no more than this fraction of its largest ranks rounding errors."""
-
-Maps = Float[np.ndarray, "n g g"]
-"""On the scoring grid."""
-
-
-def degenerate_reasons(maps: Float[np.ndarray, "n h w"]) -> list[str | None]:
-    """Why each map is degenerate, so that it is excluded from all scores; None for a valid map."""
-    reasons: list[str | None] = []
-    for heatmap in maps:
-        if not np.isfinite(heatmap).all():
-            reasons.append("not finite")
-        elif not heatmap.any():
-            reasons.append("zero everywhere")
-        elif np.ptp(heatmap) <= FLAT * np.abs(heatmap).max():
-            reasons.append("the same everywhere")
-        else:
-            reasons.append(None)
-    return reasons
-
-
-def valid(maps: Float[np.ndarray, "n h w"]) -> Bool[np.ndarray, " n"]:
-    """Whether each map is not degenerate."""
-    return np.array([reason is None for reason in degenerate_reasons(maps)], dtype=bool)
-
-
-def without_degenerate(maps: Maps) -> Maps:
-    """The maps, with NaN throughout the degenerate ones."""
-    return np.where(valid(maps)[:, None, None], maps, np.nan)
 
 
 def relevance_mass(maps: Maps, inside: Float[np.ndarray, "n g g"]) -> Float[np.ndarray, " n"]:

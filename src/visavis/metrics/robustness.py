@@ -6,10 +6,10 @@ from jaxtyping import Bool, Float, Int
 from torch.nn import functional
 
 from visavis.attribution.batched import grid_maps
+from visavis.attribution.degenerate import Maps, without_degenerate
 from visavis.attribution.subject import Subject
 from visavis.data.batches import Images
 from visavis.metrics.agreement import rank_agreement
-from visavis.metrics.localization import Maps, without_degenerate
 
 AMPLITUDE = 8 / 255
 """Of the noise, where pixels run from 0 to 1: hardly visible."""

@@ -12,9 +12,9 @@ from jaxtyping import Int
 from torch import nn
 
 from visavis.attribution.batched import grid_maps
+from visavis.attribution.degenerate import Maps, without_degenerate
 from visavis.attribution.subject import Subject
 from visavis.data.batches import Images
-from visavis.metrics.localization import Maps, without_degenerate
 
 FEWEST_PARTS = 5
 

@@ -234,7 +234,7 @@ def _not_offered(subject: Subject) -> list[dict[str, Any]]:
 
 def _explain(model: Served, image: Float[Tensor, "1 3 side side"], query: Query) -> dict[str, Any]:
     # SciPy and matplotlib: predictions need neither, and are sooner without.
-    from visavis.metrics import localization
+    from visavis.attribution.degenerate import degenerate_reasons
     from visavis.report.figures.heatmaps import where
 
     subject, names = model.subject, model.trained.class_names
@@ -258,7 +258,7 @@ def _explain(model: Served, image: Float[Tensor, "1 3 side side"], query: Query)
         else:
             found = attribution.explain(subject, image, torch.tensor([target]), method, layer=layer)
     heatmap = found[0].float().cpu().numpy()
-    (reason,) = localization.degenerate_reasons(heatmap[None])
+    (reason,) = degenerate_reasons(heatmap[None])
     return {
         **model.names,
         "method": method,

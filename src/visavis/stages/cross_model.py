@@ -62,7 +62,10 @@ def cross_evaluate(
         check_data(folder.path, dataset)
         model = hardware.place(load_trained(folder.path), torch.device(device))
         subjects[role] = observed(
-            model, dataset.train_pixels[:2], grid=folder.explanations["grid"][0]
+            model,
+            dataset.train_pixels[:2],
+            grid=folder.explanations["grid"][0],
+            autocast=autocast,
         )
         if folder.explanations.get("weights_sha256") != folder.training["weights_sha256"]:
             raise CheckpointError(
@@ -77,7 +80,7 @@ def cross_evaluate(
     log.info("Testing each model with the other's maps, on %d test images.", n)
     transferred: dict[str, Any] = {"rankings": [], "transfer": []}
     if n >= MINIMUM:
-        transferred = _transfer(subjects, dataset, stored, rows_of, autocast=autocast)
+        transferred = _transfer(subjects, dataset, stored, rows_of)
     run_folder.write_json(
         experiment / run_folder.CROSS_MODEL,
         {
@@ -100,8 +103,6 @@ def _transfer(
     dataset: Dataset,
     stored: dict[str, ModelFolder],
     rows: dict[str, np.ndarray],
-    *,
-    autocast: bool,
 ) -> dict[str, Any]:
     """SRG of every map on both models, and what each keeps with the other's map."""
     indices, labels, predicted = (
@@ -120,7 +121,6 @@ def _transfer(
             {method: maps_at(maps, method, at) for method in methods[other]},
             signed={m: maps[f"signed_{m}"][at] for m in methods[other] if f"signed_{m}" in maps},
             seed=SEED,
-            autocast=autocast,
             bar=f"{stored[role].name} with the other's maps",
         )
         by_map = {f"{other} {method}": foreign.srg(method) for method in methods[other]}

@@ -90,17 +90,26 @@ def load(folder: Path | str) -> Trained:
     )
 
 
-def observed(model: Model, pixels: UInt8[np.ndarray, "n side side 3"], *, grid: int = 0) -> Subject:
+def observed(
+    model: Model,
+    pixels: UInt8[np.ndarray, "n side side 3"],
+    *,
+    grid: int = 0,
+    autocast: bool = False,
+) -> Subject:
     """What explanations see of a model of ours.
 
     Args:
         pixels: a few images of its data.
         grid: cells along a side of the scoring grid; 0: the model's own.
+        autocast: as `Subject` has it.
 
     Raises:
         ModelError: it is no classifier of such images.
     """
-    return Subject(images=to_images(pixels[:2]), grid=grid or None, **models.known_of(model))
+    subject = Subject(images=to_images(pixels[:2]), grid=grid or None, **models.known_of(model))
+    subject.autocast = autocast
+    return subject
 
 
 def build(config: ModelConfig, dataset: Dataset) -> Model:

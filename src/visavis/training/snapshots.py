@@ -12,10 +12,10 @@ from lightning.pytorch.callbacks import Callback
 from visavis import attribution, run_folder
 from visavis.attribution import Subject
 from visavis.attribution.batched import grid_maps
+from visavis.attribution.degenerate import Maps
 from visavis.data import Dataset
 from visavis.data.batches import to_images
 from visavis.errors import CheckpointError
-from visavis.metrics.localization import Maps
 
 
 def shown_epochs(epochs: int) -> list[int]:

@@ -61,13 +61,13 @@ def explain(
     check_data(folder, dataset)
     with lock(folder):
         started = time.perf_counter()
-        subject = _subject(folder, dataset, config, device)
+        subject = _subject(folder, dataset, config, device, autocast=autocast)
         predictions = _predictions(folder, dataset)
         n = sample_size(config, [subject], dataset.test_pixels[:50])
         chosen = choose_images(*predictions, sample=n)
         sweep, layer = None, None
         if "layers" not in subject.lacks:
-            sweep = _sweep(folder, subject, dataset, config, autocast=autocast)
+            sweep = _sweep(folder, subject, dataset, config)
             layer = next(row["layer"] for row in sweep["rows"] if row["chosen"])
         pixels = dataset.test_pixels[chosen.indices]
         images = to_images(pixels).to(device)
@@ -76,10 +76,10 @@ def explain(
         )
         default = attribution.default_method(subject, without=refused)
         sample = _sample(subject, dataset, chosen, images, layer)
-        copied = _adapted(folder, subject, dataset, chosen.sample, autocast=autocast)
-        found, removal = findings.measure(sample, explained, default, copied, autocast=autocast)
+        copied = _adapted(folder, subject, dataset, chosen.sample)
+        found, removal = findings.measure(sample, explained, default, copied)
         few = sample.first(FEW)
-        tested = _validated(few, dataset, chosen, explained, copied, removal, autocast=autocast)
+        tested = _validated(few, dataset, chosen, explained, copied, removal)
         explanations = {
             "n": chosen.sample,
             "sample_rule": f"{chosen.sample} of the {len(dataset.test_labels)} test images, "
@@ -155,11 +155,16 @@ def explain_again(
 
 
 def _subject(
-    folder: Path, dataset: Dataset, config: ExplainConfig, device: torch.device | str
+    folder: Path,
+    dataset: Dataset,
+    config: ExplainConfig,
+    device: torch.device | str,
+    *,
+    autocast: bool = False,
 ) -> Subject:
     """What explanations see of the model in `folder`."""
     model = hardware.place(load_trained(folder), torch.device(device))
-    return observed(model, dataset.train_pixels[:2], grid=config.grid)
+    return observed(model, dataset.train_pixels[:2], grid=config.grid, autocast=autocast)
 
 
 def _sample(
@@ -189,15 +194,15 @@ def validate_scores(
             f"{folder} was trained on images whose truth is not known; scores can be tested on a "
             "model of the built-in shapes (--data.source shapes)"
         )
-    subject = _subject(folder, dataset, ExplainConfig(), device)
+    subject = _subject(folder, dataset, ExplainConfig(), device, autocast=autocast)
     chosen = choose_images(*_predictions(folder, dataset), sample=ALONE, shown=0, mistakes=0)
     images = to_images(dataset.test_pixels[chosen.indices]).to(device)
     layer = None if "layers" in subject.lacks else subject.default_layer
     explained, _ = maps.explain_all(subject, images, chosen, layer, predicted_only=True)
     sample = _sample(subject, dataset, chosen, images, layer)
-    copied = _adapted(folder, subject, dataset, chosen.sample, autocast=autocast)
+    copied = _adapted(folder, subject, dataset, chosen.sample)
     nothing = Removal({}, {})
-    found = _validated(sample, dataset, chosen, explained, copied, nothing, autocast=autocast)
+    found = _validated(sample, dataset, chosen, explained, copied, nothing)
     if found is None:
         raise ScoreError(f"too few maps of {folder} are valid to test scores on; train it longer")
     return found
@@ -210,8 +215,6 @@ def _validated(
     explained: dict[str, maps.Explained],
     copied: Subject,
     known: Removal,
-    *,
-    autocast: bool,
 ) -> dict[str, Any] | None:
     """What `validation.validate` finds; None without a known truth or valid maps."""
     if dataset.redraw is None or dataset.test_masks is None:
@@ -225,7 +228,6 @@ def _validated(
         known,
         plates=to_images(dataset.redraw("clean_plate")[at]).to(sample.images.device),
         masks=dataset.test_masks[at],
-        autocast=autocast,
     )
 
 
@@ -240,24 +242,22 @@ def _on_other_background(
     return findings.on_other_background(sample, explained, images)
 
 
-def _adapted(
-    folder: Path, subject: Subject, dataset: Dataset, n: int, *, autocast: bool
-) -> Subject:
+def _adapted(folder: Path, subject: Subject, dataset: Dataset, n: int) -> Subject:
     """A copy of the model that was trained further on masked images, for IDSDS on `n` images."""
     config = models.config_from_json(run_folder.read_json(folder / run_folder.CONFIG)["model"])
     rows = split_rows(folder, dataset, "train")
-    return adapted(subject, config.optim, dataset, rows, sample=n, autocast=autocast)
+    return adapted(subject, config.optim, dataset, rows, sample=n)
 
 
 def _sweep(
-    folder: Path, subject: Subject, dataset: Dataset, config: ExplainConfig, *, autocast: bool
+    folder: Path, subject: Subject, dataset: Dataset, config: ExplainConfig
 ) -> dict[str, Any]:
     """Which layer Grad-CAM uses, chosen on validation images."""
     rows = np.random.default_rng(SEED).permutation(split_rows(folder, dataset, "validation"))
     images = to_images(dataset.train_pixels[rows[: config.sweep_images]])
     images = images.to(subject.fill.device)
     logger.info("Choosing the layer that Grad-CAM explains on %d images.", len(images))
-    sweep = layers.sweep(subject, images, autocast=autocast)
+    sweep = layers.sweep(subject, images)
     logger.info(sweep["reason"])
     return {"split": "validation", "n": len(images), **sweep}
 

@@ -10,6 +10,7 @@ from tqdm import tqdm
 from visavis import attribution
 from visavis.attribution import Subject
 from visavis.attribution.batched import grid_maps
+from visavis.attribution.degenerate import Maps, degenerate_reasons, valid, without_degenerate
 from visavis.config import EXPLANATION_SEED as SEED
 from visavis.data.batches import Images
 from visavis.metrics import (
@@ -24,7 +25,6 @@ from visavis.metrics.agreement import permutation_baseline, rank_agreement
 from visavis.metrics.bootstrap import Interval, interval
 from visavis.metrics.faithfulness import Removal
 from visavis.metrics.keep_top import keep_top
-from visavis.metrics.localization import Maps, valid, without_degenerate
 from visavis.metrics.masking import FILLS
 from visavis.stages.explain.in_domain import accuracies, idsds_scores
 from visavis.stages.explain.maps import Explained
@@ -52,8 +52,6 @@ def measure(
     explained: dict[str, Explained],
     default: str,
     copied: Subject,
-    *,
-    autocast: bool,
 ) -> tuple[dict[str, Any], Removal]:
     """All scores of explanations.json, and the deletion and insertion of each image.
 
@@ -67,8 +65,8 @@ def measure(
     maps |= baselines.without_model(sample.images.cpu().numpy(), sample.subject.grid, seed=SEED)
     maps["mean"] = mean
     signed = {name: of.signed[rows] for name, of in explained.items() if of.signed is not None}
-    removal = sample.removal(maps, signed, autocast=autocast, bar="SRG")
-    runner_up = _of_runner_up(sample, explained, autocast=autocast)
+    removal = sample.removal(maps, signed, bar="SRG")
+    runner_up = _of_runner_up(sample, explained)
     idsds = idsds_scores(sample, maps, explained, copied)
     scores = {
         name: {
@@ -103,7 +101,7 @@ def measure(
     return found, removal
 
 
-def _of_runner_up(sample: Sample, explained: dict[str, Explained], *, autocast: bool) -> Removal:
+def _of_runner_up(sample: Sample, explained: dict[str, Explained]) -> Removal:
     """Deletion and insertion of the predicted class, by the maps for the runner-up."""
     maps = {name: of.runner_up for name, of in explained.items() if of.runner_up is not None}
     signed = {
@@ -111,7 +109,7 @@ def _of_runner_up(sample: Sample, explained: dict[str, Explained], *, autocast: 
         for name, of in explained.items()
         if of.signed_runner_up is not None
     }
-    return sample.removal(maps, signed, autocast=autocast, bar="SRG, runner-up")
+    return sample.removal(maps, signed, bar="SRG, runner-up")
 
 
 def _contrast(sample: Sample, removal: Removal, runner_up: Removal, name: str) -> Scores:
@@ -233,7 +231,7 @@ def _described(
 ) -> dict[str, Any]:
     """A method's properties, its degenerate maps, its scores and its robustness."""
     rows = slice(len(sample.images))
-    reasons = Counter(filter(None, localization.degenerate_reasons(explained.maps[rows])))
+    reasons = Counter(filter(None, degenerate_reasons(explained.maps[rows])))
     method = attribution.METHODS[name]
     for reason, count in reasons.items():
         noun = "map is" if count == 1 else "maps are"

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from visavis.attribution import Subject
 from visavis.attribution.batched import grid_maps
+from visavis.attribution.degenerate import Maps, valid
 from visavis.config import EXPLANATION_SEED as SEED
 from visavis.config import OptimConfig
 from visavis.data import Dataset
@@ -17,7 +18,6 @@ from visavis.data.batches import TrainingBatches, hold
 from visavis.data.progress import progress_bar
 from visavis.metrics import idsds
 from visavis.metrics.bootstrap import Interval
-from visavis.metrics.localization import Maps, valid
 from visavis.stages.explain.maps import Explained
 from visavis.stages.explain.selection import Sample
 from visavis.training.optim import learning_rate_factor, optimizer
@@ -70,7 +70,6 @@ def adapted(
     rows: np.ndarray,
     *,
     sample: int,
-    autocast: bool,
 ) -> Subject:
     """A copy, trained a little further with one cell masked in half of the images.
 
@@ -93,7 +92,9 @@ def adapted(
         learning_rate=GENTLE * optim.learning_rate,
     )
     other = copy.deepcopy(subject.model).train()
-    optimiser = optimizer(other, settings, dtype=torch.bfloat16 if autocast else torch.float32)
+    optimiser = optimizer(
+        other, settings, dtype=torch.bfloat16 if subject.autocast else torch.float32
+    )
     labels = torch.from_numpy(dataset.train_labels[chosen]).to(device)
     batches = TrainingBatches(pixels, labels, settings, seed=SEED, epoch=0)
     steps = len(batches)
@@ -103,7 +104,7 @@ def adapted(
     with progress_bar(steps * batches.batch_size, "training on masked images") as progress:
         for images, targets, *_ in batches:
             masked = with_masked_regions(subject, images, generator)
-            with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
+            with torch.autocast(device.type, torch.bfloat16, enabled=subject.autocast):
                 logits = subject.with_model(other)(masked)
             smoothing = settings.label_smoothing
             F.cross_entropy(logits.float(), targets, label_smoothing=smoothing).backward()

@@ -9,19 +9,19 @@ from jaxtyping import Float
 from torch import Tensor
 
 from visavis.attribution.batched import to_cells
+from visavis.attribution.degenerate import Maps
 from visavis.attribution.grad_cam import signed_grad_cam
 from visavis.attribution.subject import Subject
 from visavis.config import EXPLANATION_SEED as SEED
 from visavis.data.batches import Images, in_batches
 from visavis.metrics.bootstrap import Interval
 from visavis.metrics.faithfulness import measure
-from visavis.metrics.localization import Maps
 
 MAX_DEGENERATE = 0.1
 """A layer with a larger fraction of degenerate maps is not chosen: its score excludes them."""
 
 
-def sweep(subject: Subject, images: Images, *, autocast: bool = False) -> dict[str, Any]:
+def sweep(subject: Subject, images: Images) -> dict[str, Any]:
     """Score Grad-CAM at each candidate layer and choose one.
 
     Args:
@@ -43,7 +43,6 @@ def sweep(subject: Subject, images: Images, *, autocast: bool = False) -> dict[s
         signed={name: _cells(maps, subject) for name, maps in raw.items()},
         classes=targets.cpu().numpy(),
         seed=SEED,
-        autocast=autocast,
     )
     rows: list[dict[str, Any]] = [
         {

@@ -14,9 +14,9 @@ from torch import Tensor
 from visavis import attribution
 from visavis.attribution import Subject, gates
 from visavis.attribution.batched import grid_maps, to_cells
+from visavis.attribution.degenerate import Maps, valid
 from visavis.data import Pixels
 from visavis.data.batches import Images, in_batches
-from visavis.metrics.localization import Maps, valid
 from visavis.stages.explain.selection import Chosen
 
 logger = logging.getLogger(__name__)

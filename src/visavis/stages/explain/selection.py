@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Float, Int
 
 from visavis.attribution import Subject
+from visavis.attribution.degenerate import Maps
 from visavis.config import EXPLANATION_SEED as SEED
 from visavis.data.batches import Images, Targets
 from visavis.metrics.bootstrap import Interval, interval
 from visavis.metrics.faithfulness import Removal, measure
-from visavis.metrics.localization import Maps
 
 FEW = 24
 """Images for what explains each of them several times more: an interval needs 20
@@ -85,7 +85,6 @@ class Sample:
         signed: dict[str, Maps],
         *,
         masked_with: Images | None = None,
-        autocast: bool,
         bar: str,
     ) -> Removal:
         """Deletion and insertion of the predicted class, as `faithfulness.measure`."""
@@ -98,7 +97,6 @@ class Sample:
             signed=signed,
             classes=self.labels,
             seed=SEED,
-            autocast=autocast,
             bar=bar,
         )
 

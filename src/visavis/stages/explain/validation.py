@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float
 from scipy import stats
 
 from visavis.attribution.batched import grid_maps
+from visavis.attribution.degenerate import Maps, valid
 from visavis.attribution.subject import Subject
 from visavis.config import EXPLANATION_SEED as SEED
 from visavis.data.batches import Images
@@ -25,7 +26,6 @@ from visavis.metrics import baselines, faithfulness, idsds, localization, shaple
 from visavis.metrics.agreement import rank_agreement
 from visavis.metrics.bootstrap import MINIMUM
 from visavis.metrics.keep_top import keep_top
-from visavis.metrics.localization import Maps, valid
 from visavis.stages.explain.selection import Sample
 
 logger = logging.getLogger(__name__)
@@ -50,7 +50,6 @@ def validate(
     *,
     plates: Images,
     masks: Bool[np.ndarray, "n side side"],
-    autocast: bool = False,
 ) -> dict[str, Any] | None:
     """Hold each score against the truths; say whether the headline, SRG, passes.
 
@@ -59,7 +58,6 @@ def validate(
         known: deletion and insertion by those of the maps that were measured already.
         plates: the images of the sample without their object; `masks`, where it is.
         copied: the model, trained further on masked images; IDSDS is measured on it.
-        autocast: forward passes of masked images in bf16.
 
     Returns:
         "n", "maps", "scores" by name (each with its rank correlation with each truth over the maps,
@@ -74,12 +72,12 @@ def validate(
     of_model = [name for name in shown if name not in BASELINES]
     if not of_model:
         return None
-    truths = _truths(sample, shown, signed, plates, masks, autocast=autocast)
-    removal = _removal(sample, shown, signed, known, autocast=autocast)
+    truths = _truths(sample, shown, signed, plates, masks)
+    removal = _removal(sample, shown, signed, known)
     scores = _scores(sample, shown, signed, removal, copied)
     good = max(of_model, key=lambda name: np.nanmean(scores["srg"][name]))
     spoilt = _spoilt(signed.get(good, shown[good]))
-    course = sample.removal(spoilt, {}, autocast=autocast, bar="SRG, spoilt")
+    course = sample.removal(spoilt, {}, bar="SRG, spoilt")
     found = {
         score: {
             "correlation": {truth: correlation(of, truths[truth]) for truth in truths},
@@ -119,8 +117,6 @@ def _truths(
     signed: dict[str, Maps],
     plates: Images,
     masks: Bool[np.ndarray, "n side side"],
-    *,
-    autocast: bool,
 ) -> dict[str, Values]:
     """What each map is worth, of each image, by three truths."""
     differ = (sample.images != plates).any(dim=1).cpu().numpy()
@@ -129,7 +125,7 @@ def _truths(
     )
     inside = localization.cell_means(masks, sample.subject.grid)
     bar = "SRG, clean plates"
-    by_plates = sample.removal(maps, signed, masked_with=plates, autocast=autocast, bar=bar)
+    by_plates = sample.removal(maps, signed, masked_with=plates, bar=bar)
     return {
         "clean_plate": {name: by_plates.srg(name) for name in maps},
         "shapley": {name: rank_agreement(of, of_cells) for name, of in maps.items()},
@@ -142,8 +138,6 @@ def _removal(
     maps: dict[str, Maps],
     signed: dict[str, Maps],
     known: faithfulness.Removal,
-    *,
-    autocast: bool,
 ) -> faithfulness.Removal:
     """Deletion and insertion by all of `maps`, without measuring again what is known."""
     n = len(sample.images)
@@ -151,7 +145,7 @@ def _removal(
     deletion = {name: known.deletion[name][:n] for name in names}
     insertion = {name: known.insertion[name][:n] for name in names}
     if others := {name: of for name, of in maps.items() if name not in names}:
-        measured = sample.removal(others, signed, autocast=autocast, bar="SRG, all maps")
+        measured = sample.removal(others, signed, bar="SRG, all maps")
         deletion |= measured.deletion
         insertion |= measured.insertion
     return faithfulness.Removal(deletion, insertion, sample.labels)
