@@ -65,13 +65,14 @@ def finished(tmp_path_factory):
     The workers of pytest-xdist share it: the first that needs it makes it.
     """
     import small
+    import tiny
     from visavis import run_folder
     from visavis.files import lock
     from visavis.stages.run import run
 
     base = tmp_path_factory.getbasetemp()
     shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished"
-    with lock(shared, wait=True), pytest.MonkeyPatch.context() as patch:
+    with lock(shared, wait=True), tiny.few_points(), pytest.MonkeyPatch.context() as patch:
         for name, value in SECRETS.items():
             patch.setenv(name, value)
         if not (shared / "experiment" / run_folder.REPORT).exists():

@@ -17,6 +17,12 @@ from visavis.stages.cross_model import _composites, cross_evaluate
 from visavis.stages.explain import explain
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _few_points():
+    with tiny.few_points():
+        yield
+
+
 @pytest.fixture(scope="module")
 def dataset():
     pixels, labels, masks = shapes.draw(100, seed=3)

@@ -37,6 +37,12 @@ SCORES = {
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _few_points():
+    with tiny.few_points():
+        yield
+
+
 @pytest.fixture(scope="module")
 def dataset():
     generator = np.random.default_rng(0)

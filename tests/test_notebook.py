@@ -20,7 +20,9 @@ import sys
 sys.path.insert(0, {tests!r})
 import small
 from visavis import data, presets
+from visavis.attribution import gradients
 from visavis.report import export, page
+gradients.STEPS = 8
 presets.preset = lambda name, source, side=32: small.experiment()
 data.resolve = lambda config: small.dataset()
 page.svg = lambda figure, name="": ""  # of the report, which is not looked at
