@@ -16,6 +16,12 @@ from visavis.errors import CheckpointError
 from visavis.stages.run import claim, run
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _few_points():
+    with tiny.few_points():
+        yield
+
+
 @pytest.fixture(scope="module")
 def done(finished, tmp_path_factory):
     return shutil.copytree(finished, tmp_path_factory.mktemp("done") / "experiment")
