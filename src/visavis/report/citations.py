@@ -45,12 +45,20 @@ METHODS = {
 """By the name of an attribution method."""
 
 
-def works(material: Material) -> list[str]:
-    """The keys of the works whose methods and metrics this report uses, sorted.
+def works(folder: Path) -> list[str]:
+    """The keys of the works whose methods and metrics a report or a study uses, sorted.
 
     Models of libraries, and one's own, are not among them: what to cite for these only their
     authors know.
+
+    Raises:
+        CheckpointError: a file is missing or damaged.
     """
+    of = _of_study(folder) if run_folder.is_study(folder) else _of_report(Material.read(folder))
+    return sorted(of)
+
+
+def _of_report(material: Material) -> set[str]:
     keys = {*EVERY_REPORT, *SOURCES.get(material.comparison["data"]["source"], ())}
     for model in material.models.values():
         explanations = model.explanations
@@ -58,15 +66,10 @@ def works(material: Material) -> list[str]:
         keys.update(ON_A_MASK if explanations["mask_chance"] else ())
         keys.update(SCORE_VALIDATION if explanations.get("score_validation") else ())
         keys.update(_model(model))
-    return sorted(keys)
+    return keys
 
 
-def works_of_study(out: Path) -> list[str]:
-    """The same for the page of a study, sorted.
-
-    Raises:
-        CheckpointError: results.json, or a file of a finished training, is missing or damaged.
-    """
+def _of_study(out: Path) -> set[str]:
     results = run_folder.read_json(out / run_folder.RESULTS)
     variants = results["variants"].values()
     keys = {*EVERY_STUDY, *SOURCES.get(results["data"]["source"], ())}
@@ -85,7 +88,7 @@ def works_of_study(out: Path) -> list[str]:
         (results["decomposition"], ("brennan2001",)),
     ):
         keys.update(works_of if used else ())
-    return sorted(keys)
+    return keys
 
 
 def _model(model: ModelFolder) -> set[str]:

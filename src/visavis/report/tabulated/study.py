@@ -6,7 +6,7 @@ from typing import Any
 from visavis.compare import conclusions
 from visavis.report.labels import SCORES, named, the
 from visavis.report.table import Cell, Row, Table, count, fixed, headings, plain, score, share
-from visavis.report.text import numbers, variants
+from visavis.report.text import numbers, study
 from visavis.report.text.numbers import Interval, Values
 
 INTERVALS = {"images": "For other images", "trainings": "For other seeds", "both": "For both"}
@@ -151,8 +151,8 @@ def _over_trainings(of: Values) -> Cell:
 def _conclusions(of: Values) -> Table:
     rows = []
     for each in of["conclusions"]:
-        claim = numbers.capital(variants.sentence(each, of["methods"]))
-        shown, holds = variants.shown(each["sides"]), variants.HOLDS[each["holds"]]
+        claim = numbers.capital(study.sentence(each, of["methods"]))
+        shown, holds = study.shown(each["sides"]), study.HOLDS[each["holds"]]
         rows.append(Row(claim, [Cell(shown), Cell(holds)]))
     head = headings("Conclusion", "In each training", "Holds")
     return Table(f"Conclusions about the methods of {the(of['label'])}", head, rows)

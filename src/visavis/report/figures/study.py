@@ -23,7 +23,7 @@ from visavis.report.figures.style import (
     new_figure,
 )
 from visavis.report.text.numbers import capital, decimal
-from visavis.report.text.variants import PARTS
+from visavis.report.text.study import PARTS
 
 Results = Mapping[str, Any]
 """The content of results.json."""
@@ -257,7 +257,7 @@ def errors(results: Results) -> Figure:
     return figure
 
 
-def all_figures(results: Results) -> dict[str, Figure]:
+def charts(results: Results) -> dict[str, Figure]:
     """The figures that these results have, by name."""
     drawn = {
         "accuracy": scores(results, "accuracy", "Test accuracy"),
