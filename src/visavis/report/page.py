@@ -181,7 +181,7 @@ def templates(finalize: Callable[[Any], Any] | None = None) -> Environment:
     found.globals |= {"the": labels.the, "family": labels.family, "outcomes": OUTCOMES}
     for function in (
         *(numbers.capital, numbers.count, numbers.decimal, numbers.duration, numbers.p_value),
-        *(numbers.percent, numbers.points, numbers.score, numbers.share, side),
+        *(numbers.percent, numbers.plural, numbers.points, numbers.score, numbers.share, side),
         labels.named,
     ):
         found.filters[function.__name__] = function
