@@ -20,6 +20,7 @@ from visavis.report.figures.style import (
     WIDTH,
     name_rows,
     new_figure,
+    not_available,
 )
 from visavis.report.text.numbers import Interval, decimal
 
@@ -74,8 +75,7 @@ def dots(
     for place, row in enumerate(rows):
         found = [of for of in (row.open, row.filled) if of]
         if not found:
-            left = axes.get_yaxis_transform()
-            axes.text(0.015, place, "not available", transform=left, va="center", color=MUTED)
+            not_available(axes, place)
         ends = [of["value"] for of in found]
         axes.plot(ends, [place] * len(ends), color=RULE, linewidth=4, zorder=1)
         for of in found:

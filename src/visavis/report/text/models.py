@@ -218,7 +218,8 @@ def cost(comparison: Values) -> str:
         if facts["epochs"] is not None:
             trained = (
                 f"trained for {duration(facts['train_seconds'])} "
-                f"({plural(facts['epochs'], 'epoch')}, {count(round(facts['images_per_second']))} images/s)"
+                f"({plural(facts['epochs'], 'epoch')}, "
+                f"{count(round(facts['images_per_second']))} images/s)"
             )
         name = the(label) if parts else the(label, "The")
         parts.append(f"{name} has {count(facts['parameters'])}{noun} and {trained}")
