@@ -17,7 +17,6 @@ from visavis.run_folder import ModelFolder
 
 SPLITS = {"train": "Training", "validation": "Validation", "test": "Test"}
 SCORES = {
-    "srg": "Symmetric relevance gain",
     "central_mass": "Share of the map in the central quarter",
     "class_sensitivity": "Class sensitivity",
     "relevance_mass": "Relevance mass accuracy",
@@ -166,7 +165,7 @@ def _faithfulness(explanations: Mapping[str, Any], label: str, colour: str) -> F
 
 def _score_charts(explanations: Mapping[str, Any], colour: str) -> dict[str, Figure]:
     """Each score of a model's maps beside the maps that need no model."""
-    chance = {"srg": 0.0, "central_mass": explanations["centre_chance"]}
+    chance = {"central_mass": explanations["centre_chance"]}
     if explanations["mask_chance"]:
         chance["relevance_mass"] = explanations["mask_chance"]["value"]
     drawn = {}
