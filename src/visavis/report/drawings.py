@@ -158,7 +158,7 @@ def _layers(rows: Sequence[Mapping[str, Any]], label: str, colour: str) -> Figur
 
 def _faithfulness(explanations: Mapping[str, Any], label: str, colour: str) -> Figure:
     """SRG of each map, with that of the runner-up's map, beside the maps that need no model."""
-    rows = _maps(explanations, "srg", colour, open="srg_runner_up")
+    rows = _maps(explanations, "srg", colour, second="srg_runner_up")
     legend = ("its map", "the runner-up’s map")
     return dots.dots(rows, label, legend=legend, xlabel=KNOWS_NOTHING, chance=0.0)
 
@@ -177,11 +177,11 @@ def _score_charts(explanations: Mapping[str, Any], colour: str) -> dict[str, Fig
     return drawn
 
 
-def _maps(explanations: Mapping[str, Any], key: str, colour: str, *, open: str = "") -> list[Row]:
-    """A row for each map of a model with its scores, and for those that need no model."""
+def _maps(explanations: Mapping[str, Any], key: str, colour: str, *, second: str = "") -> list[Row]:
+    """A row for each map of a model with one or two of its scores, and for each baseline."""
     methods, baselines = explanations["methods"], explanations["baselines"]
     rows = [
-        Row(_row_label(name, methods), method["scores"][key], colour, method["scores"].get(open))
+        Row(_row_label(name, methods), method["scores"][key], colour, method["scores"].get(second))
         for name, method in methods.items()
         if key != "class_sensitivity" or method["class_specific"]
     ]
