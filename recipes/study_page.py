@@ -16,7 +16,7 @@ from pathlib import Path
 
 from visavis import run_folder
 from visavis.files import bytes_sha256
-from visavis.report.study_page import study_report
+from visavis.report.page import report
 from visavis.stages.summarise import summarise
 
 SIZES = ((4, 25), (20, 5))
@@ -46,7 +46,7 @@ def timed(source: Path, variants: int, seeds: int) -> None:
         begun = time.perf_counter()
         summarise(out)
         summarised = time.perf_counter()
-        page = study_report(out)
+        page = report(out)
         finished_at = time.perf_counter()
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
         print(f"{variants} variants of {seeds} seeds: ", end="")

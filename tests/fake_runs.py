@@ -25,7 +25,7 @@ CNN_METHODS = {
     "occlusion": ("Occlusion", True),
 }
 VIT_METHODS = {
-    "attention": ("Class-token attention, last block", False),
+    "attention": ("Attention, last block", False),
     "rollout": ("Attention rollout", False),
     "gradient_attention": ("Gradient-weighted attention", True),
     "grad_cam": ("Grad-CAM", True),

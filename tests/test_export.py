@@ -24,11 +24,11 @@ from visavis.report.drawings import charts, image_grids
 from visavis.report.export import MANIFEST, export, require_apart
 from visavis.report.export.bundle import Bundle, Captioned
 from visavis.report.export.escape import latex, markdown, plain
-from visavis.report.export.experiment import bundle
 from visavis.report.export.print_size import HEIGHT, TWO_COLUMNS
+from visavis.report.export.recorded import bundle
 from visavis.report.export.tabular import as_csv, as_latex, as_markdown
 from visavis.report.material import Material
-from visavis.report.page import render
+from visavis.report.page import report
 from visavis.report.table import Cell, Row, Table, headings
 from visavis.report.tabulated import tables
 from visavis.stages.compare import compare
@@ -59,8 +59,8 @@ def drawn(experiment: Path) -> dict[str, Figure]:
 @pytest.fixture(scope="module")
 def whole(experiment: Path, drawn: dict[str, Figure]) -> Bundle:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("visavis.report.export.experiment.charts", lambda material: drawn)
-        return bundle(Material.read(experiment))
+        patch.setattr("visavis.report.page.charts", lambda material: drawn)
+        return bundle(experiment)
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +152,7 @@ def test_every_number_of_the_markdown_stands_in_the_page(
 ) -> None:
     monkeypatch.setattr("visavis.report.page.charts", lambda material: drawn)
     monkeypatch.setattr("visavis.report.page.svg", lambda figure, name="": "")
-    page = render(Material.read(experiment))
+    page = report(experiment).read_text(encoding="utf-8")
     visible = re.sub(r"<(script|style).*?</\1>", "", page, flags=re.DOTALL)
     shown = set(re.findall(r"\d+\.\d+", re.sub(r"<[^>]*>", " ", visible)))
     text = whole.markdown[: whole.markdown.index("## References")]
@@ -175,14 +175,14 @@ def test_the_markdown_shows_every_figure_and_holds_no_html(whole: Bundle) -> Non
 def test_names_from_outside_mean_nothing_in_markdown(
     tmp_path: Path, drawn: dict[str, Figure], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = "visavis.report.export"  # figures take most of the time
-    monkeypatch.setattr(f"{module}.experiment.charts", lambda material: drawn)
-    monkeypatch.setattr(f"{module}.recorded.image_figure", lambda groups: Figure())
-    monkeypatch.setattr(f"{module}.recorded.to_print_size", lambda figure, **_: figure)
+    recorded = "visavis.report.export.recorded"  # figures take most of the time
+    monkeypatch.setattr("visavis.report.page.charts", lambda material: drawn)
+    monkeypatch.setattr(f"{recorded}.image_figure", lambda groups: Figure())
+    monkeypatch.setattr(f"{recorded}.to_print_size", lambda figure, **_: figure)
     names = ("<script>alert(1)</script>", "[a](b)", "*bold*_", "a|b", "50 % & more", *"fghij")
     write_experiment(tmp_path, class_names=names, description="<b>mine</b>")
     compare(tmp_path)
-    made = bundle(Material.read(tmp_path))
+    made = bundle(tmp_path)
     assert "<script>" not in re.sub(r"\\<", "", made.markdown)
     assert r"\[a\](b)" in made.markdown or r"[a\](b)" in made.markdown
     cells = [line for line in made.markdown.splitlines() if line.startswith(r"| a\|b")]
@@ -293,7 +293,7 @@ def test_foreign_files_and_the_experiments_own_folders_are_refused(
 
 
 def keys(experiment: Path) -> set[str]:
-    return set(works(Material.read(experiment)))
+    return set(works(experiment))
 
 
 def test_references_are_the_works_that_the_report_uses(experiment: Path, tmp_path: Path) -> None:
@@ -330,14 +330,15 @@ def test_every_work_is_whole_and_has_its_entry() -> None:
 def test_the_commands(
     experiment: Path, few: Bundle, tmp_path: Path, monkeypatch: Any, capsys: Any
 ) -> None:
-    monkeypatch.setattr("visavis.report.export.experiment.bundle", lambda material: few)
     out = tmp_path / "out"
     for words, expected in (
         (["cite", str(experiment)], "@inproceedings{selvaraju2017,"),
         (["export", str(experiment), "--to", str(out)], str(out)),
     ):
-        monkeypatch.setattr(sys, "argv", ["visavis", *words])
-        assert main() == 0
+        with monkeypatch.context() as patch:
+            patch.setattr("visavis.report.export.recorded.bundle", lambda folder: few)
+            patch.setattr(sys, "argv", ["visavis", *words])
+            assert main() == 0
         assert expected in capsys.readouterr().out
     bib = (out / "references.bib").read_text(encoding="utf-8")
     assert set(re.findall(r"@\w+\{(\w+),", bib)) == keys(experiment)

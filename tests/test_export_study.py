@@ -15,10 +15,10 @@ from visavis import run_folder
 from visavis.cli import main
 from visavis.report.export.bundle import Bundle
 from visavis.report.export.print_size import HEIGHT, TWO_COLUMNS
-from visavis.report.export.study import bundle
+from visavis.report.export.recorded import bundle
 from visavis.report.export.tabular import as_csv
-from visavis.report.figures.variants import all_figures
-from visavis.report.study_page import render
+from visavis.report.figures.study import charts
+from visavis.report.page import report
 from visavis.report.tabulated.study import tables
 from visavis.stages.summarise import summarise
 
@@ -51,13 +51,13 @@ def results(study: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def drawn(results: dict[str, Any]) -> dict[str, Figure]:
-    return all_figures(results)
+    return charts(results)
 
 
 @pytest.fixture(scope="module")
 def whole(study: Path, drawn: dict[str, Figure]) -> Bundle:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("visavis.report.export.study.all_figures", lambda results: drawn)
+        patch.setattr("visavis.report.page.study_figures.charts", lambda results: drawn)
         return bundle(study)
 
 
@@ -109,11 +109,12 @@ def test_exported_numbers_are_those_of_results_json(whole: Bundle, results: dict
 
 
 def test_the_markdown_says_what_the_page_says(
-    whole: Bundle, results: dict[str, Any], drawn: dict[str, Figure], monkeypatch: Any
+    whole: Bundle, study: Path, drawn: dict[str, Figure], monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("visavis.report.study_page.drawn.all_figures", lambda results: drawn)
-    monkeypatch.setattr("visavis.report.study_page.svg", lambda figure, name="": "")
-    page = re.sub(r"<style.*?</style>", "", render(results), flags=re.DOTALL)
+    monkeypatch.setattr("visavis.report.page.study_figures.charts", lambda results: drawn)
+    monkeypatch.setattr("visavis.report.page.svg", lambda figure, name="": "")
+    page = report(study).read_text(encoding="utf-8")
+    page = re.sub(r"<style.*?</style>", "", page, flags=re.DOTALL)
     shown = set(re.findall(r"\d+\.\d+", re.sub(r"<[^>]*>", " ", page)))
     text = whole.markdown[: whole.markdown.index("## References")]
     found = re.findall(r"\d+\.\d+", re.sub(r"!\[.*?\]\(.*?\)", "", text))
@@ -130,7 +131,7 @@ def test_references_are_the_works_that_the_study_uses(whole: Bundle) -> None:
 
 def test_the_commands(study: Path, whole: Bundle, tmp_path: Path, monkeypatch: Any, capsys: Any):
     few = type(whole)(**{**vars(whole), "plates": whole.plates[:1]})
-    monkeypatch.setattr("visavis.report.export.study.bundle", lambda out: few)
+    monkeypatch.setattr("visavis.report.export.recorded.bundle", lambda folder: few)
     to = tmp_path / "out"
     for words, expected in ((["cite"], "@book{brennan2001,"), (["export", "--to", str(to)], "out")):
         monkeypatch.setattr(sys, "argv", ["visavis", *words, str(study)])

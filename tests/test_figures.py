@@ -115,10 +115,12 @@ def test_confusion_difference_shows_which_model_has_more() -> None:
 
 def test_a_missing_score_reads_not_available() -> None:
     rows = [
-        dots.Score("here", {"value": 0.1, "low": 0.0, "high": 0.2}, FIRST),
-        dots.Score("gone", None, BASELINE_COLOUR),
+        dots.Row("here", {"value": 0.1, "low": 0.0, "high": 0.2}, FIRST),
+        dots.Row("gone", None, BASELINE_COLOUR),
     ]
-    assert "not available" in svg(dots.scores(rows, "A score"))
+    drawn = svg(dots.dots(rows, "A score"))
+    assert ">not available</text>" in drawn
+    assert "A score: here: 0.10; gone: not available" in drawn
 
 
 def test_curves_of_a_single_epoch() -> None:

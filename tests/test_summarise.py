@@ -16,8 +16,8 @@ from visavis.compare.behaviour import consistency
 from visavis.errors import CheckpointError
 from visavis.metrics import agreement as two_maps
 from visavis.metrics.classification import confusion_matrix, f1_macro
-from visavis.report.study_page import study_report
-from visavis.report.text import variants as text
+from visavis.report.page import report
+from visavis.report.text import study as text
 from visavis.stages.summarise import summarise
 
 CLASSES = np.repeat(np.arange(10), 6)
@@ -224,7 +224,7 @@ def test_what_is_not_finished_is_named_and_left_out(study, tmp_path):
     assert len(found["trainings"]) == 3
     assert found["decomposition"] is None  # it needs two seeds of each
     assert text.few(found).startswith("One training")
-    page = study_report(out).read_text()
+    page = report(out).read_text()
     assert "vit/seed-1" in page
     for folder in out.glob("*/*"):
         (folder / run_folder.EXPLANATIONS).unlink(missing_ok=True)
@@ -241,7 +241,7 @@ def test_a_method_without_a_valid_map_has_no_score(tmp_path):
     found = summarise(out)["variants"]["cnn"]["methods"]["grad_cam"]
     assert found["srg"] is None
     assert found["best_in"] == 0
-    assert "not available" in study_report(out).read_text()
+    assert "not available" in report(out).read_text()
 
 
 @pytest.mark.parametrize(
@@ -353,7 +353,7 @@ class Page(HTMLParser):
 
 
 def test_the_page_is_self_contained_and_has_every_figure(study, results):
-    html = study_report(study).read_text()
+    html = report(study).read_text()
     page = Page(html)
     assert all(address.startswith(("#", "data:")) for address in page.loaded)
     assert len(page.ids) == len(set(page.ids))

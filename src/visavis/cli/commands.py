@@ -33,7 +33,6 @@ from visavis.errors import (
     StudyError,
 )
 from visavis.files import lock
-from visavis.report.material import Material
 from visavis.training import memory, ranks
 
 log = logging.getLogger(__name__)
@@ -206,45 +205,32 @@ def compare(command: flags.Compare, again: Again) -> Iterator[str]:
 
 def report(command: flags.Report, again: Again) -> Iterator[str]:
     """`visavis report`."""
-    from visavis.report.page import report as report_stage
+    from visavis.report.page import report as write_page
 
-    if run_folder.is_study(command.experiment):
-        # Without the lock, which a study holds while it trains: one may look in on it.
-        yield str(_study_report(command.experiment))
-        return
-    with _locked(command.experiment):
-        path = report_stage(command.experiment)
+    # A study without its lock, which it holds while it trains: one may look in on it.
+    study = _summarised(command.experiment)
+    with contextlib.nullcontext() if study else _locked(command.experiment):
+        path = write_page(command.experiment)
     yield str(path)
 
 
 def export(command: flags.Export, again: Again) -> Iterator[str]:
     """`visavis export`."""
-    from visavis.report.export import experiment, require_apart, study
     from visavis.report.export import export as write_files
-    from visavis.stages.summarise import summarise
+    from visavis.report.export import require_apart
+    from visavis.report.export.recorded import bundle
 
-    folder = command.experiment
-    require_apart(command.to, folder)
-    if run_folder.is_study(folder):
-        summarise(folder)
-        taken = study.bundle(folder)
-    else:
-        taken = experiment.bundle(Material.read(folder))
-    yield str(write_files(taken, command.to))
+    require_apart(command.to, command.experiment)
+    _summarised(command.experiment)
+    yield str(write_files(bundle(command.experiment), command.to))
 
 
 def cite(command: flags.Cite, again: Again) -> Iterator[str]:
     """`visavis cite`."""
-    from visavis.report.citations import bibliography, works, works_of_study
-    from visavis.stages.summarise import summarise
+    from visavis.report.citations import bibliography, works
 
-    folder = command.experiment
-    if run_folder.is_study(folder):
-        summarise(folder)
-        keys = works_of_study(folder)
-    else:
-        keys = works(Material.read(folder))
-    yield bibliography(keys).rstrip()
+    _summarised(command.experiment)
+    yield bibliography(works(command.experiment)).rstrip()
 
 
 def predict(command: flags.Predict, again: Again) -> Iterator[str]:
@@ -352,7 +338,10 @@ def _study_results(out: Path, folders: Sequence[Path], failed: Mapping[Path, str
     try:
         yield tables.studied(out)
         if any(run_folder.ModelFolder(folder).explained for folder in folders):
-            yield str(_study_report(out))
+            from visavis.report.page import report as write_page
+
+            _summarised(out)
+            yield str(write_page(out))
     except Exception as error:
         if not failed:
             raise
@@ -365,13 +354,14 @@ def _study_results(out: Path, folders: Sequence[Path], failed: Mapping[Path, str
         ) from problem
 
 
-def _study_report(out: Path) -> Path:
-    """Summarise the finished trainings of a study, and write its page."""
-    from visavis.report.study_page import study_report
+def _summarised(folder: Path) -> bool:
+    """Whether a folder holds a study, of which the finished trainings are summarised then."""
     from visavis.stages.summarise import summarise
 
-    summarise(out)
-    return study_report(out)
+    study = run_folder.is_study(folder)
+    if study:
+        summarise(folder)
+    return study
 
 
 def _adopt(command: flags.Explain) -> None:

@@ -18,7 +18,7 @@ from visavis.report.text.numbers import (
     score,
     share,
 )
-from visavis.report.text.variants import FEW
+from visavis.report.text.study import FEW
 
 SCALE = "\n(with 95 % intervals; SRG: symmetric relevance gain, 0 for a map that knows nothing)"
 

@@ -14,97 +14,63 @@ from visavis.registry import OWN
 from visavis.report.material import Material
 from visavis.run_folder import ModelFolder
 
-EVERY_REPORT = (
-    "visavis",
-    *("wilson1927", "efron1979", "davison1997", "hesterberg2015"),  # intervals
-    *("mcnemar1947", "cohen1988", "holm1979"),  # tests
-    *("geirhos2020", "naeini2015", "guo2017"),  # errors and confidence
-    *("park2022", "naseer2021", "geirhos2019"),  # images without a cue
-    *("bluecher2024", "petsiuk2018", "hesse2024"),  # faithfulness
-    *("sixt2020", "adebayo2018", "alvarezmelis2018"),  # sanity checks
-    *("hurley2009", "chalasani2020"),  # complexity
-    *("spearman1904", "jiang2024", "boehle2021", "rao2022"),  # comparing maps
-)
-ON_A_MASK = ("arras2022", "zhang2018")
-SCORE_VALIDATION = ("castro2009", "mitchell2022")
-EVERY_STUDY = ("visavis", "efron1979", "davison1997", "hesterberg2015", "bluecher2024")
-SCORES = {"idsds": "hesse2024", "relevance_mass": "arras2022"}
-"""By the key of a score of the methods of a study."""
-SOURCES = {"cifar10": ("krizhevsky2009",), "cifar100": ("krizhevsky2009",)}
-METHODS = {
-    "grad_cam": ("selvaraju2017",),
-    "layer_cam": ("jiang2021",),
-    "gradient_attention": ("chefer2021",),
-    "attention": ("vaswani2017",),
-    "rollout": ("abnar2020",),
-    "integrated_gradients": ("sundararajan2017",),
-    "smooth_grad": ("smilkov2017",),
-    "gradient_shap": ("lundberg2017",),
-    "occlusion": ("zeiler2014",),
-}
-"""By the name of an attribution method."""
 
-
-def works(material: Material) -> list[str]:
-    """The keys of the works whose methods and metrics this report uses, sorted.
+def works(folder: Path) -> list[str]:
+    """The keys of the works whose methods and metrics a report or a study uses, sorted.
 
     Models of libraries, and one's own, are not among them: what to cite for these only their
     authors know.
-    """
-    keys = {*EVERY_REPORT, *SOURCES.get(material.comparison["data"]["source"], ())}
-    for model in material.models.values():
-        explanations = model.explanations
-        keys.update(*(METHODS.get(method, ()) for method in explanations["methods"]))
-        keys.update(ON_A_MASK if explanations["mask_chance"] else ())
-        keys.update(SCORE_VALIDATION if explanations.get("score_validation") else ())
-        keys.update(_model(model))
-    return sorted(keys)
-
-
-def works_of_study(out: Path) -> list[str]:
-    """The same for the page of a study, sorted.
 
     Raises:
-        CheckpointError: results.json, or a file of a finished training, is missing or damaged.
+        CheckpointError: a file is missing or damaged.
     """
+    uses = _of_study(folder) if run_folder.is_study(folder) else _of_report(Material.read(folder))
+    return sorted(key for key, work in known().items() if uses & {*work["used_by"]})
+
+
+def _of_report(material: Material) -> set[str]:
+    """What a report uses, in the words of `used_by` in works.toml."""
+    uses = {"report", material.comparison["data"]["source"]}
+    for model in material.models.values():
+        explanations = model.explanations
+        uses |= {*explanations["methods"], *_of_model(model)}
+        uses |= {"relevance_mass", "pointing_hit"} if explanations["mask_chance"] else set()
+        uses |= {"score_validation"} if explanations.get("score_validation") else set()
+    return uses
+
+
+def _of_study(out: Path) -> set[str]:
+    """What the page of a study uses."""
     results = run_folder.read_json(out / run_folder.RESULTS)
-    variants = results["variants"].values()
-    keys = {*EVERY_STUDY, *SOURCES.get(results["data"]["source"], ())}
-    for training in results["trainings"]:
+    variants, trainings = results["variants"].values(), results["trainings"]
+    uses = {"study", results["data"]["source"]}
+    for training in trainings:
         seed = run_folder.SEED.format(training["seed"])
-        keys |= _model(ModelFolder(out / training["variant"] / seed))
+        uses |= _of_model(ModelFolder(out / training["variant"] / seed))
     for name, method in chain.from_iterable(of["methods"].items() for of in variants):
-        keys.update(METHODS.get(name, ()))
-        keys |= {work for score, work in SCORES.items() if method["scores"][score]}
-    for used, works_of in (
-        (len(results["trainings"]) > 1, ("spearman1904", "geirhos2020")),
-        (any(of["accuracy"]["both"] for of in variants), ("zou2008",)),
-        (any(row["accuracy"]["both"] for row in results["differences"]), ("welch1947",)),
-        (results["agreement"]["layout"], ("torgerson1952",)),
-        (results["errors"]["with_agreement"], ("mantel1967",)),
-        (results["decomposition"], ("brennan2001",)),
-    ):
-        keys.update(works_of if used else ())
-    return sorted(keys)
+        uses |= {name, *(score for score, of in method["scores"].items() if of)}
+    parts = {
+        "pairs": len(trainings) > 1,
+        "both": any(of["accuracy"]["both"] for of in variants),
+        "differences": any(row["accuracy"]["both"] for row in results["differences"]),
+        "layout": results["agreement"]["layout"],
+        "mantel": results["errors"]["with_agreement"],
+        "decomposition": results["decomposition"],
+    }
+    return uses | {part for part, there in parts.items() if there}
 
 
-def _model(model: ModelFolder) -> set[str]:
-    """Of a model and its training, if that happened here."""
+def _of_model(model: ModelFolder) -> set[str]:
+    """What a model uses, and its training, if that happened here."""
     settings = model.config["model"]
-    keys = {"dosovitskiy2021"} if settings["name"] == "vit" else set()
+    name = settings["name"]
     if not model.history:
-        return keys
-    optim, keys = settings["optim"], keys | {"loshchilov2019"}
-    if settings["name"] in OWN:
-        keys |= {"page2018", "jordan2024"}  # the whitened first layer
-    for used, key in (
-        (settings["name"] in OWN and optim["muon_learning_rate"], "jordan2024muon"),
-        (optim["flip"], "jordan2024"),
-        (optim["cutout"], "devries2017"),
-        (optim["cutmix"], "yun2019"),
-    ):
-        keys |= {key} if used else set()
-    return keys
+        return {name}
+    optim = settings["optim"]
+    uses = {name, "trained", *(part for part in ("flip", "cutout", "cutmix") if optim[part])}
+    if name in OWN:
+        uses |= {"whitened", "muon"} if optim["muon_learning_rate"] else {"whitened"}
+    return uses
 
 
 def bibliography(keys: Iterable[str]) -> str:

@@ -1,6 +1,6 @@
 """The report's figures: what is drawn, from which numbers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from visavis.report import labels
 from visavis.report.figures import bars, curves, dots, galleries, matrices
-from visavis.report.figures.dots import Faithfulness, Score
+from visavis.report.figures.dots import KNOWS_NOTHING, Both, Row
 from visavis.report.figures.heatmaps import Group
 from visavis.report.figures.style import BASELINE_COLOUR, MODEL_COLOURS
 from visavis.report.material import Material
@@ -17,7 +17,6 @@ from visavis.run_folder import ModelFolder
 
 SPLITS = {"train": "Training", "validation": "Validation", "test": "Test"}
 SCORES = {
-    "srg": "Symmetric relevance gain",
     "central_mass": "Share of the map in the central quarter",
     "class_sensitivity": "Class sensitivity",
     "relevance_mass": "Relevance mass accuracy",
@@ -27,18 +26,33 @@ SCORES = {
 def charts(material: Material) -> dict[str, Figure]:
     """The figures that show numbers."""
     comparison, names, of = material.comparison, material.class_names, material.labels
-    models, pairs = comparison["models"], comparison["similarity"]["pairs"]
-    methods = material.models["second"].explanations["methods"]
-    rows = [_row_label(pair["second_method"], methods) for pair in pairs]
+    models, cues = comparison["models"], comparison["cues"]
     difference = np.array(comparison["confusion_difference"])
     drawn = {
         "reliability": curves.reliability(comparison["calibration"], of),
         "f1_per_class": dots.f1_per_class(
             {role: facts["f1_per_class"] for role, facts in models.items()}, names, of
         ),
-        "similarity": dots.similarity(pairs, rows),
-        "cross_model": dots.cross_model(material.cross_model["rankings"], of),
-        "cues": dots.cues(_cue_rows(comparison["cues"]), of, chance=comparison["cues"]["chance"]),
+        "similarity": _similarity(material),
+        "cross_model": dots.both_models(
+            [
+                Both(f"{of[row['model']]}: {labels.short(row['method'])}", row["srg"], row["model"])
+                for row in material.cross_model["rankings"]
+            ],
+            of,
+            "SRG of each map on both models",
+            chance=0.0,
+        ),
+        "cues": dots.both_models(
+            [
+                Both("Original", cues["unchanged"]),
+                *(Both(numbers.capital(row["label"]), row["accuracy"]) for row in cues["rows"]),
+            ],
+            of,
+            "Accuracy without one cue",
+            chance=cues["chance"],
+            share=True,
+        ),
         "overlap": bars.overlap(comparison["overlap"], of),
         "agreement": matrices.agreement(comparison["grid"], of),
         "confusion_difference": matrices.confusion_difference(difference, names, of),
@@ -59,10 +73,21 @@ def charts(material: Material) -> dict[str, Figure]:
     return drawn
 
 
-def _cue_rows(cues: Mapping[str, Any]) -> dict[str, Any]:
-    """The accuracy of both models by what the images are."""
-    rows = {numbers.capital(row["label"]): row["accuracy"] for row in cues["rows"]}
-    return {"Original": cues["unchanged"]} | rows
+def _similarity(material: Material) -> Figure:
+    """Agreement of the first model's default map with each of the second's."""
+    methods = material.models["second"].explanations["methods"]
+    rows = [
+        Row(
+            _row_label(pair["second_method"], methods),
+            pair["agreement"],
+            MODEL_COLOURS["second"],
+            pair["permutation_baseline"] if pair["agreement"] else None,
+        )
+        for pair in material.comparison["similarity"]["pairs"]
+    ]
+    title = f"Agreement with each map of {labels.the(material.labels['second'])}"
+    legend = ("same image", "permutation baseline")
+    return dots.dots(rows, title, legend=legend, xlabel="Mean rank correlation", chance=0.0)
 
 
 def _model_charts(
@@ -83,7 +108,7 @@ def _model_charts(
                 model.history, model.training["best_epoch"], metric, **look
             )
     if sweep := explanations["layer_sweep"]:
-        drawn["layers"] = dots.layer_sweep(sweep["rows"], look["colour"])
+        drawn["layers"] = _layers(sweep["rows"], **look)
     return {f"{role}_{name}": figure for name, figure in drawn.items()}
 
 
@@ -115,45 +140,53 @@ def _row_label(name: str, methods: labels.Methods) -> str:
     return numbers.capital(labels.short(name, methods)) + star
 
 
+def _layers(rows: Sequence[Mapping[str, Any]], label: str, colour: str) -> Figure:
+    """SRG of Grad-CAM at each layer; the chosen layer is filled."""
+    of = [
+        Row(
+            f"{row['layer']}, {row['grid'][0]} × {row['grid'][1]}",
+            row["srg"] if row["chosen"] else None,
+            colour,
+            None if row["chosen"] else row["srg"],
+        )
+        for row in rows
+    ]
+    legend = ("chosen layer", "other layers")
+    title = f"{label}: Grad-CAM by layer"
+    return dots.dots(of, title, legend=legend, xlabel=KNOWS_NOTHING, chance=0.0)
+
+
 def _faithfulness(explanations: Mapping[str, Any], label: str, colour: str) -> Figure:
     """SRG of each map, with that of the runner-up's map, beside the maps that need no model."""
-    methods = explanations["methods"]
-    rows = [
-        Faithfulness(
-            _row_label(name, methods),
-            method["scores"]["srg"],
-            method["scores"]["srg_runner_up"],
-            colour,
-        )
-        for name, method in methods.items()
-    ]
-    rows += [
-        Faithfulness(baseline["label"], baseline["scores"]["srg"], None, BASELINE_COLOUR)
-        for baseline in explanations["baselines"].values()
-    ]
-    return dots.faithfulness(rows, label, colour)
+    rows = _maps(explanations, "srg", colour, second="srg_runner_up")
+    legend = ("its map", "the runner-up’s map")
+    return dots.dots(rows, label, legend=legend, xlabel=KNOWS_NOTHING, chance=0.0)
 
 
 def _score_charts(explanations: Mapping[str, Any], colour: str) -> dict[str, Figure]:
     """Each score of a model's maps beside the maps that need no model."""
-    methods = explanations["methods"]
-    chance = {"srg": 0.0, "central_mass": explanations["centre_chance"]}
+    chance = {"central_mass": explanations["centre_chance"]}
     if explanations["mask_chance"]:
         chance["relevance_mass"] = explanations["mask_chance"]["value"]
     drawn = {}
     for key, title in SCORES.items():
-        rows = [
-            Score(_row_label(name, methods), method["scores"][key], colour)
-            for name, method in methods.items()
-            if key != "class_sensitivity" or method["class_specific"]
-        ]
-        rows += [
-            Score(baseline["label"], baseline["scores"][key], BASELINE_COLOUR)
-            for baseline in explanations["baselines"].values()
-            if key in baseline["scores"]
-        ]
-        if len([row for row in rows if row.interval]) > 1:
-            drawn[key] = dots.scores(
-                rows, title, chance=chance.get(key), share=key in ("central_mass", "relevance_mass")
-            )
+        rows = _maps(explanations, key, colour)
+        if len([row for row in rows if row.filled]) > 1:
+            share = key in ("central_mass", "relevance_mass")
+            drawn[key] = dots.dots(rows, title, chance=chance.get(key), share=share)
     return drawn
+
+
+def _maps(explanations: Mapping[str, Any], key: str, colour: str, *, second: str = "") -> list[Row]:
+    """A row for each map of a model with one or two of its scores, and for each baseline."""
+    methods, baselines = explanations["methods"], explanations["baselines"]
+    rows = [
+        Row(_row_label(name, methods), method["scores"][key], colour, method["scores"].get(second))
+        for name, method in methods.items()
+        if key != "class_sensitivity" or method["class_specific"]
+    ]
+    return rows + [
+        Row(of["label"], of["scores"][key], BASELINE_COLOUR)
+        for of in baselines.values()
+        if key in of["scores"]
+    ]

@@ -67,9 +67,8 @@ def explorer_parts(material: Material) -> dict[str, Any]:
         "data": json.dumps(data, allow_nan=False).replace("<", "\\u003c"),
         "script": script,
         "script_sha256": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        "html": _static("explorer.html"),
-        "base_css": _static("base.css"),
-        "css": _static("explorer.css"),
+        "html": static("explorer.html"),
+        "css": static("explorer.css"),
     }
 
 
@@ -96,10 +95,11 @@ def _explained(model: ModelFolder, row: np.integer, predicted: str) -> dict[str,
 
 def _script() -> str:
     """The pages' own modules in one, which a file without a server can run."""
-    lines = "\n".join(_static(f"{name}.js") for name in ("heat", "explore", "report")).split("\n")
+    lines = "\n".join(static(f"{name}.js") for name in ("heat", "explore", "report")).split("\n")
     kept = [line.removeprefix("export ") for line in lines if not line.startswith("import ")]
     return "\n".join(kept)
 
 
-def _static(name: str) -> str:
+def static(name: str) -> str:
+    """A file of the folder of that name."""
     return (resources.files("visavis.report") / "static" / name).read_text(encoding="utf-8")

@@ -1,6 +1,6 @@
-"""How an experiment was made: its command and its settings."""
+"""How an experiment was made: its command."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from visavis import config, presets
@@ -20,29 +20,19 @@ def command(experiment: Mapping[str, Any]) -> str:
         usual["data"] = config.to_json(config.DataConfig())  # not what follows from the size itself
     except (ConfigError, KeyError):
         usual = {}
-    for flag, value in _leaves(experiment["experiment"]):
+    for flag, value in leaves(experiment["experiment"]):
         if flag.startswith("tracking.") or flag == "data.source" or value is None:
             continue
-        if flag == "seed" or dict(_leaves(usual)).get(flag) != value:
+        if flag == "seed" or dict(leaves(usual)).get(flag) != value:
             argument = " ".join(map(str, value)) if isinstance(value, list) else value
             words.append(f"--{flag.replace('_', '-')} {'DIR' if flag == 'data.dir' else argument}")
     return " ".join(words)
 
 
-def settings(models: Iterable[Mapping[str, Any]]) -> list[tuple[str, Any, Any]]:
-    """What both models and their trainings were set to: the name of a setting, then its two values.
-
-    None where a model has no such setting. `models` are the `model` parts of both config.json.
-    """
-    tables = [dict(_leaves(model)) for model in models]
-    keys = [key for key in dict.fromkeys([*tables[0], *tables[1]]) if key != "name"]
-    return [(key, tables[0].get(key), tables[1].get(key)) for key in keys]
-
-
-def _leaves(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+def leaves(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     """Nested settings as dotted names."""
     found: list[tuple[str, Any]] = []
     for key, value in values.items():
         nested = isinstance(value, dict)
-        found += _leaves(value, f"{prefix}{key}.") if nested else [(prefix + key, value)]
+        found += leaves(value, f"{prefix}{key}.") if nested else [(prefix + key, value)]
     return found

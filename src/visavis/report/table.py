@@ -16,8 +16,8 @@ class Cell(NamedTuple):
     """A number, an interval or several numbers, as they stand in the JSON files; None for words."""
     span: int = 1
     """Columns that it covers."""
-    kind: str = ""
-    """number, code, or words; the look of the cell in the page."""
+    code: bool = False
+    """The text is not words."""
     outcome: str = ""
     """Of a check: one of OUTCOMES."""
 
@@ -98,7 +98,12 @@ def points(interval: Interval | None) -> Cell:
 
 def count(value: int) -> Cell:
     """12,345."""
-    return Cell(numbers.count(value), value, kind="number")
+    return Cell(numbers.count(value), value)
+
+
+def duration(seconds: float | None) -> Cell:
+    """8 min 8 s."""
+    return Cell("–" if seconds is None else numbers.duration(seconds), seconds)
 
 
 def fixed(value: float, digits: int = 2) -> Cell:

@@ -1,58 +1,40 @@
-"""Which figures and tables the templates of a page show, and the page as Markdown."""
+"""What one takes away of a page: which figures and tables it shows, and its text as Markdown."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from visavis.report.export.bundle import Captioned, Plate
+from visavis.report.citations import reference, works
+from visavis.report.export.bundle import Bundle, Captioned, Plate
 from visavis.report.export.escape import markdown, plain, slug
 from visavis.report.export.print_size import fits, to_print_size
 from visavis.report.export.tabular import as_markdown
 from visavis.report.figures.heatmaps import Group, image_figure
+from visavis.report.page import Page, templates
 from visavis.report.table import Table
 
 Groups = list[Group]
 
 
-def printed(value: Any) -> Any:
+def _printed(value: Any) -> Any:
     """What a template prints, as Markdown; what a macro printed is Markdown already."""
     return value if isinstance(value, Markup) else Markup(markdown(str(value)))
 
 
-class Recorded:
-    """Notes the figures and tables that the templates show, and returns their Markdown.
+class _Recorded:
+    """Notes the figures and tables that the templates show, and returns their Markdown."""
 
-    Args:
-        figures: figures and grids of images, by the names that the report knows them under.
-        tables: by such names.
-        folders: what replaces the role in a name: that of the model's folder.
-    """
-
-    def __init__(
-        self,
-        figures: Mapping[str, Figure | Groups],
-        tables: dict[str, Table],
-        folders: Mapping[str, str],
-    ) -> None:
+    def __init__(self, page: Page) -> None:
         self.plates: list[Plate] = []
         self.tables: dict[str, Captioned] = {}
-        self._names = {id(of): name for name, of in [*figures.items(), *tables.items()]}
-        self._folders = folders
+        known = [*page.charts.items(), *page.grids.items(), *page.tables.items()]
+        self._names = {id(of): name for name, of in known}
+        self._folders = page.folders
         self._place = ""
-
-    def render(self, templates: Environment, name: str, **content: Any) -> str:
-        """The Markdown of a template, which finds this object as `recorded`.
-
-        Args:
-            templates: made with `printed` as their `finalize`.
-        """
-        templates.globals["recorded"] = self
-        text = templates.get_template(name).render(content)
-        return re.sub(r"\s*\n(\s*\n)+", "\n\n", text).strip() + "\n"
 
     def enter(self, place: str) -> str:
         """Begin a part of the assignment, such as "1.2 c", or a section; prints nothing."""
@@ -112,3 +94,18 @@ class Recorded:
 
 def _plain(text: str) -> str:
     return plain(text) if isinstance(text, Markup) else text
+
+
+def bundle(folder: Path) -> Bundle:
+    """The figures, tables, text and works of the page of an experiment or a study, in its order.
+
+    Raises:
+        CheckpointError: a stage before this one has not finished, or a file is damaged.
+    """
+    page, keys = Page.of(folder), works(folder)
+    found, recorded = templates(_printed), _Recorded(page)
+    found.globals["recorded"] = recorded
+    cited = [reference(key) for key in keys]
+    text = found.get_template(f"{page.template}.md.j2").render(page.shown(), cited=cited)
+    text = re.sub(r"\s*\n(\s*\n)+", "\n\n", text).strip() + "\n"
+    return Bundle(page.title, text, recorded.plates, recorded.tables, keys)

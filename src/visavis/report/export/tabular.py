@@ -63,13 +63,10 @@ def as_markdown(table: Table) -> str:
     """As a table of Markdown, numbers to the right."""
     rows = [[head.text for head in table.headings]]
     rows += [[marked(cell) for cell in row] for row in table.cells]
-    lines = [f"| {' | '.join(map(_markdown_cell, row))} |" for row in rows]
+    cells = [[markdown(text).replace("|", r"\|") for text in row] for row in rows]
+    lines = [f"| {' | '.join(row)} |" for row in cells]
     lines.insert(1, f"| --- |{' ---: |' * (len(table.headings) - 1)}")
     return "\n".join(lines) + "\n"
-
-
-def _markdown_cell(text: str) -> str:
-    return markdown(text).replace("|", r"\|")
 
 
 def as_latex(table: Table, name: str, note: str = "") -> str:
@@ -80,7 +77,8 @@ def as_latex(table: Table, name: str, note: str = "") -> str:
         note: what its columns mean; follows the title in the caption.
     """
     columns = "l" + "r" * (len(table.headings) - 1)
-    broken = sum(_widths(table)) > WIDE
+    texts = [[marked(cell) for cell in row] for row in table.cells]
+    broken = sum(max(map(len, column)) for column in zip(*texts, strict=True)) > WIDE
     first, *others = (of.text for of in table.headings)
     wrapped = [textwrap.wrap(text, 16) if broken else [text] for text in others]
     head = [latex(first), *(_lines(lines, "b") for lines in wrapped)]
@@ -101,15 +99,6 @@ def as_latex(table: Table, name: str, note: str = "") -> str:
         f"\\begin{{table}}[htbp]\n\\centering\n\\footnotesize\n{caption}\n"
         f"\\resizebox{{{width}}}{{!}}{{%\n{tabular}}}\n\\end{{table}}\n"
     )
-
-
-def _widths(table: Table) -> list[int]:
-    """The most characters of a cell of each column."""
-    return [max(map(len, column)) for column in zip(*map(_texts, table.cells), strict=True)]
-
-
-def _texts(cells: Sequence[Cell]) -> list[str]:
-    return [marked(cell) for cell in cells]
 
 
 def _lines(lines: Sequence[str], align: str = "t") -> str:

@@ -1,7 +1,7 @@
 """Dot charts: a row for each class, map or layer, with 95 % intervals."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import matplotlib
 import numpy as np
@@ -20,19 +20,11 @@ from visavis.report.figures.style import (
     WIDTH,
     name_rows,
     new_figure,
+    not_available,
 )
-from visavis.report.labels import short, the
+from visavis.report.text.numbers import Interval, decimal
 
-Interval = Mapping[str, float]
-
-
-class Score(NamedTuple):
-    """One row of a `scores` chart."""
-
-    label: str
-    interval: Interval | None
-    colour: str
-    """One of the colours of `style`; grey marks a baseline."""
+KNOWS_NOTHING = "SRG: 0 for a map that knows nothing"
 
 
 @matplotlib.rc_context(STYLE)
@@ -51,157 +43,91 @@ def f1_per_class(
     return figure
 
 
-@matplotlib.rc_context(STYLE)
-def cues(
-    accuracy: Mapping[str, Mapping[str, Interval]], labels: Mapping[str, str], *, chance: float
-) -> Figure:
-    """Accuracy of both models on images without each cue; `accuracy` is by row and role."""
-    figure, axes = _rows(list(accuracy), 0.36, 0.9, title="Accuracy without one cue")
-    for place, of in enumerate(accuracy.values()):
-        for offset, role in zip((-0.13, 0.13), labels, strict=True):
-            marker = MODEL_MARKERS[role]
-            _dot(axes, of[role], place + offset, MODEL_COLOURS[role], marker=marker)
-    for role, label in labels.items():
-        axes.plot([], [], MODEL_MARKERS[role], color=MODEL_COLOURS[role], label=label)
-    axes.axvline(chance, **REFERENCE_LINE)
-    axes.set_xlim(left=0)
-    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0)
-    found = [
-        f"{row} {' and '.join(format(of[role]['value'], '.2f') for role in labels)}"
-        for row, of in accuracy.items()
-    ]
-    figure.set_label(
-        f"Dot chart with 95 % intervals, accuracy of {' and '.join(labels.values())} without one "
-        f"cue: {'; '.join(found)}"
-    )
-    return figure
+class Row(NamedTuple):
+    """One row of a `dots` chart."""
+
+    label: str
+    filled: Interval | None
+    colour: str
+    """One of the colours of `style`; grey marks a baseline."""
+    open: Interval | None = None
 
 
 @matplotlib.rc_context(STYLE)
-def scores(
-    rows: Sequence[Score], title: str, *, chance: float | None = None, share: bool = False
+def dots(
+    rows: Sequence[Row],
+    title: str,
+    *,
+    legend: tuple[str, ...] = (),
+    xlabel: str = "",
+    chance: float | None = None,
+    share: bool = False,
 ) -> Figure:
-    """A score of several maps; a dashed line at chance.
+    """A filled dot in each row, and where there is a second value an open one, joined to it.
 
-    A row without a score reads "not available". A `share` is shown in percent, from 0.
+    Args:
+        legend: what filled and open dots are.
+        chance: where a dashed line is.
+        share: show percent, from 0.
     """
-    figure, axes = _rows([row.label for row in rows], 0.29, 0.75, title=title)
+    height = 0.75 + 0.2 * bool(xlabel) + 0.2 * bool(legend)
+    figure, axes = _rows([row.label for row in rows], 0.3, height, title=title)
     for place, row in enumerate(rows):
-        if row.interval is not None:
-            _dot(axes, row.interval, place, row.colour)
-        else:
-            left = axes.get_yaxis_transform()
-            axes.text(0.015, place, "not available", transform=left, va="center", color=MUTED)
-    if chance is not None:
-        axes.axvline(chance, **REFERENCE_LINE)
-    axes.update_datalim([(0, 0)], updatey=False)
-    if share:
-        axes.set_xlim(left=0)
-        axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
-    known = [f"{row.label} {row.interval['value']:.2f}" for row in rows if row.interval]
+        found = [of for of in (row.open, row.filled) if of]
+        if not found:
+            not_available(axes, place)
+        ends = [of["value"] for of in found]
+        axes.plot(ends, [place] * len(ends), color=RULE, linewidth=4, zorder=1)
+        for of in found:
+            _dot(axes, of, place, row.colour, face=PAPER if of is row.open else None)
+    for name, face in zip(legend, (rows[0].colour, PAPER), strict=False):
+        axes.plot([], [], "o", color=rows[0].colour, markerfacecolor=face, label=name)
+    if legend:
+        figure.legend(loc="outside lower left", ncols=2, fontsize=8)
+    axes.set_xlabel(xlabel)
+    _scale(axes, chance, share=share)
+    known = [
+        _told(row.label, zip(legend or ("",), (row.filled, row.open), strict=False)) for row in rows
+    ]
     figure.set_label(f"Dot chart with 95 % intervals, {title}: {'; '.join(known)}")
     return figure
 
 
-class Faithfulness(NamedTuple):
-    """One row of a `faithfulness` chart."""
+class Both(NamedTuple):
+    """One row of a `both_models` chart."""
 
     label: str
-    srg: Interval | None
-    runner_up: Interval | None
-    """SRG by the map of the runner-up; None for a map that is the same for every class."""
-    colour: str
+    of: Mapping[str, Interval | None]
+    """By role."""
+    own: str = ""
+    """The role of the model whose map this is; the dot of the other model is open."""
 
 
 @matplotlib.rc_context(STYLE)
-def faithfulness(rows: Sequence[Faithfulness], title: str, colour: str) -> Figure:
-    """SRG by the map of the predicted class and by that of the runner-up.
-
-    The two are apart if a map is about its class.
-    """
-    figure, axes = _rows([row.label for row in rows], 0.3, 1.15, title=title)
+def both_models(
+    rows: Sequence[Both],
+    labels: Mapping[str, str],
+    title: str,
+    *,
+    chance: float,
+    share: bool = False,
+) -> Figure:
+    """A dot for each model in each row; a dashed line at chance."""
+    figure, axes = _rows([row.label for row in rows], 0.36, 1.15, title=title)
     for place, row in enumerate(rows):
-        if row.srg is None:
-            left = axes.get_yaxis_transform()
-            axes.text(0.015, place, "not available", transform=left, va="center", color=MUTED)
-            continue
-        if row.runner_up is not None:
-            ends = [row.runner_up["value"], row.srg["value"]]
-            axes.plot(ends, [place, place], color=RULE, linewidth=4, zorder=1)
-            _dot(axes, row.runner_up, place, row.colour, face=PAPER)
-        _dot(axes, row.srg, place, row.colour)
-    axes.axvline(0, **REFERENCE_LINE)
-    axes.set_xlabel("SRG: 0 for a map that knows nothing")
-    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
-    axes.plot([], [], "o", color=colour, label="its map")
-    axes.plot([], [], "o", color=colour, markerfacecolor=PAPER, label="the runner-up’s map")
-    figure.legend(loc="outside lower left", ncols=2, fontsize=8)
-    known = [f"{row.label} {row.srg['value']:.2f}" for row in rows if row.srg]
-    figure.set_label(f"Dot chart with 95 % intervals, SRG of each map, {title}: {'; '.join(known)}")
-    return figure
-
-
-@matplotlib.rc_context(STYLE)
-def layer_sweep(rows: Sequence[Mapping[str, Any]], colour: str) -> Figure:
-    """SRG of the maps from each layer; the chosen layer is filled."""
-    names = [f"{row['layer']}, {row['grid'][0]} × {row['grid'][1]}" for row in rows]
-    figure, axes = _rows(names, 0.3, 1.0)
-    for place, row in enumerate(rows):
-        if row["srg"] is not None:
-            _dot(axes, row["srg"], place, colour, face=colour if row["chosen"] else PAPER)
-    axes.plot([], [], "o", color=colour, label="chosen layer")
-    axes.axvline(0, **REFERENCE_LINE)
-    axes.set_xlabel("SRG: 0 for a map that knows nothing")
-    figure.legend(loc="outside upper left")
-    figure.set_label("Dot chart: SRG of each layer, with 95 % intervals")
-    return figure
-
-
-@matplotlib.rc_context(STYLE)
-def similarity(pairs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Figure:
-    """Agreement of the first model's map with each of the second's, and its baseline."""
-    figure, axes = _rows(names, 0.36, 1.05)
-    for place, pair in enumerate(pairs):
-        if pair["agreement"] is None:
-            continue
-        ends = [pair["permutation_baseline"]["value"], pair["agreement"]["value"]]
-        axes.plot(ends, [place, place], color=RULE, linewidth=4, zorder=1)
-        _dot(axes, pair["permutation_baseline"], place, MUTED, face=PAPER)
-        _dot(axes, pair["agreement"], place, MODEL_COLOURS["second"])
-    axes.plot([], [], "o", color=MODEL_COLOURS["second"], label="same image")
-    axes.plot([], [], "o", color=MUTED, markerfacecolor=PAPER, label="permutation baseline")
-    axes.axvline(0, **REFERENCE_LINE)
-    axes.set_xlabel("Mean rank correlation")
-    figure.legend(loc="outside upper left", ncols=2)
-    figure.set_label(
-        "Dot chart: agreement of the first model's map with each of the second's, and its baseline"
-    )
-    return figure
-
-
-@matplotlib.rc_context(STYLE)
-def cross_model(rankings: Sequence[Mapping[str, Any]], labels: Mapping[str, str]) -> Figure:
-    """SRG on both models when the cells are masked in the order of each map."""
-    names = [f"{labels[r['model']]}: {short(r['method'])}" for r in rankings]
-    figure, axes = _rows(names, 0.34, 1.05)
-    for place, row in enumerate(rankings):
-        for offset, (role, score) in zip((-0.13, 0.13), row["srg"].items(), strict=True):
-            if score is not None:
-                colour = MODEL_COLOURS[role]
-                face = colour if role == row["model"] else PAPER
-                marker = MODEL_MARKERS[role]
-                _dot(axes, score, place + offset, colour, face=face, marker=marker)
+        for offset, (role, interval) in zip((-0.13, 0.13), row.of.items(), strict=True):
+            if interval:
+                colour, marker = MODEL_COLOURS[role], MODEL_MARKERS[role]
+                face = None if row.own in ("", role) else PAPER
+                _dot(axes, interval, place + offset, colour, face=face, marker=marker)
     for role, label in labels.items():
-        colour, name = MODEL_COLOURS[role], f"tested on {the(label)}"
-        axes.plot([], [], MODEL_MARKERS[role], color=colour, label=name)
-    axes.plot([], [], "o", color=MUTED, markerfacecolor=PAPER, label="open: the other's map")
-    axes.axvline(0, **REFERENCE_LINE)
-    # Of the figure: beside the long names of rows there is no room for it.
-    figure.supxlabel("SRG: 0 for a map that knows nothing", fontsize=9, color=MUTED)
-    figure.legend(loc="outside upper left", ncols=2, fontsize=8)
-    figure.set_label("Dot chart: SRG on both models by the order of each map")
+        axes.plot([], [], MODEL_MARKERS[role], color=MODEL_COLOURS[role], label=label)
+    if any(row.own for row in rows):
+        axes.plot([], [], "o", color=MUTED, markerfacecolor=PAPER, label="with the other’s map")
+    figure.legend(loc="outside lower left", ncols=3, fontsize=8)
+    _scale(axes, chance, share=share)
+    known = [_told(row.label, ((labels[role], of) for role, of in row.of.items())) for row in rows]
+    figure.set_label(f"Dot chart with 95 % intervals, {title}: {'; '.join(known)}")
     return figure
 
 
@@ -215,6 +141,22 @@ def _rows(
     axes.grid(visible=True, axis="x")
     axes.margins(x=0.08)
     return figure, axes
+
+
+def _scale(axes: Axes, chance: float | None, *, share: bool) -> None:
+    if chance is not None:
+        axes.axvline(chance, **REFERENCE_LINE)
+    axes.update_datalim([(0, 0)], updatey=False)
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    if share:
+        axes.set_xlim(left=0)
+        axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+
+
+def _told(label: str, values: Iterable[tuple[str, Interval | None]]) -> str:
+    """A row for those who cannot see it."""
+    known = [f"{name} {decimal(of['value'])}".strip() for name, of in values if of]
+    return f"{label}: {', '.join(known) or 'not available'}"
 
 
 def _dot(

@@ -184,8 +184,8 @@ def side_by_side(
         )
         rows = ((replace(image, caption=(name, *confidences)), *over), (image, *cells))
         title = kind.capitalize().replace("_", " ")
-        agreed = f"{title}: rank correlation {decimal(found['agreement'])}"
-        groups.append(Group(agreed, tuple(headings), rows))
+        title += f": rank correlation {decimal(found['agreement'])}, test image {found['index']}"
+        groups.append(Group(title, tuple(headings), rows))
     return groups
 
 

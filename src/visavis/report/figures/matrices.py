@@ -33,7 +33,7 @@ def confusion(counts: Counts, class_names: Sequence[str], *, label: str, colour:
     figure.set_label(f"Confusion matrix of {the(label)}: true classes by predicted")
     if len(class_names) > MANY:
         axes.set_title(f"{label}: share of the true class")
-        _colours_alone(axes, strength, colour)
+        colours_alone(axes, strength, colour)
         return figure
     axes.set_title(f"{label}: counts, and % of the true class")
     for (row, column), count in np.ndenumerate(counts):
@@ -59,7 +59,7 @@ def confusion_difference(
         f"Confusion matrix of {the(labels['first'])} minus that of {the(labels['second'])}"
     )
     if len(class_names) > MANY:
-        _colours_alone(axes, strength * (difference > 0), MODEL_COLOURS["first"])
+        colours_alone(axes, strength * (difference > 0), MODEL_COLOURS["first"])
         rows, columns = np.nonzero(difference < 0)  # dots, to be told apart without colours
         colours = [
             (MODEL_COLOURS["second"], float(strength[at])) for at in zip(rows, columns, strict=True)
@@ -124,7 +124,7 @@ def _matrix(names: Sequence[str], width: float, height: float) -> tuple[Figure, 
     return figure, axes
 
 
-def _colours_alone(axes: Axes, strength: Float[np.ndarray, "classes classes"], colour: str) -> None:
+def colours_alone(axes: Axes, strength: Float[np.ndarray, "classes classes"], colour: str) -> None:
     """As one image, without numbers: there are too many cells to read."""
     pixels = np.zeros((*strength.shape, 4))
     pixels[..., :3] = matplotlib.colors.to_rgb(colour)

@@ -89,6 +89,12 @@ def name_rows(axes: Axes, names: Sequence[str]) -> None:
     axes.spines["left"].set_visible(False)
 
 
+def not_available(axes: Axes, place: int) -> None:
+    """Say so in a row of a chart."""
+    left = axes.get_yaxis_transform()
+    axes.text(0.015, place, "not available", transform=left, va="center", color=MUTED)
+
+
 def svg(figure: Figure, name: str = "") -> str:
     """The figure as an `<svg>` element for inlining in HTML.
 

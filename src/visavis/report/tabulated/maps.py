@@ -1,7 +1,6 @@
 """Tables of attribution maps: their scores, and how those of two models agree."""
 
 from collections.abc import Iterator
-from typing import Any
 
 from visavis.report.labels import IN_PERCENT, SCORES, the
 from visavis.report.material import Material
@@ -94,28 +93,18 @@ def _other_background(material: Material) -> Table:
 
 def _agreement(material: Material) -> Table:
     second, of = the(material.labels["second"]), material.models["second"].explanations["methods"]
-    rows = [Row(of[pair["second_method"]]["label"], _agreed(pair)) for pair in _pairs(material)]
+    rows = []
+    for pair in material.comparison["similarity"]["pairs"]:
+        cells = [score(pair["agreement"]), score(pair["permutation_baseline"])]
+        cells.append(_both(pair["above_chance"], percent=False))
+        cells += [share(pair["top_k_iou"]), share(pair["top_k_iou_baseline"])]
+        rows.append(Row(of[pair["second_method"]]["label"], cells))
     head = headings(
         Heading(f"Map of {second}", "second"),
         *("Rank correlation", "Permutation baseline", "Above chance"),
         *("Top-k IoU", Heading("Permutation baseline", alone="Permutation baseline of the IoU")),
     )
     return Table(f"Agreement with each map of {second}", head, rows)
-
-
-def _agreed(pair: Values) -> list[Cell]:
-    return [
-        score(pair["agreement"]),
-        score(pair["permutation_baseline"]),
-        _both(pair["above_chance"], percent=False),
-        share(pair["top_k_iou"]),
-        share(pair["top_k_iou_baseline"]),
-    ]
-
-
-def _pairs(material: Material) -> list[Any]:
-    pairs: list[Any] = material.comparison["similarity"]["pairs"]
-    return pairs
 
 
 def _transfer(material: Material) -> Table:

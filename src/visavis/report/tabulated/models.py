@@ -11,6 +11,7 @@ from visavis.report.table import (
     Row,
     Table,
     count,
+    duration,
     fixed,
     headings,
     of_both,
@@ -57,15 +58,11 @@ def _results(material: Material) -> Table:
                 score(comparison["f1_macro_difference"], 3),
             ),
             ("Learnable parameters", "parameters", count, Cell("")),
-            ("Training time", "train_seconds", _duration, Cell("")),
+            ("Training time", "train_seconds", duration, Cell("")),
         )
     ]
     difference = f"{labels['first']} minus {labels['second']}"
     return Table("Results", headings("", *of_models(labels), difference), rows)
-
-
-def _duration(seconds: float | None) -> Cell:
-    return Cell("–" if seconds is None else numbers.duration(seconds), seconds)
 
 
 def _f1_per_class(material: Material) -> Table:
@@ -113,7 +110,7 @@ def _convergence(material: Material) -> Table:
                 cells.append(Cell("–", span=2))
             elif reached[role]:
                 epochs = reached[role]["epochs"]
-                cells += [Cell(str(epochs), epochs), _duration(reached[role]["seconds"])]
+                cells += [Cell(str(epochs), epochs), duration(reached[role]["seconds"])]
             else:
                 cells.append(Cell("not reached", span=2))
         rows.append(Row(numbers.percent(reached["val_accuracy"], 0), cells))

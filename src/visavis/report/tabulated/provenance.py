@@ -3,7 +3,7 @@
 from typing import Any
 
 from visavis.report.material import Material
-from visavis.report.recipe import settings
+from visavis.report.recipe import leaves
 from visavis.report.table import Cell, Row, Table, headings, of_models, plain
 from visavis.run_folder import ModelFolder
 
@@ -35,13 +35,17 @@ def tables(material: Material) -> dict[str, Table]:
     ]
     rows += [
         Row("Seed", [plain(model.config["seed"]) for model in models]),
-        Row("Resumed", [_resumed(model) for model in models]),
-        Row("Changed when resumed", [_changed(model) for model in models]),
+        Row("Resumed", [plain(m.training["resumed"] > 0 if m.history else None) for m in models]),
+        Row(
+            "Changed when resumed",
+            [plain("; ".join(m.provenance.get("changed_when_resumed", []))) for m in models],
+        ),
         Row("Weights, SHA-256", [_digest(model.training["weights_sha256"]) for model in models]),
         Row("Data, fingerprint", [_digest(model.data["fingerprint"]) for model in models]),
     ]
-    chosen = settings(_settings(model) for model in models)
-    set_to = [Row(key, [plain(first), plain(second)], code=True) for key, first, second in chosen]
+    chosen = [_settings(model) for model in models]
+    keys = dict.fromkeys(key for of in chosen for key in of)
+    set_to = [Row(key, [plain(of.get(key)) for of in chosen], code=True) for key in keys]
     return {
         "provenance": Table("Provenance", head, rows),
         "settings": Table("Settings", head, set_to),
@@ -49,18 +53,11 @@ def tables(material: Material) -> dict[str, Table]:
 
 
 def _settings(model: ModelFolder) -> dict[str, Any]:
-    """Those of a training only if it happened here."""
+    """What a model was set to, and its training, if that happened here."""
     settings = model.config["model"]
-    return {key: of for key, of in settings.items() if key != "optim" or model.history}
-
-
-def _resumed(model: ModelFolder) -> Cell:
-    return plain(model.training["resumed"] > 0 if model.history else None)
-
-
-def _changed(model: ModelFolder) -> Cell:
-    return plain("; ".join(model.provenance.get("changed_when_resumed", [])))
+    own = {key: of for key, of in settings.items() if key != "optim" or model.history}
+    return {key: of for key, of in leaves(own) if key != "name"}
 
 
 def _digest(sha256: str) -> Cell:
-    return Cell(f"{sha256[:16]}…", kind="code")
+    return Cell(f"{sha256[:16]}…", code=True)

@@ -5,9 +5,20 @@ from typing import Any
 
 from visavis.compare import conclusions
 from visavis.report.labels import SCORES, named, the
-from visavis.report.table import Cell, Row, Table, count, fixed, headings, plain, score, share
-from visavis.report.text import numbers, variants
-from visavis.report.text.numbers import Interval, Values
+from visavis.report.table import (
+    Cell,
+    Row,
+    Table,
+    count,
+    duration,
+    fixed,
+    headings,
+    plain,
+    score,
+    share,
+)
+from visavis.report.text import numbers, study
+from visavis.report.text.numbers import Interval, Values, decimal
 
 INTERVALS = {"images": "For other images", "trainings": "For other seeds", "both": "For both"}
 
@@ -40,10 +51,10 @@ def _variants(results: Values) -> Table:
         cells = [
             count(len(accuracy["values"])),
             _mean(accuracy, share, numbers.percent),
-            _known(accuracy["sd"], lambda sd: Cell(f"{numbers.decimal(100 * sd)} points", sd)),
-            _mean(f1, lambda of: score(of, 3), lambda value: numbers.decimal(value, 3)),
+            _known(accuracy["sd"], lambda sd: Cell(f"{decimal(100 * sd)} points", sd)),
+            _mean(f1, lambda of: score(of, 3), lambda value: decimal(value, 3)),
             count(of["parameters"]),
-            _known(of["train_seconds"], _duration),
+            duration(of["train_seconds"]),
         ]
         rows.append(Row(of["label"], cells, tag=tag))
     columns = ("Test accuracy", "Standard deviation", "Macro F1", "Learnable parameters")
@@ -60,12 +71,8 @@ def _known(value: Any, show: Callable[[Any], Cell]) -> Cell:
     return Cell("–") if value is None else show(value)
 
 
-def _duration(seconds: float) -> Cell:
-    return Cell(numbers.duration(seconds), seconds)
-
-
 def _range(interval: Interval, scale: int, digits: int) -> Cell:
-    low, high = (numbers.decimal(scale * interval[end], digits) for end in ("low", "high"))
+    low, high = (decimal(scale * interval[end], digits) for end in ("low", "high"))
     return Cell(f"{low} to {high}", interval)
 
 
@@ -87,7 +94,7 @@ def _differences(results: Values, key: str, title: str) -> Table:
     for row in results["differences"]:
         of = row[key]
         first, second = (results["variants"][name]["label"] for name in row["variants"])
-        cells = [Cell(numbers.decimal(scale * of["value"], digits), of["value"])]
+        cells = [Cell(decimal(scale * of["value"], digits), of["value"])]
         cells += [
             _known(of[question], lambda of: _range(of, scale, digits)) for question in INTERVALS
         ]
@@ -128,7 +135,7 @@ def _scores(of: Values) -> Table:
         srg = method["srg"]
         cells = [
             _known(srg, lambda srg: score(srg["both"]) if srg["both"] else fixed(srg["value"])),
-            _known(srg, lambda srg: _each(srg["values"])),
+            _known(srg, lambda srg: Cell(", ".join(map(decimal, srg["values"])), srg["values"])),
             *(_known(method["scores"][key], _over_trainings) for key in known),
             Cell(f"{method['best_in']} of {n}", method["best_in"]),
         ]
@@ -138,12 +145,8 @@ def _scores(of: Values) -> Table:
     return Table(f"Scores of the methods of {the(of['label'])}", head, rows)
 
 
-def _each(values: list[float]) -> Cell:
-    return Cell(", ".join(map(numbers.decimal, values)), values)
-
-
 def _over_trainings(of: Values) -> Cell:
-    mean, lowest, highest = (numbers.decimal(of[key]) for key in ("value", "lowest", "highest"))
+    mean, lowest, highest = (decimal(of[key]) for key in ("value", "lowest", "highest"))
     more = f" ({lowest} to {highest})" if len(of["values"]) > 1 else ""
     return Cell(mean + more, {key: of[key] for key in ("value", "lowest", "highest")})
 
@@ -151,8 +154,8 @@ def _over_trainings(of: Values) -> Cell:
 def _conclusions(of: Values) -> Table:
     rows = []
     for each in of["conclusions"]:
-        claim = numbers.capital(variants.sentence(each, of["methods"]))
-        shown, holds = variants.shown(each["sides"]), variants.HOLDS[each["holds"]]
+        claim = numbers.capital(study.sentence(each, of["methods"]))
+        shown, holds = study.shown(each["sides"]), study.HOLDS[each["holds"]]
         rows.append(Row(claim, [Cell(shown), Cell(holds)]))
     head = headings("Conclusion", "In each training", "Holds")
     return Table(f"Conclusions about the methods of {the(of['label'])}", head, rows)
@@ -170,7 +173,7 @@ def _trainings(results: Values) -> Table:
             Cell(numbers.percent(accuracy), accuracy),
             fixed(f1, 3),
             plain(training["epochs"]),
-            _known(training["train_seconds"], _duration),
+            duration(training["train_seconds"]),
             Cell(numbers.capital(named(method, variant["methods"])) + layer),
             Cell(f"{training['device']}, {training['precision']}"),
         ]

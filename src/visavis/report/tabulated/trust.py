@@ -69,7 +69,7 @@ def _score_validation(material: Material) -> Table:
             cells = [
                 *(fixed(found["correlation"][truth]) for truth in truths),
                 score(found["blob"]),
-                Cell("–") if needed is None else count(needed)._replace(kind=""),
+                Cell("–") if needed is None else count(needed),
             ]
             rows.append(Row(SCORES[key], cells, role, material.labels[role]))
     columns = ("clean plate", "Shapley", "mask", "blob", "Images needed")

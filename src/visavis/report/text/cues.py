@@ -2,35 +2,18 @@
 
 from visavis.metrics.significance import side
 from visavis.report.labels import the
-from visavis.report.text.numbers import Values, listed, share
+from visavis.report.text.numbers import Values, listed
 from visavis.run_folder import ROLES
 
 
-def of_each(comparison: Values) -> list[str]:
-    """For each model, the images on which it keeps most of its accuracy, and least."""
-    sentences = []
-    for role, label in comparison["labels"].items():
-        kept = {row["label"]: row["kept"][role] for row in comparison["cues"]["rows"]}
-        name = the(label)
-        if None in kept.values():
-            sentences.append(
-                f"What {name} keeps without a cue could not be computed: there are too few images, "
-                "or its accuracy is not clearly above chance."
-            )
-            continue
-        least, *_, most = sorted(kept, key=lambda of: kept[of]["value"])
-        sentences.append(
-            f"Of its accuracy above chance, {name} keeps most on {most} images, "
-            f"{share(kept[most])}, and least on {least} images, {share(kept[least])}."
-        )
-    return sentences
-
-
-def between_models(comparison: Values) -> str | None:
-    """On which images one model keeps more of its accuracy than the other; None if unknown."""
+def between_models(comparison: Values) -> str:
+    """On which images one model keeps more of its accuracy than the other."""
     rows = comparison["cues"]["rows"]
     if any(row["kept_difference"] is None for row in rows):
-        return None
+        return (
+            "What the models keep without a cue could not be compared: there are too few images, "
+            "or an accuracy is not clearly above chance."
+        )
     first, second = (the(comparison["labels"][role]) for role in ROLES)
     found: dict[int, list[str]] = {1: [], -1: [], 0: []}
     for row in rows:

@@ -1,12 +1,9 @@
 """How faithful the explanations are, and how those of the two models differ."""
 
-from collections.abc import Mapping, Sequence
-
-import numpy as np
+from collections.abc import Mapping
 
 from visavis.metrics.significance import side
 from visavis.report.labels import named, the
-from visavis.report.text.agreement import default_maps
 from visavis.report.text.numbers import (
     NONE_SHOWN,
     Values,
@@ -14,7 +11,6 @@ from visavis.report.text.numbers import (
     capital,
     compared,
     count,
-    decimal,
     listed,
     percent,
     score,
@@ -160,18 +156,6 @@ def mistakes(label: str, facts: Values) -> str:
     )
 
 
-def agnostic(explanations: Values) -> str:
-    """Which methods are class-agnostic."""
-    methods = explanations["methods"]
-    unaware = [named(key, methods) for key, of in methods.items() if not of["class_specific"]]
-    aware = [named(key, methods) for key, of in methods.items() if of["class_specific"]]
-    return (
-        f"{_with_verb(unaware)} class-agnostic: one map per image, whatever the target "
-        "class, so it shows what the model reads but not why it predicts this class. "
-        f"{_with_verb(aware)} computed for the predicted class."
-    )
-
-
 def methods_compared(explanations: Values, label: str) -> str:
     """Which of a model's maps is the most faithful."""
     methods = explanations["methods"]
@@ -199,45 +183,28 @@ def methods_compared(explanations: Values, label: str) -> str:
     ]
     if below:
         centre = explanations["baselines"]["centre"]["scores"]["srg"]
-        text += f" {_with_verb(below)} significantly below the centre map, {score(centre)}."
+        verb = "are" if len(below) > 1 else "is"
+        text += (
+            f" {capital(listed(below))} {verb} significantly below the centre map, {score(centre)}."
+        )
     return text
 
 
-def between_models(explained: Mapping[str, Values], comparison: Values) -> list[str]:
-    """How the default maps of the two models differ in location.
-
-    Not in SRG, which is no scale for two models.
-    """
+def more_central(explained: Mapping[str, Values], comparison: Values) -> str:
+    """Which of the two default maps lies more in the centre."""
     first, second = (the(comparison["labels"][role]) for role in ROLES)
-    names = [named(of["default_method"], of["methods"]) for of in explained.values()]
-    a, b = (of["methods"][of["default_method"]]["scores"] for of in explained.values())
-    x, y = a["central_mass"], b["central_mass"]
+    x, y = (
+        of["methods"][of["default_method"]]["scores"]["central_mass"] for of in explained.values()
+    )
     lies = {1: f"{first}'s is more central", -1: f"{second}'s is more central"}
-    return [
-        f"{capital(first)}'s {names[0]} has an SRG of {score(a['srg'])}, {second}'s {names[1]} one "
-        f"of {score(b['srg'])}. The two values are not comparable: models differ in how they react "
-        "to masked regions, and which value is higher can depend on the fill.",
+    return (
         f"The central quarter holds {share(x)} of {first}'s map and {share(y)} of {second}'s: "
-        f"{lies.get(compared(x, y), NONE_SHOWN)}.",
-        default_maps(comparison),
-    ]
+        f"{lies.get(compared(x, y), NONE_SHOWN)}."
+    )
 
 
-def side_by_side(pair: Values, labels: np.ndarray, class_names: Sequence[str]) -> list[str]:
-    """The two images of 2.2 c; `pair` is `side_by_side`, `labels` those of the first's heatmaps."""
-    kinds = {"agree most": pair["highest_agreement"], "agree least": pair["lowest_agreement"]}
-    found = [
-        f"The maps {extreme} on test image {image['index']}, "
-        f"{class_names[labels[image['row_first']]]}: rank correlation "
-        f"{decimal(image['agreement'])}."
-        for extreme, image in kinds.items()
-        if image
-    ]
-    if not found:
-        return ["No sampled test image is classified correctly and explained by both models."]
-    return [" ".join(found), f"The two images were chosen by a fixed rule: {pair['rule']}."]
-
-
-def _with_verb(names: Sequence[str]) -> str:
-    """At the start of a sentence: "A is", "A and B are"."""
-    return f"{capital(listed(names))} {'are' if len(names) > 1 else 'is'}"
+def side_by_side(pair: Values) -> str:
+    """How the two images of 2.2 c were chosen; `pair` is `side_by_side`."""
+    if not (pair["highest_agreement"] or pair["lowest_agreement"]):
+        return "No sampled test image is classified correctly and explained by both models."
+    return f"The two images were chosen by a fixed rule: {pair['rule']}."

@@ -15,6 +15,7 @@ from visavis.report.text.numbers import (
     duration,
     p_value,
     percent,
+    plural,
     points,
     power,
     score,
@@ -43,7 +44,7 @@ def training(label: str, facts: Values) -> str:
             "training time, its epochs or its convergence."
         )
     return (
-        f"{name} was trained for {epochs(facts['epochs'])}, which took "
+        f"{name} was trained for {plural(facts['epochs'], 'epoch')}, which took "
         f"{duration(facts['train_seconds'])} ({count(round(facts['images_per_second']))} "
         f"images/s). Its validation loss was lowest after epoch {facts['best_epoch']}, at "
         f"{decimal(facts['best_val_loss'], 3)} with a validation accuracy of "
@@ -216,7 +217,8 @@ def cost(comparison: Values) -> str:
         trained = "was not trained here, so its training time and convergence are not known"
         if facts["epochs"] is not None:
             trained = (
-                f"trained for {duration(facts['train_seconds'])} ({epochs(facts['epochs'])}, "
+                f"trained for {duration(facts['train_seconds'])} "
+                f"({plural(facts['epochs'], 'epoch')}, "
                 f"{count(round(facts['images_per_second']))} images/s)"
             )
         name = the(label) if parts else the(label, "The")
@@ -245,7 +247,7 @@ def convergence(comparison: Values, *, same_machine: bool = True) -> str | None:
         return f"Only {better} reaches any of the accuracy thresholds, up to {percent(highest, 0)}."
     reached = both[-1]
     times = [
-        f"{name} after {epochs(reached[role]['epochs'])} and "
+        f"{name} after {plural(reached[role]['epochs'], 'epoch')} and "
         f"{duration(reached[role]['seconds'])} of training"
         for role, name in names.items()
     ]
@@ -258,8 +260,3 @@ def convergence(comparison: Values, *, same_machine: bool = True) -> str | None:
         verdict = "these times come from different machines and are not comparable"
     text = f"Both models reach a validation accuracy of {accuracy}, {', '.join(times)}: {verdict}."
     return text if last is reached else f"{text} Only {better} reaches {percent(highest, 0)}."
-
-
-def epochs(number: int) -> str:
-    """1 epoch, 2 epochs."""
-    return f"{number} epoch" + ("s" if number != 1 else "")

@@ -62,8 +62,8 @@ def corrected(tests: Tests) -> str:
     lost = [name for name in significant if together[name] >= 0.05]
     text = (
         "The main sentences on accuracy, errors, cues and the default maps rest on "
-        f"{count(len(alone))} tests. Of these, {_are(len(significant))} significant on their own "
-        "at the 5 % level"
+        f"{count(len(alone))} tests. Of these, {count(len(significant))} "
+        f"{'is' if len(significant) == 1 else 'are'} significant on their own at the 5 % level"
     )
     if not significant:
         return f"{text}."
@@ -73,8 +73,3 @@ def corrected(tests: Tests) -> str:
         f"{text}; {count(len(significant) - len(lost))} of these remain so after Holm's correction "
         f"for the number of tests, but not {listed(lost)}."
     )
-
-
-def _are(number: int) -> str:
-    """1 is, 2 are."""
-    return f"{count(number)} {'is' if number == 1 else 'are'}"

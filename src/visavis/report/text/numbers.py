@@ -20,6 +20,11 @@ def count(value: int) -> str:
     return f"{value:,}"
 
 
+def plural(number: int, noun: str) -> str:
+    """1 epoch, 2 epochs."""
+    return f"{count(number)} {noun}{'' if number == 1 else 's'}"
+
+
 def decimal(value: float, digits: int = 2) -> str:
     """0.42, with a true minus; what rounds to zero has no sign."""
     text = f"{value:.{digits}f}"

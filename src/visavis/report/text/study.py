@@ -12,6 +12,7 @@ from visavis.report.text.numbers import (
     listed,
     p_value,
     percent,
+    plural,
     points,
     score,
 )
@@ -58,7 +59,7 @@ PARTS = {
 def title(results: Values) -> str:
     """The heading of the page."""
     trainings, models = len(results["trainings"]), len(results["variants"])
-    return f"{_of(trainings, 'training')} of {_of(models, 'model')}, compared"
+    return f"{plural(trainings, 'training')} of {plural(models, 'model')}, compared"
 
 
 def findings(results: Values) -> list[str]:
@@ -217,15 +218,11 @@ def methods(of: Values) -> str:
     rest = len(drawn) - kept - len(flips)
     ends = f": {'; '.join(flips)}" if flips else ""
     return (
-        f"{label}: at least one training shows {_of(len(drawn), 'conclusion')} about attribution "
-        f"methods: {count(kept)} in all {n} trainings, {count(rest)} in only some, and "
+        f"{label}: at least one training shows {plural(len(drawn), 'conclusion')} about "
+        f"attribution methods: {count(kept)} in all {n} trainings, {count(rest)} in only some, and "
         f"{count(len(flips)) if flips else 'none'} that {'flip' if len(flips) > 1 else 'flips'} "
         f"between trainings{ends}."
     )
-
-
-def _of(number: int, noun: str) -> str:
-    return f"{count(number)} {noun}{'' if number == 1 else 's'}"
 
 
 def sentence(conclusion: Values, methods: Values) -> str:

@@ -1,14 +1,14 @@
 """Figures of a study: its variants and all their trainings."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from visavis.report.figures.matrices import colours_alone
 from visavis.report.figures.style import (
     FIRST,
     INK,
@@ -21,9 +21,10 @@ from visavis.report.figures.style import (
     WIDTH,
     name_rows,
     new_figure,
+    not_available,
 )
 from visavis.report.text.numbers import capital, decimal
-from visavis.report.text.variants import PARTS
+from visavis.report.text.study import PARTS
 
 Results = Mapping[str, Any]
 """The content of results.json."""
@@ -48,51 +49,49 @@ def _labels(results: Results) -> dict[str, str]:
     return {name: of["label"] for name, of in results["variants"].items()}
 
 
+class Row(NamedTuple):
+    """One row of a `scores` chart."""
+
+    label: str
+    of: Mapping[str, Any] | None
+    """A score with its value in each training."""
+    look: Mapping[str, Any]
+
+
 @matplotlib.rc_context(STYLE)
-def scores(results: Results, key: str, title: str) -> Figure:
-    """Accuracy or macro F1: each training, their mean, and the interval over both."""
-    names = _labels(results)
-    figure, axes = new_figure(WIDTH, 1.15 + 0.42 * len(names), title=title)
-    for place, (name, look) in enumerate(_looks(results).items()):
-        of = results["variants"][name][key]
-        _trainings(axes, of, place, look)
-    name_rows(axes, list(names.values()))
+def scores(rows: Sequence[Row], title: str, *, share: bool = False, srg: bool = False) -> Figure:
+    """The trainings as small open marks below their mean and its interval.
+
+    Args:
+        share: show percent.
+        srg: the score is 0 for a map that knows nothing.
+    """
+    figure, axes = new_figure(WIDTH, 1.15 + 0.2 * srg + 0.42 * len(rows), title=title)
+    for place, (_, of, look) in enumerate(rows):
+        if of is None:
+            not_available(axes, place)
+            continue
+        colour, marker = look["color"], look["marker"]
+        if wide := of["both"] or of["images"]:
+            axes.hlines(place - 0.1, wide["low"], wide["high"], color=colour, linewidth=1.6)
+        axes.plot(of["value"], place - 0.1, marker, color=colour, markersize=6)
+        small: Any = {"markerfacecolor": PAPER, "markersize": 4, "markeredgewidth": 0.9}
+        axes.plot(of["values"], [place + 0.18] * len(of["values"]), marker, color=colour, **small)
+    name_rows(axes, [row.label for row in rows])
     axes.grid(visible=True, axis="x")
-    axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:g}%")  # they may lie close
-    axes.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
     axes.margins(x=0.08)
-    _legend(figure, axes)
-    known = [f"{of['label']} {of[key]['value']:.3f}" for of in results["variants"].values()]
-    figure.set_label(f"Dot chart, {title}, mean of the trainings: {'; '.join(known)}")
-    return figure
-
-
-def _trainings(
-    axes: Axes, of: Mapping[str, Any] | None, place: int, look: Mapping[str, Any]
-) -> None:
-    """The trainings of a variant as small open marks below their mean and its interval."""
-    if of is None:
-        left = axes.get_yaxis_transform()
-        axes.text(0.015, place, "not available", transform=left, va="center", color=MUTED)
-        return
-    if wide := of["both"] or of["images"]:
-        axes.hlines(place - 0.1, wide["low"], wide["high"], color=look["color"], linewidth=1.6)
-    axes.plot(of["value"], place - 0.1, look["marker"], color=look["color"], markersize=6)
-    axes.plot(
-        of["values"],
-        [place + 0.18] * len(of["values"]),
-        look["marker"],
-        color=look["color"],
-        markerfacecolor=PAPER,
-        markersize=4,
-        markeredgewidth=0.9,
-    )
-
-
-def _legend(figure: Figure, axes: Axes) -> None:
+    if srg:
+        axes.axvline(0, **REFERENCE_LINE)
+        axes.set_xlabel("SRG (0: knows nothing)")
+    if share:
+        axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:g}%")  # they may lie close
+    axes.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
     axes.plot([], [], "o", color=MUTED, label="mean, 95 % interval")
     axes.plot([], [], "o", color=MUTED, markerfacecolor=PAPER, markersize=4, label="one training")
     figure.legend(loc="outside lower left", ncols=2, fontsize=8)
+    known = [f"{row.label} {row.of['value']:.3f}" for row in rows if row.of]
+    figure.set_label(f"Dot chart, {title}, mean of the trainings: {'; '.join(known)}")
+    return figure
 
 
 def _variants_legend(figure: Figure, results: Results) -> None:
@@ -140,10 +139,8 @@ def matrix(results: Results, values: list[list[float | None]], title: str) -> Fi
     figure, axes = new_figure(WIDTH, WIDTH)
     figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
     top = max(float(np.nanmax(shown)), 0.05) if np.isfinite(shown).any() else 1.0
-    pixels = np.zeros((n, n, 4))
-    pixels[..., :3] = matplotlib.colors.to_rgb(FIRST)
-    pixels[..., 3] = np.nan_to_num(np.clip(shown / top, 0, 1)) * 0.75
-    axes.imshow(pixels, interpolation="nearest")
+    colours_alone(axes, np.nan_to_num(np.clip(shown / top, 0, 1)) * 0.75, FIRST)
+    axes.set_aspect("equal")
     for (row, column), value in np.ndenumerate(shown):
         if n <= MANY and np.isfinite(value):
             ink = PAPER if value / top > 0.75 else INK
@@ -202,27 +199,6 @@ def layout(results: Results) -> Figure:
 
 
 @matplotlib.rc_context(STYLE)
-def methods(results: Results, name: str) -> Figure:
-    """SRG of each attribution method of a variant, in each training and over all."""
-    of = results["variants"][name]["methods"]
-    label = _labels(results)[name]
-    figure, axes = new_figure(WIDTH, 1.5 + 0.4 * len(of), title=f"{label}: SRG of each method")
-    for place, found in enumerate(of.values()):
-        _trainings(axes, found["srg"], place, _looks(results)[name])
-    name_rows(axes, [found["label"] for found in of.values()])
-    axes.axvline(0, **REFERENCE_LINE)
-    axes.grid(visible=True, axis="x")
-    axes.margins(x=0.08)
-    axes.set_xlabel("SRG (0: knows nothing)")
-    _legend(figure, axes)
-    known = [
-        f"{found['label']} {found['srg']['value']:.2f}" for found in of.values() if found["srg"]
-    ]
-    figure.set_label(f"Dot chart: SRG of each method, {label}, mean: {'; '.join(known)}")
-    return figure
-
-
-@matplotlib.rc_context(STYLE)
 def parts(results: Results) -> Figure:
     """What a map is made of, part by part."""
     rows = {PARTS[key]: of for key, of in results["decomposition"]["parts"].items()}
@@ -257,16 +233,22 @@ def errors(results: Results) -> Figure:
     return figure
 
 
-def all_figures(results: Results) -> dict[str, Figure]:
+def charts(results: Results) -> dict[str, Figure]:
     """The figures that these results have, by name."""
+    looks, variants = _looks(results), results["variants"]
+
+    def each(key: str) -> list[Row]:
+        return [Row(of["label"], of[key], looks[name]) for name, of in variants.items()]
+
     drawn = {
-        "accuracy": scores(results, "accuracy", "Test accuracy"),
-        "f1_macro": scores(results, "f1_macro", "Test macro F1"),
+        "accuracy": scores(each("accuracy"), "Test accuracy", share=True),
+        "f1_macro": scores(each("f1_macro"), "Test macro F1"),
     }
     if any(training["validation_accuracy"] for training in results["trainings"]):
         drawn["learning"] = learning(results)
-    for name in results["variants"]:
-        drawn[f"{name}_srg"] = methods(results, name)
+    for name, variant in variants.items():
+        rows = [Row(of["label"], of["srg"], looks[name]) for of in variant["methods"].values()]
+        drawn[f"{name}_srg"] = scores(rows, f"{variant['label']}: SRG of each method", srg=True)
     if len(results["trainings"]) > 1:
         above, kappa = results["agreement"]["above_chance"], results["errors"]["kappa"]
         drawn["agreement"] = matrix(results, above, "Agreement above chance of each pair")
