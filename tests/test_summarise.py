@@ -11,10 +11,11 @@ import pytest
 import fake_runs
 from visavis import run_folder
 from visavis.cli import main
-from visavis.compare import conclusions, decomposition, pairs, trainings
+from visavis.compare import conclusions, decomposition, pairs, scores, trainings
 from visavis.compare.behaviour import consistency
 from visavis.errors import CheckpointError
 from visavis.metrics import agreement as two_maps
+from visavis.metrics import bootstrap, over_trainings
 from visavis.metrics.classification import confusion_matrix, f1_macro
 from visavis.report.study_page import study_report
 from visavis.report.text import variants as text
@@ -203,6 +204,22 @@ def test_results_are_those_of_the_trainings(study, results):
     assert kappa[0, 1] == pytest.approx(expected)
     assert sorted(results["agreement"]["order"]) == list(range(6))
     assert sum(of["value"] for of in results["decomposition"]["parts"].values()) == pytest.approx(1)
+
+
+def test_accuracy_and_f1_over_trainings_have_the_bootstrap_of_other_scores(study, results):
+    models = [run_folder.ModelFolder(study / "cnn" / f"seed-{seed}") for seed in range(3)]
+    expected = over_trainings.spread(np.stack([1.0 * model.correct for model in models]))
+    found = results["variants"]["cnn"]["accuracy"]
+    for question in ("images", "trainings", "both"):
+        assert found[question] == pytest.approx(expected[question])
+
+
+def test_scores_on_few_images_have_no_interval():
+    few = scores.Score(np.array([0.5, 0.7]), np.full(bootstrap.RESAMPLES, 0.6), 19)
+    found = scores.spreads({"accuracy": few})["accuracy"]
+    assert found["value"] == pytest.approx(0.6)
+    assert found["images"] is None and found["both"] is None
+    assert found["trainings"] is not None
 
 
 def test_agreement_relative_to_the_noise_ceiling(results):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 
 from visavis import run_folder
 from visavis.compare import behaviour, heatmaps, seeds
@@ -91,14 +91,21 @@ def _scores(models: Models) -> dict[str, Any]:
     classes = len(first.data["class_names"])
     truth, predicted = first.labels, (first.predicted, second.predicted)
     confusions = [classification.confusion_matrix(truth, of, classes) for of in predicted]
-    *f1, f1_difference = classification.macro_f1_intervals(truth, *predicted, classes)
+    columns = [classification.f1_columns(truth, of, classes) for of in predicted]
+
+    def f1_difference(means: Float[np.ndarray, "draws columns"]) -> Float[np.ndarray, " draws"]:
+        a, b = (classification.f1_macro_of(of) for of in np.split(means, 2, axis=1))
+        return a - b
+
     return {
         "models": {
-            role: _facts(model, confusion, of)
-            for (role, model), confusion, of in zip(models.items(), confusions, f1, strict=True)
+            role: _facts(model, *of)
+            for (role, model), *of in zip(models.items(), confusions, columns, strict=True)
         },
         "accuracy_difference": bootstrap.paired_difference(first.correct, second.correct),
-        "f1_macro_difference": f1_difference,
+        "f1_macro_difference": bootstrap.drawn_interval(
+            np.concatenate(columns, axis=1), f1_difference
+        ),
         "mcnemar": classification.mcnemar(first.correct, second.correct),
         "confusion_difference": (confusions[0] - confusions[1]).tolist(),
     }
@@ -199,13 +206,15 @@ def _require_same_test(models: Models) -> None:
 
 
 def _facts(
-    run: ModelFolder, confusion: Int[np.ndarray, "classes classes"], f1: bootstrap.Interval
+    run: ModelFolder,
+    confusion: Int[np.ndarray, "classes classes"],
+    columns: Float[np.ndarray, "n columns"],
 ) -> dict[str, Any]:
     """One model's column of the comparison."""
     return {
         **{key: run.training.get(key) for key in TRAINING_FACTS},
         "accuracy": bootstrap.interval(run.correct),
-        "f1_macro": f1,
+        "f1_macro": bootstrap.drawn_interval(columns, classification.f1_macro_of),
         "f1_per_class": classification.f1_per_class(confusion).tolist(),
         "confusion_matrix": confusion.tolist(),
         "inference_images_per_second": run.evaluation["inference_images_per_second"],

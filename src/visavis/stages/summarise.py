@@ -38,7 +38,7 @@ def summarise(out: Path) -> dict[str, Any]:
     for training in trainings:
         by_name.setdefault(training.variant, []).append(training)
     rows = sampled(trainings)
-    found = scores.read(by_name)
+    found = {name: scores.read(of) for name, of in by_name.items()}
     agreement = pairs.agreement(trainings, rows)
     results = {
         "data": study["data"],
