@@ -97,7 +97,11 @@ def comparison() -> dict[str, Any]:
         "calibration": {
             name: {
                 "temperature": 1.3,
-                "uncalibrated": {"error": interval(0.04), "confidence": 0.95},
+                "uncalibrated": {
+                    "error": interval(0.04),
+                    "confidence": 0.95,
+                    "accuracy_minus_confidence": interval(-0.05),
+                },
                 "temperature_scaled": {"error": interval(0.01), "confidence": 0.9},
             }
             for name in ("first", "second")
@@ -465,17 +469,18 @@ def test_models_that_make_no_mistakes_have_no_consistency(comparison: dict[str, 
 
 
 @pytest.mark.parametrize(
-    ("confidence", "expected"),
+    ("gap", "expected"),
     [
-        (0.95, "overconfident"),
-        (0.905, "well calibrated"),
-        (0.8, "underconfident"),
+        (-0.05, "overconfident"),
+        (-0.005, "well calibrated"),
+        (0.1, "underconfident"),
     ],
 )
-def test_calibration_follows_the_interval_of_accuracy(
-    comparison: dict[str, Any], confidence: float, expected: str
+def test_calibration_follows_the_interval_of_accuracy_minus_confidence(
+    comparison: dict[str, Any], gap: float, expected: str
 ) -> None:
-    comparison["calibration"]["first"]["uncalibrated"]["confidence"] = confidence
+    own = comparison["calibration"]["first"]["uncalibrated"]
+    own["accuracy_minus_confidence"] = interval(gap)
     assert f"The CNN is {expected}" in models.calibration(comparison)
 
 

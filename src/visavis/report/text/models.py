@@ -150,15 +150,13 @@ def calibration(comparison: Values) -> str:
     parts = []
     for role, facts in comparison["calibration"].items():
         own, scaled = facts["uncalibrated"], facts["temperature_scaled"]
-        accuracy = comparison["models"][role]["accuracy"]
-        lean = {1: "underconfident", -1: "overconfident"}.get(
-            side(accuracy, own["confidence"]), "well calibrated"
-        )
+        gap, accuracy = own["accuracy_minus_confidence"], comparison["models"][role]["accuracy"]
+        lean = {1: "underconfident", -1: "overconfident"}.get(side(gap), "well calibrated")
         name = the(comparison["labels"][role], "The")
         parts.append(
             f"{name} is {lean} on average: its mean confidence is {percent(own['confidence'])} and "
-            f"its accuracy {percent(accuracy['value'])}."
-            f"{power(accuracy, own['confidence'], points=True)} Its expected calibration error is "
+            f"its accuracy {percent(accuracy['value'])}, a difference of {points(gap)}."
+            f"{power(gap, points=True)} Its expected calibration error is "
             f"{score(own['error'], 3)}, and {score(scaled['error'], 3)} after temperature scaling "
             f"with T = {decimal(facts['temperature'])}, fitted on the validation images."
         )

@@ -42,9 +42,8 @@ def tests(explained: Mapping[str, Values], comparison: Values, cross_model: Valu
         if (by_chance := explained[role]["mask_chance"]) is not None:
             mass = main["scores"]["relevance_mass"]
             found[f"{names[role]}'s map on the mask"] = (mass, by_chance["value"])
-        own = comparison["calibration"][role]["uncalibrated"]
-        accuracy = comparison["models"][role]["accuracy"]
-        found[f"the calibration of {names[role]}"] = (accuracy, own["confidence"])
+        gap = comparison["calibration"][role]["uncalibrated"]["accuracy_minus_confidence"]
+        found[f"the calibration of {names[role]}"] = (gap, 0.0)
         place = comparison["mistakes"][role]["same_place"]["above_chance"]
         found[f"where {names[role]} looks when it is wrong"] = (place, 0.0)
         energy = halves["methods"][role][cross_model["default_methods"][role]]["energy"]
