@@ -263,11 +263,6 @@ class ExplainConfig:
     """Cells along a side of the grid that scores are measured on; it must divide the side of the
     images. 0: the models' own, of patches or of the last layers."""
 
-    @property
-    def composites(self) -> int:
-        """Number of composites of each kind."""
-        return max(self.images // 4, 30)
-
     def __post_init__(self) -> None:
         _require_ranges(
             self,

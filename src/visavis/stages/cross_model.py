@@ -37,6 +37,9 @@ from visavis.training import hardware
 
 log = logging.getLogger(__name__)
 
+COMPOSITES = 30
+"""Of each kind, at least; a quarter of the explained images, if that is more."""
+
 
 def cross_evaluate(
     experiment: Path,
@@ -74,6 +77,7 @@ def cross_evaluate(
     rows = common_rows(*(folder.heatmaps for folder in stored.values()))
     rows_of = dict(zip(ROLES, rows, strict=True))
     n = len(rows_of["first"])
+    count = max((config.images or explanations["first"]["n"]) // 4, COMPOSITES)
     log.info("Testing each model with the other's maps, on %d test images.", n)
     transferred: dict[str, Any] = {"rankings": [], "transfer": []}
     if n >= MINIMUM:
@@ -87,7 +91,7 @@ def cross_evaluate(
             "default_methods": {role: of["default_method"] for role, of in explanations.items()},
             **transferred,
             "composites": {
-                kind: _composites(subjects, dataset, kind, explanations, count=config.composites)
+                kind: _composites(subjects, dataset, kind, explanations, count=count)
                 for kind in composites.KINDS
             },
             "seconds": time.perf_counter() - started,
