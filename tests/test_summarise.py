@@ -104,7 +104,7 @@ def test_agreement_above_chance_is_that_of_the_report(study):
         trainings.Training("cnn", seed, run_folder.ModelFolder(study / "cnn" / f"seed-{seed}"))
         for seed in (0, 1)
     ]
-    rows = trainings.sampled(found)
+    rows = trainings.shared_images(found)
     classes = found[0].model.heatmaps["labels"][rows[0]]
     maps = [
         each.model.heatmaps["map_grad_cam_true"][at] for each, at in zip(found, rows, strict=True)
@@ -179,7 +179,7 @@ def _of(study, names):
         for name in names
         for seed in range(3)
     ]
-    return found, trainings.sampled(found)
+    return found, trainings.shared_images(found)
 
 
 def test_results_are_those_of_the_trainings(study, results):
@@ -282,7 +282,7 @@ def test_trainings_that_were_tested_on_other_images_are_refused(tmp_path):
     path = out / "vit" / "seed-0" / run_folder.PREDICTIONS
     arrays = run_folder.read_arrays(path)
     run_folder.write_arrays(path, **arrays | {"labels": arrays["labels"][::-1]})
-    with pytest.raises(CheckpointError, match="different images"):
+    with pytest.raises(CheckpointError, match="different test images"):
         summarise(out)
 
 

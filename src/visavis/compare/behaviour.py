@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from visavis.compare import heatmaps
-from visavis.compare.pairing import Arrays, sampled_rows
+from visavis.compare.pairing import Arrays, shared_rows
 from visavis.metrics import bootstrap, classification
 from visavis.run_folder import ROLES
 
@@ -121,7 +121,7 @@ def evidence_for_truth(
         indices: of test images, of which those that both models explained are used.
         methods: class-specific.
     """
-    rows_a, rows_b = sampled_rows(first, second)
+    rows_a, rows_b = shared_rows(first, second)
     kept = np.isin(first["indices"][rows_a], indices)
     kept &= ~first[f"degenerate_{methods[0]}_true"][rows_a]
     kept &= ~second[f"degenerate_{methods[1]}_true"][rows_b]

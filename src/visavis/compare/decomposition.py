@@ -38,7 +38,9 @@ layout L, image 0 - L, architecture V - 0, method M - 0, architecture_method VM 
 seed T - V, seed_method 1 less all others. V and VM are of different seeds."""
 
 
-def decomposition(trainings: Sequence[Training], rows: list[np.ndarray]) -> dict[str, Any] | None:
+def decomposition(
+    trainings: Sequence[Training], rows: Sequence[np.ndarray]
+) -> dict[str, Any] | None:
     """The parts of a map's length, of the methods that all variants have.
 
     Returns:

@@ -1,5 +1,7 @@
 """Which images the heatmaps.npz of several models share, and the checksums of these files."""
 
+import functools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,26 +29,43 @@ def require_same_grid(models: dict[str, ModelFolder]) -> None:
         )
 
 
-def sampled_rows(first: Arrays, second: Arrays) -> tuple[Rows, Rows]:
-    """The rows, in each file, of the images on which both models were scored."""
-    _, rows_a, rows_b = np.intersect1d(first["indices"], second["indices"], return_indices=True)
-    sampled = first["in_sample"][rows_a] & second["in_sample"][rows_b]
-    return rows_a[sampled], rows_b[sampled]
+def require_same(
+    first: ModelFolder, other: ModelFolder, keys: Mapping[str, Sequence[str]], advice: str
+) -> None:
+    """Raise a CheckpointError unless two models were tested and explained on the same images.
+
+    Args:
+        keys: what must be equal, by the name of the file.
+        advice: the end of the message.
+    """
+    for file, names in keys.items():
+        a, b = (getattr(model, Path(file).stem) for model in (first, other))
+        for key in names:
+            if not np.array_equal(a[key], b[key]):
+                raise CheckpointError(
+                    f"{first.path} and {other.path} were tested or explained on different test "
+                    f"images (the {key} in {file} differ); {advice}"
+                )
 
 
-def common_rows(*heatmaps: Arrays) -> tuple[Rows, ...]:
-    """The rows, in each file, of the sampled images for which all models predict the same class."""
-    found: list[dict[int, tuple[int, int]]] = []  # of each model: index to prediction and row
-    for arrays in heatmaps:
-        indices, predicted = arrays["indices"].tolist(), arrays["predicted"].tolist()
-        rows = np.flatnonzero(arrays["in_sample"]).tolist()
-        found.append({indices[row]: (predicted[row], row) for row in rows})
-    shared = sorted(
-        index
-        for index, (label, _) in found[0].items()
-        if all(index in of and of[index][0] == label for of in found)
-    )
-    return tuple(np.array([of[index][1] for index in shared], dtype=np.int64) for of in found)
+def shared_rows(*heatmaps: Arrays, same_prediction: bool = False) -> tuple[Rows, ...]:
+    """The rows, in each file, of the images on which all models were scored, by index.
+
+    Args:
+        same_prediction: of these, only images for which all models predict the same class.
+    """
+    sampled = [arrays["indices"][arrays["in_sample"]] for arrays in heatmaps]
+    shared = functools.reduce(np.intersect1d, sampled)
+    orders = [np.argsort(arrays["indices"]) for arrays in heatmaps]
+    rows = [
+        order[np.searchsorted(arrays["indices"], shared, sorter=order)]
+        for arrays, order in zip(heatmaps, orders, strict=True)
+    ]
+    if same_prediction:
+        predicted = [arrays["predicted"][at] for arrays, at in zip(heatmaps, rows, strict=True)]
+        same = np.all([of == predicted[0] for of in predicted], axis=0)
+        rows = [at[same] for at in rows]
+    return tuple(rows)
 
 
 def maps_at(heatmaps: Arrays, method: str, rows: Rows) -> Float[np.ndarray, "n h w"]:

@@ -23,7 +23,7 @@ MINIMUM_TRAININGS = 5
 Matrix = Float[np.ndarray, "trainings trainings"]
 
 
-def agreement(trainings: Sequence[Training], rows: list[np.ndarray]) -> dict[str, Any]:
+def agreement(trainings: Sequence[Training], rows: Sequence[np.ndarray]) -> dict[str, Any]:
     """Agreement of the maps of each pair of trainings.
 
     Returns:
@@ -59,7 +59,7 @@ def agreement(trainings: Sequence[Training], rows: list[np.ndarray]) -> dict[str
 
 def _agreed(
     trainings: Sequence[Training],
-    rows: list[np.ndarray],
+    rows: Sequence[np.ndarray],
     methods: Sequence[str],
     classes: Int[np.ndarray, " images"],
 ) -> tuple[Float[np.ndarray, "images n n"], Float[np.ndarray, "images n n"]]:

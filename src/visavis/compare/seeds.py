@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from visavis import run_folder
-from visavis.compare.pairing import common_rows, maps_at
+from visavis.compare.pairing import maps_at, shared_rows
 from visavis.compare.similarity import Kind, grid
 from visavis.errors import CheckpointError
 from visavis.metrics import agreement, bootstrap
@@ -73,7 +73,7 @@ def grid_of_all(trained: Trained) -> dict[str, Any]:
         relative to that of two trainings of one model. It may exceed 1 by chance; None unless both
         ceilings are significantly above 0.
     """
-    rows = common_rows(*(model.heatmaps for _, model in trained))
+    rows = shared_rows(*(model.heatmaps for _, model in trained), same_prediction=True)
     explanations = {role: model.explanations for role, model in trained[: len(ROLES)]}
     maps = [
         Kind(role, of.config["seed"], method, maps_at(of.heatmaps, method, at).astype(float))

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import stats
 
-from visavis.compare.pairing import Rows
+from visavis.compare.pairing import Rows, shared_rows
 from visavis.errors import CheckpointError
 from visavis.metrics.agreement import ROUNDS, same_class_partner
 from visavis.run_folder import ModelFolder
@@ -39,21 +39,17 @@ def shared_methods(trainings: Sequence[Training]) -> list[str]:
     return [name for name in first if all(name in other for other in rest)]
 
 
-def sampled(trainings: Sequence[Training]) -> list[Rows]:
+def shared_images(trainings: Sequence[Training]) -> tuple[Rows, ...]:
     """Of each training, the rows of heatmaps.npz of the images that all were scored on.
 
     Raises:
         CheckpointError: there are no such images.
     """
-    rows_of = [
-        {int(arrays["indices"][row]): int(row) for row in np.flatnonzero(arrays["in_sample"])}
-        for arrays in (training.model.heatmaps for training in trainings)
-    ]
-    shared = sorted(set.intersection(*map(set, rows_of)))
-    if not shared:
+    rows = shared_rows(*(training.model.heatmaps for training in trainings))
+    if not len(rows[0]):
         paths = ", ".join(str(training.model.path) for training in trainings)
         raise CheckpointError(f"no test image was explained in all of {paths}")
-    return [np.array([rows[index] for index in shared]) for rows in rows_of]
+    return rows
 
 
 def ranks_of(training: Training, method: str, rows: Rows) -> Float[np.ndarray, "images cells"]:

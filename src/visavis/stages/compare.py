@@ -16,8 +16,7 @@ from jaxtyping import Bool, Float, Int
 
 from visavis import run_folder
 from visavis.compare import behaviour, heatmaps, seeds
-from visavis.compare.pairing import checksums, common_rows, require_same_grid
-from visavis.errors import CheckpointError
+from visavis.compare.pairing import checksums, require_same, require_same_grid, shared_rows
 from visavis.metrics import bootstrap, calibration, classification
 from visavis.run_folder import ROLES, ModelFolder, model_folders
 
@@ -38,6 +37,9 @@ TRAINING_FACTS = (
 
 LOGITS = ("logits", "labels", "validation_logits", "validation_labels")
 
+SAME = {run_folder.PREDICTIONS: ("indices", "labels", "cue_indices")}
+"""What both tests share."""
+
 Models = dict[str, ModelFolder]
 """The two models by role."""
 
@@ -57,7 +59,7 @@ def compare(experiment: Path) -> None:
     for model in models.values():
         _ = model.training, model.evaluation, model.heatmaps, model.explanations
     trained = seeds.trainings(experiment)
-    _require_same_test(models)
+    require_same(models["first"], models["second"], SAME, "test both on the same data")
     require_same_grid(models)
     first = models["first"]
     histories = {role: model.history for role, model in models.items() if model.history}
@@ -155,7 +157,7 @@ def _cues(models: Models) -> dict[str, Any]:
 def _maps(models: Models) -> dict[str, Any]:
     """Agreement of both models' maps, on the images for which both predict the same class."""
     first, second = (model.heatmaps for model in models.values())
-    rows = common_rows(first, second)
+    rows = shared_rows(first, second, same_prediction=True)
     default = _default_methods(models)
     return {
         "similarity": {
@@ -192,17 +194,6 @@ def convergence(histories: dict[str, list[dict[str, Any]]]) -> list[dict[str, An
         if any(row[role] for role in histories):
             rows.append(row)
     return rows
-
-
-def _require_same_test(models: Models) -> None:
-    """Raise a CheckpointError unless both models were tested on the same images and labels."""
-    first, second = models.values()
-    for key in ("indices", "labels", "cue_indices"):
-        if not np.array_equal(first.predictions[key], second.predictions[key]):
-            raise CheckpointError(
-                f"{first.path} and {second.path} were tested on different test images (the {key} "
-                f"in {run_folder.PREDICTIONS} differ); test both on the same data"
-            )
 
 
 def _facts(

@@ -22,7 +22,7 @@ from visavis import run_folder
 from visavis.attribution import Subject
 from visavis.attribution.batched import grid_maps
 from visavis.compare import transfer
-from visavis.compare.pairing import checksums, common_rows, maps_at, require_same_grid
+from visavis.compare.pairing import checksums, maps_at, require_same_grid, shared_rows
 from visavis.config import EXPLANATION_SEED as SEED
 from visavis.config import ExplainConfig
 from visavis.data import Dataset
@@ -74,7 +74,7 @@ def cross_evaluate(
             )
     require_same_grid(stored)
     explanations = {role: folder.explanations for role, folder in stored.items()}
-    rows = common_rows(*(folder.heatmaps for folder in stored.values()))
+    rows = shared_rows(*(folder.heatmaps for folder in stored.values()), same_prediction=True)
     rows_of = dict(zip(ROLES, rows, strict=True))
     n = len(rows_of["first"])
     count = max((config.images or explanations["first"]["n"]) // 4, COMPOSITES)

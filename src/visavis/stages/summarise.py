@@ -11,15 +11,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from visavis import run_folder
 from visavis.compare import conclusions, decomposition, pairs, scores
-from visavis.compare.trainings import Training, sampled
+from visavis.compare.pairing import require_same
+from visavis.compare.trainings import Training, shared_images
 from visavis.errors import CheckpointError
 from visavis.run_folder import ModelFolder
 
 log = logging.getLogger(__name__)
+
+SAME = {
+    run_folder.PREDICTIONS: ("indices", "labels"),
+    run_folder.EXPLANATIONS: ("n", "grid"),
+    run_folder.REMOVAL: ("indices",),
+}
+"""What all trainings of a study share."""
 
 
 def summarise(out: Path) -> dict[str, Any]:
@@ -33,11 +39,17 @@ def summarise(out: Path) -> dict[str, Any]:
     if not trainings:
         raise CheckpointError(f"no training of the study in {out} is finished; repeat its command")
     _require_as_planned(trainings, study["variants"])
-    _require_same_images(trainings)
+    for each in trainings[1:]:
+        require_same(
+            trainings[0].model,
+            each.model,
+            SAME,
+            "move one away, and repeat the command of the study",
+        )
     by_name: dict[str, list[Training]] = {}
     for training in trainings:
         by_name.setdefault(training.variant, []).append(training)
-    rows = sampled(trainings)
+    rows = shared_images(trainings)
     found = {name: scores.read(of) for name, of in by_name.items()}
     agreement = pairs.agreement(trainings, rows)
     results = {
@@ -98,37 +110,6 @@ def _require_as_planned(trainings: Sequence[Training], variants: dict[str, Any])
                 f"{each.model.path} and {other.model.path} hold the same weights, so one is a "
                 "copy; move it away, and repeat the command of the study"
             )
-
-
-def _require_same_images(trainings: Sequence[Training]) -> None:
-    """Raise a CheckpointError unless all were tested and explained on the same images."""
-    first = trainings[0].model
-    for each in trainings[1:]:
-        model = each.model
-        pairs_of = {
-            f"the {key} in {run_folder.PREDICTIONS}": (
-                first.predictions[key],
-                model.predictions[key],
-            )
-            for key in ("indices", "labels")
-        }
-        pairs_of |= {
-            f"the {key} in {run_folder.EXPLANATIONS}": (
-                np.array(first.explanations[key]),
-                np.array(model.explanations[key]),
-            )
-            for key in ("n", "grid")
-        }
-        pairs_of[f"the indices in {run_folder.REMOVAL}"] = (
-            first.removal["indices"],
-            model.removal["indices"],
-        )
-        for what, (a, b) in pairs_of.items():
-            if not np.array_equal(a, b):
-                raise CheckpointError(
-                    f"{first.path} and {model.path} were tested or explained on different images "
-                    f"({what} differ); move one away, and repeat the command of the study"
-                )
 
 
 def _mean_seconds(trainings: Sequence[Training]) -> float | None:
