@@ -118,10 +118,10 @@ def test_agreement_above_chance_is_that_of_the_report(study):
 def test_degenerate_maps_are_left_out():
     ranks = unit(np.random.default_rng(0).normal(size=(2, 60, CELLS)))
     ranks[0, 7] = np.nan
-    agreed = trainings.agreement(ranks)
+    agreed = two_maps.pairwise(ranks)
     assert np.isnan(agreed[7, 0, 1])
     assert np.isfinite(np.delete(agreed[:, 0, 1], 7)).all()
-    others = trainings.of_other_images(ranks, CLASSES)
+    others = two_maps.of_other_images(ranks, CLASSES)
     assert np.isfinite(others).all()  # the image's classmates have other partners
 
 

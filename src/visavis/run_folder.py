@@ -404,6 +404,11 @@ class ModelFolder:
         """Whether the prediction for each test image is correct."""
         return self.predicted == self.labels
 
+    def srg(self, method: str) -> Float[np.ndarray, " n"]:
+        """SRG of a method on each image of removal.npz, the mean of both fills."""
+        drops = self.removal[f"insertion_{method}"] - self.removal[f"deletion_{method}"]
+        return drops.mean(axis=1)
+
     @property
     def label(self) -> str:
         """What the model is called in prose and charts."""

@@ -128,7 +128,7 @@ def _transfer(
             bar=f"{stored[role].name} with the other's maps",
         )
         by_map = {f"{other} {method}": foreign.srg(method) for method in methods[other]}
-        gains[role] = transfer.own_and_foreign(role, stored[role].removal, indices, by_map)
+        gains[role] = transfer.own_and_foreign(role, stored[role], indices, by_map)
     default = tuple(folder.explanations["default_method"] for folder in stored.values())
     shared = [(method, method) for method in methods["first"] if method in methods["second"]]
     return {
