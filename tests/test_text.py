@@ -85,13 +85,6 @@ def comparison() -> dict[str, Any]:
         "accuracy_difference": interval(0.1),
         "f1_macro_difference": interval(0.1),
         "mcnemar": {"only_first": 1500, "only_second": 500, "p_value": 1e-9},
-        "overlap": {
-            "both_correct": 7500,
-            "only_first": 1500,
-            "only_second": 500,
-            "both_wrong": 500,
-            "both_wrong_same_class": 123,
-        },
         "error_consistency": {"kappa": interval(0.3), "highest": 0.615},
         "same_wrong_class": {"n": 500, "share": interval(0.25), "expected": 0.3},
         "calibration": {
@@ -107,11 +100,11 @@ def comparison() -> dict[str, Any]:
             for name in ("first", "second")
         },
         "buckets": {
-            "both_correct": {"similarity": {"above_chance": interval(0.3)}},
-            "only_first": {"similarity": {"above_chance": interval(0.1)}},
-            "only_second": {"similarity": {"above_chance": interval(0.3)}},
-            "both_wrong_same": {"similarity": {"above_chance": None}},
-            "both_wrong_different": {"similarity": {"above_chance": None}},
+            "both_correct": {"n": 7500, "similarity": {"above_chance": interval(0.3)}},
+            "only_first": {"n": 1500, "similarity": {"above_chance": interval(0.1)}},
+            "only_second": {"n": 500, "similarity": {"above_chance": interval(0.3)}},
+            "both_wrong_same": {"n": 123, "similarity": {"above_chance": None}},
+            "both_wrong_different": {"n": 377, "similarity": {"above_chance": None}},
         },
         "confusion_difference": [[5, -7, 2], [0, 0, 0], [0, 0, 0]],
         "convergence": [

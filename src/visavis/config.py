@@ -15,8 +15,6 @@ IMAGE_SIDE = 32
 
 NUM_CLASSES = 10
 
-GRID = 8
-"""Explanations are scored on GRID x GRID cells, whatever the size of the images."""
 
 EXPLANATION_SEED = 0
 """Seed of which images are explained, of ties and of baselines; one for both models."""

@@ -135,12 +135,11 @@ TYPES: dict[str, dict[str, Any]] = {
     },
     COMPARISON: {
         "test_n": int,
-        **dict.fromkeys(("names", "labels", "heatmaps_sha256"), dict[str, str]),
+        **dict.fromkeys(("labels", "heatmaps_sha256"), dict[str, str]),
         **dict.fromkeys(("models", "buckets", "mistakes", "calibration"), OBJECTS),
         **dict.fromkeys(("data", "grid", "cues", "similarity", "side_by_side"), dict),
         **dict.fromkeys(("accuracy_difference", "f1_macro_difference"), dict[str, float]),
         "mcnemar": dict[str, float],
-        "overlap": dict[str, int],
         **dict.fromkeys(("error_consistency", "same_wrong_class"), dict),
         "confusion_difference": MATRIX,
         **dict.fromkeys(("convergence", "seeds"), ROWS),

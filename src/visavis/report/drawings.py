@@ -39,7 +39,7 @@ def charts(material: Material) -> dict[str, Figure]:
         "similarity": dots.similarity(pairs, rows),
         "cross_model": dots.cross_model(material.cross_model["rankings"], of),
         "cues": dots.cues(_cue_rows(comparison["cues"]), of, chance=comparison["cues"]["chance"]),
-        "overlap": bars.overlap(comparison["overlap"], of),
+        "overlap": bars.overlap(comparison["buckets"], of),
         "agreement": matrices.agreement(comparison["grid"], of),
         "confusion_difference": matrices.confusion_difference(difference, names, of),
     }

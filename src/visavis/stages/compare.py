@@ -66,7 +66,6 @@ def compare(experiment: Path) -> None:
     run_folder.write_json(
         experiment / run_folder.COMPARISON,
         {
-            "names": {role: model.name for role, model in models.items()},
             "labels": {role: model.label for role, model in models.items()},
             "data": {key: value for key, value in first.data.items() if key != "notice"},
             "test_n": len(first.labels),
@@ -118,7 +117,6 @@ def _errors(models: Models) -> dict[str, Any]:
     first, second = models.values()
     buckets = classification.buckets(first.labels, first.predicted, second.predicted)
     return {
-        "overlap": _overlap(buckets),
         "error_consistency": behaviour.consistency(first.correct, second.correct),
         "same_wrong_class": behaviour.same_wrong_class(
             first.labels, first.predicted, second.predicted, len(first.data["class_names"])
@@ -210,13 +208,6 @@ def _facts(
         "confusion_matrix": confusion.tolist(),
         "inference_images_per_second": run.evaluation["inference_images_per_second"],
     }
-
-
-def _overlap(buckets: Buckets) -> dict[str, int]:
-    """How many images both models, one of them, or neither predict correctly."""
-    n = {name: int(inside.sum()) for name, inside in buckets.items()}
-    same, different = n.pop("both_wrong_same"), n.pop("both_wrong_different")
-    return {**n, "both_wrong": same + different, "both_wrong_same_class": same}
 
 
 def _buckets(models: Models, buckets: Buckets) -> dict[str, Any]:

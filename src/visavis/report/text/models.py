@@ -105,16 +105,17 @@ def accuracy(comparison: Values) -> str:
 
 def overlap(comparison: Values) -> str:
     """Whether the models fail on the same images."""
-    o = comparison["overlap"]
+    n = {name: bucket["n"] for name, bucket in comparison["buckets"].items()}
+    both_wrong = n["both_wrong_same"] + n["both_wrong_different"]
     first, second = (the(comparison["labels"][role]) for role in ROLES)
     text = (
         f"Of {count(comparison['test_n'])} test images, both models classify "
-        f"{count(o['both_correct'])} correctly and {count(o['both_wrong'])} incorrectly; only "
-        f"{first} is correct on {count(o['only_first'])}, only {second} on "
-        f"{count(o['only_second'])}."
+        f"{count(n['both_correct'])} correctly and {count(both_wrong)} incorrectly; only "
+        f"{first} is correct on {count(n['only_first'])}, only {second} on "
+        f"{count(n['only_second'])}."
     )
-    if o["both_wrong"]:
-        same = count(o["both_wrong_same_class"])
+    if both_wrong:
+        same = count(n["both_wrong_same"])
         text += f" Where both are wrong, they predict the same class {same} times."
     return text
 
