@@ -11,7 +11,7 @@ import pytest
 import fake_runs
 from visavis import run_folder
 from visavis.cli import main
-from visavis.compare import conclusions, decomposition, pairs, scores, trainings
+from visavis.compare import conclusions, decomposition, study_accuracy, training_pairs, trainings
 from visavis.compare.behaviour import consistency
 from visavis.errors import CheckpointError
 from visavis.metrics import agreement as two_maps
@@ -112,7 +112,9 @@ def test_agreement_above_chance_is_that_of_the_report(study):
     expected = two_maps.rank_agreement(*maps).mean() - np.mean(
         [two_maps.permutation_baseline(a, b, classes).mean() for a, b in (maps, maps[::-1])]
     )
-    assert pairs.agreement(found, rows)["above_chance"][0][1] == pytest.approx(expected, abs=1e-6)
+    assert training_pairs.agreement(found, rows)["above_chance"][0][1] == pytest.approx(
+        expected, abs=1e-6
+    )
 
 
 def test_degenerate_maps_are_left_out():
@@ -147,12 +149,12 @@ def test_trainings_that_err_alike_and_look_alike_are_found():
     alike = (groups[:, None] == groups) + noise + noise.T
     chance = [np.random.default_rng(seed).normal(size=(8, 8)) for seed in range(20)]
     chance = [of + of.T for of in chance]
-    related = pairs.mantel(alike, alike + 0.01 * chance[0])
+    related = training_pairs.mantel(alike, alike + 0.01 * chance[0])
     assert related["correlation"] > 0.6
     assert related["p_value"] < 0.05
-    assert sum(pairs.mantel(alike, of)["p_value"] < 0.05 for of in chance) <= 4
-    assert pairs.mantel(alike[:4, :4], alike[:4, :4]) is None  # four have too few orders
-    assert pairs.mantel(np.ones((8, 8)), alike) is None
+    assert sum(training_pairs.mantel(alike, of)["p_value"] < 0.05 for of in chance) <= 4
+    assert training_pairs.mantel(alike[:4, :4], alike[:4, :4]) is None  # four have too few orders
+    assert training_pairs.mantel(np.ones((8, 8)), alike) is None
 
 
 def test_what_variants_explain_is_no_relation_of_their_trainings():
@@ -161,13 +163,13 @@ def test_what_variants_explain_is_no_relation_of_their_trainings():
     first, second, third = (
         0.1 * (of + of.T) for of in np.random.default_rng(0).normal(size=(3, 12, 12))
     )
-    assert pairs.mantel(same + first, same + second)["p_value"] < 0.01
-    assert pairs.mantel(same + first, same + second, groups)["p_value"] > 0.05
-    assert pairs.mantel(same + first, same + first + 0.2 * third, groups)["p_value"] < 0.01
+    assert training_pairs.mantel(same + first, same + second)["p_value"] < 0.01
+    assert training_pairs.mantel(same + first, same + second, groups)["p_value"] > 0.05
+    assert training_pairs.mantel(same + first, same + first + 0.2 * third, groups)["p_value"] < 0.01
 
 
 def test_distances_of_the_layout_are_those_of_the_maps(study):
-    found = pairs.agreement(*_of(study, ("cnn", "vit")))
+    found = training_pairs.agreement(*_of(study, ("cnn", "vit")))
     points = np.array(found["layout"])
     assert points.shape == (6, 2)
     assert 0 < found["layout_share"] <= 1
@@ -215,8 +217,8 @@ def test_accuracy_and_f1_over_trainings_have_the_bootstrap_of_other_scores(study
 
 
 def test_scores_on_few_images_have_no_interval():
-    few = scores.Score(np.array([0.5, 0.7]), np.full(bootstrap.RESAMPLES, 0.6), 19)
-    found = scores.spreads({"accuracy": few})["accuracy"]
+    few = study_accuracy.Score(np.array([0.5, 0.7]), np.full(bootstrap.RESAMPLES, 0.6), 19)
+    found = study_accuracy.spreads({"accuracy": few})["accuracy"]
     assert found["value"] == pytest.approx(0.6)
     assert found["images"] is None and found["both"] is None
     assert found["trainings"] is not None

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int
 
-from visavis.compare import heatmaps
-from visavis.compare.pairing import Arrays, shared_rows
+from visavis.compare import map_agreement
+from visavis.compare.same_images import Arrays, shared_rows
 from visavis.metrics import bootstrap, classification
 from visavis.run_folder import ROLES
 
@@ -116,7 +116,7 @@ def without_cue(
 
 
 def evidence_for_truth(
-    first: Arrays, second: Arrays, indices: Labels, methods: heatmaps.Methods
+    first: Arrays, second: Arrays, indices: Labels, methods: map_agreement.Methods
 ) -> dict[str, Any]:
     """Agreement of both models' maps for the true class, whatever each model predicted.
 
@@ -129,7 +129,7 @@ def evidence_for_truth(
     kept &= ~first[f"degenerate_{methods[0]}_true"][rows_a]
     kept &= ~second[f"degenerate_{methods[1]}_true"][rows_b]
     rows_a, rows_b = rows_a[kept], rows_b[kept]
-    return heatmaps.above_chance(
+    return map_agreement.above_chance(
         first[f"map_{methods[0]}_true"][rows_a],
         second[f"map_{methods[1]}_true"][rows_b],
         first["labels"][rows_a],

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from visavis.compare.pairing import Arrays, maps_at, shared_rows
+from visavis.compare.same_images import Arrays, maps_at, shared_rows
 from visavis.metrics.agreement import rank_agreement
 from visavis.metrics.classification import buckets
 from visavis.run_folder import ROLES

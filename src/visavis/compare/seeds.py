@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from visavis import run_folder
-from visavis.compare.pairing import maps_at, shared_rows
+from visavis.compare.same_images import maps_at, shared_rows
 from visavis.compare.similarity import Kind, grid
 from visavis.errors import CheckpointError
 from visavis.metrics import agreement, bootstrap

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from visavis.compare.pairing import Rows, maps_at, shared_rows
+from visavis.compare.same_images import Rows, maps_at, shared_rows
 from visavis.errors import CheckpointError
 from visavis.metrics.agreement import unit_ranks
 from visavis.run_folder import ModelFolder

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from visavis.compare import gallery
-from visavis.compare.pairing import shared_rows
+from visavis.compare.same_images import shared_rows
 from visavis.report import labels
 from visavis.report.figures.heatmaps import heat_colours, shrunk, stretched, where
 from visavis.report.material import Material

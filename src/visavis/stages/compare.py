@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from visavis import run_folder
-from visavis.compare import behaviour, heatmaps, seeds
-from visavis.compare.pairing import checksums, require_same, require_same_grid, shared_rows
+from visavis.compare import behaviour, map_agreement, seeds
+from visavis.compare.same_images import checksums, require_same, require_same_grid, shared_rows
 from visavis.metrics import bootstrap, calibration, classification
 from visavis.run_folder import ROLES, ModelFolder, model_folders
 
@@ -161,15 +161,15 @@ def _maps(models: Models) -> dict[str, Any]:
         "similarity": {
             "n": len(rows[0]),
             "pairs": [
-                heatmaps.similarity(first, second, rows, (default[0], method))
+                map_agreement.similarity(first, second, rows, (default[0], method))
                 for method in models["second"].explanations["methods"]
             ],
         },
-        "side_by_side": heatmaps.side_by_side(first, second, rows, default),
+        "side_by_side": map_agreement.side_by_side(first, second, rows, default),
     }
 
 
-def _default_methods(models: Models) -> heatmaps.Methods:
+def _default_methods(models: Models) -> map_agreement.Methods:
     first, second = (model.explanations["default_method"] for model in models.values())
     return first, second
 
@@ -237,5 +237,5 @@ def _mistakes(model: ModelFolder) -> dict[str, Any]:
         "method": method,
         "correct_confidence": bootstrap.interval(model.confidence[model.correct]),
         "incorrect_confidence": bootstrap.interval(model.confidence[~model.correct]),
-        "same_place": heatmaps.same_place(model.heatmaps, method),
+        "same_place": map_agreement.same_place(model.heatmaps, method),
     }

@@ -22,7 +22,7 @@ from visavis import run_folder
 from visavis.attribution import Subject
 from visavis.attribution.batched import grid_maps
 from visavis.compare import transfer
-from visavis.compare.pairing import checksums, maps_at, require_same_grid, shared_rows
+from visavis.compare.same_images import checksums, maps_at, require_same_grid, shared_rows
 from visavis.config import EXPLANATION_SEED as SEED
 from visavis.config import ExplainConfig
 from visavis.data import Dataset

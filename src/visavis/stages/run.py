@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from visavis import registry, run_folder
-from visavis.compare.pairing import checksums
+from visavis.compare.same_images import checksums
 from visavis.config import Experiment, ExplainConfig, to_json
 from visavis.data import Dataset
 from visavis.errors import CheckpointError

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from visavis import run_folder
-from visavis.compare import conclusions, decomposition, pairs, scores
-from visavis.compare.pairing import require_same
+from visavis.compare import conclusions, decomposition, study_accuracy, training_pairs
+from visavis.compare.same_images import require_same
 from visavis.compare.trainings import Training, shared_images
 from visavis.errors import CheckpointError
 from visavis.run_folder import ModelFolder
@@ -50,8 +50,8 @@ def summarise(out: Path) -> dict[str, Any]:
     for training in trainings:
         by_name.setdefault(training.variant, []).append(training)
     rows = shared_images(trainings)
-    found = {name: scores.read(of) for name, of in by_name.items()}
-    agreement = pairs.agreement(trainings, rows)
+    found = {name: study_accuracy.read(of) for name, of in by_name.items()}
+    agreement = training_pairs.agreement(trainings, rows)
     results = {
         "data": study["data"],
         "test_n": len(trainings[0].model.labels),
@@ -65,14 +65,14 @@ def summarise(out: Path) -> dict[str, Any]:
                 "varied": study["variants"][name]["varied"],
                 "parameters": of[0].model.training["parameters"],
                 "train_seconds": _mean_seconds(of),
-                **scores.spreads(found[name]),
+                **study_accuracy.spreads(found[name]),
                 **conclusions.of_variant(of),
             }
             for name, of in by_name.items()
         },
-        "differences": scores.differences(found),
+        "differences": study_accuracy.differences(found),
         "agreement": agreement,
-        "errors": pairs.errors(trainings, agreement["above_chance"]),
+        "errors": training_pairs.errors(trainings, agreement["above_chance"]),
         "decomposition": decomposition.decomposition(trainings, rows),
     }
     run_folder.write_json(out / run_folder.RESULTS, results)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from visavis.compare.pairing import Arrays, Rows
+from visavis.compare.same_images import Arrays, Rows
 from visavis.metrics import agreement, bootstrap
 
 Methods = tuple[str, str]
