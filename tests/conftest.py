@@ -133,6 +133,6 @@ def own_registry(monkeypatch):
 
     monkeypatch.setattr(registry, "files", [])
     monkeypatch.setattr(registry, "registered", {})
-    monkeypatch.setattr("visavis.models.registered", registry.registered)
+    monkeypatch.setattr("visavis.models.building.registered", registry.registered)
     monkeypatch.setattr("visavis.models.library.registered", registry.registered)
     monkeypatch.setattr(sys, "path", [*sys.path])

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from visavis import run_folder
-from visavis.compare.pairing import checksums
+from visavis.compare.same_images import checksums
 from visavis.config import Experiment, to_json
 from visavis.data import shapes
 from visavis.data.batches import to_images

@@ -146,6 +146,31 @@ def test_calibration_error_by_hand():
     assert calibration.expected_calibration_error(confidence[:10], correct[:10]) is None
 
 
+@pytest.mark.parametrize(("error", "least"), [(0.0, 0.5), (0.1, 0.85)])
+def test_the_interval_of_the_calibration_error_holds_its_value_and_often_the_truth(error, least):
+    covered = []
+    for seed in range(60):
+        generator = np.random.default_rng(seed)
+        confidence = generator.uniform(0.5, 1, 1000)
+        correct = generator.random(1000) < confidence - error
+        found = calibration.expected_calibration_error(confidence, correct)
+        assert 0 <= found["low"] <= found["value"] <= found["high"]
+        covered.append(found["low"] <= error <= found["high"])
+    assert np.mean(covered) > least  # of percentiles, 0 for the model without an error
+
+
+def test_accuracy_and_confidence_are_paired_by_image():
+    logits, labels = _drawn(2_000, 0.5)
+    found = calibration.calibration(logits, labels, logits, labels)
+    own = found["uncalibrated"]
+    gap = own["accuracy_minus_confidence"]
+    accuracy = (logits.argmax(axis=1) == labels).mean()
+    assert gap["value"] == pytest.approx(accuracy - own["confidence"])
+    assert gap["high"] < 0  # overconfident
+    scaled = found["temperature_scaled"]["accuracy_minus_confidence"]
+    assert scaled["low"] < 0 < scaled["high"]
+
+
 def test_a_drawn_interval_of_a_mean_is_that_of_interval():
     values = np.random.default_rng(0).normal(size=(200, 1))
     assert bootstrap.drawn_interval(values, lambda means: means[:, 0]) == bootstrap.interval(

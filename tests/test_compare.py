@@ -10,6 +10,8 @@ from visavis.compare import seeds, similarity
 from visavis.errors import CheckpointError
 from visavis.stages.compare import compare, convergence
 
+NAMES = {"first": "cnn", "second": "vit"}
+
 
 @pytest.fixture(scope="module")
 def experiment(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -40,9 +42,8 @@ def pair_of(experiment: Path, method: str) -> dict[str, Any]:
 
 
 def test_agrees_with_each_models_own_test(experiment: Path, comparison: dict[str, Any]) -> None:
-    assert comparison["names"] == {"first": "cnn", "second": "vit"}
     assert comparison["labels"] == {"first": "CNN", "second": "ViT"}
-    for role, name in comparison["names"].items():
+    for role, name in NAMES.items():
         evaluation = run_folder.read_json(experiment / name / run_folder.EVALUATION)
         facts = comparison["models"][role]
         assert facts["accuracy"]["value"] == pytest.approx(evaluation["accuracy"])
@@ -52,13 +53,13 @@ def test_agrees_with_each_models_own_test(experiment: Path, comparison: dict[str
 
 
 def test_counts_add_up(comparison: dict[str, Any]) -> None:
-    o, models = comparison["overlap"], comparison["models"]
-    n = comparison["test_n"]
-    assert o["both_correct"] + o["only_first"] + o["only_second"] + o["both_wrong"] == n
+    o = {name: bucket["n"] for name, bucket in comparison["buckets"].items()}
+    models, n = comparison["models"], comparison["test_n"]
+    assert sum(o.values()) == n
     assert (o["both_correct"] + o["only_first"]) / n == pytest.approx(
         models["first"]["accuracy"]["value"]
     )
-    assert 0 < o["both_wrong_same_class"] < o["both_wrong"]
+    assert o["both_wrong_same"] > 0 and o["both_wrong_different"] > 0
     assert comparison["mcnemar"]["only_first"] == o["only_first"]
     assert comparison["mcnemar"]["only_second"] == o["only_second"]
     assert np.sum(comparison["confusion_difference"]) == 0
@@ -76,7 +77,7 @@ def test_accuracy_without_cues_agrees_with_each_models_own_test(
 ) -> None:
     found = comparison["cues"]
     assert found["n"] == comparison["test_n"] and found["chance"] == 0.1
-    for role, name in comparison["names"].items():
+    for role, name in NAMES.items():
         own = run_folder.read_json(experiment / name / run_folder.EVALUATION)["cues"]
         assert {row["cue"]: row["accuracy"][role] for row in found["rows"]} == {
             cue: of["accuracy"] for cue, of in own.items()
@@ -300,7 +301,7 @@ def test_another_seed_gives_the_ceiling_and_its_accuracy(tmp_path: Path) -> None
     trained = [(row["model"], row["seed"]) for row in found["seeds"]]
     assert trained == [("first", 0), ("second", 0), ("first", 1), ("second", 1)]
     for row in found["seeds"]:
-        folder = tmp_path / ("seed-1" if row["seed"] else "") / found["names"][row["model"]]
+        folder = tmp_path / ("seed-1" if row["seed"] else "") / NAMES[row["model"]]
         assert row["accuracy"] == run_folder.read_json(folder / run_folder.EVALUATION)["accuracy"]
     assert len(found["grid"]["maps"]) == 18
     assert found["grid"]["n"] < found["similarity"]["n"]
@@ -335,7 +336,7 @@ def test_the_default_methods_are_those_of_the_explanations(tmp_path: Path) -> No
     write_experiment(tmp_path, names=("vit", "resnet20"))
     compare(tmp_path)
     found = run_folder.read_json(tmp_path / run_folder.COMPARISON)
-    assert found["names"] == {"first": "vit", "second": "resnet20"}
+    assert found["labels"] == {"first": "ViT", "second": "resnet20"}
     pairs = found["similarity"]["pairs"]
     assert {pair["first_method"] for pair in pairs} == {"integrated_gradients"}
     assert [pair["second_method"] for pair in pairs][:1] == ["grad_cam"]

@@ -115,7 +115,7 @@ def test_a_key_that_is_missing(experiment, refused, file, keys, command, remedy)
 
 
 @pytest.mark.parametrize("file", [run_folder.COMPARISON, run_folder.CROSS_MODEL])
-@pytest.mark.parametrize("key", ["labels", "heatmaps_sha256", "composites", "overlap"])
+@pytest.mark.parametrize("key", ["labels", "heatmaps_sha256", "composites", "buckets"])
 def test_a_result_that_is_incomplete(experiment, refused, file, key):
     path = experiment / file
     if key not in json.loads(path.read_text()):

@@ -393,7 +393,7 @@ def test_two_classes_go_through_an_experiment_of_a_registered_model_and_a_vit(
     assert {"layer_cam", "smooth_grad"} <= explanations["methods"].keys()
     assert "no attention was seen in it" in explanations["not_offered"]["rollout"]
     comparison = run_folder.read_json(out / run_folder.COMPARISON)
-    assert comparison["names"] == {"first": "net", "second": "vit"}
+    assert comparison["labels"] == {"first": "net", "second": "ViT"}
     assert np.shape(comparison["models"]["first"]["confusion_matrix"]) == (2, 2)
     html = report.read_text(encoding="utf-8")
     assert "disc &amp; &lt;b&gt;" in html and "disc & <b>" not in html

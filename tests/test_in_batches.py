@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from visavis.data.batches import in_batches, predict
+from visavis.data.batches import in_batches
 
 
 def test_rows_of_tensors_and_arrays_go_together_in_order():
@@ -18,11 +18,3 @@ def test_rows_of_tensors_and_arrays_go_together_in_order():
 
 def test_no_rows_give_a_result_with_none():
     assert in_batches(lambda a: a.sum(dim=1), torch.zeros(0, 3)).shape == (0,)
-
-
-def test_predictions_carry_no_graph():
-    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 2))
-    images = torch.rand(150, 3, 2, 2)
-    logits = predict(model, images)
-    assert not logits.requires_grad
-    assert torch.allclose(logits, model(images), atol=1e-6)

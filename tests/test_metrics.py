@@ -99,7 +99,14 @@ def test_macro_f1_intervals_agree_with_drawing_images_one_by_one():
     labels = generator.integers(0, 4, 400)
     a = np.where(generator.random(400) < 0.8, labels, generator.integers(0, 4, 400))
     b = np.where(generator.random(400) < 0.6, labels, generator.integers(0, 4, 400))
-    found = classification.macro_f1_intervals(labels, a, b, 4)
+    columns = [classification.f1_columns(labels, x, 4) for x in (a, b)]
+
+    def difference(means):
+        first, second = np.split(means, 2, axis=1)
+        return classification.f1_macro_of(first) - classification.f1_macro_of(second)
+
+    found = [bootstrap.drawn_interval(x, classification.f1_macro_of) for x in columns]
+    found.append(bootstrap.drawn_interval(np.concatenate(columns, axis=1), difference))
     drawn = []
     for _ in range(500):
         rows = generator.integers(0, 400, 400)
@@ -113,6 +120,8 @@ def test_macro_f1_intervals_agree_with_drawing_images_one_by_one():
         assert interval["low"] == pytest.approx(expected_low, abs=0.015)
         assert interval["high"] == pytest.approx(expected_high, abs=0.015)
     assert found[2]["value"] == pytest.approx(found[0]["value"] - found[1]["value"])
+    confusion = classification.confusion_matrix(labels, a, 4)
+    assert found[0]["value"] == pytest.approx(classification.f1_per_class(confusion).mean())
 
 
 def test_mcnemar_by_hand():

@@ -61,7 +61,8 @@ def settings(**changes):
 
 
 @pytest.mark.parametrize(
-    "name", ["cnn", "vit", "My Net", "a/b", "../x", "", "wandb", "seed-1", "report.html"]
+    "name",
+    ["cnn", "vit", "My Net", "a/b", "../x", "", "wandb", "tensorboard", "seed-1", "report.html"],
 )
 def test_a_name_that_is_taken_or_is_no_folder_name_is_refused(name):
     with pytest.raises(ConfigError, match="cannot be registered as"):

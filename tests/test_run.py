@@ -11,9 +11,10 @@ from PIL import Image
 import tiny
 from small import OPTIM, dataset, experiment
 from visavis import load, overlay, run_folder
-from visavis.config import CNNConfig
+from visavis.config import CNNConfig, ExplainConfig
 from visavis.errors import CheckpointError
-from visavis.stages.run import claim, run
+from visavis.stages.explain import cost
+from visavis.stages.run import _same_for_both, claim, run
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -99,6 +100,21 @@ def test_a_missing_stage_alone_is_done_again(done):
     run(done, experiment(), "smoke", dataset())
     redone = {str(p.relative_to(done)) for p in before if p.stat().st_mtime_ns != before[p]}
     assert redone == {"vit/explanations.json", "vit/heatmaps.npz", "vit/removal.npz"}
+
+
+def test_a_model_that_is_explained_decides_on_how_many_images_the_other_is(
+    finished, tmp_path, monkeypatch
+):
+    out = shutil.copytree(finished, tmp_path / "experiment")
+    (out / "vit" / run_folder.EXPLANATIONS).unlink()
+    monkeypatch.setattr(cost, "seconds_per_image", lambda *_: 2.0)  # 280 images fit
+    folders, config = run_folder.model_folders(out), ExplainConfig(images=0, sweep_images=20)
+    both = _same_for_both(folders, dataset(), config, torch.device("cpu"))
+    assert both.images == folders["first"].explanations["n"] < 280
+    assert both.grid == folders["first"].explanations["grid"][0]
+    (out / "cnn" / run_folder.EXPLANATIONS).unlink()
+    both = _same_for_both(folders, dataset(), config, torch.device("cpu"))
+    assert both.images == 280 and both.grid > 0
 
 
 @pytest.mark.fault(8)

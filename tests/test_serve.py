@@ -145,13 +145,13 @@ def test_what_is_not_there_is_refused_with_what_is(site, noise, query, named):
 def test_test_images_are_listed_as_they_were_answered(site, finished):
     found = ask(site, "/api/images?limit=500").json
     assert found["total"] == len(found["images"]) == 60 and found["notice"] is None
-    overlap = run_folder.read_json(finished / run_folder.COMPARISON)["overlap"]
+    buckets = run_folder.read_json(finished / run_folder.COMPARISON)["buckets"]
     counts = {
         k: ask(site, f"/api/images?bucket={k}&limit=1").json["total"] for k in found["buckets"]
     }
     assert sum(counts.values()) == 60
-    assert counts["both_correct"] == overlap["both_correct"]
-    assert counts["only_first"] == overlap["only_first"]
+    assert counts["both_correct"] == buckets["both_correct"]["n"]
+    assert counts["only_first"] == buckets["only_first"]["n"]
     assert found["buckets"]["only_second"] == "Only the ViT correct"
     stored = run_folder.read_arrays(finished / "vit" / run_folder.PREDICTIONS)
     names = small.dataset().class_names

@@ -11,10 +11,11 @@ import pytest
 import fake_runs
 from visavis import run_folder
 from visavis.cli import main
-from visavis.compare import conclusions, decomposition, pairs, trainings
+from visavis.compare import conclusions, decomposition, study_accuracy, training_pairs, trainings
 from visavis.compare.behaviour import consistency
 from visavis.errors import CheckpointError
 from visavis.metrics import agreement as two_maps
+from visavis.metrics import bootstrap, over_trainings
 from visavis.metrics.classification import confusion_matrix, f1_macro
 from visavis.report.page import report
 from visavis.report.text import study as text
@@ -103,7 +104,7 @@ def test_agreement_above_chance_is_that_of_the_report(study):
         trainings.Training("cnn", seed, run_folder.ModelFolder(study / "cnn" / f"seed-{seed}"))
         for seed in (0, 1)
     ]
-    rows = trainings.sampled(found)
+    rows = trainings.shared_images(found)
     classes = found[0].model.heatmaps["labels"][rows[0]]
     maps = [
         each.model.heatmaps["map_grad_cam_true"][at] for each, at in zip(found, rows, strict=True)
@@ -111,16 +112,18 @@ def test_agreement_above_chance_is_that_of_the_report(study):
     expected = two_maps.rank_agreement(*maps).mean() - np.mean(
         [two_maps.permutation_baseline(a, b, classes).mean() for a, b in (maps, maps[::-1])]
     )
-    assert pairs.agreement(found, rows)["above_chance"][0][1] == pytest.approx(expected, abs=1e-6)
+    assert training_pairs.agreement(found, rows)["above_chance"][0][1] == pytest.approx(
+        expected, abs=1e-6
+    )
 
 
 def test_degenerate_maps_are_left_out():
     ranks = unit(np.random.default_rng(0).normal(size=(2, 60, CELLS)))
     ranks[0, 7] = np.nan
-    agreed = trainings.agreement(ranks)
+    agreed = two_maps.pairwise(ranks)
     assert np.isnan(agreed[7, 0, 1])
     assert np.isfinite(np.delete(agreed[:, 0, 1], 7)).all()
-    others = trainings.of_other_images(ranks, CLASSES)
+    others = two_maps.of_other_images(ranks, CLASSES)
     assert np.isfinite(others).all()  # the image's classmates have other partners
 
 
@@ -146,12 +149,12 @@ def test_trainings_that_err_alike_and_look_alike_are_found():
     alike = (groups[:, None] == groups) + noise + noise.T
     chance = [np.random.default_rng(seed).normal(size=(8, 8)) for seed in range(20)]
     chance = [of + of.T for of in chance]
-    related = pairs.mantel(alike, alike + 0.01 * chance[0])
+    related = training_pairs.mantel(alike, alike + 0.01 * chance[0])
     assert related["correlation"] > 0.6
     assert related["p_value"] < 0.05
-    assert sum(pairs.mantel(alike, of)["p_value"] < 0.05 for of in chance) <= 4
-    assert pairs.mantel(alike[:4, :4], alike[:4, :4]) is None  # four have too few orders
-    assert pairs.mantel(np.ones((8, 8)), alike) is None
+    assert sum(training_pairs.mantel(alike, of)["p_value"] < 0.05 for of in chance) <= 4
+    assert training_pairs.mantel(alike[:4, :4], alike[:4, :4]) is None  # four have too few orders
+    assert training_pairs.mantel(np.ones((8, 8)), alike) is None
 
 
 def test_what_variants_explain_is_no_relation_of_their_trainings():
@@ -160,13 +163,13 @@ def test_what_variants_explain_is_no_relation_of_their_trainings():
     first, second, third = (
         0.1 * (of + of.T) for of in np.random.default_rng(0).normal(size=(3, 12, 12))
     )
-    assert pairs.mantel(same + first, same + second)["p_value"] < 0.01
-    assert pairs.mantel(same + first, same + second, groups)["p_value"] > 0.05
-    assert pairs.mantel(same + first, same + first + 0.2 * third, groups)["p_value"] < 0.01
+    assert training_pairs.mantel(same + first, same + second)["p_value"] < 0.01
+    assert training_pairs.mantel(same + first, same + second, groups)["p_value"] > 0.05
+    assert training_pairs.mantel(same + first, same + first + 0.2 * third, groups)["p_value"] < 0.01
 
 
 def test_distances_of_the_layout_are_those_of_the_maps(study):
-    found = pairs.agreement(*_of(study, ("cnn", "vit")))
+    found = training_pairs.agreement(*_of(study, ("cnn", "vit")))
     points = np.array(found["layout"])
     assert points.shape == (6, 2)
     assert 0 < found["layout_share"] <= 1
@@ -178,7 +181,7 @@ def _of(study, names):
         for name in names
         for seed in range(3)
     ]
-    return found, trainings.sampled(found)
+    return found, trainings.shared_images(found)
 
 
 def test_results_are_those_of_the_trainings(study, results):
@@ -203,6 +206,22 @@ def test_results_are_those_of_the_trainings(study, results):
     assert kappa[0, 1] == pytest.approx(expected)
     assert sorted(results["agreement"]["order"]) == list(range(6))
     assert sum(of["value"] for of in results["decomposition"]["parts"].values()) == pytest.approx(1)
+
+
+def test_accuracy_and_f1_over_trainings_have_the_bootstrap_of_other_scores(study, results):
+    models = [run_folder.ModelFolder(study / "cnn" / f"seed-{seed}") for seed in range(3)]
+    expected = over_trainings.spread(np.stack([1.0 * model.correct for model in models]))
+    found = results["variants"]["cnn"]["accuracy"]
+    for question in ("images", "trainings", "both"):
+        assert found[question] == pytest.approx(expected[question])
+
+
+def test_scores_on_few_images_have_no_interval():
+    few = study_accuracy.Score(np.array([0.5, 0.7]), np.full(bootstrap.RESAMPLES, 0.6), 19)
+    found = study_accuracy.spreads({"accuracy": few})["accuracy"]
+    assert found["value"] == pytest.approx(0.6)
+    assert found["images"] is None and found["both"] is None
+    assert found["trainings"] is not None
 
 
 def test_agreement_relative_to_the_noise_ceiling(results):
@@ -265,7 +284,7 @@ def test_trainings_that_were_tested_on_other_images_are_refused(tmp_path):
     path = out / "vit" / "seed-0" / run_folder.PREDICTIONS
     arrays = run_folder.read_arrays(path)
     run_folder.write_arrays(path, **arrays | {"labels": arrays["labels"][::-1]})
-    with pytest.raises(CheckpointError, match="different images"):
+    with pytest.raises(CheckpointError, match="different test images"):
         summarise(out)
 
 

@@ -86,29 +86,26 @@ def comparison() -> dict[str, Any]:
         "accuracy_difference": interval(0.1),
         "f1_macro_difference": interval(0.1),
         "mcnemar": {"only_first": 1500, "only_second": 500, "p_value": 1e-9},
-        "overlap": {
-            "both_correct": 7500,
-            "only_first": 1500,
-            "only_second": 500,
-            "both_wrong": 500,
-            "both_wrong_same_class": 123,
-        },
         "error_consistency": {"kappa": interval(0.3), "highest": 0.615},
         "same_wrong_class": {"n": 500, "share": interval(0.25), "expected": 0.3},
         "calibration": {
             name: {
                 "temperature": 1.3,
-                "uncalibrated": {"error": interval(0.04), "confidence": 0.95},
+                "uncalibrated": {
+                    "error": interval(0.04),
+                    "confidence": 0.95,
+                    "accuracy_minus_confidence": interval(-0.05),
+                },
                 "temperature_scaled": {"error": interval(0.01), "confidence": 0.9},
             }
             for name in ("first", "second")
         },
         "buckets": {
-            "both_correct": {"similarity": {"above_chance": interval(0.3)}},
-            "only_first": {"similarity": {"above_chance": interval(0.1)}},
-            "only_second": {"similarity": {"above_chance": interval(0.3)}},
-            "both_wrong_same": {"similarity": {"above_chance": None}},
-            "both_wrong_different": {"similarity": {"above_chance": None}},
+            "both_correct": {"n": 7500, "similarity": {"above_chance": interval(0.3)}},
+            "only_first": {"n": 1500, "similarity": {"above_chance": interval(0.1)}},
+            "only_second": {"n": 500, "similarity": {"above_chance": interval(0.3)}},
+            "both_wrong_same": {"n": 123, "similarity": {"above_chance": None}},
+            "both_wrong_different": {"n": 377, "similarity": {"above_chance": None}},
         },
         "confusion_difference": [[5, -7, 2], [0, 0, 0], [0, 0, 0]],
         "convergence": [
@@ -461,17 +458,18 @@ def test_models_that_make_no_mistakes_have_no_consistency(comparison: dict[str, 
 
 
 @pytest.mark.parametrize(
-    ("confidence", "expected"),
+    ("gap", "expected"),
     [
-        (0.95, "overconfident"),
-        (0.905, "well calibrated"),
-        (0.8, "underconfident"),
+        (-0.05, "overconfident"),
+        (-0.005, "well calibrated"),
+        (0.1, "underconfident"),
     ],
 )
-def test_calibration_follows_the_interval_of_accuracy(
-    comparison: dict[str, Any], confidence: float, expected: str
+def test_calibration_follows_the_interval_of_accuracy_minus_confidence(
+    comparison: dict[str, Any], gap: float, expected: str
 ) -> None:
-    comparison["calibration"]["first"]["uncalibrated"]["confidence"] = confidence
+    own = comparison["calibration"]["first"]["uncalibrated"]
+    own["accuracy_minus_confidence"] = interval(gap)
     assert f"The CNN is {expected}" in models.calibration(comparison)
 
 

@@ -15,8 +15,6 @@ IMAGE_SIDE = 32
 
 NUM_CLASSES = 10
 
-GRID = 8
-"""Explanations are scored on GRID x GRID cells, whatever the size of the images."""
 
 EXPLANATION_SEED = 0
 """Seed of which images are explained, of ties and of baselines; one for both models."""
@@ -262,11 +260,6 @@ class ExplainConfig:
     grid: int = 0
     """Cells along a side of the grid that scores are measured on; it must divide the side of the
     images. 0: the models' own, of patches or of the last layers."""
-
-    @property
-    def composites(self) -> int:
-        """Number of composites of each kind."""
-        return max(self.images // 4, 24)
 
     def __post_init__(self) -> None:
         _require_ranges(

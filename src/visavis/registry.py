@@ -76,7 +76,7 @@ def register_model(
             f"a model cannot be registered as {name!r}; use lower-case letters, digits, -, _ and "
             f"dots, other than {' and '.join(OWN)}"
         )
-    if re.fullmatch(r"wandb|seed-.*|.*\.(json|html)", name):
+    if re.fullmatch(r"wandb|tensorboard|seed-.*|.*\.(json|html)", name):
         raise ConfigError(
             f"a model cannot be registered as {name!r}: an experiment folder has such a file or "
             "folder beside those of its models; use another name"

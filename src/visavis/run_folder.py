@@ -135,12 +135,11 @@ TYPES: dict[str, dict[str, Any]] = {
     },
     COMPARISON: {
         "test_n": int,
-        **dict.fromkeys(("names", "labels", "heatmaps_sha256"), dict[str, str]),
+        **dict.fromkeys(("labels", "heatmaps_sha256"), dict[str, str]),
         **dict.fromkeys(("models", "buckets", "mistakes", "calibration"), OBJECTS),
         **dict.fromkeys(("data", "grid", "cues", "similarity", "side_by_side"), dict),
         **dict.fromkeys(("accuracy_difference", "f1_macro_difference"), dict[str, float]),
         "mcnemar": dict[str, float],
-        "overlap": dict[str, int],
         **dict.fromkeys(("error_consistency", "same_wrong_class"), dict),
         "confusion_difference": MATRIX,
         **dict.fromkeys(("convergence", "seeds"), ROWS),
@@ -403,6 +402,11 @@ class ModelFolder:
     def correct(self) -> Bool[np.ndarray, " n"]:
         """Whether the prediction for each test image is correct."""
         return self.predicted == self.labels
+
+    def srg(self, method: str) -> Float[np.ndarray, " n"]:
+        """SRG of a method on each image of removal.npz, the mean of both fills."""
+        drops = self.removal[f"insertion_{method}"] - self.removal[f"deletion_{method}"]
+        return drops.mean(axis=1)
 
     @property
     def label(self) -> str:

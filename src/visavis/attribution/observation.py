@@ -46,7 +46,7 @@ class Observed:
 
 
 @runtime_checkable
-class Classifier(Protocol):
+class Observable(Protocol):
     """A model, and how it is called with images in [0, 1]."""
 
     model: nn.Module
@@ -56,7 +56,7 @@ class Classifier(Protocol):
         ...
 
 
-def observe(subject: Classifier, images: Float[Tensor, "n 3 side side"]) -> Observed:
+def observe(subject: Observable, images: Float[Tensor, "n 3 side side"]) -> Observed:
     """Run the model, which is left as it was, and differentiate its highest logits."""
     model = subject.model
     returned: list[tuple[str, Tensor, int]] = []
@@ -147,7 +147,7 @@ def logits_of(output: object) -> Float[Tensor, "n classes"]:
     return logits
 
 
-def plain_logits(subject: Classifier, images: Float[Tensor, "n 3 side side"]) -> Tensor:
+def plain_logits(subject: Observable, images: Float[Tensor, "n 3 side side"]) -> Tensor:
     """The logits of `images`, after a check that the model is a classifier of such images.
 
     Raises:

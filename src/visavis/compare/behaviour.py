@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int
 
-from visavis.compare import heatmaps
-from visavis.compare.pairing import Arrays, sampled_rows
+from visavis.compare import map_agreement
+from visavis.compare.same_images import Arrays, shared_rows
 from visavis.metrics import bootstrap, classification
 from visavis.run_folder import ROLES
 
@@ -15,38 +15,41 @@ Labels = Int[np.ndarray, " n"]
 Correct = Bool[np.ndarray, " n"]
 
 
+def kappa(p: Any, q: Any, observed: Any) -> Any:
+    """(observed - expected) / (1 - expected) of two models with accuracies p and q.
+
+    Observed is the fraction of images on which both are correct or both are wrong, expected the
+    same for independent errors, p q + (1 - p) (1 - q). Numbers or arrays; NaN if expected is 1.
+    """
+    expected = _by_chance(p, q)
+    return (observed - expected) / np.where(expected < 1, 1 - expected, np.nan)
+
+
+def _by_chance(p: Any, q: Any) -> Any:
+    return p * q + (1 - p) * (1 - q)
+
+
 def consistency(
     correct_a: Bool[np.ndarray, " n"], correct_b: Bool[np.ndarray, " n"]
 ) -> dict[str, Any]:
     """Error consistency: do two models err on the same images more often than by chance?
 
-    kappa = (observed - expected) / (1 - expected); observed is the fraction of images on which
-    both models are correct or both are wrong, expected the same for independent errors,
-    p q + (1 - p) (1 - q) with accuracies p and q.
-
     Returns:
         `kappa`: 1 if both err on the same images, 0 if independently, negative if on different
         ones; None for too few images, or if both are always correct or always wrong in a bootstrap
-        sample. `highest`: the maximum of kappa for these accuracies,
-        (1 - |p - q| - expected) / (1 - expected), since the worse model must err where the better
-        one does not; None if expected is 1.
+        sample. `highest`: the maximum of kappa for these accuracies, at observed = 1 - |p - q|,
+        since the worse model must err where the better one does not; None if expected is 1.
 
     Source: Geirhos, Meding & Wichmann 2020, arXiv 2006.16736, section 2.
     """
     images = np.stack([correct_a, correct_b, correct_a == correct_b], axis=1).astype(np.float64)
-
-    def kappa(means: np.ndarray) -> np.ndarray:
-        p, q, observed = means.T
-        expected = p * q + (1 - p) * (1 - q)
-        return (observed - expected) / np.where(expected < 1, 1 - expected, np.nan)
-
     p, q, observed = images.mean(axis=0).tolist()
-    expected = p * q + (1 - p) * (1 - q)
+    expected = _by_chance(p, q)
     return {
-        "kappa": bootstrap.drawn_interval(images, kappa),
+        "kappa": bootstrap.drawn_interval(images, lambda means: kappa(*means.T)),
         "observed": observed,
         "expected": expected,
-        "highest": (1 - abs(p - q) - expected) / (1 - expected) if expected < 1 else None,
+        "highest": float(kappa(p, q, 1 - abs(p - q))) if expected < 1 else None,
     }
 
 
@@ -113,7 +116,7 @@ def without_cue(
 
 
 def evidence_for_truth(
-    first: Arrays, second: Arrays, indices: Labels, methods: heatmaps.Methods
+    first: Arrays, second: Arrays, indices: Labels, methods: map_agreement.Methods
 ) -> dict[str, Any]:
     """Agreement of both models' maps for the true class, whatever each model predicted.
 
@@ -121,12 +124,12 @@ def evidence_for_truth(
         indices: of test images, of which those that both models explained are used.
         methods: class-specific.
     """
-    rows_a, rows_b = sampled_rows(first, second)
+    rows_a, rows_b = shared_rows(first, second)
     kept = np.isin(first["indices"][rows_a], indices)
     kept &= ~first[f"degenerate_{methods[0]}_true"][rows_a]
     kept &= ~second[f"degenerate_{methods[1]}_true"][rows_b]
     rows_a, rows_b = rows_a[kept], rows_b[kept]
-    return heatmaps.above_chance(
+    return map_agreement.above_chance(
         first[f"map_{methods[0]}_true"][rows_a],
         second[f"map_{methods[1]}_true"][rows_b],
         first["labels"][rows_a],

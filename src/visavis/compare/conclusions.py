@@ -52,9 +52,7 @@ def _srg(trainings: Sequence[Training], method: str) -> np.ndarray:
     """SRG on each image of the sample, in the order of its indices; NaN for a degenerate map."""
     rows = []
     for each in trainings:
-        removal = each.model.removal
-        gain = (removal[f"insertion_{method}"] - removal[f"deletion_{method}"]).mean(axis=1)
-        rows.append(gain[np.argsort(removal["indices"])])
+        rows.append(each.model.srg(method)[np.argsort(each.model.removal["indices"])])
     return np.stack(rows)
 
 

@@ -1,6 +1,6 @@
 """What makes two attribution maps differ: the image, the architecture, the method or the seed?
 
-A map is a vector of ranks of length 1 (compare.trainings), and the agreement of two maps is the
+A map is a vector of ranks of length 1 (metrics.agreement), and the agreement of two maps is the
 product of theirs. In the terms of generalizability theory (Brennan 2001, *Generalizability Theory*,
 chapters 3 and 5), the mean product of two maps that share some conditions is the sum of the parts
 of their squared length that come from what they share. So means over pairs give all parts, without
@@ -9,15 +9,15 @@ slightly negative.
 """
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from visavis.compare import trainings as of_study
-from visavis.compare.trainings import Ranks, Training
+from visavis.compare.trainings import Training
 from visavis.metrics import bootstrap
+from visavis.metrics.agreement import Ranks, of_other_images, pairwise, pairwise_baseline
 
 PARTS = (
     "layout",
@@ -38,7 +38,9 @@ layout L, image 0 - L, architecture V - 0, method M - 0, architecture_method VM 
 seed T - V, seed_method 1 less all others. V and VM are of different seeds."""
 
 
-def decomposition(trainings: Sequence[Training], rows: list[np.ndarray]) -> dict[str, Any] | None:
+def decomposition(
+    trainings: Sequence[Training], rows: Sequence[np.ndarray]
+) -> dict[str, Any] | None:
     """The parts of a map's length, of the methods that all variants have.
 
     Returns:
@@ -62,19 +64,16 @@ def decomposition(trainings: Sequence[Training], rows: list[np.ndarray]) -> dict
         classes,
     )
     known = np.isfinite(means).all(axis=1)
-    parts = {
-        part: bootstrap.drawn_interval(
-            means[known], partial(_part, part=part), classes=classes[known]
+
+    def interval(part: str) -> bootstrap.Interval | None:
+        return bootstrap.drawn_interval(
+            means[known], lambda drawn: parts_of(drawn)[part], classes=classes[known]
         )
-        for part in PARTS
-    }
+
+    parts = {part: interval(part) for part in PARTS}
     if None in parts.values():
         return None
     return {"methods": methods, "n": int(known.sum()), "parts": parts}
-
-
-def _part(means: Float[np.ndarray, "draws 6"], part: str) -> Float[np.ndarray, " draws"]:
-    return parts_of(means)[part]
 
 
 def shared(
@@ -97,13 +96,13 @@ def shared(
         of_variant & ~of_training & of_method,
         of_training & ~of_method,
     )
-    others = of_study.of_other_images(ranks, classes)
+    others = of_other_images(ranks, classes)
     one_hot = np.eye(variant.max() + 1)[variant]
     found = np.empty((ranks.shape[1], 6))
     for image in range(len(found)):  # one at a time: all pairs of a large study do not fit
         one = slice(image, image + 1)
-        (other_image,) = of_study.baseline(ranks[:, one], others[:, one])
-        (same_image,) = of_study.agreement(ranks[:, one])
+        (other_image,) = pairwise_baseline(ranks[:, one], others[:, one])
+        (same_image,) = pairwise(ranks[:, one])
         found[image, 0] = _mean(other_image, pairs[0], one_hot)
         found[image, 1:] = [_mean(same_image, pair, one_hot) for pair in pairs]
     return found

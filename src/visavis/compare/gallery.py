@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from visavis.compare.pairing import Arrays, common_rows, maps_at
+from visavis.compare.same_images import Arrays, maps_at, shared_rows
 from visavis.metrics.agreement import rank_agreement
 from visavis.metrics.classification import buckets
 from visavis.run_folder import ROLES
@@ -49,7 +49,8 @@ def similarity(heatmaps: dict[str, Arrays], methods: dict[str, str]) -> dict[int
     Args:
         methods: one for each role, as `heatmaps`.
     """
-    both = dict(zip(ROLES, common_rows(*(heatmaps[role] for role in ROLES)), strict=True))
+    rows = shared_rows(*(heatmaps[role] for role in ROLES), same_prediction=True)
+    both = dict(zip(ROLES, rows, strict=True))
     found = rank_agreement(*(maps_at(heatmaps[r], methods[r], both[r]) for r in ROLES))
     known = np.isfinite(found)
     indices = heatmaps["first"]["indices"][both["first"]]

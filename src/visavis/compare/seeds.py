@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from visavis import run_folder
-from visavis.compare.pairing import common_rows, maps_at
+from visavis.compare.same_images import maps_at, shared_rows
 from visavis.compare.similarity import Kind, grid
 from visavis.errors import CheckpointError
 from visavis.metrics import agreement, bootstrap
@@ -73,7 +73,7 @@ def grid_of_all(trained: Trained) -> dict[str, Any]:
         relative to that of two trainings of one model. It may exceed 1 by chance; None unless both
         ceilings are significantly above 0.
     """
-    rows = common_rows(*(model.heatmaps for _, model in trained))
+    rows = shared_rows(*(model.heatmaps for _, model in trained), same_prediction=True)
     explanations = {role: model.explanations for role, model in trained[: len(ROLES)]}
     maps = [
         Kind(role, of.config["seed"], method, maps_at(of.heatmaps, method, at).astype(float))
@@ -88,20 +88,20 @@ def grid_of_all(trained: Trained) -> dict[str, Any]:
 
 def noise_ceiling(maps: list[Kind], classes: Int[np.ndarray, " n"]) -> dict[str, Any] | None:
     """The `noise_ceiling` of `grid_of_all`, from the maps of the default methods alone."""
+    above = agreement.above_chance(
+        np.stack([agreement.unit_ranks(of.values) for of in maps]), classes
+    )
     by_kind: dict[str, list[Float[np.ndarray, " n"]]] = {kind: [] for kind in ("models", *ROLES)}
-    for a, b in combinations(maps, 2):
-        above = agreement.agreement_above_chance(a.values, b.values, classes)
-        by_kind["models" if a.model != b.model else a.model].append(above)
+    for i, j in combinations(range(len(maps)), 2):
+        a, b = maps[i].model, maps[j].model
+        by_kind["models" if a != b else a].append(above[:, i, j])
     if not all(by_kind.values()):
         return None
-    means = {kind: np.mean(pairs, axis=0) for kind, pairs in by_kind.items()}
+    means = {kind: agreement.mean_of_known(np.stack(of)) for kind, of in by_kind.items()}
     intervals = {kind: bootstrap.interval(of, classes=classes) for kind, of in means.items()}
-    known = np.isfinite(np.stack(list(means.values()))).all(axis=0)
     normalised = None
     if all((of := intervals[name]) and of["low"] > 0 for name in ROLES):
-        normalised = bootstrap.drawn_interval(
-            np.stack([of[known] for of in means.values()], axis=1),
-            lambda m: m[:, 0] / np.sqrt(np.clip(m[:, 1] * m[:, 2], 1e-9, None)),
-            classes=classes[known],
+        normalised = agreement.over_ceilings(
+            means["models"], means["first"], means["second"], classes
         )
     return {**intervals, "normalised": normalised}

@@ -36,7 +36,7 @@ class Kind:
 def grid(maps: list[Kind], labels: Int[np.ndarray, " n"]) -> dict[str, Any]:
     """The agreement above chance of each pair of maps, and its mean over each of GROUPS.
 
-    Above chance: the rank agreement minus that with the second map of another image of the class.
+    Above chance: the rank agreement minus that with either map of another image of the class.
 
     Returns:
         `maps`: their names, in the order of the rows and columns of `above_chance`, a symmetric
@@ -51,14 +51,15 @@ def grid(maps: list[Kind], labels: Int[np.ndarray, " n"]) -> dict[str, Any]:
     first = min((of.seed for of in maps), default=0)
     table: list[list[float | None]] = [[None] * count for _ in range(count)]
     by_group: dict[str, list[Float[np.ndarray, " n"]]] = {group: [] for group in GROUPS}
+    ranks = np.stack([agreement.unit_ranks(of.values) for of in maps])
+    above = agreement.above_chance(ranks, labels)
     for i, j in combinations(range(count), 2):
-        a, b = maps[i], maps[j]
-        above = agreement.agreement_above_chance(a.values, b.values, labels)
-        known = np.isfinite(above)
+        values = above[:, i, j]
+        known = np.isfinite(values)
         if known.sum() >= bootstrap.MINIMUM:
-            table[i][j] = table[j][i] = float(above[known].mean())
-        if (group := _group(a, b, first, shared)) is not None:
-            by_group[group].append(above)
+            table[i][j] = table[j][i] = float(values[known].mean())
+        if (group := _group(maps[i], maps[j], first, shared)) is not None:
+            by_group[group].append(values)
     means = {g: agreement.mean_of_known(np.stack(of)) for g, of in by_group.items() if of}
     gap = None
     if {"same_method", "same_model"} <= means.keys():

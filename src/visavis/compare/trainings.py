@@ -1,20 +1,15 @@
-"""All trainings of a study, and their attribution maps as unit vectors of ranks."""
+"""All trainings of a study, and the ranks of their attribution maps."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
-from scipy import stats
+from jaxtyping import Bool, Float
 
-from visavis.compare.pairing import Rows
+from visavis.compare.same_images import Rows, maps_at, shared_rows
 from visavis.errors import CheckpointError
-from visavis.metrics.agreement import ROUNDS, same_class_partner
+from visavis.metrics.agreement import unit_ranks
 from visavis.run_folder import ModelFolder
-
-Ranks = Float[np.ndarray, "maps images cells"]
-"""The ranks of each map's cells less their mean, with a norm of 1: the rank correlation of two maps
-is the product of theirs. NaN throughout a degenerate or constant map."""
 
 
 class Training(NamedTuple):
@@ -39,21 +34,17 @@ def shared_methods(trainings: Sequence[Training]) -> list[str]:
     return [name for name in first if all(name in other for other in rest)]
 
 
-def sampled(trainings: Sequence[Training]) -> list[Rows]:
+def shared_images(trainings: Sequence[Training]) -> tuple[Rows, ...]:
     """Of each training, the rows of heatmaps.npz of the images that all were scored on.
 
     Raises:
         CheckpointError: there are no such images.
     """
-    rows_of = [
-        {int(arrays["indices"][row]): int(row) for row in np.flatnonzero(arrays["in_sample"])}
-        for arrays in (training.model.heatmaps for training in trainings)
-    ]
-    shared = sorted(set.intersection(*map(set, rows_of)))
-    if not shared:
+    rows = shared_rows(*(training.model.heatmaps for training in trainings))
+    if not len(rows[0]):
         paths = ", ".join(str(training.model.path) for training in trainings)
         raise CheckpointError(f"no test image was explained in all of {paths}")
-    return [np.array([rows[index] for index in shared]) for rows in rows_of]
+    return rows
 
 
 def ranks_of(training: Training, method: str, rows: Rows) -> Float[np.ndarray, "images cells"]:
@@ -63,40 +54,7 @@ def ranks_of(training: Training, method: str, rows: Rows) -> Float[np.ndarray, "
     """
     arrays = training.model.heatmaps
     name = f"{method}_true" if f"map_{method}_true" in arrays else method
-    maps = arrays[f"map_{name}"][rows].astype(np.float64).reshape(len(rows), -1)
-    ranks = stats.rankdata(maps, axis=1)
-    centred = ranks - ranks.mean(axis=1, keepdims=True)
-    norms = np.linalg.norm(centred, axis=1)
-    known = (norms > 0) & ~arrays[f"degenerate_{name}"][rows]
-    return np.where(known[:, None], centred / np.where(known, norms, 1.0)[:, None], np.nan)
-
-
-def of_other_images(ranks: Ranks, classes: Int[np.ndarray, " images"]) -> Ranks:
-    """The mean of each map over other images of its class, which is no unit vector.
-
-    The product of a map and such a mean is the within-class permutation baseline
-    (`metrics.agreement.permutation_baseline`). NaN for an image whose class has no other.
-    """
-    total, count = np.zeros(ranks.shape), np.zeros(ranks.shape[:2])
-    for seed in range(ROUNDS):
-        partner = same_class_partner(classes, seed)
-        of_partner = np.where((partner >= 0)[None, :, None], ranks[:, partner], np.nan)
-        known = np.isfinite(of_partner[..., 0])
-        total += np.where(known[..., None], of_partner, 0.0)
-        count += known
-    return np.where(count[..., None] > 0, total / np.maximum(count, 1)[..., None], np.nan)
-
-
-def agreement(ranks: Ranks) -> Float[np.ndarray, "images maps maps"]:
-    """Rank correlation of each pair of maps, image by image; NaN where one is degenerate."""
-    of_image = ranks.transpose(1, 0, 2)
-    return of_image @ of_image.transpose(0, 2, 1)
-
-
-def baseline(ranks: Ranks, others: Ranks) -> Float[np.ndarray, "images maps maps"]:
-    """The within-class permutation baseline of `agreement`, the mean of either map exchanged."""
-    products = ranks.transpose(1, 0, 2) @ others.transpose(1, 2, 0)
-    return (products + products.transpose(0, 2, 1)) / 2
+    return unit_ranks(maps_at(arrays, name, rows))
 
 
 def upper(count: int) -> Bool[np.ndarray, "n n"]:

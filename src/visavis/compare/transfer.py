@@ -5,28 +5,21 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from visavis.compare.pairing import Arrays
 from visavis.metrics.bootstrap import Interval, interval, ratio_interval
-from visavis.run_folder import ROLES
+from visavis.run_folder import ROLES, ModelFolder
 
 Gains = dict[str, Float[np.ndarray, " n"]]
 """SRG of each image on one model, by the role and method of the map, such as "first grad_cam"."""
 
 
 def own_and_foreign(
-    role: str, removal: Arrays, indices: Int[np.ndarray, " n"], foreign: Gains
+    role: str, model: ModelFolder, indices: Int[np.ndarray, " n"], foreign: Gains
 ) -> Gains:
     """What the explain stage measured on these test images, with the other model's maps added."""
-    row_of = {index: row for row, index in enumerate(removal["indices"].tolist())}
+    row_of = {index: row for row, index in enumerate(model.removal["indices"].tolist())}
     rows = np.array([row_of[index] for index in indices.tolist()])
-    methods = [key.removeprefix("deletion_") for key in removal if key.startswith("deletion_")]
-    own = {
-        f"{role} {method}": (removal[f"insertion_{method}"] - removal[f"deletion_{method}"]).mean(
-            axis=1
-        )[rows]
-        for method in methods
-    }
-    return own | foreign
+    methods = model.explanations["methods"]
+    return {f"{role} {method}": model.srg(method)[rows] for method in methods} | foreign
 
 
 def rankings(

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Int64, UInt8
-from torch import Tensor, nn
+from torch import Tensor
 
 from visavis.config import OptimConfig
 from visavis.data.progress import progress_bar
@@ -250,9 +250,3 @@ def in_batches(
             parts.append(function(*batch))
             progress.update(len(batch[0]))
     return torch.cat(parts)
-
-
-@torch.inference_mode()
-def predict(model: nn.Module, images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n classes"]:
-    """The logits of `images`, on their device; without gradients, in batches."""
-    return in_batches(model, images)

@@ -6,8 +6,26 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import stats
 
+from visavis.metrics.bootstrap import Interval, drawn_interval
+
 TOP_FRACTION = 0.2
 ROUNDS = 10
+
+Ranks = Float[np.ndarray, "maps images cells"]
+"""Of several maps of each image, what `unit_ranks` returns."""
+
+
+def unit_ranks(maps: Float[np.ndarray, "n ..."]) -> Float[np.ndarray, "n cells"]:
+    """The ranks of each map's cells less their mean, with a norm of 1; ties share their mean rank.
+
+    The rank correlation of two maps is the product of theirs. NaN throughout a constant map and one
+    that is not finite.
+    """
+    flat = np.asarray(maps, dtype=np.float64).reshape(len(maps), math.prod(maps.shape[1:]))
+    ranks = stats.rankdata(flat, axis=1)
+    ranks -= ranks.mean(axis=1, keepdims=True)
+    norms = np.linalg.norm(ranks, axis=1, keepdims=True)
+    return ranks / np.where(norms > 0, norms, np.nan)
 
 
 def rank_agreement(
@@ -18,10 +36,7 @@ def rank_agreement(
     Returns:
         -1 (opposite order) to 1 (same order); NaN where a map is constant, since it ranks nothing.
     """
-    a, b = (_centred_ranks(maps) for maps in (maps_a, maps_b))
-    scale = np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))
-    with np.errstate(invalid="ignore"):
-        return np.clip((a * b).sum(axis=1) / np.where(scale > 0, scale, np.nan), -1, 1)
+    return np.clip((unit_ranks(maps_a) * unit_ranks(maps_b)).sum(axis=1), -1, 1)
 
 
 def highest_cells(
@@ -92,17 +107,55 @@ def mean_of_known(values: Float[np.ndarray, "k n"]) -> Float[np.ndarray, " n"]:
     return np.where(known.any(axis=0), total / np.maximum(known.sum(axis=0), 1), np.nan)
 
 
-def agreement_above_chance(
-    maps_a: Float[np.ndarray, "n ..."],
-    maps_b: Float[np.ndarray, "n ..."],
-    labels: Int[np.ndarray, " n"],
-) -> Float[np.ndarray, " n"]:
-    """`rank_agreement` minus `permutation_baseline`: the agreement about the image itself."""
-    return rank_agreement(maps_a, maps_b) - permutation_baseline(maps_a, maps_b, labels)
+def pairwise(ranks: Ranks) -> Float[np.ndarray, "images maps maps"]:
+    """Rank correlation of each pair of maps, image by image; NaN where one is degenerate."""
+    of_image = ranks.transpose(1, 0, 2)
+    return of_image @ of_image.transpose(0, 2, 1)
 
 
-def _centred_ranks(maps: Float[np.ndarray, "n ..."]) -> Float[np.ndarray, "n k"]:
-    """Mean ranks of each map's cells, minus their mean."""
-    flat = np.asarray(maps, dtype=np.float64).reshape(len(maps), math.prod(maps.shape[1:]))
-    ranks = stats.rankdata(flat, axis=1)
-    return ranks - ranks.mean(axis=1, keepdims=True)
+def pairwise_baseline(ranks: Ranks, others: Ranks) -> Float[np.ndarray, "images maps maps"]:
+    """The within-class permutation baseline of `pairwise`, the mean with either map exchanged."""
+    products = ranks.transpose(1, 0, 2) @ others.transpose(1, 2, 0)
+    return (products + products.transpose(0, 2, 1)) / 2
+
+
+def of_other_images(ranks: Ranks, classes: Int[np.ndarray, " images"]) -> Ranks:
+    """The mean of each map over other images of its class, ROUNDS of them: no unit vector.
+
+    The product of a map and such a mean is its `permutation_baseline`. NaN for an image whose class
+    has no other.
+    """
+    total, count = np.zeros(ranks.shape), np.zeros(ranks.shape[:2])
+    for seed in range(ROUNDS):
+        partner = same_class_partner(classes, seed)
+        of_partner = np.where((partner >= 0)[None, :, None], ranks[:, partner], np.nan)
+        known = np.isfinite(of_partner[..., 0])
+        total += np.where(known[..., None], of_partner, 0.0)
+        count += known
+    return np.where(count[..., None] > 0, total / np.maximum(count, 1)[..., None], np.nan)
+
+
+def above_chance(
+    ranks: Ranks, classes: Int[np.ndarray, " images"]
+) -> Float[np.ndarray, "images maps maps"]:
+    """`pairwise` minus its baseline: the agreement about the image itself."""
+    return pairwise(ranks) - pairwise_baseline(ranks, of_other_images(ranks, classes))
+
+
+def over_ceilings(
+    between: Float[np.ndarray, " n"],
+    first: Float[np.ndarray, " n"],
+    second: Float[np.ndarray, " n"],
+    classes: Int[np.ndarray, " n"],
+) -> Interval | None:
+    """Agreement of two models over the geometric mean of both noise ceilings, image by image given.
+
+    1: they agree as well as trainings of one model do.
+    """
+    of_images = np.stack([between, first, second], axis=1)
+    known = np.isfinite(of_images).all(axis=1)
+    return drawn_interval(
+        of_images[known],
+        lambda m: m[:, 0] / np.sqrt(np.clip(m[:, 1] * m[:, 2], 1e-9, None)),
+        classes=classes[known],
+    )

@@ -115,17 +115,17 @@ def drawn_interval(
     n = len(values)
     if n < MINIMUM:
         return None
-    strata = np.zeros(n, int) if classes is None else _strata(classes)
+    strata = None if classes is None else _strata(classes)
     (value,) = statistic(values.mean(axis=0, keepdims=True))
-    drawn = statistic(_means_within(values, strata, seed, resamples))
+    drawn = statistic(resampled_means(values, strata, seed=seed, resamples=resamples))
     if np.isnan(drawn).any():
         return None
-    found = of_draws(value, drawn, _tail(n, len(np.unique(strata))))
+    found = of_draws(value, drawn, n, 1 if strata is None else len(np.unique(strata)))
     if classes is None or (count := len(np.unique(classes))) < MINIMUM_CLASSES:
         return found
     drawn = statistic(_means_of_classes(values, classes, seed, resamples))
     if not np.isnan(drawn).any():
-        others = of_draws(value, drawn, _tail(count))
+        others = of_draws(value, drawn, count)
         found |= {f"{end}_other_classes": others[end] for end in ("low", "high")}
     return found
 
@@ -139,14 +139,19 @@ def paired_difference(
 
 
 def of_draws(
-    value: float, drawn: Float[np.ndarray, " resamples"], tail: float = (1 - LEVEL) / 2
+    value: float, drawn: Float[np.ndarray, " resamples"], units: int, strata: int = 1
 ) -> Interval:
-    """`value` with its resampled values less the `tail` of them at either end."""
+    """`value` with the expanded percentile interval of its resampled values.
+
+    Args:
+        units: that were resampled, all together or within `strata`.
+    """
+    tail = _tail(units, strata)
     low, high = np.quantile(drawn, [tail, 1 - tail])
     return {"value": float(value), "low": float(low), "high": float(high)}
 
 
-def _tail(units: int, strata: int = 1) -> float:
+def _tail(units: int, strata: int) -> float:
     """The share of the resamples beyond each end of a 95 % interval.
 
     Of n units it is P(Z < t sqrt(n / (n - 1))), with Z standard normal and t the 2.5 % quantile of
@@ -164,17 +169,29 @@ def _strata(classes: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
     return np.where(sizes[of] > 1, of, -1)
 
 
-def _means_within(
-    values: Float[np.ndarray, "n k"], strata: Int[np.ndarray, " n"], seed: int, resamples: int
+def resampled_means(
+    values: Float[np.ndarray, "n k"],
+    strata: Classes = None,
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
 ) -> Float[np.ndarray, "resamples k"]:
-    """The means of `values` when its rows are drawn with replacement from their own stratum."""
+    """The means of `values` when its rows are drawn with replacement.
+
+    The draws depend on the number of rows, the strata and the seed alone, so what is computed from
+    them for two models is paired.
+
+    Args:
+        strata: each row is drawn from its own; None for one.
+    """
     generator, n = np.random.default_rng(seed), len(values)
+    strata = np.zeros(n, int) if strata is None else strata
     values = values[np.argsort(strata, kind="stable")]
     sizes = np.unique(strata, return_counts=True)[1]
     first, size = (np.repeat(of, sizes) for of in (np.cumsum(sizes) - sizes, sizes))
     # Counts of rows, since copying the rows costs more; of as many resamples at once as fit the
-    # processor's cache.
-    block, means = max(1, 30_000 // n), []
+    # processor's cache, and of a few more, since each block reads all of `values`.
+    block, means = max(1, 160_000 // n), []
     for done in range(0, resamples, block):
         draws = min(block, resamples - done)
         rows = first + (size * generator.random((draws, n))).astype(int)

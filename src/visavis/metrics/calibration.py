@@ -23,7 +23,8 @@ def calibration(
 
     Returns:
         The `temperature`, and under `uncalibrated` and `temperature_scaled` (logits divided by it)
-        each the calibration `error`, the mean `confidence`, and the `bins` that are not empty.
+        each the calibration `error`, the mean `confidence`, `accuracy_minus_confidence` (paired by
+        image; above 0: underconfident), and the `bins` that are not empty.
     """
     value = temperature(validation_logits, validation_labels)
     return {
@@ -60,11 +61,20 @@ def expected_calibration_error(
     each bin; at most 1. Even a perfectly calibrated model is above 0 on a finite number of images.
     None for fewer than `bootstrap.MINIMUM` images.
 
+    The interval is a basic bootstrap (Davison & Hinkley 1997, section 5.2): resampling adds to the
+    error what sampling has added to it already, so the percentiles lie too high, and may all lie
+    above the value. It ends at 0, and at the value where the upper end would lie below it.
+
     Source: Naeini et al. 2015; Guo et al. 2017, equation 3.
     """
     places = _bin(confidence)
     gaps = (correct - confidence.astype(np.float64))[:, None] * (places[:, None] == np.arange(BINS))
-    return bootstrap.drawn_interval(gaps, lambda means: np.abs(means).sum(axis=-1))
+    found = bootstrap.drawn_interval(gaps, lambda means: np.abs(means).sum(axis=-1))
+    if found is None:
+        return None
+    value = found["value"]
+    low, high = 2 * value - found["high"], 2 * value - found["low"]
+    return {"value": value, "low": max(low, 0.0), "high": max(high, value)}
 
 
 def _bin(confidence: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
@@ -82,6 +92,7 @@ def _reliability(
     return {
         "error": expected_calibration_error(confidence, correct),
         "confidence": float(confidence.mean()),
+        "accuracy_minus_confidence": bootstrap.paired_difference(correct, confidence),
         "bins": [
             {
                 "n": int(inside.sum()),

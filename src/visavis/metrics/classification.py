@@ -6,8 +6,6 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import stats
 
-from visavis.metrics.bootstrap import RESAMPLES, Interval, of_draws
-
 
 def confusion_matrix(
     labels: Int[np.ndarray, " n"], predicted: Int[np.ndarray, " n"], classes: int
@@ -33,37 +31,24 @@ def f1_per_class(confusion: Int[np.ndarray, "classes classes"]) -> Float[np.ndar
 
 def f1_macro(confusion: Int[np.ndarray, "classes classes"]) -> float:
     """The mean of `f1_per_class` over the classes that are present or predicted."""
-    occurring = confusion.any(axis=1) | confusion.any(axis=0)
-    return float(f1_per_class(confusion).sum()) / max(int(occurring.sum()), 1)
+    counts = [confusion.sum(axis=1), confusion.sum(axis=0), np.diagonal(confusion)]
+    return float(f1_macro_of(np.concatenate(counts, dtype=float)[None])[0])
 
 
-def macro_f1_intervals(
-    labels: Int[np.ndarray, " n"],
-    predicted_a: Int[np.ndarray, " n"],
-    predicted_b: Int[np.ndarray, " n"],
-    classes: int,
-) -> tuple[Interval, Interval, Interval]:
-    """Macro F1 of model a, of model b, and a minus b, on the same resamples of images.
+def f1_columns(
+    labels: Int[np.ndarray, " n"], predicted: Int[np.ndarray, " n"], classes: int
+) -> Float[np.ndarray, "n columns"]:
+    """For each image its class, the predicted class, and again the latter if correct, one-hot."""
+    truth, guess = np.eye(classes)[labels], np.eye(classes)[predicted]
+    return np.concatenate([truth, guess, truth * guess], axis=1)
 
-    A resample is a multinomial draw of the counts of (label, a's prediction, b's prediction), which
-    is exact and needs no index per image.
-    """
-    triples = np.stack([labels, predicted_a, predicted_b], axis=1)
-    kinds, counts = np.unique(triples, axis=0, return_counts=True)
-    drawn = np.random.default_rng(0).multinomial(len(labels), counts / counts.sum(), RESAMPLES)
-    times = np.concatenate([counts[None], drawn])
-    of_class = [np.eye(classes)[kinds[:, k]] for k in range(3)]  # label, a, b
-    present = times @ of_class[0]
 
-    def macro_f1(model: int) -> Float[np.ndarray, " draws"]:
-        correct = kinds[:, 0] == kinds[:, model]
-        hits = times[:, correct] @ of_class[0][correct]
-        both = present + times @ of_class[model]
-        return (2 * hits / np.maximum(both, 1)).sum(axis=1) / np.maximum((both > 0).sum(axis=1), 1)
-
-    a, b = macro_f1(1), macro_f1(2)
-    first, second, difference = (of_draws(x[0], x[1:]) for x in (a, b, a - b))
-    return first, second, difference
+def f1_macro_of(means: Float[np.ndarray, "draws columns"]) -> Float[np.ndarray, " draws"]:
+    """Macro F1 from means over images of `f1_columns`."""
+    truth, guess, hit = np.split(means, 3, axis=1)
+    occurring = truth + guess > 0
+    f1 = 2 * hit / np.where(occurring, truth + guess, 1)
+    return f1.sum(axis=1) / np.maximum(occurring.sum(axis=1), 1)
 
 
 def mcnemar(first: Bool[np.ndarray, " n"], second: Bool[np.ndarray, " n"]) -> dict[str, Any]:

@@ -1,263 +1,29 @@
-"""Build, save and load a model: the CNN, the ViT, a registered one, or one of a library."""
+"""The models: the CNN, the ViT, registered ones, and those of libraries."""
 
-import dataclasses
-import logging
-import struct
-from pathlib import Path
-from typing import Any
-
-import safetensors.torch
-import torch
-from jaxtyping import Float
-from safetensors import SafetensorError
-from torch import Tensor, nn
-
-from visavis import stored
-from visavis.config import (
-    IMAGE_SIDE,
-    NUM_CLASSES,
-    CNNConfig,
-    ModelConfig,
-    RegisteredConfig,
-    ViTConfig,
-    from_json,
-    to_json,
+from visavis.models.building import (
+    Model,
+    build,
+    config_from_json,
+    config_to_json,
+    explanation_layers,
+    fit_input,
+    known_of,
+    modules_of,
+    name_of,
 )
-from visavis.errors import CheckpointError, ConfigError
-from visavis.files import write_bytes
-from visavis.models.cnn import CNN
-from visavis.models.library import build_registered
-from visavis.models.normalize import Normalized
-from visavis.models.vit import ViT
-from visavis.models.whitening import whiten
-from visavis.registry import registered
+from visavis.models.saved import load, load_brought, save
 
-log = logging.getLogger(__name__)
-
-Model = CNN | ViT | Normalized
-"""From images in [0, 1] to logits; each normalises its input itself."""
-
-IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
-"""What torchvision's weights were trained with; timm's say what they were."""
-
-MAX_HEADER_BYTES = 1_000_000
-"""A header of ours has a few kilobytes; a larger one is not parsed."""
-
-
-def build(config: ModelConfig, classes: int = NUM_CLASSES, side: int = IMAGE_SIDE) -> Model:
-    """A freshly initialised model; draws from torch's global generator.
-
-    Args:
-        side: of the images, pixels.
-
-    Raises:
-        VisavisError: a registered model or a library's cannot be built; see `build_registered`.
-    """
-    if isinstance(config, RegisteredConfig):
-        model = build_registered(config, classes, side)
-        own = getattr(model, "pretrained_cfg", IMAGENET) if config.pretrained else {}
-        said = registered.get(config.name)
-        return Normalized(
-            model,
-            own.get("mean"),
-            own.get("std"),
-            layers=said.layers if said else None,
-            tokens_to_grid=said.tokens_to_grid if said else None,
-        )
-    if isinstance(config, CNNConfig):
-        return CNN(config, classes, side)
-    return ViT(config, classes, side)
-
-
-def fit_input(model: Model, images: Float[Tensor, "n 3 side side"]) -> None:
-    """Fit the normalisation to training images, unless it came with a library's weights.
-
-    The first layer of the CNN and of the ViT starts from a whitening of them.
-    """
-    if not model.normalize.fits_weights:
-        model.normalize.fit(images)
-    images = model.normalize(images)
-    if isinstance(model, CNN):
-        whiten(model.stem, images, epsilon=5e-4, directions=model.stem.out_channels // 2)
-    elif isinstance(model, ViT):
-        whiten(model.patch_embedding, images, epsilon=1e-2)
-
-
-def explanation_layers(model: nn.Module) -> list[str] | None:
-    """Where Grad-CAM may look, from the image to the head; None where observation has to tell.
-
-    The CNN's activations, three in each stage; the ViT's norms. Not the convolutions before the
-    activations: their outputs are not yet centred by the batch norm, so Grad-CAM's map is zero
-    everywhere for many images. Of the ViT's last block only the first norm: after it, the head
-    reads only the class token.
-    """
-    if isinstance(model, ViT):
-        norms = (f"blocks.{i}.norm{k}" for i in range(len(model.blocks)) for k in (1, 2))
-        return list(norms)[:-1]
-    if isinstance(model, CNN):
-        parts = (".activation1", ".activation2", "")
-        return [f"stages.{i}{part}" for i in range(len(model.stages)) for part in parts]
-    return None
-
-
-def known_of(model: Model) -> dict[str, Any]:
-    """What a `Subject` need not find out about a model: its arguments `model`, `mean` and others.
-
-    Of a model that was wrapped, the model inside, whose layers have the names its author gave them.
-    """
-    known: dict[str, Any] = {"model": model, "mean": model.normalize.mean}
-    if isinstance(model, Normalized):
-        known |= {"model": model.model, "std": model.normalize.std}
-        return known | {"layers": model.layers, "tokens_to_grid": model.tokens_to_grid}
-    return known | {"layers": explanation_layers(model)}
-
-
-def modules_of(model: nn.Module) -> list[dict[str, Any]]:
-    """The name, type and number of parameters of a model's top-level parts, for training.json."""
-    top = model.model if isinstance(model, Normalized) else model
-    return [
-        {"name": name, "type": type(part).__name__, "parameters": count}
-        for name, part in top.named_children()
-        if (count := sum(parameter.numel() for parameter in part.parameters()))
-    ]
-
-
-def name_of(config: ModelConfig) -> str:
-    """The model's name: "cnn", "vit", or that of a registered one."""
-    if isinstance(config, RegisteredConfig):
-        return config.name
-    return "cnn" if isinstance(config, CNNConfig) else "vit"
-
-
-def config_to_json(config: ModelConfig) -> dict[str, Any]:
-    """The config with the model's name, for config.json, and the file that registered it."""
-    values = {"name": name_of(config), **to_json(config)}
-    if found := registered.get(values["name"]):
-        values |= {"file": found.file, "file_sha256": found.file_sha256}
-    return values
-
-
-def config_from_json(values: dict[str, Any]) -> ModelConfig:
-    """Read what `config_to_json` wrote.
-
-    Raises:
-        CheckpointError: an unknown kind, key or value.
-    """
-    own: dict[str, type[ModelConfig]] = {"cnn": CNNConfig, "vit": ViTConfig}
-    try:
-        if values["name"] not in own:
-            config = from_json(RegisteredConfig, values)
-            found = registered.get(config.name)
-            if found and found.file_sha256 != config.file_sha256:
-                log.warning(
-                    "%s is not the file that this model was made with (its SHA-256 differs from "
-                    "the one in config.json); what it computes may differ, too",
-                    found.file or "what was registered",
-                )
-            return config
-        rest = {key: value for key, value in values.items() if key != "name"}
-        return from_json(own[values["name"]], rest)
-    except (ConfigError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"config.json does not describe a model: {error}") from error
-
-
-def save(model: nn.Module, path: Path) -> None:
-    """Write the weights as safetensors."""
-    # Copies, since models may share a tensor between two layers, and safetensors refuses that.
-    tensors = {key: value.cpu().clone().contiguous() for key, value in model.state_dict().items()}
-    write_bytes(path, safetensors.torch.save(tensors))  # its own errors hide a full disk
-
-
-def load(
-    config: ModelConfig, path: Path, classes: int = NUM_CLASSES, side: int = IMAGE_SIDE
-) -> Model:
-    """The model with the weights of `path`, on the CPU, in evaluation mode.
-
-    Raises:
-        CheckpointError: the file is missing, damaged, of another model, or holds NaN or infinity.
-    """
-    if not path.exists():
-        raise CheckpointError(f"{path} is missing: the training has not finished")
-    tensors = _safetensors(path)
-    if isinstance(config, RegisteredConfig):  # its library's weights would only be overwritten
-        config = dataclasses.replace(config, pretrained=False)
-    else:
-        with torch.device("meta"):  # without memory: a damaged config may describe a giant
-            _require_fit(build(config, classes, side), tensors, path)
-    with torch.random.fork_rng(devices=[]):
-        model = build(config, classes, side)
-    _load_into(model, tensors, path)
-    return model.eval()
-
-
-def load_brought(model: Model, path: Path) -> bool:
-    """Load weights that were not written here: a state dict, as safetensors or by `torch.save`.
-
-    Returns:
-        Whether they include the normalisation of the input, as those of a run folder do.
-
-    Raises:
-        CheckpointError: as `load`, or it is no state dict.
-    """
-    if path.suffix == ".safetensors":
-        tensors = _safetensors(path)
-    else:
-        try:
-            stored.require_file(path)
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-        except FileNotFoundError:
-            raise CheckpointError(f"there is no file {path}") from None
-        except OSError as error:
-            raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
-        except Exception as error:  # the unpickler fails in many ways on what is no checkpoint
-            what = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-            raise CheckpointError(f"{path} cannot be read as weights: {what}") from error
-        tensors = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else {}
-    if not (isinstance(tensors, dict) and tensors) or not all(
-        isinstance(key, str) and isinstance(value, Tensor) for key, value in tensors.items()
-    ):
-        raise CheckpointError(f"{path} holds no state dict: tensors by the name of a parameter")
-    inside = isinstance(model, Normalized) and "normalize.mean" not in tensors
-    _load_into(model.get_submodule("model") if inside else model, tensors, path)
-    return not inside
-
-
-def _safetensors(path: Path) -> dict[str, Tensor]:
-    remedy = "restore it, or train this model again"
-    try:
-        _check_header(path, remedy)
-        return safetensors.torch.load_file(path)
-    except FileNotFoundError:
-        raise CheckpointError(f"there is no file {path}") from None
-    except (SafetensorError, OSError, ValueError, struct.error) as error:
-        raise CheckpointError(f"{path} is damaged: {error}; {remedy}") from error
-
-
-def _load_into(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    _require_fit(model, tensors, path)
-    if bad := [key for key, value in tensors.items() if not torch.isfinite(value).all()]:
-        raise CheckpointError(f"{path} holds NaN or infinity in {bad[0]}; train this model again")
-    model.load_state_dict(tensors)
-
-
-def _require_fit(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    expected = {key: (value.shape, value.dtype) for key, value in model.state_dict().items()}
-    found = {key: (value.shape, value.dtype) for key, value in tensors.items()}
-    if expected != found:
-        differing = sorted(
-            k for k in expected.keys() | found.keys() if expected.get(k) != found.get(k)
-        )
-        raise CheckpointError(
-            f"{path} does not fit the model: {', '.join(differing[:5])}"
-            + (f" and {len(differing) - 5} more differ" if len(differing) > 5 else " differ")
-        )
-
-
-def _check_header(path: Path, remedy: str) -> None:
-    """Raise a ValueError for an absurd header, before anything is allocated for it."""
-    stored.require_file(path)
-    with path.open("rb") as file:
-        size = struct.unpack("<Q", file.read(8))[0]
-        if size > min(MAX_HEADER_BYTES, path.stat().st_size - 8):
-            raise ValueError(f"it claims a header of {size} bytes")
-        stored.parse(file.read(size).decode(), path, remedy)
+__all__ = [
+    "Model",
+    "build",
+    "config_from_json",
+    "config_to_json",
+    "explanation_layers",
+    "fit_input",
+    "known_of",
+    "load",
+    "load_brought",
+    "modules_of",
+    "name_of",
+    "save",
+]

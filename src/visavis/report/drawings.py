@@ -53,7 +53,7 @@ def charts(material: Material) -> dict[str, Figure]:
             chance=cues["chance"],
             share=True,
         ),
-        "overlap": bars.overlap(comparison["overlap"], of),
+        "overlap": bars.overlap(comparison["buckets"], of),
         "agreement": matrices.agreement(comparison["grid"], of),
         "confusion_difference": matrices.confusion_difference(difference, names, of),
     }

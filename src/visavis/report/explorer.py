@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from visavis.compare import gallery
-from visavis.compare.pairing import sampled_rows
+from visavis.compare.same_images import shared_rows
 from visavis.report import labels
 from visavis.report.figures.heatmaps import heat_colours, shrunk, stretched, where
 from visavis.report.material import Material
@@ -32,7 +32,7 @@ def explorer_parts(material: Material) -> dict[str, Any]:
     models = material.models
     heatmaps = {role: model.heatmaps for role, model in models.items()}
     methods = {role: model.explanations["default_method"] for role, model in models.items()}
-    rows = dict(zip(models, sampled_rows(*heatmaps.values()), strict=True))
+    rows = dict(zip(models, shared_rows(*heatmaps.values()), strict=True))
     true = heatmaps["first"]["labels"][rows["first"]]
     correct = np.all([heatmaps[r]["predicted"][rows[r]] == true for r in models], axis=0)
     chosen = np.sort(np.argsort(correct, kind="stable")[:SHOWN])

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from visavis import run_folder
-from visavis.compare.pairing import checksums
+from visavis.compare.same_images import checksums
 from visavis.errors import CheckpointError
 from visavis.run_folder import ModelFolder, model_folders
 

@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 
 from visavis import run_folder
-from visavis.compare import behaviour, heatmaps, seeds
-from visavis.compare.pairing import checksums, common_rows, require_same_grid
-from visavis.errors import CheckpointError
+from visavis.compare import behaviour, map_agreement, seeds
+from visavis.compare.same_images import checksums, require_same, require_same_grid, shared_rows
 from visavis.metrics import bootstrap, calibration, classification
 from visavis.run_folder import ROLES, ModelFolder, model_folders
 
@@ -38,6 +37,9 @@ TRAINING_FACTS = (
 
 LOGITS = ("logits", "labels", "validation_logits", "validation_labels")
 
+SAME = {run_folder.PREDICTIONS: ("indices", "labels", "cue_indices")}
+"""What both tests share."""
+
 Models = dict[str, ModelFolder]
 """The two models by role."""
 
@@ -57,14 +59,13 @@ def compare(experiment: Path) -> None:
     for model in models.values():
         _ = model.training, model.evaluation, model.heatmaps, model.explanations
     trained = seeds.trainings(experiment)
-    _require_same_test(models)
+    require_same(models["first"], models["second"], SAME, "test both on the same data")
     require_same_grid(models)
     first = models["first"]
     histories = {role: model.history for role, model in models.items() if model.history}
     run_folder.write_json(
         experiment / run_folder.COMPARISON,
         {
-            "names": {role: model.name for role, model in models.items()},
             "labels": {role: model.label for role, model in models.items()},
             "data": {key: value for key, value in first.data.items() if key != "notice"},
             "test_n": len(first.labels),
@@ -91,14 +92,21 @@ def _scores(models: Models) -> dict[str, Any]:
     classes = len(first.data["class_names"])
     truth, predicted = first.labels, (first.predicted, second.predicted)
     confusions = [classification.confusion_matrix(truth, of, classes) for of in predicted]
-    *f1, f1_difference = classification.macro_f1_intervals(truth, *predicted, classes)
+    columns = [classification.f1_columns(truth, of, classes) for of in predicted]
+
+    def f1_difference(means: Float[np.ndarray, "draws columns"]) -> Float[np.ndarray, " draws"]:
+        a, b = (classification.f1_macro_of(of) for of in np.split(means, 2, axis=1))
+        return a - b
+
     return {
         "models": {
-            role: _facts(model, confusion, of)
-            for (role, model), confusion, of in zip(models.items(), confusions, f1, strict=True)
+            role: _facts(model, *of)
+            for (role, model), *of in zip(models.items(), confusions, columns, strict=True)
         },
         "accuracy_difference": bootstrap.paired_difference(first.correct, second.correct),
-        "f1_macro_difference": f1_difference,
+        "f1_macro_difference": bootstrap.drawn_interval(
+            np.concatenate(columns, axis=1), f1_difference
+        ),
         "mcnemar": classification.mcnemar(first.correct, second.correct),
         "confusion_difference": (confusions[0] - confusions[1]).tolist(),
     }
@@ -109,7 +117,6 @@ def _errors(models: Models) -> dict[str, Any]:
     first, second = models.values()
     buckets = classification.buckets(first.labels, first.predicted, second.predicted)
     return {
-        "overlap": _overlap(buckets),
         "error_consistency": behaviour.consistency(first.correct, second.correct),
         "same_wrong_class": behaviour.same_wrong_class(
             first.labels, first.predicted, second.predicted, len(first.data["class_names"])
@@ -148,21 +155,21 @@ def _cues(models: Models) -> dict[str, Any]:
 def _maps(models: Models) -> dict[str, Any]:
     """Agreement of both models' maps, on the images for which both predict the same class."""
     first, second = (model.heatmaps for model in models.values())
-    rows = common_rows(first, second)
+    rows = shared_rows(first, second, same_prediction=True)
     default = _default_methods(models)
     return {
         "similarity": {
             "n": len(rows[0]),
             "pairs": [
-                heatmaps.similarity(first, second, rows, (default[0], method))
+                map_agreement.similarity(first, second, rows, (default[0], method))
                 for method in models["second"].explanations["methods"]
             ],
         },
-        "side_by_side": heatmaps.side_by_side(first, second, rows, default),
+        "side_by_side": map_agreement.side_by_side(first, second, rows, default),
     }
 
 
-def _default_methods(models: Models) -> heatmaps.Methods:
+def _default_methods(models: Models) -> map_agreement.Methods:
     first, second = (model.explanations["default_method"] for model in models.values())
     return first, second
 
@@ -187,36 +194,20 @@ def convergence(histories: dict[str, list[dict[str, Any]]]) -> list[dict[str, An
     return rows
 
 
-def _require_same_test(models: Models) -> None:
-    """Raise a CheckpointError unless both models were tested on the same images and labels."""
-    first, second = models.values()
-    for key in ("indices", "labels", "cue_indices"):
-        if not np.array_equal(first.predictions[key], second.predictions[key]):
-            raise CheckpointError(
-                f"{first.path} and {second.path} were tested on different test images (the {key} "
-                f"in {run_folder.PREDICTIONS} differ); test both on the same data"
-            )
-
-
 def _facts(
-    run: ModelFolder, confusion: Int[np.ndarray, "classes classes"], f1: bootstrap.Interval
+    run: ModelFolder,
+    confusion: Int[np.ndarray, "classes classes"],
+    columns: Float[np.ndarray, "n columns"],
 ) -> dict[str, Any]:
     """One model's column of the comparison."""
     return {
         **{key: run.training.get(key) for key in TRAINING_FACTS},
         "accuracy": bootstrap.interval(run.correct),
-        "f1_macro": f1,
+        "f1_macro": bootstrap.drawn_interval(columns, classification.f1_macro_of),
         "f1_per_class": classification.f1_per_class(confusion).tolist(),
         "confusion_matrix": confusion.tolist(),
         "inference_images_per_second": run.evaluation["inference_images_per_second"],
     }
-
-
-def _overlap(buckets: Buckets) -> dict[str, int]:
-    """How many images both models, one of them, or neither predict correctly."""
-    n = {name: int(inside.sum()) for name, inside in buckets.items()}
-    same, different = n.pop("both_wrong_same"), n.pop("both_wrong_different")
-    return {**n, "both_wrong": same + different, "both_wrong_same_class": same}
 
 
 def _buckets(models: Models, buckets: Buckets) -> dict[str, Any]:
@@ -246,5 +237,5 @@ def _mistakes(model: ModelFolder) -> dict[str, Any]:
         "method": method,
         "correct_confidence": bootstrap.interval(model.confidence[model.correct]),
         "incorrect_confidence": bootstrap.interval(model.confidence[~model.correct]),
-        "same_place": heatmaps.same_place(model.heatmaps, method),
+        "same_place": map_agreement.same_place(model.heatmaps, method),
     }

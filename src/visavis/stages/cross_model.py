@@ -22,7 +22,7 @@ from visavis import run_folder
 from visavis.attribution import Subject
 from visavis.attribution.batched import grid_maps
 from visavis.compare import transfer
-from visavis.compare.pairing import checksums, common_rows, maps_at, require_same_grid
+from visavis.compare.same_images import checksums, maps_at, require_same_grid, shared_rows
 from visavis.config import EXPLANATION_SEED as SEED
 from visavis.config import ExplainConfig
 from visavis.data import Dataset
@@ -36,6 +36,9 @@ from visavis.stages.trained import check_data, load_trained, observed
 from visavis.training import hardware
 
 log = logging.getLogger(__name__)
+
+COMPOSITES = 24
+"""Of each kind, at least; a quarter of the explained images, if that is more."""
 
 
 def cross_evaluate(
@@ -74,9 +77,10 @@ def cross_evaluate(
             )
     require_same_grid(stored)
     explanations = {role: folder.explanations for role, folder in stored.items()}
-    rows = common_rows(*(folder.heatmaps for folder in stored.values()))
+    rows = shared_rows(*(folder.heatmaps for folder in stored.values()), same_prediction=True)
     rows_of = dict(zip(ROLES, rows, strict=True))
     n = len(rows_of["first"])
+    count = max((config.images or explanations["first"]["n"]) // 4, COMPOSITES)
     log.info("Testing each model with the other's maps, on %d test images.", n)
     transferred: dict[str, Any] = {"rankings": [], "transfer": []}
     if n >= MINIMUM:
@@ -90,7 +94,7 @@ def cross_evaluate(
             "default_methods": {role: of["default_method"] for role, of in explanations.items()},
             **transferred,
             "composites": {
-                kind: _composites(subjects, dataset, kind, explanations, count=config.composites)
+                kind: _composites(subjects, dataset, kind, explanations, count=count)
                 for kind in composites.KINDS
             },
             "seconds": time.perf_counter() - started,
@@ -124,7 +128,7 @@ def _transfer(
             bar=f"{stored[role].name} with the other's maps",
         )
         by_map = {f"{other} {method}": foreign.srg(method) for method in methods[other]}
-        gains[role] = transfer.own_and_foreign(role, stored[role].removal, indices, by_map)
+        gains[role] = transfer.own_and_foreign(role, stored[role], indices, by_map)
     default = tuple(folder.explanations["default_method"] for folder in stored.values())
     shared = [(method, method) for method in methods["first"] if method in methods["second"]]
     return {

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from visavis import registry, run_folder
-from visavis.compare.pairing import checksums
+from visavis.compare.same_images import checksums
 from visavis.config import Experiment, ExplainConfig, to_json
 from visavis.data import Dataset
 from visavis.errors import CheckpointError
@@ -20,11 +20,10 @@ from visavis.report.page import figures, report
 from visavis.run_folder import ModelFolder
 from visavis.stages.compare import compare
 from visavis.stages.cross_model import cross_evaluate
-from visavis.stages.evaluate import evaluate
-from visavis.stages.explain import explain, explain_again
-from visavis.stages.explain.cost import sample_size
-from visavis.stages.train import train
-from visavis.stages.trained import build, load_trained, observed
+from visavis.stages.explain import explain_again
+from visavis.stages.explain.cost import FEWEST, same_for_all
+from visavis.stages.steps import explain_once, train_and_test
+from visavis.stages.trained import build, load_trained
 from visavis.training import hardware, tensorboard, tracking
 from visavis.training.provenance import differences
 
@@ -44,24 +43,19 @@ def run(out: Path, experiment: Experiment, preset_name: str, dataset: Dataset) -
                 build(experiment.model(name), dataset)
         claim(out, experiment, preset_name, dataset)
         device = hardware.select_device(experiment.train.device)
-        autocast = hardware.precision(experiment.train, device) == "bf16"
         names = {role: getattr(experiment, role) for role in run_folder.ROLES}
-        folders = run_folder.model_folders(out)
+        folders = {
+            role: train_and_test(model.path, experiment, names[role], dataset, tracked_in=out)
+            for role, model in run_folder.model_folders(out).items()
+        }
+        settings = _same_for_both(folders, dataset, experiment.explain, device)
         for role, model in folders.items():
-            train(model.path, experiment, names[role], dataset, tracked_in=out)
-            if not model.tested:
-                evaluate(model.path, dataset, device=device)
-        settings = experiment.explain
-        if not all(model.explained for model in folders.values()):
-            settings = _same_for_both(folders, dataset, settings, device)
-        for role, model in folders.items():
-            if not model.explained:
-                log.info("%s: explaining, and measuring the explanations", names[role])
-                explain(model.path, dataset, settings, device=device, autocast=autocast)
+            explain_once(model, experiment, names[role], dataset, settings)
         for seed in range(experiment.seed + 1, experiment.seed + experiment.seeds):
             _train_again(out, dataclasses.replace(experiment, seed=seed), dataset, device)
         if not _cross_evaluated(out):
             log.info("testing each model with the other's maps")
+            autocast = hardware.precision(experiment.train, device) == "bf16"
             cross_evaluate(out, dataset, experiment.explain, device=device, autocast=autocast)
         compare(out)
         first_time = not (out / run_folder.REPORT).exists()
@@ -76,29 +70,30 @@ def run(out: Path, experiment: Experiment, preset_name: str, dataset: Dataset) -
 def _same_for_both(
     folders: dict[str, ModelFolder], dataset: Dataset, config: ExplainConfig, device: torch.device
 ) -> ExplainConfig:
-    """The settings with one scoring grid and one number of images for both models."""
-    pixels = dataset.test_pixels[:50]
-    subjects = [
-        observed(hardware.place(load_trained(folder.path), device), pixels)
-        for folder in folders.values()
-    ]
-    grid = config.grid or min(subject.grid for subject in subjects)
-    images = config.images or sample_size(config, subjects, pixels)
-    return dataclasses.replace(config, grid=grid, images=images)
+    """The settings with one scoring grid and one number of images, those of a model that has them.
+
+    A model may be explained already, if an earlier run was interrupted.
+    """
+    for model in folders.values():
+        if model.explained:
+            n, grid = model.explanations["n"], model.explanations["grid"][0]
+            return dataclasses.replace(
+                config, grid=config.grid or grid, images=config.images or max(n, FEWEST)
+            )
+    trained = (load_trained(model.path) for model in folders.values())
+    return same_for_all(trained, dataset, config, device)
 
 
 def _train_again(out: Path, experiment: Experiment, dataset: Dataset, device: torch.device) -> None:
     """Train, test and explain both models with another seed, as the first two were."""
     for role, first in run_folder.model_folders(out).items():
         name = getattr(experiment, role)
-        model = ModelFolder(out / run_folder.SEED.format(experiment.seed) / first.name)
+        folder = out / run_folder.SEED.format(experiment.seed) / first.name
         log.info("%s: training again, with seed %d", name, experiment.seed)
-        train(model.path, experiment, name, dataset, tracked_in=out)
-        if not model.tested:
-            evaluate(model.path, dataset, device=device)
+        model = train_and_test(folder, experiment, name, dataset, tracked_in=out)
         layer, grid = first.explanations["layer"], first.explanations["grid"][0]
         if not _explained_at(layer, model):
-            n = first.explanations["n"]
+            n = max(first.explanations["n"], FEWEST)
             settings = dataclasses.replace(experiment.explain, grid=grid, images=n)
             explain_again(model.path, dataset, settings, layer=layer, device=device)
 
@@ -145,13 +140,12 @@ def claim(out: Path, experiment: Experiment, preset_name: str, dataset: Dataset)
     decides -= set(registry.OWN) - set(begun)
     lines = differences({key: settings.get(key) for key in decides}, to_json(experiment))
     lines += differences({"data": found.get("data")}, wanted)
-    if not lines:
-        now = to_json(experiment)
-        changed = {key: now[key] for key in ("seeds", "cnn", "vit")}
-        if changed != {key: settings.get(key) for key in changed}:
-            run_folder.write_json(path, found | {"experiment": settings | changed})
     if lines:
         raise CheckpointError(
             f"{out} holds an experiment with other settings: {'; '.join(lines)}. "
             "Use the same settings, or another --out"
         )
+    now = to_json(experiment)
+    changed = {key: now[key] for key in ("seeds", "cnn", "vit")}
+    if changed != {key: settings.get(key) for key in changed}:
+        run_folder.write_json(path, found | {"experiment": settings | changed})

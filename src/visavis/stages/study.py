@@ -6,7 +6,6 @@ other file, so that they may run in any order, at once, and on several machines.
 """
 
 import dataclasses
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,15 +16,11 @@ from visavis.data import Dataset, split
 from visavis.errors import CheckpointError, ConfigError
 from visavis.files import bytes_sha256
 from visavis.run_folder import ModelFolder
-from visavis.stages.evaluate import evaluate
-from visavis.stages.explain import explain
-from visavis.stages.explain.cost import sample_size
-from visavis.stages.train import train
-from visavis.stages.trained import build, observed
+from visavis.stages.explain.cost import same_for_all
+from visavis.stages.steps import explain_once, train_and_test
+from visavis.stages.trained import build
 from visavis.training import hardware
 from visavis.training.provenance import differences
-
-log = logging.getLogger(__name__)
 
 TRAINING = ("device", "precision", "compile")
 """Settings of the training that change its weights, be it in the last digits."""
@@ -124,16 +119,12 @@ def _explaining(
 ) -> ExplainConfig:
     """The settings with one number of images and one grid for all trainings."""
     config = common.explain
-    if found:
-        before = run_folder.settings(ExplainConfig, found["explain"], path)
-        images, grid = config.images or before.images, config.grid or before.grid
-    else:
-        device = hardware.select_device(common.train.device)
-        pixels = dataset.test_pixels[:50]
-        subjects = [observed(hardware.place(model.eval(), device), pixels) for model in built]
-        images = config.images or sample_size(config, subjects, pixels)
-        grid = config.grid or min(subject.grid for subject in subjects)
-    return dataclasses.replace(config, images=images, grid=grid)
+    if not found:
+        return same_for_all(built, dataset, config, hardware.select_device(common.train.device))
+    before = run_folder.settings(ExplainConfig, found["explain"], path)
+    return dataclasses.replace(
+        config, images=config.images or before.images, grid=config.grid or before.grid
+    )
 
 
 def _check_shared(model: ModelFolder, shared: dict[str, Any]) -> None:
@@ -202,12 +193,5 @@ def complete(folder: Path, name: str, experiment: Experiment, dataset: Dataset) 
             f"the study in {out} holds out other validation images than this command would; use "
             f"the version of visavis that wrote its {run_folder.STUDY}, unchanged"
         )
-    train(folder.absolute(), experiment, name, dataset, tracked_in=out)
-    model = ModelFolder(folder)
-    device = hardware.select_device(experiment.train.device)
-    if not model.tested:
-        evaluate(folder, dataset, device=device)
-    if not model.explained:
-        log.info("%s: explaining, and measuring the explanations", name)
-        autocast = hardware.precision(experiment.train, device) == "bf16"
-        explain(folder, dataset, experiment.explain, device=device, autocast=autocast)
+    model = train_and_test(folder.absolute(), experiment, name, dataset, tracked_in=out)
+    explain_once(model, experiment, name, dataset, experiment.explain)

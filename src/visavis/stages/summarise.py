@@ -11,15 +11,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from visavis import run_folder
-from visavis.compare import conclusions, decomposition, pairs, scores
-from visavis.compare.trainings import Training, sampled
+from visavis.compare import conclusions, decomposition, study_accuracy, training_pairs
+from visavis.compare.same_images import require_same
+from visavis.compare.trainings import Training, shared_images
 from visavis.errors import CheckpointError
 from visavis.run_folder import ModelFolder
 
 log = logging.getLogger(__name__)
+
+SAME = {
+    run_folder.PREDICTIONS: ("indices", "labels"),
+    run_folder.EXPLANATIONS: ("n", "grid"),
+    run_folder.REMOVAL: ("indices",),
+}
+"""What all trainings of a study share."""
 
 
 def summarise(out: Path) -> dict[str, Any]:
@@ -33,13 +39,19 @@ def summarise(out: Path) -> dict[str, Any]:
     if not trainings:
         raise CheckpointError(f"no training of the study in {out} is finished; repeat its command")
     _require_as_planned(trainings, study["variants"])
-    _require_same_images(trainings)
+    for each in trainings[1:]:
+        require_same(
+            trainings[0].model,
+            each.model,
+            SAME,
+            "move one away, and repeat the command of the study",
+        )
     by_name: dict[str, list[Training]] = {}
     for training in trainings:
         by_name.setdefault(training.variant, []).append(training)
-    rows = sampled(trainings)
-    found = scores.read(by_name)
-    agreement = pairs.agreement(trainings, rows)
+    rows = shared_images(trainings)
+    found = {name: study_accuracy.read(of) for name, of in by_name.items()}
+    agreement = training_pairs.agreement(trainings, rows)
     results = {
         "data": study["data"],
         "test_n": len(trainings[0].model.labels),
@@ -53,14 +65,14 @@ def summarise(out: Path) -> dict[str, Any]:
                 "varied": study["variants"][name]["varied"],
                 "parameters": of[0].model.training["parameters"],
                 "train_seconds": _mean_seconds(of),
-                **scores.spreads(found[name]),
+                **study_accuracy.spreads(found[name]),
                 **conclusions.of_variant(of),
             }
             for name, of in by_name.items()
         },
-        "differences": scores.differences(found),
+        "differences": study_accuracy.differences(found),
         "agreement": agreement,
-        "errors": pairs.errors(trainings, agreement["above_chance"]),
+        "errors": training_pairs.errors(trainings, agreement["above_chance"]),
         "decomposition": decomposition.decomposition(trainings, rows),
     }
     run_folder.write_json(out / run_folder.RESULTS, results)
@@ -98,37 +110,6 @@ def _require_as_planned(trainings: Sequence[Training], variants: dict[str, Any])
                 f"{each.model.path} and {other.model.path} hold the same weights, so one is a "
                 "copy; move it away, and repeat the command of the study"
             )
-
-
-def _require_same_images(trainings: Sequence[Training]) -> None:
-    """Raise a CheckpointError unless all were tested and explained on the same images."""
-    first = trainings[0].model
-    for each in trainings[1:]:
-        model = each.model
-        pairs_of = {
-            f"the {key} in {run_folder.PREDICTIONS}": (
-                first.predictions[key],
-                model.predictions[key],
-            )
-            for key in ("indices", "labels")
-        }
-        pairs_of |= {
-            f"the {key} in {run_folder.EXPLANATIONS}": (
-                np.array(first.explanations[key]),
-                np.array(model.explanations[key]),
-            )
-            for key in ("n", "grid")
-        }
-        pairs_of[f"the indices in {run_folder.REMOVAL}"] = (
-            first.removal["indices"],
-            model.removal["indices"],
-        )
-        for what, (a, b) in pairs_of.items():
-            if not np.array_equal(a, b):
-                raise CheckpointError(
-                    f"{first.path} and {model.path} were tested or explained on different images "
-                    f"({what} differ); move one away, and repeat the command of the study"
-                )
 
 
 def _mean_seconds(trainings: Sequence[Training]) -> float | None:

@@ -232,27 +232,12 @@ def _finish(
     Raises:
         CheckpointError: the checkpoint and the history disagree about the best epoch.
     """
-    kept = read_checkpoint(folder / run_folder.BEST)
     rows = run_folder.read_history(folder)
     best = min(rows, key=lambda row: row["val_loss"])
-    if kept["epoch"] + 1 != best["epoch"]:
-        raise CheckpointError(
-            f"{folder / run_folder.BEST} holds epoch {kept['epoch'] + 1}, but epoch "
-            f"{best['epoch']} had the lowest validation loss; train into another folder"
-        )
     model = module.model
-    weights = kept["state_dict"]
-    model.load_state_dict({key.removeprefix("model."): value for key, value in weights.items()})
+    model.load_state_dict(_best_weights(folder, best["epoch"]))
     models.save(model, folder / run_folder.WEIGHTS)
     chance = _chance(validation_labels, best["val_accuracy"])
-    if not chance["learned"]:
-        log.warning(
-            "NOTE: the model has learned nothing: its validation accuracy, %.1f %%, is not "
-            "significantly above the %.1f %% of always predicting the most frequent class. Train "
-            "it longer, or with other learning rates; its heatmaps mean nothing",
-            100 * best["val_accuracy"],
-            100 * chance["chance_accuracy"],
-        )
     seconds, batches = rows[-1]["elapsed_train_seconds"], module.train_dataloader()
     resumed = facts.pop("resumed")
     run_folder.write_json(
@@ -280,11 +265,31 @@ def _finish(
         (folder / leftover).unlink(missing_ok=True)
 
 
+def _best_weights(folder: Path, epoch: int) -> dict[str, torch.Tensor]:
+    """Those that the training kept, of this epoch."""
+    kept = read_checkpoint(folder / run_folder.BEST)
+    if kept["epoch"] + 1 != epoch:
+        raise CheckpointError(
+            f"{folder / run_folder.BEST} holds epoch {kept['epoch'] + 1}, but epoch "
+            f"{epoch} had the lowest validation loss; train into another folder"
+        )
+    return {key.removeprefix("model."): value for key, value in kept["state_dict"].items()}
+
+
 def _chance(labels: np.ndarray, accuracy: float) -> dict[str, Any]:
-    """The accuracy of the most frequent class, and whether the model's is significantly above."""
+    """The accuracy of the most frequent class, and whether the model's is above; a note if not."""
     n, most = len(labels), int(np.bincount(labels).max())
     test = scipy.stats.binomtest(round(accuracy * n), n, most / n, alternative="greater")
-    return {"chance_accuracy": most / n, "learned": bool(test.pvalue < 0.05)}
+    learned = bool(test.pvalue < 0.05)
+    if not learned:
+        log.warning(
+            "NOTE: the model has learned nothing: its validation accuracy, %.1f %%, is not "
+            "significantly above the %.1f %% of always predicting the most frequent class. Train "
+            "it longer, or with other learning rates; its heatmaps mean nothing",
+            100 * accuracy,
+            100 * most / n,
+        )
+    return {"chance_accuracy": most / n, "learned": learned}
 
 
 def _held(dataset: Dataset, indices: np.ndarray, device: torch.device) -> Split:

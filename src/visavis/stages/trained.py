@@ -14,7 +14,7 @@ from visavis.attribution import Subject
 from visavis.attribution.observation import logits_of
 from visavis.config import ModelConfig
 from visavis.data import Dataset
-from visavis.data.batches import in_batches, predict, to_images
+from visavis.data.batches import in_batches, to_images
 from visavis.data.dataset import parts
 from visavis.errors import CheckpointError, DataError, ModelError
 from visavis.files import file_sha256
@@ -39,13 +39,13 @@ class Trained:
     layer: str | None
     """Grad-CAM's layer as the explain stage selected it; None before that stage has run."""
 
-    def predict(self, pixels: UInt8[np.ndarray, "n 32 32 3"]) -> Float[np.ndarray, "n classes"]:
+    def predict(self, pixels: UInt8[np.ndarray, "n side side 3"]) -> Float[np.ndarray, "n classes"]:
         """Probability of each class for each image."""
-        return predict(self.model, to_images(pixels)).softmax(dim=1).numpy()
+        return self.subject.predict(to_images(pixels)).softmax(dim=1).numpy()
 
     def explain(
         self,
-        pixels: UInt8[np.ndarray, "n 32 32 3"],
+        pixels: UInt8[np.ndarray, "n side side 3"],
         classes: Int[np.ndarray, " n"] | None = None,
         *,
         method: str | None = None,

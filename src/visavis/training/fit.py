@@ -55,14 +55,13 @@ def synchronised(model: Model, name: str) -> Model:
     return cast(Model, convert(model))
 
 
-def fit(
+def _trainer(
     module: Classifier,
     callbacks: list[Callback],
     loggers: list[Logger],
     precision: hardware.Precision,
-    checkpoint: Path,
-) -> None:
-    """Train all epochs, or those after the checkpoint if there is one."""
+) -> lightning.Trainer:
+    """Lightning's trainer, with one process or with one for each of `module.ranks`."""
     device = next(module.model.parameters()).device
     complete = warm_up(module, device)
     # One process, inside `srun` too, where Lightning would take SIGTERM for itself, or refuse a
@@ -75,7 +74,7 @@ def fit(
         strategy = DDPStrategy(broadcast_buffers=False, find_unused_parameters=not complete)
         callbacks = [*callbacks, OwnSignals()]
         torch.manual_seed(torch.initial_seed() + module.ranks.rank)  # dropout differs
-    trainer = lightning.Trainer(
+    return lightning.Trainer(
         accelerator="gpu" if device.type == "cuda" else device.type,
         devices=module.ranks.world_size,
         strategy=strategy,
@@ -90,6 +89,17 @@ def fit(
         enable_progress_bar=False,
         enable_model_summary=False,
     )
+
+
+def fit(
+    module: Classifier,
+    callbacks: list[Callback],
+    loggers: list[Logger],
+    precision: hardware.Precision,
+    checkpoint: Path,
+) -> None:
+    """Train all epochs, or those after the checkpoint if there is one."""
+    trainer = _trainer(module, callbacks, loggers, precision)
     # Lightning sets the level when it is imported.
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
     resume = checkpoint if checkpoint.exists() else None

@@ -16,7 +16,7 @@ from visavis.models import Model
 
 
 def select_device(name: Device) -> torch.device:
-    """The device to compute on; auto prefers a GPU.
+    """The device to compute on; auto prefers a GPU. Turns TF32 off, on any device.
 
     Raises:
         EnvironmentFault: the device asked for by name is not there.

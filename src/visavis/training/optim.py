@@ -5,7 +5,6 @@ from typing import Any, cast
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.optim.adamw import adamw
 
 from visavis.config import OptimConfig
 
@@ -40,13 +39,14 @@ def orthogonalize(
     return (x if wide else x.mT).to(matrices.dtype)
 
 
-class MuonAdamW(torch.optim.Optimizer):
+class MuonAdamW(torch.optim.AdamW):
     """Muon on the groups marked `muon`, AdamW on the others.
 
     Muon: Nesterov momentum, orthogonalised; the filters of a convolution count as the rows of one
     matrix, which torch.optim.Muon does not offer. The step is scaled by sqrt(max(1, rows /
     columns)), so that it changes outputs by about the learning rate whatever the shape. Matrices of
     one shape are updated together: one by one, a GPU spends most of a step on launching kernels.
+    Their gradients are None after a step.
 
     Args:
         dtype: of Muon's matrix products; the weights and averages stay as they are.
@@ -55,7 +55,7 @@ class MuonAdamW(torch.optim.Optimizer):
     """
 
     def __init__(self, groups: list[dict[str, Any]], *, dtype: torch.dtype = torch.float32) -> None:
-        super().__init__(groups, {"betas": (0.9, 0.99), "epsilon": 1e-8})
+        super().__init__(groups, betas=(0.9, 0.99), eps=1e-8, foreach=True)
         self.dtype = dtype
 
     @torch.no_grad()
@@ -64,16 +64,21 @@ class MuonAdamW(torch.optim.Optimizer):
         with torch.enable_grad():
             loss = closure() if closure is not None else None
         for group in self.param_groups:
-            parameters = [p for p in group["params"] if p.grad is not None]
-            update = self._muon if group["muon"] else self._adamw
-            if parameters:
-                update(parameters, [cast(Tensor, p.grad) for p in parameters], group)
+            if group["muon"]:
+                self._muon([p for p in group["params"] if p.grad is not None], group)
+        super().step()
         return loss
 
-    def _muon(
-        self, parameters: list[Tensor], gradients: list[Tensor], group: dict[str, Any]
-    ) -> None:
-        averages = self._kept("average", parameters)
+    def _muon(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        if not parameters:
+            return
+        gradients = [cast(Tensor, parameter.grad) for parameter in parameters]
+        for parameter in parameters:
+            parameter.grad = None  # AdamW leaves such parameters alone
+            if not self.state[parameter]:
+                self.state[parameter]["average"] = torch.zeros_like(parameter)
+                self.state[parameter]["step"] = torch.tensor(0.0)  # AdamW's loading asks for it
+        averages = [self.state[parameter]["average"] for parameter in parameters]
         torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
         torch._foreach_lerp_(averages, gradients, 1 - group["momentum"])
         directions = torch._foreach_lerp(gradients, averages, group["momentum"])
@@ -87,35 +92,6 @@ class MuonAdamW(torch.optim.Optimizer):
             rate = group["lr"] * max(1.0, rows / columns) ** 0.5
             for (parameter, _), update in zip(members, updates, strict=True):
                 parameter.sub_(update.view_as(parameter), alpha=rate)
-
-    def _adamw(
-        self, parameters: list[Tensor], gradients: list[Tensor], group: dict[str, Any]
-    ) -> None:
-        for parameter in parameters:
-            self.state[parameter].setdefault("step", torch.tensor(0.0))
-        adamw(
-            parameters,
-            gradients,
-            self._kept("first", parameters),
-            self._kept("second", parameters),
-            [],
-            [self.state[parameter]["step"] for parameter in parameters],
-            foreach=True,
-            amsgrad=False,
-            beta1=group["betas"][0],
-            beta2=group["betas"][1],
-            lr=group["lr"],
-            weight_decay=group["weight_decay"],
-            eps=group["epsilon"],
-            maximize=False,
-        )
-
-    def _kept(self, name: str, parameters: list[Tensor]) -> list[Tensor]:
-        """The state called `name` of each parameter, at first zeros."""
-        for parameter in parameters:
-            if name not in self.state[parameter]:
-                self.state[parameter][name] = torch.zeros_like(parameter)
-        return [self.state[parameter][name] for parameter in parameters]
 
 
 def optimizer(

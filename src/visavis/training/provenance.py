@@ -45,18 +45,7 @@ def claim(
         "train": to_json(experiment.train),
         "data": to_json(experiment.data),
     }
-    classes = len(dataset.class_names)
-    data = {
-        **describe(dataset),
-        "counts": {
-            "train": class_counts(dataset.train_labels[train_indices], classes),
-            "validation": class_counts(dataset.train_labels[validation_indices], classes),
-            "test": class_counts(dataset.test_labels, classes),
-        },
-        "split_seed": experiment.data.split_seed,
-        "validation_fraction": experiment.data.validation_fraction,
-        "split_fingerprint": bytes_sha256(validation_indices.tobytes()),
-    }
+    data = _data(experiment, dataset, train_indices, validation_indices)
     stored = ModelFolder(folder)
     if stored.begun:
         differing = differences({k: stored.config.get(k) for k in ("model", "seed")}, config)
@@ -67,7 +56,8 @@ def claim(
                 "Use the same settings, or another --out"
             )
         return
-    first = [int(np.flatnonzero(dataset.train_labels == c)[0]) for c in range(classes)]
+    classes = range(len(dataset.class_names))
+    first = [int(np.flatnonzero(dataset.train_labels == c)[0]) for c in classes]
     run_folder.write_arrays(
         folder / run_folder.SPLIT,
         train=train_indices,
@@ -76,6 +66,24 @@ def claim(
     )
     run_folder.write_json(folder / run_folder.DATA, data)
     run_folder.write_json(folder / run_folder.CONFIG, config)
+
+
+def _data(
+    experiment: Experiment, dataset: Dataset, train: np.ndarray, validation: np.ndarray
+) -> dict[str, Any]:
+    """What data.json says."""
+    classes = len(dataset.class_names)
+    return {
+        **describe(dataset),
+        "counts": {
+            "train": class_counts(dataset.train_labels[train], classes),
+            "validation": class_counts(dataset.train_labels[validation], classes),
+            "test": class_counts(dataset.test_labels, classes),
+        },
+        "split_seed": experiment.data.split_seed,
+        "validation_fraction": experiment.data.validation_fraction,
+        "split_fingerprint": bytes_sha256(validation.tobytes()),
+    }
 
 
 def provenance(config: TrainConfig, device: torch.device) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Bar charts of counts."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -31,18 +32,17 @@ def class_counts(counts: Sequence[int], class_names: Sequence[str], title: str) 
 
 
 @matplotlib.rc_context(STYLE)
-def overlap(counts: Mapping[str, int], labels: Mapping[str, str]) -> Figure:
+def overlap(buckets: Mapping[str, Mapping[str, Any]], labels: Mapping[str, str]) -> Figure:
     """How many test images both models, one of them, or neither classifies correctly."""
     figure, axes = new_figure(WIDTH, 1.7)
-    different = counts["both_wrong"] - counts["both_wrong_same_class"]
-    shown = (
-        (counts["both_correct"], MUTED, 0.35),
-        (counts["only_first"], MODEL_COLOURS["first"], 1.0),
-        (counts["only_second"], MODEL_COLOURS["second"], 1.0),
-        (counts["both_wrong_same_class"], INK, 0.9),
-        (different, INK, 0.55),
-    )
-    bars = [(name, *of) for name, of in zip(bucket_names(labels).values(), shown, strict=True)]
+    looks = {
+        "both_correct": (MUTED, 0.35),
+        "only_first": (MODEL_COLOURS["first"], 1.0),
+        "only_second": (MODEL_COLOURS["second"], 1.0),
+        "both_wrong_same": (INK, 0.9),
+        "both_wrong_different": (INK, 0.55),
+    }
+    bars = [(name, buckets[key]["n"], *looks[key]) for key, name in bucket_names(labels).items()]
     _bars(axes, bars)
     axes.set_xlim(0, max(sum(count for _, count, *_ in bars), 1))
     figure.set_label("Bar chart: " + "; ".join(f"{label} {count:,}" for label, count, *_ in bars))

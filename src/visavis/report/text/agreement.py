@@ -10,7 +10,6 @@ def default_maps(comparison: Values) -> str:
     """Whether the default maps of the two models agree beyond what images of a class share."""
     default = comparison["side_by_side"]["second_method"]
     pair = next(p for p in comparison["similarity"]["pairs"] if p["second_method"] == default)
-    other = the(comparison["labels"]["second"])
     if pair["above_chance"] is None:
         return "Too few images have both models' maps to measure their agreement."
     verdict = {
@@ -20,7 +19,7 @@ def default_maps(comparison: Values) -> str:
     return (
         f"On {count(pair['n'])} images that both models assign to the same class, their default "
         f"maps have a rank correlation of {score(pair['agreement'])}, against "
-        f"{score(pair['permutation_baseline'])} with {other}'s map of another image of "
+        f"{score(pair['permutation_baseline'])} with one of the maps of another image of "
         f"the class. The agreement above chance is {score(pair['above_chance'])}, {verdict}."
         f"{power(pair['above_chance'])}"
     )

@@ -106,16 +106,17 @@ def accuracy(comparison: Values) -> str:
 
 def overlap(comparison: Values) -> str:
     """Whether the models fail on the same images."""
-    o = comparison["overlap"]
+    n = {name: bucket["n"] for name, bucket in comparison["buckets"].items()}
+    both_wrong = n["both_wrong_same"] + n["both_wrong_different"]
     first, second = (the(comparison["labels"][role]) for role in ROLES)
     text = (
         f"Of {count(comparison['test_n'])} test images, both models classify "
-        f"{count(o['both_correct'])} correctly and {count(o['both_wrong'])} incorrectly; only "
-        f"{first} is correct on {count(o['only_first'])}, only {second} on "
-        f"{count(o['only_second'])}."
+        f"{count(n['both_correct'])} correctly and {count(both_wrong)} incorrectly; only "
+        f"{first} is correct on {count(n['only_first'])}, only {second} on "
+        f"{count(n['only_second'])}."
     )
-    if o["both_wrong"]:
-        same = count(o["both_wrong_same_class"])
+    if both_wrong:
+        same = count(n["both_wrong_same"])
         text += f" Where both are wrong, they predict the same class {same} times."
     return text
 
@@ -151,15 +152,13 @@ def calibration(comparison: Values) -> str:
     parts = []
     for role, facts in comparison["calibration"].items():
         own, scaled = facts["uncalibrated"], facts["temperature_scaled"]
-        accuracy = comparison["models"][role]["accuracy"]
-        lean = {1: "underconfident", -1: "overconfident"}.get(
-            side(accuracy, own["confidence"]), "well calibrated"
-        )
+        gap, accuracy = own["accuracy_minus_confidence"], comparison["models"][role]["accuracy"]
+        lean = {1: "underconfident", -1: "overconfident"}.get(side(gap), "well calibrated")
         name = the(comparison["labels"][role], "The")
         parts.append(
             f"{name} is {lean} on average: its mean confidence is {percent(own['confidence'])} and "
-            f"its accuracy {percent(accuracy['value'])}."
-            f"{power(accuracy, own['confidence'], points=True)} Its expected calibration error is "
+            f"its accuracy {percent(accuracy['value'])}, a difference of {points(gap)}."
+            f"{power(gap, points=True)} Its expected calibration error is "
             f"{score(own['error'], 3)}, and {score(scaled['error'], 3)} after temperature scaling "
             f"with T = {decimal(facts['temperature'])}, fitted on the validation images."
         )

@@ -41,9 +41,8 @@ def tests(explained: Mapping[str, Values], comparison: Values, cross_model: Valu
         found[f"the contrast of {names[role]}'s map"] = (main["scores"]["contrast"], 0.0)
         if main["mask_ahead_of"] is not None:
             found[f"{names[role]}'s map on the mask"] = (main["mask_ahead_of"]["chance"], 0.0)
-        own = comparison["calibration"][role]["uncalibrated"]
-        accuracy = comparison["models"][role]["accuracy"]
-        found[f"the calibration of {names[role]}"] = (accuracy, own["confidence"])
+        gap = comparison["calibration"][role]["uncalibrated"]["accuracy_minus_confidence"]
+        found[f"the calibration of {names[role]}"] = (gap, 0.0)
         place = comparison["mistakes"][role]["same_place"]["above_chance"]
         found[f"where {names[role]} looks when it is wrong"] = (place, 0.0)
         energy = halves["methods"][role][cross_model["default_methods"][role]]["energy"]

@@ -2,14 +2,20 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
+import torch
 from jaxtyping import UInt8
 
 from visavis.attribution import Subject
 from visavis.config import ExplainConfig
+from visavis.data import Dataset
 from visavis.data.batches import to_images
+from visavis.models import Model
+from visavis.stages.trained import observed
+from visavis.training import hardware
 
 PASSES = 1500
 """Forward passes of one image for each image that is explained or that chooses a layer, backward
@@ -45,3 +51,13 @@ def sample_size(
     about = f"{minutes:.0f} minutes" if minutes >= 1.5 else "a minute or less"
     logger.info("Explaining a model on %d test images takes about %s.", n, about)
     return n
+
+
+def same_for_all(
+    models: Iterable[Model], dataset: Dataset, config: ExplainConfig, device: torch.device
+) -> ExplainConfig:
+    """The settings with one scoring grid and one number of images for all models."""
+    pixels = dataset.test_pixels[:50]
+    subjects = [observed(hardware.place(model.eval(), device), pixels) for model in models]
+    grid = config.grid or min(subject.grid for subject in subjects)
+    return replace(config, grid=grid, images=config.images or sample_size(config, subjects, pixels))

@@ -10,11 +10,11 @@ from scipy import stats
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
 
+from visavis.compare import behaviour
 from visavis.compare import trainings as of_study
 from visavis.compare.trainings import Training
 from visavis.metrics import bootstrap
-from visavis.metrics.agreement import mean_of_known
-from visavis.metrics.bootstrap import Interval
+from visavis.metrics.agreement import above_chance, mean_of_known, over_ceilings, pairwise
 
 PERMUTATIONS = 2000
 MINIMUM_TRAININGS = 5
@@ -23,7 +23,7 @@ MINIMUM_TRAININGS = 5
 Matrix = Float[np.ndarray, "trainings trainings"]
 
 
-def agreement(trainings: Sequence[Training], rows: list[np.ndarray]) -> dict[str, Any]:
+def agreement(trainings: Sequence[Training], rows: Sequence[np.ndarray]) -> dict[str, Any]:
     """Agreement of the maps of each pair of trainings.
 
     Returns:
@@ -59,7 +59,7 @@ def agreement(trainings: Sequence[Training], rows: list[np.ndarray]) -> dict[str
 
 def _agreed(
     trainings: Sequence[Training],
-    rows: list[np.ndarray],
+    rows: Sequence[np.ndarray],
     methods: Sequence[str],
     classes: Int[np.ndarray, " images"],
 ) -> tuple[Float[np.ndarray, "images n n"], Float[np.ndarray, "images n n"]]:
@@ -74,9 +74,7 @@ def _agreed(
             for each, method, at in zip(trainings, methods, rows, strict=True)
         ]
     )
-    agreed = of_study.agreement(ranks)
-    others = of_study.of_other_images(ranks, classes)
-    return agreed, agreed - of_study.baseline(ranks, others)
+    return pairwise(ranks), above_chance(ranks, classes)
 
 
 def _mean(of_images: Float[np.ndarray, "images n n"]) -> Matrix:
@@ -135,20 +133,8 @@ def _groups(
         ceilings = [intervals.get((name, name)) for name in (a, b)]
         group["relative"] = None
         if a != b and all(ceiling and ceiling["low"] > 0 for ceiling in ceilings):
-            group["relative"] = _relative(values[a, b], values[a, a], values[b, b], classes)
+            group["relative"] = over_ceilings(values[a, b], values[a, a], values[b, b], classes)
     return found
-
-
-def _relative(
-    between: np.ndarray, first: np.ndarray, second: np.ndarray, classes: np.ndarray
-) -> Interval | None:
-    stacked = np.stack([between, first, second], axis=1)
-    known = np.isfinite(stacked).all(axis=1)
-    return bootstrap.drawn_interval(
-        stacked[known],
-        lambda m: m[:, 0] / np.sqrt(np.clip(m[:, 1] * m[:, 2], 1e-9, None)),
-        classes=classes[known],
-    )
 
 
 def _order(matrix: Matrix, variants: dict[str, list[int]]) -> list[int]:
@@ -209,9 +195,7 @@ def errors(trainings: Sequence[Training], above_chance: list[list[float | None]]
     correct = np.stack([each.model.correct for each in trainings]).astype(np.float64)
     n, p = correct.shape[1], correct.mean(axis=1)
     observed = (correct @ correct.T + (1 - correct) @ (1 - correct).T) / n
-    expected = np.outer(p, p) + np.outer(1 - p, 1 - p)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        kappa = np.where(expected < 1, (observed - expected) / (1 - expected), np.nan)
+    kappa = behaviour.kappa(p[:, None], p, observed)
     agreed = np.array(above_chance, dtype=np.float64)
     variants = of_study.by_variant(trainings)
     variant = np.empty(len(trainings), dtype=np.int64)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from visavis.compare.pairing import Arrays, Rows
+from visavis.compare.same_images import Arrays, Rows
 from visavis.metrics import agreement, bootstrap
 
 Methods = tuple[str, str]
@@ -16,8 +16,10 @@ def above_chance(
     a: Float[np.ndarray, "n h w"], b: Float[np.ndarray, "n h w"], classes: Rows
 ) -> dict[str, Any]:
     """Rank agreement, its within-class permutation baseline, and their paired difference."""
-    agreed = agreement.rank_agreement(a, b)
-    baseline = agreement.permutation_baseline(a, b, classes) if len(a) else agreed
+    ranks = np.stack([agreement.unit_ranks(maps) for maps in (a, b)])
+    others = agreement.of_other_images(ranks, classes)
+    agreed = agreement.pairwise(ranks)[:, 0, 1]
+    baseline = agreement.pairwise_baseline(ranks, others)[:, 0, 1]
     known = np.isfinite(agreed) & np.isfinite(baseline)
     return {
         "n": int(known.sum()),
@@ -30,8 +32,8 @@ def above_chance(
 def same_place(maps: Arrays, method: str) -> dict[str, Any]:
     """Agreement of the map for the predicted class with that for the true class.
 
-    Computed on images that the model misclassifies. The baseline uses the true class's map of
-    another image with the same prediction.
+    Computed on images that the model misclassifies. In the baseline, either map is of another image
+    with the same prediction.
     """
     rows = maps["is_mistake"] & ~(maps[f"degenerate_{method}"] | maps[f"degenerate_{method}_true"])
     predicted, true = maps[f"map_{method}"][rows], maps[f"map_{method}_true"][rows]
