@@ -12,7 +12,6 @@ from jaxtyping import Float
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from visavis import stored
 from visavis.config import (
     IMAGE_SIDE,
     NUM_CLASSES,
@@ -24,7 +23,7 @@ from visavis.config import (
     to_json,
 )
 from visavis.errors import CheckpointError, ConfigError
-from visavis.files import write_bytes
+from visavis.files import require_file, write_bytes
 from visavis.models.cnn import CNN
 from visavis.models.library import build_registered
 from visavis.models.normalize import Normalized
@@ -203,7 +202,7 @@ def load_brought(model: Model, path: Path) -> bool:
         tensors = _safetensors(path)
     else:
         try:
-            stored.require_file(path)
+            require_file(path)
             loaded = torch.load(path, map_location="cpu", weights_only=True)
         except FileNotFoundError:
             raise CheckpointError(f"there is no file {path}") from None
@@ -225,7 +224,7 @@ def load_brought(model: Model, path: Path) -> bool:
 def _safetensors(path: Path) -> dict[str, Tensor]:
     remedy = "restore it, or train this model again"
     try:
-        _check_header(path, remedy)
+        _check_header(path)
         return safetensors.torch.load_file(path)
     except FileNotFoundError:
         raise CheckpointError(f"there is no file {path}") from None
@@ -253,11 +252,10 @@ def _require_fit(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> No
         )
 
 
-def _check_header(path: Path, remedy: str) -> None:
+def _check_header(path: Path) -> None:
     """Raise a ValueError for an absurd header, before anything is allocated for it."""
-    stored.require_file(path)
+    require_file(path)
     with path.open("rb") as file:
         size = struct.unpack("<Q", file.read(8))[0]
         if size > min(MAX_HEADER_BYTES, path.stat().st_size - 8):
             raise ValueError(f"it claims a header of {size} bytes")
-        stored.parse(file.read(size).decode(), path, remedy)
