@@ -30,7 +30,7 @@ import small
 import tiny
 from sites import ask, serving
 from visavis import data, models, registry, run_folder
-from visavis.cli import commands, main, study
+from visavis.cli import commands, main, study_flags
 from visavis.data import cifar
 from visavis.data.images import FORMATS, png, read_image
 from visavis.errors import VisavisError
@@ -493,4 +493,4 @@ def test_study_files_of_any_text(tmp_path_factory, text):
     path = tmp_path_factory.getbasetemp() / "own.toml"
     path.write_bytes(text.encode(errors="replace"))
     with success_or_a_sentence():
-        study.expanded(["study", str(path)])
+        study_flags.expanded(["study", str(path)])

@@ -90,7 +90,7 @@ def remedy(path: Path) -> str:
     return "restore it, or train again into another folder"
 
 
-class Stored(dict[str, Any]):
+class Contents(dict[str, Any]):
     """What a file holds; asking for a key that it lacks names the file."""
 
     def __init__(self, values: Mapping[str, Any], path: Path) -> None:
@@ -188,7 +188,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         raise _missing(path) from None
     except Exception as error:  # zipfile, zlib and numpy raise exceptions of their own
         raise CheckpointError(f"{path} is damaged: {error}; {remedy(path)}") from error
-    return Stored(arrays, path)
+    return Contents(arrays, path)
 
 
 def _checksum_arrays(arrays: Mapping[str, np.ndarray]) -> str:
@@ -220,7 +220,7 @@ def read_history(folder: Path) -> list[dict[str, Any]]:
         return []
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged: {error}; {remedy(path)}") from error
-    return [Stored(row, path) for row in rows]
+    return [Contents(row, path) for row in rows]
 
 
 def write_history(folder: Path, epochs: list[dict[str, Any]]) -> None:

@@ -20,7 +20,7 @@ from visavis.cli import arguments as flags
 from visavis.cli import local_engine, ray_cluster, ray_engine, tables
 from visavis.cli.doctor import doctor as examine
 from visavis.cli.exit_codes import Stopped, message_and_exit_code
-from visavis.cli.study import flags_of, variants
+from visavis.cli.study_flags import flags_of, variants
 from visavis.config import DataConfig, Experiment, ExplainConfig, TrainConfig
 from visavis.data import download
 from visavis.data.verify import verify

@@ -125,7 +125,7 @@ def _dispatch(arguments: list[str]) -> None:
         print(importlib.metadata.version("visavis"))
     else:
         from visavis.cli.arguments import Training, parse
-        from visavis.cli.study import expanded
+        from visavis.cli.study_flags import expanded
 
         arguments = expanded(arguments)
         command = parse(arguments)  # ends here after --help, before the heavier imports
