@@ -201,7 +201,7 @@ def test_weights_that_are_damaged(tmp_path_factory, kind, damage):
     path = tmp_path_factory.getbasetemp() / f"weights.{kind}"
     path.write_bytes(damaged(brought(kind), damage))
     with success_or_a_sentence():
-        models.load_brought(models.build(tiny.CNN_CONFIG), path)
+        models.load_brought(models.build(tiny.CNN_CONFIG, 10), path)
 
 
 @few(40)
@@ -213,7 +213,7 @@ def test_weights_whose_header_was_altered(tmp_path_factory, changes):
     path = tmp_path_factory.getbasetemp() / "weights.safetensors"
     path.write_bytes(len(header).to_bytes(8, "little") + header + content[8 + size :])
     with success_or_a_sentence():
-        models.load(tiny.CNN_CONFIG, path)
+        models.load(tiny.CNN_CONFIG, path, 10)
 
 
 @few(20)
@@ -223,7 +223,7 @@ def test_weights_that_were_altered(tmp_path_factory, place, value):
     state = torch.load(io.BytesIO(brought("pt")), weights_only=True)
     torch.save(altered(state, place, value), path)
     with success_or_a_sentence():
-        models.load_brought(models.build(tiny.CNN_CONFIG), path)
+        models.load_brought(models.build(tiny.CNN_CONFIG, 10), path)
 
 
 @pytest.fixture(scope="module")
@@ -234,7 +234,7 @@ def interrupted(tmp_path_factory):
         small.train_interrupted(patch, folder, small.experiment(), "cnn")
     pixels, labels = small.to_tensors(small.dataset())
     module = small.Classifier(
-        models.build(small.experiment().cnn),
+        models.build(small.experiment().cnn, 10),
         small.OPTIM,
         training=(pixels, labels),
         validation=(pixels, labels),

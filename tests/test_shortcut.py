@@ -41,7 +41,7 @@ def taught(kind, share):
     images = to_images(with_mark(pixels, np.where(true, labels, others(labels, 1))))
     targets = torch.from_numpy(labels)
     torch.manual_seed(0)
-    student = models.build(tiny.CNN_CONFIG if kind == "cnn" else tiny.TAUGHT_VIT_CONFIG)
+    student = models.build(tiny.CNN_CONFIG if kind == "cnn" else tiny.TAUGHT_VIT_CONFIG, 10)
     models.fit_input(student, images)
     optimiser = torch.optim.Adam(student.parameters(), lr=5e-3)
     student.train()

@@ -13,8 +13,6 @@ from visavis.errors import ConfigError
 IMAGE_SIDE = 32
 """Height and width of the images of CIFAR and of the shapes, pixels."""
 
-NUM_CLASSES = 10
-
 GRID = 8
 """Explanations are scored on GRID x GRID cells, whatever the size of the images."""
 

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from visavis.config import (
     IMAGE_SIDE,
-    NUM_CLASSES,
     CNNConfig,
     ModelConfig,
     RegisteredConfig,
@@ -43,7 +42,7 @@ MAX_HEADER_BYTES = 1_000_000
 """A header of ours has a few kilobytes; a larger one is not parsed."""
 
 
-def build(config: ModelConfig, classes: int = NUM_CLASSES, side: int = IMAGE_SIDE) -> Model:
+def build(config: ModelConfig, classes: int, side: int = IMAGE_SIDE) -> Model:
     """A freshly initialised model; draws from torch's global generator.
 
     Args:
@@ -167,9 +166,7 @@ def save(model: nn.Module, path: Path) -> None:
     write_bytes(path, safetensors.torch.save(tensors))  # its own errors hide a full disk
 
 
-def load(
-    config: ModelConfig, path: Path, classes: int = NUM_CLASSES, side: int = IMAGE_SIDE
-) -> Model:
+def load(config: ModelConfig, path: Path, classes: int, side: int = IMAGE_SIDE) -> Model:
     """The model with the weights of `path`, on the CPU, in evaluation mode.
 
     Raises:
