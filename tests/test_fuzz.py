@@ -31,7 +31,7 @@ import tiny
 from sites import ask, serving
 from visavis import data, models, registry, run_folder
 from visavis.cli import commands, main, study_flags
-from visavis.data import cifar
+from visavis.data import cifar, cifar_parquet
 from visavis.data.images import FORMATS, png, read_image
 from visavis.errors import VisavisError
 from visavis.training import memory
@@ -314,7 +314,7 @@ def test_files_of_cifar_that_are_damaged(tmp_path_factory, layout, damage):
             return
         folder = tmp_path_factory.getbasetemp() / "cifar"
         folder.mkdir(exist_ok=True)
-        for name in (cifar.TRAIN_PARQUET, cifar.TEST_PARQUET):
+        for name in (cifar_parquet.TRAIN_FILE, cifar_parquet.TEST_FILE):
             (folder / name).write_bytes(content)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(cifar, "TRAIN", 5)
