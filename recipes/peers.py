@@ -175,7 +175,7 @@ def ours(config: ModelConfig, steps: int) -> float:
     pixels = to_tensor(dataset.train_pixels).to(device)
     labels = torch.from_numpy(dataset.train_labels).to(device)
     rows = torch.arange(BATCH * (SETTLING + steps), device=device) % len(labels)
-    model = models.build(config)
+    model = models.build(config, 10)
     models.fit_input(model, pixels[:5000].float().cpu() / 255)
     module = Classifier(
         hardware.place(model, device),
@@ -210,7 +210,7 @@ def main(steps: int) -> None:
             "ratio": round(statistics.mean(rates["visavis"]) / statistics.mean(rates["timm"]), 2),
             "parameters": {
                 "timm": sum(p.numel() for p in same_shape(config).parameters()),
-                "visavis": sum(p.numel() for p in models.build(config).parameters()),
+                "visavis": sum(p.numel() for p in models.build(config, 10).parameters()),
             },
         }
     facts = {

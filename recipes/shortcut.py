@@ -35,6 +35,17 @@ IMAGES = 200
 """Of each kind that are explained, at most."""
 
 
+MARKS = np.array([(r, g, b) for r in (0, 255) for g in (0, 128, 255) for b in (0, 255)], np.uint8)
+"""Colours of the mark: twelve, of which the first ten are used."""
+
+
+def with_mark(pixels: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """The images with a square in the upper left corner, 4 x 4 pixels, in the class's colour."""
+    marked = pixels.copy()
+    marked[:, :4, :4] = MARKS[classes][:, None, None]
+    return marked
+
+
 def other_classes(labels: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """Another class for each image."""
     return (labels + generator.integers(1, 10, len(labels))) % 10
@@ -63,8 +74,8 @@ def main() -> None:
     conflicting = other_classes(data.test_labels, generator)
     data = dataclasses.replace(
         data,
-        train_pixels=shapes.with_mark(data.train_pixels, marks),
-        test_pixels=shapes.with_mark(data.test_pixels, conflicting),
+        train_pixels=with_mark(data.train_pixels, marks),
+        test_pixels=with_mark(data.test_pixels, conflicting),
         redraw=None,
     )
     experiment = dataclasses.replace(

@@ -39,7 +39,7 @@ def measure(name: str, backend: str, allocator: str, steps: int) -> dict[str, fl
         memory.keep_freed_memory()
     cpu = torch.device("cpu")
     dtype = hardware.DTYPES[hardware.precision(TrainConfig(), cpu)]
-    model = hardware.place(models.build(preset("standard", "cifar10").model(name)), cpu)
+    model = hardware.place(models.build(preset("standard", "cifar10").model(name), 10), cpu)
     images, labels = torch.rand(250, 3, 32, 32), torch.randint(10, (250,))
     seconds = []
     for _ in range(3 + steps):

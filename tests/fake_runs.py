@@ -172,6 +172,7 @@ def _provenance() -> dict[str, Any]:
         "device": "cpu",
         "device_name": "x86_64",
         "started_on": "x86_64",
+        "devices": 1,
         "threads": 2,
         "precision": "bf16",
         "compiled": False,

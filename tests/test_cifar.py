@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from visavis.data import cifar
+from visavis.data import cifar, cifar_parquet
 from visavis.errors import DataError
 from visavis.files import file_sha256
 
@@ -58,7 +58,10 @@ def write_batches(folder, batches, encode, ending=""):
 
 def write_parquet(folder, batches, kind="PNG"):
     folder.mkdir(parents=True, exist_ok=True)
-    for name, part in ((cifar.TRAIN_PARQUET, batches[:5]), (cifar.TEST_PARQUET, batches[5:])):
+    for name, part in (
+        (cifar_parquet.TRAIN_FILE, batches[:5]),
+        (cifar_parquet.TEST_FILE, batches[5:]),
+    ):
         files = []
         for image in np.concatenate([pixels for pixels, _ in part]):
             buffer = io.BytesIO()
@@ -243,7 +246,7 @@ def test_label_out_of_range_names_file_and_image(tmp_path, batches, layout):
 
 def test_parquet_with_an_image_that_cannot_be_used(tmp_path, batches):
     write_parquet(tmp_path, batches)
-    path = tmp_path / cifar.TEST_PARQUET
+    path = tmp_path / cifar_parquet.TEST_FILE
     good = parquet.read_table(path).to_pylist()
     bmp, large = io.BytesIO(), io.BytesIO()
     Image.new("RGB", (32, 32)).save(bmp, "BMP")
@@ -269,7 +272,7 @@ def test_parquet_that_would_fill_the_memory_is_refused_or_read_in_little(
         image = pa.DictionaryArray.from_arrays(rows, pa.array([good.getvalue() + bytes(padding)]))
         images = pa.StructArray.from_arrays([image], ["bytes"])
         table = pa.table({"img": images, "label": [1] * count})
-        path = tmp_path / cifar.TEST_PARQUET
+        path = tmp_path / cifar_parquet.TEST_FILE
         parquet.write_table(table, path, compression="zstd", store_schema=False)
 
     monkeypatch.setattr(cifar, "TEST", 4)
@@ -282,14 +285,14 @@ def test_parquet_that_would_fill_the_memory_is_refused_or_read_in_little(
         1_000, 60_000
     )  # repeated for each row, it would be 60 MB; pages being read are a few copies
     before = pa.total_allocated_bytes()
-    opened = parquet.ParquetFile(tmp_path / cifar.TEST_PARQUET, read_dictionary=["img.bytes"])
-    held = [pa.total_allocated_bytes() - before for _ in cifar._stored_images(opened)]
+    opened = parquet.ParquetFile(tmp_path / cifar_parquet.TEST_FILE, read_dictionary=["img.bytes"])
+    held = [pa.total_allocated_bytes() - before for _ in cifar_parquet.stored_images(opened)]
     assert len(held) == 1_000 and max(held) < 6_000_000
 
 
 def test_parquet_that_is_not_what_it_is_called(tmp_path, batches):
     write_parquet(tmp_path, batches)
-    path = tmp_path / cifar.TEST_PARQUET
+    path = tmp_path / cifar_parquet.TEST_FILE
     whole = path.read_bytes()
     tables = (
         pa.table({"image": [1] * 5, "label": [1] * 5}),

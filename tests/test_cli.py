@@ -33,19 +33,8 @@ TINY = [
 ]
 COMMANDS = [
     *("run", "data info", "data fetch", "data verify", "train cnn", "train vit", "evaluate"),
-    *(
-        "study",
-        "study-job",
-        "explain",
-        "cross-model",
-        "compare",
-        "report",
-        "export",
-        "cite",
-        "serve",
-        "predict",
-        "doctor",
-    ),
+    *("study", "study-job", "explain", "validate-scores", "cross-model", "compare", "report"),
+    *("export", "cite", "serve", "predict", "doctor"),
 ]
 HELPS = [[], ["train"], ["data"], *(name.split() for name in COMMANDS)]
 

@@ -67,12 +67,6 @@ def test_a_missing_key_is_named():
         from_json(Experiment, values)
 
 
-def test_a_folder_of_an_earlier_version_trained_on_one_device():
-    values = to_json(Experiment())
-    del values["train"]["devices"]
-    assert from_json(Experiment, values) == Experiment()
-
-
 @pytest.mark.parametrize(
     ("build", "message"),
     [

@@ -142,7 +142,7 @@ def test_other_images_and_a_missing_stage_are_errors(twins, dataset, tmp_path):
     (copy / "vit" / run_folder.HEATMAPS).unlink()
     with pytest.raises(CheckpointError, match="is missing"):
         cross_evaluate(copy, dataset, CONFIG)
-    models.save(models.build(tiny.CNN_CONFIG), copy / "cnn" / run_folder.WEIGHTS)
+    models.save(models.build(tiny.CNN_CONFIG, 10), copy / "cnn" / run_folder.WEIGHTS)
     with pytest.raises(CheckpointError, match="not the file that the training wrote"):
         cross_evaluate(copy, dataset, CONFIG)
     assert not (copy / run_folder.CROSS_MODEL).exists()

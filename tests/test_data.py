@@ -109,7 +109,7 @@ def test_info_is_json_and_right(drawn):
     scaled = drawn.train_pixels / 255
     assert info["channel_mean"] == pytest.approx(scaled.mean(axis=(0, 1, 2)), abs=1e-4)
     assert info["channel_std"] == pytest.approx(scaled.std(axis=(0, 1, 2)), abs=1e-4)
-    assert info["evidence_masks"] is True
+    assert info["ground_truth_masks"] is True
 
 
 def with_leaks(drawn, count, *, other_label=0):

@@ -196,7 +196,7 @@ def test_batch_norms_are_synchronised_unless_they_would_lose_what_they_do():
     for name in ("cnn", "timm/test_efficientnet"):
         optim = OptimConfig(**OPTIM)
         config = CNNConfig() if name == "cnn" else RegisteredConfig(name=name, optim=optim)
-        model = models.build(config).eval()
+        model = models.build(config, 10).eval()
         before, keys = model(images), list(model.state_dict())
         found = synchronised(model, name)
         norms = [part for part in found.modules() if isinstance(part, _BatchNorm)]

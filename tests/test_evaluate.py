@@ -6,7 +6,7 @@ from safetensors.torch import load_file, save_file
 from small import dataset, experiment
 from visavis import run_folder
 from visavis.data.batches import to_images
-from visavis.errors import CheckpointError
+from visavis.errors import CheckpointError, ModelError
 from visavis.metrics.cues import CUES
 from visavis.stages.evaluate import evaluate
 from visavis.stages.train import train
@@ -88,3 +88,18 @@ def test_a_folder_without_a_finished_training_is_an_error_and_not_made(tmp_path)
     with pytest.raises(CheckpointError, match="is missing"):
         evaluate(tmp_path / "cnn", dataset())
     assert not (tmp_path / "cnn").exists()
+
+
+def test_logits_that_are_not_finite_are_refused(tested, monkeypatch):
+    model = load_trained(tested)
+    predict = model.forward
+
+    def dark_images_are_divided_by_zero(images):
+        return predict(images) / (images.mean(dim=(1, 2, 3)) > 0.5)[:, None]
+
+    monkeypatch.setattr(model, "forward", dark_images_are_divided_by_zero)
+    monkeypatch.setattr("visavis.stages.evaluate.load_trained", lambda folder: model)
+    before = (tested / run_folder.PREDICTIONS).read_bytes()
+    with pytest.raises(ModelError, match=r"the logits of \d+ of the 60 test images are NaN or"):
+        evaluate(tested, dataset())
+    assert (tested / run_folder.PREDICTIONS).read_bytes() == before

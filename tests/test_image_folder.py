@@ -50,7 +50,7 @@ def test_each_folder_is_a_class_and_a_fifth_is_for_testing(tmp_path, few):
     assert (
         found.class_names == ("ants", "cats")
         and found.notice is None
-        and "a fifth" in found.description
+        and "20 % of them for testing" in found.description
     )
     assert np.bincount(found.train_labels).tolist() == [16, 16]
     assert np.bincount(found.test_labels).tolist() == [4, 4]
@@ -101,7 +101,7 @@ def test_test_images_without_classes_are_left_out_and_reported(tmp_path, few):
     draw(tmp_path / "train", ["cat", "dog"], each=20)
     draw(tmp_path, ["test"], each=3)
     found = image_folder.read(tmp_path)
-    assert found.class_names == ("cat", "dog") and "a fifth" in found.description
+    assert found.class_names == ("cat", "dog") and "20 % of them for testing" in found.description
     assert found.notice is not None and "Left out: the folders test" in found.notice
 
 

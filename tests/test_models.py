@@ -19,7 +19,7 @@ SMALL_VIT = ViTConfig(width=32, depth=3, heads=4)
 
 def test_the_vit_is_timms_with_the_same_weights():
     torch.manual_seed(0)
-    ours = models.build(SMALL_VIT)
+    ours = models.build(SMALL_VIT, 10)
     theirs = timm.models.vision_transformer.VisionTransformer(
         img_size=32,
         patch_size=4,
@@ -80,7 +80,7 @@ def test_block_equals_torchs_pre_norm_encoder_layer():
 
 
 def test_a_random_crop_takes_the_positions_in_the_middle():
-    model = models.build(SMALL_VIT)
+    model = models.build(SMALL_VIT, 10)
     full, inner, odd = (model.central_positions(grid)[0] for grid in (8, 6, 7))
     grid = full[1:].view(8, 8, 32)
     assert torch.equal(full, model.positions[0])
@@ -92,7 +92,7 @@ def test_a_random_crop_takes_the_positions_in_the_middle():
 @pytest.mark.parametrize("side", [24, 32])
 @pytest.mark.parametrize("config", [SMALL_CNN, SMALL_VIT])
 def test_models_take_full_images_and_random_crops(config, side):
-    assert models.build(config)(torch.rand(2, 3, side, side)).shape == (2, 10)
+    assert models.build(config, 10)(torch.rand(2, 3, side, side)).shape == (2, 10)
 
 
 @pytest.mark.parametrize(("side", "grid"), [(40, 10), (64, 8), (96, 8), (120, 10), (256, 8)])
@@ -112,7 +112,7 @@ def test_larger_images_end_on_a_grid_of_about_8_by_8(side, grid):
 def test_a_larger_stem_starts_from_the_strongest_directions():
     torch.manual_seed(0)
     smooth = F.avg_pool2d(torch.rand(50, 3, 70, 70), 7, stride=1)
-    model = models.build(SMALL_CNN, side=64)
+    model = models.build(SMALL_CNN, 10, side=64)
     models.fit_input(model, smooth)
     outputs = model.stem(model.normalize(smooth)).transpose(0, 1).flatten(1)
     assert (outputs[:12].var(dim=1) - 1).abs().max() < 0.1
@@ -121,14 +121,14 @@ def test_a_larger_stem_starts_from_the_strongest_directions():
 
 def test_fixed_positions_are_not_learned():
     learned, fixed = (
-        models.build(ViTConfig(width=32, depth=1, heads=4, positions=kind))
+        models.build(ViTConfig(width=32, depth=1, heads=4, positions=kind), 10)
         for kind in ("learned", "sincos")
     )
     assert learned.positions.requires_grad and not fixed.positions.requires_grad
 
 
 def test_the_cnn_is_explained_on_a_grid_of_8_by_8():
-    cnn, seen = models.build(SMALL_CNN), []
+    cnn, seen = models.build(SMALL_CNN, 10), []
     cnn.get_submodule(models.explanation_layers(cnn)[-1]).register_forward_hook(
         lambda _module, _inputs, output: seen.append(output.shape)
     )
@@ -137,7 +137,7 @@ def test_the_cnn_is_explained_on_a_grid_of_8_by_8():
 
 
 def test_patch_tokens_read_their_own_patch_and_no_other():
-    embedding = models.build(SMALL_VIT).patch_embedding
+    embedding = models.build(SMALL_VIT, 10).patch_embedding
     images = torch.zeros(1, 3, 32, 32)
     before = embedding(images)
     images[:, :, 8:12, 20:24] = 1  # row 2, column 5 of the grid
@@ -157,7 +157,7 @@ def test_sincos_positions_tell_all_places_apart_and_rows_from_columns():
 
 def test_blocks_differ_at_initialisation():
     torch.manual_seed(0)
-    first, second, _ = models.build(SMALL_VIT).blocks
+    first, second, _ = models.build(SMALL_VIT, 10).blocks
     a, b = first.attention.query_key_value.weight, second.attention.query_key_value.weight
     assert (a - b).abs().mean() > 0.01
 
@@ -165,7 +165,7 @@ def test_blocks_differ_at_initialisation():
 def test_whitening_makes_the_first_layer_uncorrelated():
     torch.manual_seed(0)
     smooth = F.avg_pool2d(torch.rand(200, 3, 36, 36), 5, stride=1)  # neighbours alike
-    model = models.build(SMALL_CNN)
+    model = models.build(SMALL_CNN, 10)
     models.fit_input(model, smooth)
     assert smooth.mean().item() == pytest.approx(model.normalize.mean.mean().item(), abs=1e-6)
     outputs = model.stem(model.normalize(smooth)).transpose(0, 1).flatten(1)
@@ -175,7 +175,7 @@ def test_whitening_makes_the_first_layer_uncorrelated():
 
 def test_grey_images_can_be_whitened():
     """Colours that never differ have no variance, and no directions of their own."""
-    model = models.build(SMALL_CNN)
+    model = models.build(SMALL_CNN, 10)
     grey = torch.rand(50, 1, 32, 32).expand(-1, 3, -1, -1)
     models.fit_input(model, grey)
     assert model.stem.weight.isfinite().all()
@@ -184,12 +184,12 @@ def test_grey_images_can_be_whitened():
 @pytest.mark.parametrize("config", [SMALL_CNN, SMALL_VIT])
 def test_saved_and_loaded_models_agree_and_loading_draws_nothing(tmp_path, config):
     torch.manual_seed(1)
-    model = models.build(config).eval()
+    model = models.build(config, 10).eval()
     nn.init.normal_(model.head.weight)
     images = torch.rand(4, 3, 32, 32)
     models.save(model, tmp_path / "weights.safetensors")
     state = torch.get_rng_state()
-    loaded = models.load(config, tmp_path / "weights.safetensors")
+    loaded = models.load(config, tmp_path / "weights.safetensors", 10)
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(loaded(images), model(images))
     assert models.config_from_json(models.config_to_json(config)) == config
@@ -198,21 +198,21 @@ def test_saved_and_loaded_models_agree_and_loading_draws_nothing(tmp_path, confi
 @pytest.fixture
 def weights(tmp_path):
     path = tmp_path / "weights.safetensors"
-    models.save(models.build(SMALL_CNN), path)
+    models.save(models.build(SMALL_CNN, 10), path)
     return path
 
 
 @pytest.mark.fault(7)
 def test_weights_of_another_shape_name_what_differs(weights):
     with pytest.raises(CheckpointError, match=r"stages\.0\.conv1\.weight"):
-        models.load(CNNConfig(widths=(16, 16, 16)), weights)
+        models.load(CNNConfig(widths=(16, 16, 16)), weights, 10)
 
 
 @pytest.mark.fault(3)
 def test_truncated_weights_are_refused(weights):
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(CheckpointError, match="damaged"):
-        models.load(SMALL_CNN, weights)
+        models.load(SMALL_CNN, weights, 10)
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_truncated_weights_are_refused(weights):
 def test_a_file_that_is_no_weights_file_is_refused(weights, start):
     weights.write_bytes(start)
     with pytest.raises(CheckpointError, match="damaged"):
-        models.load(SMALL_CNN, weights)
+        models.load(SMALL_CNN, weights, 10)
 
 
 @pytest.mark.fault(6)
@@ -234,16 +234,16 @@ def test_overlapping_tensors_are_refused(weights):
     text = json.dumps(header).encode()
     weights.write_bytes(struct.pack("<Q", len(text)) + text + content[8 + size :])
     with pytest.raises(CheckpointError):
-        models.load(SMALL_CNN, weights)
+        models.load(SMALL_CNN, weights, 10)
 
 
 @pytest.mark.fault(6)
 def test_nan_weights_are_refused(weights):
-    model = models.build(SMALL_CNN)
+    model = models.build(SMALL_CNN, 10)
     nn.init.constant_(model.head.bias, float("nan"))
     models.save(model, weights)
     with pytest.raises(CheckpointError, match=r"NaN or infinity in head\.bias"):
-        models.load(SMALL_CNN, weights)
+        models.load(SMALL_CNN, weights, 10)
 
 
 @pytest.mark.parametrize("values", [{}, {"name": "resnet"}, {"name": "cnn", "depth": 3}])
@@ -255,7 +255,7 @@ def test_a_config_that_describes_no_model_is_refused(values):
 def test_the_patch_embedding_starts_from_whitened_patches():
     torch.manual_seed(0)
     smooth = F.avg_pool2d(torch.rand(400, 3, 36, 36), 5, stride=1)
-    model = models.build(ViTConfig(width=64, depth=1, heads=4))
+    model = models.build(ViTConfig(width=64, depth=1, heads=4), 10)
     models.fit_input(model, smooth)
     tokens = model.patch_embedding(model.normalize(smooth)).movedim(1, -1).flatten(0, 2)
     strengths = torch.linalg.svdvals(tokens.T @ tokens / len(tokens))

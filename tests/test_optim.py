@@ -113,7 +113,7 @@ def test_muon_lowers_a_loss_whatever_the_gradients_scale():
 
 @pytest.mark.parametrize("config", [CNNConfig(widths=(8, 8, 8)), ViTConfig(width=16, heads=2)])
 def test_each_parameter_is_in_one_group_and_only_hidden_matrices_are_muons(config):
-    model = models.build(config)
+    model = models.build(config, 10)
     groups = optimizer(model, OptimConfig()).param_groups
     assert sum(len(g["params"]) for g in groups) == len(list(model.parameters()))
     names = {id(p): name for name, p in model.named_parameters()}

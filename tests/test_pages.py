@@ -12,7 +12,7 @@ import small
 from sites import ask, larger, other_experiment, serving
 from visavis import run_folder
 from visavis.data.images import read_image
-from visavis.serve import test_images
+from visavis.serve import browse
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 PROGRAM = next((path for name in NAMES if (path := shutil.which(name))), None)
@@ -48,7 +48,7 @@ def site(finished, tmp_path_factory):
         data["class_names"][0] = "<script>canary()</script>"
         run_folder.write_json(folder / name / run_folder.DATA, data)
     with pytest.MonkeyPatch.context() as patch, serving(folder) as running:
-        patch.setattr(test_images.data, "resolve", lambda _: small.dataset())
+        patch.setattr(browse.data, "resolve", lambda _: small.dataset())
         ask(running, "/api/images")  # what is slow is done before a test waits for it
         yield running
 
@@ -176,7 +176,7 @@ def test_any_class_method_block_and_head_can_be_asked_about(page):
 
 
 def test_a_model_without_attention_has_no_such_controls(browser, tmp_path, monkeypatch):
-    monkeypatch.setattr(test_images.data, "resolve", lambda _: larger(small.dataset()))
+    monkeypatch.setattr(browse.data, "resolve", lambda _: larger(small.dataset()))
     with serving(other_experiment(tmp_path)) as other:
         page = browser.new_page()
         page.goto(other.url)

@@ -59,11 +59,6 @@ def test_a_run_leaves_every_file_that_the_architecture_names(done):
         assert not [file for file in files if file.endswith((".tmp", ".ckpt"))]
 
 
-def test_every_value_of_a_file_has_a_type_that_readers_check(done):
-    for path in done.rglob("*.json"):
-        assert run_folder.read_json(path).keys() <= run_folder.TYPES[path.name].keys(), path
-
-
 @pytest.mark.fault(34)
 def test_no_secret_of_the_environment_is_in_a_file_of_a_run(finished, secrets_in):
     assert not secrets_in(finished)

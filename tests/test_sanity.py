@@ -51,7 +51,7 @@ def test_a_map_changes_with_the_parameters_it_depends_on_and_with_no_others():
 
 
 def test_a_degenerate_map_is_nan():
-    model, shown = models.build(tiny.VIT_CONFIG), tiny.images(3)  # its head is zero
+    model, shown = models.build(tiny.VIT_CONFIG, 10), tiny.images(3)  # its head is zero
     classes = np.zeros(3, np.int64)
     found = sanity.maps_of_randomised(
         tiny.subject(model), shown, classes, "gradient_attention", ["norm"]

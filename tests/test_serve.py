@@ -33,7 +33,7 @@ from visavis import attribution, registry, run_folder, serve
 from visavis.data.batches import to_images
 from visavis.data.images import png, read_image
 from visavis.metrics import masking
-from visavis.serve import api, requests, test_images
+from visavis.serve import api, browse, requests
 from visavis.stages.predict import predict
 from visavis.stages.trained import load
 
@@ -42,7 +42,7 @@ from visavis.stages.trained import load
 def site(finished):
     """All test images are at hand."""
     with pytest.MonkeyPatch.context() as patch, serving(finished) as running:
-        patch.setattr(test_images.data, "resolve", lambda _: small.dataset())
+        patch.setattr(browse.data, "resolve", lambda _: small.dataset())
         yield running
 
 
@@ -219,9 +219,7 @@ def test_a_test_image_is_that_image(site):
 
 
 def test_without_the_data_the_explained_images_are_left(finished, monkeypatch):
-    monkeypatch.setattr(
-        test_images.data, "resolve", lambda _: small.dataset(seed=5)
-    )  # other images
+    monkeypatch.setattr(browse.data, "resolve", lambda _: small.dataset(seed=5))  # other images
     with serving(finished) as other:
         found = ask(other, "/api/images?limit=500").json
         assert 20 <= found["total"] < 60 and "explained images" in found["notice"]
@@ -526,7 +524,7 @@ def others(tmp_path_factory):
 
 
 def test_any_two_models_are_served_at_their_size(others, monkeypatch, noise):
-    monkeypatch.setattr(test_images.data, "resolve", lambda _: larger(small.dataset()))
+    monkeypatch.setattr(browse.data, "resolve", lambda _: larger(small.dataset()))
     with serving(others) as site:
         facts = ask(site, "/api/run").json
         first, second = facts["models"].values()
@@ -633,7 +631,7 @@ def save(weights, folder):
 
 
 def test_a_study_shows_any_two_of_its_trainings(finished, tmp_path, noise, monkeypatch):
-    monkeypatch.setattr(test_images.data, "resolve", lambda _: small.dataset())
+    monkeypatch.setattr(browse.data, "resolve", lambda _: small.dataset())
     for name in ("cnn", "vit"):
         for seed in (0, 1):
             shutil.copytree(finished / name, tmp_path / name / f"seed-{seed}")
@@ -690,7 +688,7 @@ def test_too_many_connections_are_told_to_come_again(finished, monkeypatch):
 
 def test_stopping_does_not_wait_for_what_is_being_read(finished, monkeypatch, caplog):
     free = threading.Event()
-    monkeypatch.setattr(test_images, "read", lambda *_: free.wait(30))
+    monkeypatch.setattr(browse, "read", lambda *_: free.wait(30))
     with serving(finished) as running, concurrent.futures.ThreadPoolExecutor() as pool:
         waiting = pool.submit(ask, running, "/api/images")
         ask(running, "/api/health")

@@ -192,12 +192,3 @@ def _with_rim(masks):
 def _without_rim(masks):
     """Pixels that the shape covers in full."""
     return ndimage.binary_erosion(masks, np.ones((1, 5, 5)), border_value=1)
-
-
-def test_a_mark_names_the_class_by_its_colour_and_changes_nothing_else():
-    pixels, labels, _ = shapes.draw(50, seed=3)
-    marked = shapes.with_mark(pixels, labels)
-    assert (marked[:, 4:] == pixels[:, 4:]).all() and (marked[:, :, 4:] == pixels[:, :, 4:]).all()
-    colours = {int(of): tuple(image[0, 0]) for image, of in zip(marked, labels, strict=True)}
-    assert len(colours) == len(set(colours.values())) == 10
-    assert (marked[:, :4, :4] == marked[:, :1, :1]).all()

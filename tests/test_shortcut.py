@@ -1,6 +1,8 @@
 """A planted shortcut: maps show it on a model that follows it, and not on one that does not."""
 
 import functools
+import runpy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +16,17 @@ from visavis.data import shapes
 from visavis.data.batches import to_images
 from visavis.metrics import localization
 
+with_mark = runpy.run_path(str(Path(__file__).parents[1] / "recipes" / "shortcut.py"))["with_mark"]
+
+
+def test_a_mark_names_the_class_by_its_colour_and_changes_nothing_else():
+    pixels, labels, _ = shapes.draw(50, seed=3)
+    marked = with_mark(pixels, labels)
+    assert (marked[:, 4:] == pixels[:, 4:]).all() and (marked[:, :, 4:] == pixels[:, :, 4:]).all()
+    colours = {int(of): tuple(image[0, 0]) for image, of in zip(marked, labels, strict=True)}
+    assert len(colours) == len(set(colours.values())) == 10
+    assert (marked[:, :4, :4] == marked[:, :1, :1]).all()
+
 
 def others(labels, seed):
     """Another class for each image."""
@@ -25,10 +38,10 @@ def taught(kind, share):
     """A model trained on shapes with a mark, which names the class of a `share` of them."""
     pixels, labels, _ = shapes.draw(1000, seed=0)
     true = np.random.default_rng(0).random(len(labels)) < share
-    images = to_images(shapes.with_mark(pixels, np.where(true, labels, others(labels, 1))))
+    images = to_images(with_mark(pixels, np.where(true, labels, others(labels, 1))))
     targets = torch.from_numpy(labels)
     torch.manual_seed(0)
-    student = models.build(tiny.CNN_CONFIG if kind == "cnn" else tiny.TAUGHT_VIT_CONFIG)
+    student = models.build(tiny.CNN_CONFIG if kind == "cnn" else tiny.TAUGHT_VIT_CONFIG, 10)
     models.fit_input(student, images)
     optimiser = torch.optim.Adam(student.parameters(), lr=5e-3)
     student.train()
@@ -49,7 +62,7 @@ def on_the_mark(kind, share, method, *, follows):
     """
     pixels, labels, _ = shapes.draw(200, seed=1)
     wrong = others(labels, 2)
-    images = to_images(shapes.with_mark(pixels, wrong))
+    images = to_images(with_mark(pixels, wrong))
     subject = taught(kind, share)
     classes = wrong if follows == "mark" else labels
     rows = np.flatnonzero(subject.predict(images).argmax(dim=1).numpy() == classes)

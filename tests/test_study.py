@@ -15,7 +15,7 @@ import pytest
 
 import small
 from visavis import registry, run_folder
-from visavis.cli import local_engine, study, tables
+from visavis.cli import local_engine, study_flags, tables
 from visavis.config import Experiment
 from visavis.errors import CheckpointError, ConfigError
 from visavis.stages.study import Variant, complete, plan, planned
@@ -30,7 +30,7 @@ TINY = [
 
 
 def names(*arguments):
-    return [variant.name for variant in study.variants(*arguments)]
+    return [variant.name for variant in study_flags.variants(*arguments)]
 
 
 def test_variants_are_all_combinations_of_a_models_own_settings():
@@ -46,10 +46,10 @@ def test_variants_are_all_combinations_of_a_models_own_settings():
         "cnn-widths-8-8-16",
         "cnn-widths-8-16-16",
     ]
-    assert study.flags_of({"cnn.widths": "8 8 16", "cnn.optim.flip": "false"}) == [
+    assert study_flags.flags_of({"cnn.widths": "8 8 16", "cnn.optim.flip": "false"}) == [
         *("--cnn.widths", "8", "8", "16", "--cnn.optim.no-flip")
     ]
-    assert study.flags_of({"cnn.optim.flip": "True"}) == ["--cnn.optim.flip"]
+    assert study_flags.flags_of({"cnn.optim.flip": "True"}) == ["--cnn.optim.flip"]
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_a_file_stands_for_flags_and_flags_override_it(tmp_path):
         '[vary]\n"vit.depth" = [4, 6]\n"cnn.widths" = [[8, 8, 16]]\n"cnn.optim.flip" = false\n'
         "[data]\nsource = 'shapes'\n[vit.optim]\nflip = false\nepochs = 4\n"
     )
-    words = study.expanded(["study", str(path), "timm/resnet18", "--seeds", "5", "--debug"])
+    words = study_flags.expanded(["study", str(path), "timm/resnet18", "--seeds", "5", "--debug"])
     assert words == [
         *("study", "cnn", "vit", "timm/resnet18", "--seeds", "2", "--out", "runs/x"),
         *("--data.source", "shapes", "--vit.optim.no-flip", "--vit.optim.epochs", "4"),
@@ -90,11 +90,11 @@ def test_a_file_stands_for_flags_and_flags_override_it(tmp_path):
         *("--seeds", "5", "--debug"),
     ]
     for own in (["--vary", "vit.depth=2"], ["--vary=vit.depth=2"]):
-        assert study.expanded(["study", str(path), *own])[-len(own) - 1 :] == ["4", *own]
+        assert study_flags.expanded(["study", str(path), *own])[-len(own) - 1 :] == ["4", *own]
     path.write_text("models = [")
     with pytest.raises(ConfigError, match="is not a TOML file"):
-        study.expanded(["study", str(path)])
-    assert study.expanded(["train", "x.toml"]) == ["train", "x.toml"]
+        study_flags.expanded(["study", str(path)])
+    assert study_flags.expanded(["train", "x.toml"]) == ["train", "x.toml"]
 
 
 @pytest.mark.parametrize(

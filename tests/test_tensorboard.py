@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 import fake_runs
 import small
 from visavis import run_folder
-from visavis.config import OptimConfig, TrackingConfig, from_json, to_json
+from visavis.config import OptimConfig, TrackingConfig
 from visavis.stages.train import train
 from visavis.training import tensorboard
 
@@ -68,9 +68,3 @@ def test_a_folder_that_cannot_be_written_costs_one_warning(tmp_path, caplog):
         logger.log_metrics({"train/loss": 0.5}, step=step)
     logger.finalize("success")
     assert [record.levelname for record in caplog.records] == ["WARNING"]
-
-
-def test_run_folders_from_before_it_can_be_read():
-    values = to_json(TrackingConfig())
-    del values["tensorboard"]
-    assert from_json(TrackingConfig, values) == TrackingConfig()

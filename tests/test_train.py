@@ -418,7 +418,7 @@ def test_what_a_run_says_of_itself(finished):
     training = run_folder.read_json(finished / run_folder.TRAINING)
     history = run_folder.read_history(finished)
     assert training["parameters"] == sum(
-        p.numel() for p in models.build(config.cnn).parameters() if p.requires_grad
+        p.numel() for p in models.build(config.cnn, 10).parameters() if p.requires_grad
     )
     assert training["train_seconds"] == history[-1]["elapsed_train_seconds"]
     assert sum(r["train_seconds"] for r in history) == pytest.approx(training["train_seconds"])

@@ -23,7 +23,7 @@ def model(kind, *, seed=0, config=None):
     A new ViT gives the same logits for every image, since its head starts at zero.
     """
     generator = torch.Generator().manual_seed(seed)
-    built = models.build(config or (CNN_CONFIG if kind == "cnn" else VIT_CONFIG))
+    built = models.build(config or (CNN_CONFIG if kind == "cnn" else VIT_CONFIG), 10)
     with torch.no_grad():
         for parameter in built.parameters():
             scale = max(parameter[0].numel(), 1) ** -0.5
@@ -85,7 +85,7 @@ def planted(n, *, seed=0):
 def taught(kind, *, steps, seed=0):
     """A model that was trained on `planted` images for some seconds; not to be changed."""
     torch.manual_seed(seed)
-    student = models.build(CNN_CONFIG if kind == "cnn" else TAUGHT_VIT_CONFIG)
+    student = models.build(CNN_CONFIG if kind == "cnn" else TAUGHT_VIT_CONFIG, 10)
     # With outputs for classes that never occur, the background would be evidence for "not those".
     student.head = nn.Linear(student.head.in_features, 2)
     models.fit_input(student, planted(64)[0])

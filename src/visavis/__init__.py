@@ -12,36 +12,28 @@ image = visavis.overlay(pixels[0], heatmaps[0])
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from visavis.attribution import Subject, explain, methods_for
-    from visavis.cli.main import main
-    from visavis.data.images import read_image
-    from visavis.registry import register_model
-    from visavis.report.figures.heatmaps import overlay
-    from visavis.stages.trained import Trained, load
-
-__all__ = [
-    "Subject",
-    "Trained",
-    "explain",
-    "load",
-    "main",
-    "methods_for",
-    "overlay",
-    "read_image",
-    "register_model",
-]
+    from visavis.attribution import Subject as Subject
+    from visavis.attribution import explain as explain
+    from visavis.attribution import methods_for as methods_for
+    from visavis.cli.main import main as main
+    from visavis.data.images import read_image as read_image
+    from visavis.registry import register_model as register_model
+    from visavis.report.figures.heatmaps import overlay as overlay
+    from visavis.stages.trained import Trained as Trained
+    from visavis.stages.trained import load as load
 
 _HOME = {
     "Subject": "attribution",
     "Trained": "stages.trained",
     "explain": "attribution",
+    "load": "stages.trained",
     "main": "cli.main",
     "methods_for": "attribution",
-    "register_model": "registry",
-    "load": "stages.trained",
     "overlay": "report.figures.heatmaps",
     "read_image": "data.images",
+    "register_model": "registry",
 }
+__all__ = list(_HOME)
 
 
 def __getattr__(name: str) -> Any:

@@ -13,21 +13,13 @@ from visavis.errors import ConfigError
 IMAGE_SIDE = 32
 """Height and width of the images of CIFAR and of the shapes, pixels."""
 
-NUM_CLASSES = 10
-
-
 EXPLANATION_SEED = 0
 """Seed of which images are explained, of ties and of baselines; one for both models."""
 
 Source = Literal["auto", "cifar10", "cifar100", "shapes", "folder"]
 Preset = Literal["smoke", "quick", "standard", "best"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
-LATER: dict[str, Any] = {"devices": 1}
-"""Settings that folders of earlier versions do not hold, and what those trained with."""
 T = TypeVar("T")
-
-ADDED = {"added": True}
-"""Metadata of a setting that changes no result and that older run folders do not have."""
 
 
 def _require(condition: bool, message: str) -> None:
@@ -284,7 +276,7 @@ class TrackingConfig:
     """auto: online if an API key is set, otherwise offline (kept in the run folder)."""
     project: str = "visavis"
     """W&B project that the runs are filed under."""
-    tensorboard: bool = field(default=False, metadata=ADDED)
+    tensorboard: bool = False
     """Log for TensorBoard as well, into tensorboard/ in the experiment folder; needs the extra
     visavis[tensorboard]. With --tracking.wandb off, for TensorBoard alone."""
 
@@ -366,12 +358,8 @@ def from_json(cls: type[T], values: Any) -> T:
     if not isinstance(values, dict):
         raise ConfigError(f"{cls.__name__}: expected an object, found {type(values).__name__}")
     hints = typing.get_type_hints(cls)
-    values = {key: value for key, value in LATER.items() if key in hints} | values
     if unknown := values.keys() - hints.keys():
         raise ConfigError(f"{cls.__name__}: unknown key {', '.join(sorted(unknown))}")
-    fields = dataclasses.fields(cls)  # type: ignore[arg-type]
-    added = {of.name: of.default for of in fields if "added" in of.metadata}
-    values = added | values
     if missing := hints.keys() - values.keys():
         raise ConfigError(f"{cls.__name__}: missing key {', '.join(sorted(missing))}")
     return cls(**{k: _read(f"{cls.__name__}.{k}", hint, values[k]) for k, hint in hints.items()})

@@ -1,4 +1,4 @@
-"""Files that several processes may use: atomic writing, a lock on a folder, checksums."""
+"""Files: reading what may be anything, atomic writing, a lock on a folder, checksums."""
 
 import contextlib
 import hashlib
@@ -16,6 +16,29 @@ log = logging.getLogger(__name__)
 
 TEMPORARY = ".visavis.tmp"
 """How the names of unfinished files end: no other program's do, so that they can be deleted."""
+
+
+def require_file(path: Path) -> None:
+    """Raise FileNotFoundError if there is nothing, and ValueError if it is not a regular file.
+
+    To read a device or a pipe could wait without end.
+    """
+    if not path.is_file():
+        raise ValueError("it is not a file") if path.exists() else FileNotFoundError(path)
+
+
+def read_bytes(path: Path, limit: int) -> bytes:
+    """The content of a regular file of at most `limit` bytes.
+
+    Raises:
+        FileNotFoundError: there is none.
+        OSError: it cannot be read.
+        ValueError: it is larger, or not a regular file.
+    """
+    require_file(path)
+    if (size := path.stat().st_size) > limit:
+        raise ValueError(f"it has {size:,} bytes, more than the {limit:,} that are read")
+    return path.read_bytes()
 
 
 def write_bytes(path: Path, content: bytes) -> None:

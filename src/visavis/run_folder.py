@@ -4,9 +4,12 @@ Nothing here imports torch: a report is made from files alone.
 """
 
 import dataclasses
+import hashlib
 import io
 import json
 import shlex
+import zipfile
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,13 +17,17 @@ from typing import Any, TypeVar
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from visavis import config, stored
+from visavis import config
 from visavis.errors import CheckpointError, ConfigError
-from visavis.files import write_bytes
+from visavis.files import bytes_sha256, read_bytes, require_file, write_bytes
 
 T = TypeVar("T")
 
-SCHEMA = 13
+SCHEMA = 14
+MAX_JSON_BYTES = 200_000_000
+MAX_ARRAY_BYTES = 8_000_000_000
+"""Of all arrays of a file together, before compression."""
+CHANGED = "it was changed since it was written"
 
 # In an experiment folder.
 EXPERIMENT = "experiment.json"
@@ -64,118 +71,6 @@ EXPLANATIONS = "explanations.json"
 JOB_LOG = "job.log"
 """What a training that a study started has printed."""
 
-
-OBJECTS: Any = dict[str, dict]  # type: ignore[type-arg]
-LISTS: Any = dict[str, list]  # type: ignore[type-arg]
-ROWS: Any = list[dict]  # type: ignore[type-arg]
-MATRIX: Any = list[list]  # type: ignore[type-arg]
-TYPES: dict[str, dict[str, Any]] = {
-    EXPERIMENT: {"experiment": dict, "preset": str, "data": dict},
-    STUDY: {"data": dict, "explain": dict, "variants": OBJECTS},
-    RESULTS: {
-        **dict.fromkeys(("trainings", "missing", "differences"), list),
-        **dict.fromkeys(("data", "variants", "agreement", "errors"), dict),
-        "test_n": int,
-        "decomposition": dict | None,
-    },
-    CONFIG: {"model": dict, "seed": int, "train": dict, "data": dict},
-    PROVENANCE: {
-        **dict.fromkeys(("version", "python", "torch", "lightning", "started", "finished"), str),
-        **dict.fromkeys(("device", "device_name", "started_on", "precision"), str),
-        **dict.fromkeys(("devices", "threads"), int),
-        "commit": str | None,
-        "compiled": bool,
-        "changed_when_resumed": list[str],
-    },
-    DATA: {
-        **dict.fromkeys(("source", "description", "fingerprint", "split_fingerprint"), str),
-        **dict.fromkeys(("side", "split_seed"), int),
-        "class_names": list[str],
-        "counts": LISTS,
-        "leaked": dict[str, int],
-        "notice": str | None,
-        "validation_fraction": float,
-    },
-    TRAINING: {
-        **dict.fromkeys(("parameters", "epochs", "best_epoch", "images"), int),
-        **dict.fromkeys(("best_val_loss", "best_val_accuracy", "chance_accuracy"), float),
-        **dict.fromkeys(("train_seconds", "images_per_second"), float),
-        "learned": bool,
-        "resumed": bool | int,  # how often, in earlier versions
-        "modules": ROWS,
-        "weights_sha256": str,
-    },
-    EVALUATION: {
-        "n": int,
-        **dict.fromkeys(("accuracy", "loss", "f1_macro", "inference_images_per_second"), float),
-        "f1_per_class": list[float],
-        "confusion_matrix": MATRIX,
-        "class_names": list[str],
-        "cues": OBJECTS,
-    },
-    EXPLANATIONS: {
-        "n": int,
-        "grid": tuple[int, int],
-        "layer": str | None,
-        **dict.fromkeys(("default_method", "sample_rule", "weights_sha256", "precision"), str),
-        **dict.fromkeys(("methods", "baselines"), OBJECTS),
-        **dict.fromkeys(("accuracy_masked", "accuracy_unmasked"), OBJECTS),
-        **dict.fromkeys(("layer_sweep", "mask_chance"), dict | None),
-        **dict.fromkeys(("score_validation", "other_background"), dict | None),
-        **dict.fromkeys(("centre_chance", "seconds"), float),
-        "not_offered": dict[str, str],
-        "gallery": dict,
-    },
-    CROSS_MODEL: {
-        "n": int,
-        **dict.fromkeys(("labels", "heatmaps_sha256", "default_methods"), dict[str, str]),
-        **dict.fromkeys(("rankings", "transfer"), ROWS),
-        "composites": OBJECTS,
-        "seconds": float,
-    },
-    COMPARISON: {
-        "test_n": int,
-        **dict.fromkeys(("labels", "heatmaps_sha256"), dict[str, str]),
-        **dict.fromkeys(("models", "buckets", "mistakes", "calibration"), OBJECTS),
-        **dict.fromkeys(("data", "grid", "cues", "similarity", "side_by_side"), dict),
-        **dict.fromkeys(("accuracy_difference", "f1_macro_difference"), dict[str, float]),
-        "mcnemar": dict[str, float],
-        **dict.fromkeys(("error_consistency", "same_wrong_class"), dict),
-        "confusion_difference": MATRIX,
-        **dict.fromkeys(("convergence", "seeds"), ROWS),
-    },
-}
-"""What the values of a JSON file are; those within them are checked by whoever uses them."""
-
-SHAPES = {
-    SPLIT: {"train": "index t", "validation": "index v", "examples": "byte c side side rgb"},
-    SNAPSHOTS: {
-        "epochs": "index e",
-        "labels": "index n",
-        "images": "byte n side side rgb",
-        "map_*": "float e n g g",
-    },
-    PREDICTIONS: {
-        "logits": "finite n classes",
-        "labels": "index n",
-        "indices": "index n",
-        "validation_logits": "finite v classes",
-        "validation_labels": "index v",
-        "cue_examples": "byte c side side rgb",
-        "cue_*": "index k",
-    },
-    HEATMAPS: {
-        "images": "byte n side side rgb",
-        "confidence": "finite n",
-        **dict.fromkeys(("indices", "labels", "predicted", "runner_up"), "index n"),
-        **dict.fromkeys(("in_sample", "is_mistake", "degenerate_*"), "bool n"),
-        **dict.fromkeys(("map_*", "signed_*"), "float n g g"),
-        "attention_heads": "float n blocks heads g g",
-    },
-    REMOVAL: {"indices": "index n", "deletion_*": "float n fills", "insertion_*": "float n fills"},
-}
-"""As `stored.check_arrays` reads them."""
-
 REMEDIES = {
     **dict.fromkeys((PREDICTIONS, EVALUATION), "visavis evaluate"),
     **dict.fromkeys((HEATMAPS, REMOVAL, EXPLANATIONS), "visavis explain"),
@@ -195,6 +90,17 @@ def remedy(path: Path) -> str:
     return "restore it, or train again into another folder"
 
 
+class Contents(dict[str, Any]):
+    """What a file holds; asking for a key that it lacks names the file."""
+
+    def __init__(self, values: Mapping[str, Any], path: Path) -> None:
+        super().__init__(values)
+        self.path = path
+
+    def __missing__(self, key: str) -> Any:
+        raise CheckpointError(f"{self.path} lacks {key}; {remedy(self.path)}")
+
+
 def write_json(path: Path, values: dict[str, Any]) -> None:
     """Write `values` after the schema version and their checksum.
 
@@ -202,7 +108,7 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
         ValueError: NaN or infinity is among them.
     """
     plain = json.loads(json.dumps(values, allow_nan=False))
-    whole = {"schema": SCHEMA, "sha256": stored.checksum(plain), **plain}
+    whole = {"schema": SCHEMA, "sha256": _checksum_json(plain), **plain}
     write_bytes(path, (json.dumps(whole, indent=2, ensure_ascii=False) + "\n").encode())
 
 
@@ -210,22 +116,18 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read what `write_json` wrote, without the schema version and the checksum.
 
     Raises:
-        CheckpointError: missing, damaged, changed since, or of another schema version; and later,
-            when a value is used that the file lacks.
+        CheckpointError: missing, damaged, changed since, or of another schema version.
     """
     try:
-        text = stored.content(path, stored.MAX_JSON_BYTES).decode()
-        values = stored.parse(text, path, remedy(path))
+        values = json.loads(read_bytes(path, MAX_JSON_BYTES))
         if not isinstance(values, dict) or "schema" not in values:
             raise ValueError("it is no object with a schema")
         schema, sha256 = values.pop("schema"), values.pop("sha256", None)
-        if schema == SCHEMA:
-            if sha256 not in (None, stored.checksum(values)):  # None: of an earlier version
-                raise ValueError("it was changed since")
-            stored.check_types(values, TYPES.get(path.name, {}))
+        if schema == SCHEMA and sha256 != _checksum_json(values):
+            raise ValueError(CHANGED)
     except FileNotFoundError:
         raise _missing(path) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(
             f"{path} is not a file that visavis wrote: {error}; {remedy(path)}"
         ) from error
@@ -235,6 +137,11 @@ def read_json(path: Path) -> dict[str, Any]:
             "the version that wrote it, or run the stage again in another folder"
         )
     return values
+
+
+def _checksum_json(values: dict[str, Any]) -> str:
+    """SHA-256 of what JSON says, whatever its layout and the order of its keys."""
+    return bytes_sha256(json.dumps(values, sort_keys=True).encode())
 
 
 def settings(cls: type[T], values: Any, path: Path) -> T:
@@ -254,26 +161,43 @@ def _missing(path: Path) -> CheckpointError:
 
 
 def write_arrays(path: Path, **arrays: np.ndarray) -> None:
-    """Write a compressed .npz."""
+    """Write a compressed .npz, with a checksum of its arrays."""
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type] # its allow_pickle is a bool
+    sha256 = np.array(_checksum_arrays(arrays))
+    np.savez_compressed(buffer, sha256=sha256, **arrays)  # type: ignore[arg-type] # its allow_pickle is a bool
     write_bytes(path, buffer.getvalue())
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Read an .npz; pickled objects are not loaded.
+    """Read what `write_arrays` wrote, without the checksum; pickled objects are not loaded.
 
     Raises:
-        CheckpointError: missing or damaged; and later, when an array is used that the file lacks.
+        CheckpointError: missing, damaged or changed since; and later, when an array is used that
+            the file lacks.
     """
     try:
-        arrays = stored.arrays(path)
-        stored.check_arrays(arrays, SHAPES.get(path.name, {}))
+        require_file(path)
+        with zipfile.ZipFile(path) as archive:
+            if (size := sum(entry.file_size for entry in archive.infolist())) > MAX_ARRAY_BYTES:
+                raise ValueError(f"it holds {size / 1e9:,.0f} GB")
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            arrays = dict(archive)
+        if str(arrays.pop("sha256", None)) != _checksum_arrays(arrays):
+            raise ValueError(CHANGED)
     except FileNotFoundError:
         raise _missing(path) from None
     except Exception as error:  # zipfile, zlib and numpy raise exceptions of their own
         raise CheckpointError(f"{path} is damaged: {error}; {remedy(path)}") from error
-    return stored.Stored(arrays, path, remedy(path))
+    return Contents(arrays, path)
+
+
+def _checksum_arrays(arrays: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 of the names, types, shapes and values of arrays, in any order."""
+    digest = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype.str} {array.shape} ".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
 
 
 def read_history(folder: Path) -> list[dict[str, Any]]:
@@ -284,17 +208,19 @@ def read_history(folder: Path) -> list[dict[str, Any]]:
     """
     path = folder / HISTORY
     try:
-        lines = stored.content(path, stored.MAX_JSON_BYTES).decode().splitlines()
-        rows = [stored.parse(line, path, remedy(path)) for line in lines]
+        lines = read_bytes(path, MAX_JSON_BYTES).decode().splitlines()
+        rows = [json.loads(line) for line in lines]
         for row in rows:
             if not isinstance(row, dict):
                 raise ValueError("an epoch is no object")
-            stored.check_types(row, {"epoch": int, **dict.fromkeys(row.keys() - {"epoch"}, float)})
+            for key, value in row.items():
+                if type(value) not in (int, float) or not abs(value) < 1e300:
+                    raise ValueError(f"{key} is no number")
     except FileNotFoundError:
         return []
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged: {error}; {remedy(path)}") from error
-    return rows
+    return [Contents(row, path) for row in rows]
 
 
 def write_history(folder: Path, epochs: list[dict[str, Any]]) -> None:
@@ -473,8 +399,6 @@ def _names(experiment: Path) -> list[str]:
         return sorted(path.parent.name for path in experiment.glob(f"*/{CONFIG}"))
     settings = read_json(path)["experiment"]
     names = [settings[role] for role in ROLES]
-    if not all(isinstance(name, str) for name in names):
-        raise CheckpointError(f"{path} names no models; {remedy(path)}")
     for name in names:
         config = experiment / folder_name(name) / CONFIG
         if config.exists() and (found := read_json(config)["model"]["name"]) != name:

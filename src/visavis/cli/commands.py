@@ -20,7 +20,7 @@ from visavis.cli import arguments as flags
 from visavis.cli import local_engine, ray_cluster, ray_engine, tables
 from visavis.cli.doctor import doctor as examine
 from visavis.cli.exit_codes import Stopped, message_and_exit_code
-from visavis.cli.study import flags_of, variants
+from visavis.cli.study_flags import flags_of, variants
 from visavis.config import DataConfig, Experiment, ExplainConfig, TrainConfig
 from visavis.data import download
 from visavis.data.verify import verify
@@ -166,14 +166,11 @@ def explain(command: flags.Explain, again: Again) -> Iterator[str]:
 def validate_scores(command: flags.ValidateScores, again: Again) -> Iterator[str]:
     """`visavis validate-scores`."""
     from visavis.stages.explain import validate_scores as validate_stage
-    from visavis.training import hardware
 
+    folder = command.folder
     memory.keep_freed_memory()
-    dataset = data.resolve(_stored_data(command.folder))
-    device = hardware.select_device(command.device)
-    precision = _stored(TrainConfig, command.folder / run_folder.CONFIG, "train")
-    autocast = hardware.precision(precision, device) == "bf16"
-    found = validate_stage(command.folder, dataset, device=device, autocast=autocast)
+    dataset = data.resolve(_stored_data(folder))
+    found = validate_stage(folder, dataset, **_computing(command, folder))
     yield tables.validated(found)
     if not found["passed"]:
         raise ScoreError(f"SRG cannot be trusted on this model: {found['failed_because'][0]}")
@@ -439,21 +436,23 @@ def _check_out(out: Path) -> None:
 def _attribution_arguments(
     command: flags.Explain | flags.CrossModel, folder: Path
 ) -> dict[str, Any]:
-    """What the two stages that compute attribution maps take besides their folder.
+    """What the two stages that score attribution maps take besides their folder."""
+    return {
+        **_computing(command, folder),
+        "dataset": data.resolve(command.data),
+        "config": command.explain,
+    }
 
-    Args:
-        folder: of the model whose training precision they use.
-    """
+
+def _computing(
+    command: flags.Explain | flags.CrossModel | flags.ValidateScores, folder: Path
+) -> dict[str, Any]:
+    """Where attribution maps are computed: in the training precision of the model in `folder`."""
     from visavis.training import hardware
 
     device = hardware.select_device(command.device)
     precision = _stored(TrainConfig, folder / run_folder.CONFIG, "train")
-    return {
-        "dataset": data.resolve(command.data),
-        "config": command.explain,
-        "device": device,
-        "autocast": hardware.precision(precision, device) == "bf16",
-    }
+    return {"device": device, "autocast": hardware.precision(precision, device) == "bf16"}
 
 
 def _stored_data(folder: Path) -> DataConfig:

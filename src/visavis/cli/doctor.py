@@ -16,31 +16,28 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from visavis.cli.local_engine import cores
+
 DRIVER = Path("/proc/driver/nvidia/version")
 DISK_GB = 1.0
 """For CIFAR-10, its archive, and a few experiments."""
-PACKAGES = {
-    "torch": "torch",
-    "torchvision": "torchvision",
-    "lightning": "lightning",
-    "grad-cam": "pytorch_grad_cam",
-    "captum": "captum",
-    "jaxtyping": "jaxtyping",
-    "safetensors": "safetensors",
-    "numpy": "numpy",
-    "scipy": "scipy",
-    "matplotlib": "matplotlib",
-    "pillow": "PIL",
-    "pooch": "pooch",
-    "pyarrow": "pyarrow",
-    "jinja2": "jinja2",
-    "tyro": "tyro",
-    "tqdm": "tqdm",
-    "starlette": "starlette",
-    "uvicorn": "uvicorn",
-}
-"""What visavis needs, with the name under which it is imported; W&B has a check of its own."""
 RELEASED_TOGETHER = ("torch", "torchvision")
+MODULES = {"grad-cam": "pytorch_grad_cam", "pillow": "PIL"}
+"""The packages whose name differs from that under which they are imported."""
+
+
+def _required() -> dict[str, str]:
+    """The packages that visavis needs, each with the releases that it was tested with."""
+    try:
+        lines = importlib.metadata.requires("visavis") or []
+    except importlib.metadata.PackageNotFoundError:
+        lines = []
+    return {re.split(r"[^\w-]", line)[0]: line for line in lines if "extra ==" not in line}
+
+
+REQUIRED = _required()
+PACKAGES = [name for name in dict.fromkeys([*RELEASED_TOGETHER, *REQUIRED]) if name != "wandb"]
+"""W&B has a check of its own."""
 
 
 class Finding(NamedTuple):
@@ -66,10 +63,10 @@ def doctor() -> dict[str, Finding]:
 
 def _package(package: str) -> Finding:
     try:
-        importlib.import_module(PACKAGES[package])
+        importlib.import_module(_module(package))
     except ModuleNotFoundError as error:  # perhaps of another package that it needs
         module = str(error.name).partition(".")[0]
-        missing = next((name for name, of in PACKAGES.items() if of == module), module)
+        missing = next((name for name in PACKAGES if _module(name) == module), module)
         return Finding("fail", f"{missing} is missing", _install(missing))
     except Exception as error:  # "operator torchvision::nms does not exist", for one
         again = package if package not in RELEASED_TOGETHER else " ".join(RELEASED_TOGETHER)
@@ -78,23 +75,21 @@ def _package(package: str) -> Finding:
     return Finding("ok", importlib.metadata.version(package))
 
 
+def _module(package: str) -> str:
+    return MODULES.get(package, package.replace("-", "_"))
+
+
 def _install(package: str) -> str:
     """The command that installs a package, in a release that visavis was tested with."""
-    try:
-        required = importlib.metadata.requires("visavis") or []
-    except importlib.metadata.PackageNotFoundError:
-        required = []
-    known = [line for line in required if re.match(rf"{re.escape(package)}\b(?!-)", line)]
-    return f"pip install {shlex.quote((known or [package])[0])}"
+    return f"pip install {shlex.quote(REQUIRED.get(package, package))}"
 
 
 def _cpu() -> Finding:
     import torch
 
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    plural = "s" if cores > 1 else ""
-    return Finding("ok", f"{cores} core{plural}, {torch.backends.cpu.get_cpu_capability()}")
+    number = cores()
+    plural = "s" if number > 1 else ""
+    return Finding("ok", f"{number} core{plural}, {torch.backends.cpu.get_cpu_capability()}")
 
 
 def _bf16() -> Finding:

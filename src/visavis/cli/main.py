@@ -124,8 +124,9 @@ def _dispatch(arguments: list[str]) -> None:
     elif arguments[0] == "--version":
         print(importlib.metadata.version("visavis"))
     else:
-        from visavis.cli.arguments import Training, parse
-        from visavis.cli.study import expanded
+        from visavis.cli.arguments import Training
+        from visavis.cli.parsing import parse
+        from visavis.cli.study_flags import expanded
 
         arguments = expanded(arguments)
         command = parse(arguments)  # ends here after --help, before the heavier imports

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int, Int64, UInt8
 from torch import Tensor
 
 from visavis.config import OptimConfig
-from visavis.data.progress import progress_bar
+from visavis.data.progress_bar import progress_bar
 
 Images = Float[Tensor, "n 3 side side"]
 """Images in [0, 1]."""

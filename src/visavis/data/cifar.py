@@ -8,16 +8,16 @@ only NumPy arrays.
 import io
 import pickle
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
 from visavis.config import IMAGE_SIDE
+from visavis.data import cifar_parquet
 from visavis.data.dataset import Dataset, Labels, Pixels
 from visavis.errors import DataError
 from visavis.files import file_sha256
@@ -36,16 +36,6 @@ TEST = 10_000
 BATCHES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
 """Of CIFAR-10; CIFAR-100 has one file of training and one of test images."""
 IMAGE_BYTES = 3 * IMAGE_SIDE**2
-
-MAX_STORED = 20_000
-"""Bytes of an image in a Parquet file, on average; a PNG of 32 x 32 has up to 3,200."""
-
-PARQUET_FOLDER = "plain_text"
-TRAIN_PARQUET = "train-00000-of-00001.parquet"
-TEST_PARQUET = "test-00000-of-00001.parquet"
-
-Arrays = tuple[np.ndarray, np.ndarray]
-"""Pixels and labels, of different numbers of images."""
 
 _JPEG_NOTICE = (
     "These images were stored as JPEG, which changes pixels: accuracies are lower than on the "
@@ -246,76 +236,20 @@ def _decoded(version: Version, contents: dict[Path, bytes], layout: str) -> Data
 
 
 def _from_parquet(folder: Path) -> Dataset:
-    train, train_is_jpeg = _parquet_file(folder / TRAIN_PARQUET, TRAIN)
-    test, test_is_jpeg = _parquet_file(folder / TEST_PARQUET, TEST)
+    train_path, test_path = folder / cifar_parquet.TRAIN_FILE, folder / cifar_parquet.TEST_FILE
+    train_pixels, train_labels, train_is_jpeg = cifar_parquet.read_file(train_path, TRAIN)
+    test_pixels, test_labels, test_is_jpeg = cifar_parquet.read_file(test_path, TEST)
     is_jpeg = train_is_jpeg or test_is_jpeg
     return Dataset(
         source="cifar10",
         description=f"CIFAR-10{', JPEG copy' if is_jpeg else ''} (Parquet files)",
         class_names=CIFAR10_NAMES,
-        train_pixels=train[0],
-        train_labels=train[1],
-        test_pixels=test[0],
-        test_labels=test[1],
+        train_pixels=train_pixels,
+        train_labels=_checked_labels(train_path, train_labels, TRAIN, 10),
+        test_pixels=test_pixels,
+        test_labels=_checked_labels(test_path, test_labels, TEST, 10),
         notice=_JPEG_NOTICE if is_jpeg else None,
     )
-
-
-def _parquet_file(path: Path, count: int) -> tuple[Arrays, bool]:
-    """Pixels and labels, and whether any image was a JPEG.
-
-    Columns are `img` (a struct whose `bytes` are a PNG or JPEG file) and `label`.
-    """
-    import pyarrow  # here: it takes a third of a second, and the other layouts do without
-    from pyarrow import parquet
-
-    if not path.is_file():
-        raise DataError(f"{path} is missing")
-    pixels = np.empty((count, IMAGE_SIDE, IMAGE_SIDE, 3), np.uint8)
-    try:
-        with parquet.ParquetFile(path, read_dictionary=["img.bytes"]) as file:
-            if (found := file.metadata.num_rows) != count:
-                raise DataError(f"{path} has {found} images, not {count}")
-            sizes = (file.metadata.row_group(i).total_byte_size for i in range(file.num_row_groups))
-            if (size := sum(sizes)) > count * MAX_STORED:
-                raise DataError(f"{path} holds {size / 1e6:,.0f} MB, too many for {count} images")
-            if not pyarrow.types.is_integer(file.schema_arrow.field("label").type):
-                raise DataError(f"{path} does not hold {count} integer labels")
-            labels = file.read(columns=["label"])["label"].to_numpy()
-            formats = {
-                _decode(path, index, content, pixels[index])
-                for index, content in enumerate(_stored_images(file))
-            }
-    except (pyarrow.ArrowException, KeyError, OSError) as error:
-        raise DataError(f"{path} is not a CIFAR-10 Parquet file, or is damaged: {error}") from error
-    return (pixels, _checked_labels(path, labels, count, 10)), "JPEG" in formats
-
-
-def _stored_images(file: Any) -> Iterator[bytes | None]:
-    """The files in the column `img`, of a Parquet file that was opened with a dictionary of them.
-
-    Without it, one value that is stored once for all rows would be repeated in memory.
-    """
-    for group in range(file.num_row_groups):
-        for chunk in file.read_row_group(group, ["img.bytes"])["img"].chunks:
-            column = chunk.field("bytes")
-            images = column.dictionary
-            for index in column.indices.to_pylist():
-                yield None if index is None else images[index].as_py()
-
-
-def _decode(
-    path: Path, index: int, content: bytes | None, into: UInt8[np.ndarray, "32 32 3"]
-) -> str:
-    """Decode an image into the array given, and return the name of its format."""
-    try:
-        with Image.open(io.BytesIO(content or b""), formats=("PNG", "JPEG")) as image:
-            if image.size != (IMAGE_SIDE, IMAGE_SIDE):
-                raise ValueError(f"it has {image.size} pixels, not 32 x 32")
-            into[:] = image.convert("RGB")
-            return str(image.format)
-    except Exception as error:  # each Pillow plugin has its own
-        raise DataError(f"{path}: image {index} cannot be decoded: {error}") from error
 
 
 def read(folder: Path, source: Source = "cifar10") -> Dataset:
@@ -337,14 +271,16 @@ def read(folder: Path, source: Source = "cifar10") -> Dataset:
             for place in (folder / version.folder, folder):
                 if (place / version.batches[0]).is_file():
                     return _from_files(place, version)
-        for place in (folder / PARQUET_FOLDER, folder):
-            if source == "cifar10" and (place / TRAIN_PARQUET).is_file():
+        for place in (folder / cifar_parquet.FOLDER, folder):
+            if source == "cifar10" and (place / cifar_parquet.TRAIN_FILE).is_file():
                 return _from_parquet(place)
         held = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
     except OSError as error:
         raise DataError(f"cannot read {folder}: {error.strerror or error}") from error
     unpacked = [f"{version.folder}/{version.batches[0]}" for version in versions]
-    unpacked += [f"{PARQUET_FOLDER}/{TRAIN_PARQUET}"] if source == "cifar10" else []
+    unpacked += (
+        [f"{cifar_parquet.FOLDER}/{cifar_parquet.TRAIN_FILE}"] if source == "cifar10" else []
+    )
     archives = ", ".join(version.archive for version in versions)
     own = "; for images of your own, in a folder for each class, add --data.source folder"
     classes = [path for path in folder.iterdir() if path.is_dir() and path.name[0] != "."]

@@ -68,21 +68,12 @@ class Dataset:
     def leaked(self) -> dict[int, list[int]]:
         """Test images that are also training images, byte for byte: test index to training indices.
 
-        Images are compared whole only where their middle rows agree, so that of many images in a
-        file only a small part is read.
+        They are read one by one, since there may be more than fit into memory.
         """
-        middle = self.side // 2
-        rows, test_rows = (
-            [row.tobytes() for row in np.asarray(pixels[:, middle])]
-            for pixels in (self.train_pixels, self.test_pixels)
-        )
-        shared = {*rows} & {*test_rows}
         copies: dict[bytes, list[int]] = defaultdict(list)
-        for index, row in enumerate(rows):
-            if row in shared:
-                copies[_digest(self.train_pixels[index])].append(index)
-        candidates = [index for index, row in enumerate(test_rows) if row in shared]
-        found = {index: copies.get(_digest(self.test_pixels[index])) for index in candidates}
+        for index, image in enumerate(self.train_pixels):
+            copies[_digest(image)].append(index)
+        found = {index: copies.get(_digest(image)) for index, image in enumerate(self.test_pixels)}
         return {index: same for index, same in found.items() if same}
 
     @property
@@ -176,5 +167,5 @@ def info(dataset: Dataset) -> dict[str, Any]:
         },
         "channel_mean": [round(float(value) / 255, 4) for value in mean],
         "channel_std": [round(float(value) / 255, 4) for value in std],
-        "evidence_masks": dataset.test_masks is not None,
+        "ground_truth_masks": dataset.test_masks is not None,
     }

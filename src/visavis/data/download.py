@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
-from visavis.data import cifar
+from visavis.data import cifar, cifar_parquet
 from visavis.errors import DataError, EnvironmentFault
 from visavis.files import file_sha256, lock
 
@@ -44,12 +44,12 @@ class File(NamedTuple):
 BINARY = File(cifar.BINARY.archive, 170_052_171, cifar.BINARY.sha256)
 BINARY_100 = File(cifar.BINARY_100.archive, 168_513_733, cifar.BINARY_100.sha256)
 TRAIN_PARQUET = File(
-    cifar.TRAIN_PARQUET,
+    cifar_parquet.TRAIN_FILE,
     119_705_255,
     "8428b53a88a11ac374111006708df51469e315a22ac6d66470afd9c78d2ae883",
 )
 TEST_PARQUET = File(
-    cifar.TEST_PARQUET,
+    cifar_parquet.TEST_FILE,
     23_940_850,
     "841389e6f2d64f28bf17310e430aebac20ec3ba611a3c5e231dc93c645ce84de",
 )

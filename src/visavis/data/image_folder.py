@@ -13,7 +13,7 @@ from visavis.config import IMAGE_SIDE
 from visavis.data import download
 from visavis.data.dataset import Dataset, Pixels, class_counts
 from visavis.data.images import read_image
-from visavis.data.progress import progress_bar
+from visavis.data.progress_bar import progress_bar
 from visavis.errors import CheckpointError, DataError, EnvironmentFault
 from visavis.files import lock, replacing
 
@@ -31,7 +31,7 @@ SPLITS = (*TRAINING, *TESTING, "val", "valid", "validation", "dev")
 HIDDEN = (".", "__MACOSX")
 
 MIN_TRAIN = 10
-"""Training images of each class: one in ten is for validation."""
+"""Training images of each class, some of which are for validation."""
 MIN_TEST = 20
 """Test images of all classes together: with fewer, no interval is informative."""
 TEST_FRACTION = 0.2
@@ -50,7 +50,7 @@ def read(folder: Path, side: int = IMAGE_SIDE) -> Dataset:
     """The images in DIR/CLASS/…, or in DIR/train/CLASS/… and DIR/test/CLASS/….
 
     Each is cropped to its central square and resized to `side` as `read_image` does; unreadable
-    files are left out and reported. Without a test folder, a fifth of each class becomes test
+    files are left out and reported. Without a test folder, some images of each class become test
     images, chosen by a hash of the file name, so that the choice is the same every time. Pixels are
     cached until a file changes, and stay in the cache if they exceed MEMORY_BYTES.
 
@@ -85,7 +85,11 @@ def read(folder: Path, side: int = IMAGE_SIDE) -> Dataset:
     return Dataset(
         source="folder",
         description=f"images of {len(names)} classes from a folder, "
-        + ("with separate test images" if test_root else "a fifth of them for testing"),
+        + (
+            "with separate test images"
+            if test_root
+            else f"{100 * TEST_FRACTION:.0f} % of them for testing"
+        ),
         class_names=tuple(os.fsencode(name).decode(errors="replace") for name in names),
         train_pixels=pixels[: len(train_labels)],
         train_labels=train_labels,

@@ -121,9 +121,6 @@ FAINT_FRACTION = 0.03
 SIZE = (6.5, 10.5)
 """Smallest and largest radius of a shape, pixels."""
 
-MARK_SIDE = 4
-_MARKS = np.array([(r, g, b) for r in (0, 255) for g in (0, 128, 255) for b in (0, 255)], np.uint8)
-"""Colours of `with_mark`: twelve, of which the first ten are used."""
 
 _row, _column = np.mgrid[:IMAGE_SIDE, :IMAGE_SIDE].astype(np.float32) + 0.5
 
@@ -308,16 +305,6 @@ def draw(n: int, seed: int, change: Change | None = None) -> tuple[Pixels, Label
         part = slice(start, start + CHUNK)
         pixels[part], masks[part] = _draw_chunk(labels[part], generator, change, other)
     return pixels, labels, masks
-
-
-def with_mark(pixels: Pixels, classes: Labels) -> Pixels:
-    """The images with a square in the upper left corner, 4 x 4 pixels, in the class's colour.
-
-    A shortcut: a model that learns it need not look at the shape.
-    """
-    marked = pixels.copy()
-    marked[:, :MARK_SIDE, :MARK_SIDE] = _MARKS[classes][:, None, None]
-    return marked
 
 
 def draw_test(change: Change | None = None) -> tuple[Pixels, Labels, Masks]:

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from visavis.config import (
     IMAGE_SIDE,
-    NUM_CLASSES,
     CNNConfig,
     ModelConfig,
     RegisteredConfig,
@@ -33,7 +32,7 @@ IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 """What torchvision's weights were trained with; timm's say what they were."""
 
 
-def build(config: ModelConfig, classes: int = NUM_CLASSES, side: int = IMAGE_SIDE) -> Model:
+def build(config: ModelConfig, classes: int, side: int = IMAGE_SIDE) -> Model:
     """A freshly initialised model; draws from torch's global generator.
 
     Args:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from visavis.config import IMAGE_SIDE, NUM_CLASSES, CNNConfig
+from visavis.config import IMAGE_SIDE, CNNConfig
 from visavis.models.normalize import Normalize
 
 STEM_CHANNELS = 24
@@ -47,9 +47,7 @@ class Stage(nn.Module):
 class CNN(nn.Module):
     """Images in [0, 1] to class logits."""
 
-    def __init__(
-        self, config: CNNConfig, classes: int = NUM_CLASSES, side: int = IMAGE_SIDE
-    ) -> None:
+    def __init__(self, config: CNNConfig, classes: int, side: int = IMAGE_SIDE) -> None:
         super().__init__()
         first, second, third = config.widths
         stride = side // IMAGE_SIDE

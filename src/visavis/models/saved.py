@@ -9,10 +9,9 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from visavis import stored
-from visavis.config import IMAGE_SIDE, NUM_CLASSES, ModelConfig, RegisteredConfig
+from visavis.config import IMAGE_SIDE, ModelConfig, RegisteredConfig
 from visavis.errors import CheckpointError
-from visavis.files import write_bytes
+from visavis.files import require_file, write_bytes
 from visavis.models.building import Model, build
 from visavis.models.normalize import Normalized
 
@@ -27,9 +26,7 @@ def save(model: nn.Module, path: Path) -> None:
     write_bytes(path, safetensors.torch.save(tensors))  # its own errors hide a full disk
 
 
-def load(
-    config: ModelConfig, path: Path, classes: int = NUM_CLASSES, side: int = IMAGE_SIDE
-) -> Model:
+def load(config: ModelConfig, path: Path, classes: int, side: int = IMAGE_SIDE) -> Model:
     """The model with the weights of `path`, on the CPU, in evaluation mode.
 
     Raises:
@@ -62,7 +59,7 @@ def load_brought(model: Model, path: Path) -> bool:
         tensors = _safetensors(path)
     else:
         try:
-            stored.require_file(path)
+            require_file(path)
             loaded = torch.load(path, map_location="cpu", weights_only=True)
         except FileNotFoundError:
             raise CheckpointError(f"there is no file {path}") from None
@@ -84,7 +81,7 @@ def load_brought(model: Model, path: Path) -> bool:
 def _safetensors(path: Path) -> dict[str, Tensor]:
     remedy = "restore it, or train this model again"
     try:
-        _check_header(path, remedy)
+        _check_header(path)
         return safetensors.torch.load_file(path)
     except FileNotFoundError:
         raise CheckpointError(f"there is no file {path}") from None
@@ -112,11 +109,10 @@ def _require_fit(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> No
         )
 
 
-def _check_header(path: Path, remedy: str) -> None:
+def _check_header(path: Path) -> None:
     """Raise a ValueError for an absurd header, before anything is allocated for it."""
-    stored.require_file(path)
+    require_file(path)
     with path.open("rb") as file:
         size = struct.unpack("<Q", file.read(8))[0]
         if size > min(MAX_HEADER_BYTES, path.stat().st_size - 8):
             raise ValueError(f"it claims a header of {size} bytes")
-        stored.parse(file.read(size).decode(), path, remedy)

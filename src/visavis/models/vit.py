@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from visavis.config import IMAGE_SIDE, NUM_CLASSES, ViTConfig
+from visavis.config import IMAGE_SIDE, ViTConfig
 from visavis.models.normalize import Normalize
 
 
@@ -47,9 +47,7 @@ class Block(nn.Module):
 class ViT(nn.Module):
     """Images in [0, 1] to class logits, read from the class token."""
 
-    def __init__(
-        self, config: ViTConfig, classes: int = NUM_CLASSES, side: int = IMAGE_SIDE
-    ) -> None:
+    def __init__(self, config: ViTConfig, classes: int, side: int = IMAGE_SIDE) -> None:
         super().__init__()
         width, patch = config.width, config.patch_size
         self.grid = side // patch

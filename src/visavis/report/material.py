@@ -55,10 +55,9 @@ class Material:
     @property
     def same_machine(self) -> bool:
         """Whether the models trained here did so in one precision on the same devices."""
-        keys = ("device", "device_name", "threads", "precision")
+        keys = ("device", "device_name", "devices", "threads", "precision")
         found = [model.provenance for model in self.models.values() if model.history]
-        devices = {of.get("devices", 1) for of in found}  # earlier versions did not say
-        moved = len(devices) > 1 or any(of["started_on"] != of["device_name"] for of in found)
+        moved = any(of["started_on"] != of["device_name"] for of in found)
         return not moved and all(of[key] == found[0][key] for of in found for key in keys)
 
     @property

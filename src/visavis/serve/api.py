@@ -21,8 +21,8 @@ from visavis.serve.pair import CHOICES, Shown, pair_of
 from visavis.serve.requests import Pixels, Query
 
 if TYPE_CHECKING:  # torch is loaded in the models' thread, so that the page opens at once
+    from visavis.serve.browse import Browsed
     from visavis.serve.inference import Models
-    from visavis.serve.test_images import TestImages
 
 UPLOADS = 16
 """Requests with an image at a time, being received or waiting for the models. So uploads use at
@@ -89,10 +89,10 @@ class Api:
     async def images(self, request: Request) -> Response:
         """The test images with both models' predictions, a page at a time."""
         query = self._checked(request, *PARAMETERS["images"])
-        offset = requests.integer(query, "offset", 0, low=0, high=10**9)
-        limit = requests.integer(query, "limit", 100, low=1, high=MAX_ROWS)
+        offset = requests.number(query, "offset", 0, low=0, high=10**9)
+        limit = requests.number(query, "limit", 100, low=1, high=MAX_ROWS)
 
-        def listed(tests: "TestImages") -> dict[str, Any]:
+        def listed(tests: "Browsed") -> dict[str, Any]:
             found = tests.matching(query)
             return {
                 "total": len(found),
@@ -107,7 +107,7 @@ class Api:
         """How many test images each filter leaves, and both confusion matrices."""
         query = self._checked(request)
 
-        def counted(tests: "TestImages") -> dict[str, Any]:
+        def counted(tests: "Browsed") -> dict[str, Any]:
             return {
                 "total": len(tests.rows),
                 "buckets": tests.buckets,
@@ -173,18 +173,18 @@ class Api:
 
         return Models(self._folder)
 
-    async def _with_test_images(self, query: Query, work: Callable[["TestImages"], T]) -> T:
+    async def _with_test_images(self, query: Query, work: Callable[["Browsed"], T]) -> T:
         def run() -> T:
             return work(self._read_test_images(tuple(pair_of(self._folder, query).items())))
 
         return await _in(self._image_thread, run)
 
     @functools.cached_property
-    def _read_test_images(self) -> Callable[[tuple[tuple[str, Shown], ...]], "TestImages"]:
-        from visavis.serve import test_images
+    def _read_test_images(self) -> Callable[[tuple[tuple[str, Shown], ...]], "Browsed"]:
+        from visavis.serve import browse
 
         known: dict[str, Pixels] = {}
-        return functools.lru_cache(PAIRS)(lambda pair: test_images.read(dict(pair), known))
+        return functools.lru_cache(PAIRS)(lambda pair: browse.read(dict(pair), known))
 
 
 async def _in(executor: Executor, work: Callable[[], T]) -> T:

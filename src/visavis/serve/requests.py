@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import UInt8
@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from visavis.data.images import read_image
 from visavis.errors import DataError
 
+N = TypeVar("N", int, float)
 Query = Mapping[str, str]
 """The parameters of a request."""
 
@@ -86,19 +87,12 @@ def hidden(query: Query, grid: int) -> list[int]:
     return sorted(cells)
 
 
-def integer(query: Query, name: str, default: int, *, low: int, high: int) -> int:
-    """An integer parameter between bounds."""
+def number(query: Query, name: str, default: N, *, low: int, high: int) -> N:
+    """A parameter between bounds, of the type of its default."""
+    kind = type(default)
     with contextlib.suppress(ValueError):
-        value = int(query.get(name, default))
+        value = kind(query.get(name, default))
         if low <= value <= high:
             return value
-    raise HTTPException(422, f"{name}: a whole number from {low} to {high}")
-
-
-def number(query: Query, name: str, *, low: int, high: int) -> float:
-    """A parameter between bounds; `low` if it is not there."""
-    with contextlib.suppress(ValueError):
-        value = float(query.get(name, low))
-        if low <= value <= high:
-            return value
-    raise HTTPException(422, f"{name}: a number from {low} to {high}")
+    what = "a whole number" if kind is int else "a number"
+    raise HTTPException(422, f"{name}: {what} from {low} to {high}")

@@ -21,6 +21,7 @@ from visavis import run_folder
 from visavis.config import EXPLANATION_SEED as SEED
 from visavis.data import Dataset
 from visavis.data.batches import Images, in_batches, to_images
+from visavis.errors import ModelError
 from visavis.files import lock
 from visavis.metrics import classification
 from visavis.metrics.bootstrap import interval
@@ -44,6 +45,7 @@ def evaluate(folder: Path, dataset: Dataset, *, device: torch.device | str = "cp
     Raises:
         CheckpointError: the training has not finished, its weights were altered since, or it was
             trained on other data.
+        ModelError: logits are NaN or infinite.
     """
     check_data(folder, dataset)
     with lock(folder):
@@ -130,4 +132,10 @@ def _logits(
         return model(images.to(device, memory_format=torch.channels_last)).float().cpu()
 
     with torch.inference_mode():
-        return in_batches(logits, rows, size=500, bar=what)
+        found = in_batches(logits, rows, size=500, bar=what)
+    if bad := int((~found.isfinite()).any(dim=1).sum()):
+        raise ModelError(
+            f"the logits of {bad} of the {len(rows)} {what} images are NaN or infinite, so this "
+            "model cannot be evaluated; train it again, with a lower learning rate"
+        )
+    return found

@@ -143,7 +143,7 @@ def _provenance(
                 f"the training in {folder} began in fp16, which needs a CUDA GPU; resume it on "
                 "one, or use another --out"
             )
-        if (devices := begun.get("devices", 1)) != facts["devices"]:
+        if (devices := begun["devices"]) != facts["devices"]:
             raise CheckpointError(
                 f"the training in {folder} began with --train.devices {devices} and would end with "
                 f"other weights on {facts['devices']}; use the same number, or another --out"

@@ -16,10 +16,10 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from tqdm import tqdm
 
-from visavis import run_folder, stored
+from visavis import run_folder
 from visavis.config import OptimConfig
 from visavis.errors import CheckpointError, EnvironmentFault
-from visavis.files import write_bytes
+from visavis.files import require_file, write_bytes
 from visavis.training import hardware
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         EnvironmentFault: it may not be read.
     """
     try:
-        stored.require_file(path)
+        require_file(path)
         with zipfile.ZipFile(path) as archive:
             if (name := archive.testzip()) is not None:
                 raise zipfile.BadZipFile(f"wrong checksum of {name}")

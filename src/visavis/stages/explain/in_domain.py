@@ -15,7 +15,7 @@ from visavis.config import EXPLANATION_SEED as SEED
 from visavis.config import OptimConfig
 from visavis.data import Dataset
 from visavis.data.batches import TrainingBatches, hold
-from visavis.data.progress import progress_bar
+from visavis.data.progress_bar import progress_bar
 from visavis.metrics import idsds
 from visavis.metrics.bootstrap import Interval
 from visavis.stages.explain.maps import Explained

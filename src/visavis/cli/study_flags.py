@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from visavis import registry, run_folder, stored
+from visavis import registry, run_folder
 from visavis.errors import ConfigError
+from visavis.files import read_bytes
 
 log = logging.getLogger(__name__)
 
@@ -145,7 +146,7 @@ def expanded(arguments: Sequence[str]) -> list[str]:
 def _read(path: Path) -> dict[str, Any]:
     """The values of a TOML file by the dotted names of their keys."""
     try:
-        return dict(_flat(tomllib.loads(stored.content(path, MAX_BYTES).decode())))
+        return dict(_flat(tomllib.loads(read_bytes(path, MAX_BYTES).decode())))
     except FileNotFoundError:
         raise ConfigError(f"cannot read {path}: there is no such file") from None
     except OSError as error:

@@ -48,7 +48,7 @@ def _known(row: Row, otherwise: float) -> float:
 
 
 @dataclasses.dataclass(frozen=True)
-class TestImages:
+class Browsed:
     """Test images by their index in the test set."""
 
     pixels: dict[int, UInt8[np.ndarray, "side side 3"]]
@@ -69,8 +69,10 @@ class TestImages:
         for key, value in equal.items():
             one_of(value, self.buckets if key == "bucket" else self.classes, key)
         either = one_of(query["either"], self.classes, "either") if "either" in query else None
-        least = {key: number(query, key, low=0, high=1) for key in CONFIDENCES}
-        agreement = number(query, "similarity", low=-1, high=1) if "similarity" in query else None
+        least = {key: number(query, key, 0.0, low=0, high=1) for key in CONFIDENCES}
+        agreement = (
+            number(query, "similarity", -1.0, low=-1, high=1) if "similarity" in query else None
+        )
         order = ORDERS[one_of(query.get("sort", "index"), ORDERS, "sort")]
         found = (
             row
@@ -102,7 +104,7 @@ class TestImages:
         }
 
 
-def read(pair: Mapping[str, Shown], known: dict[str, Pixels]) -> TestImages:
+def read(pair: Mapping[str, Shown], known: dict[str, Pixels]) -> Browsed:
     """The test images of two models that were tested.
 
     Args:
@@ -139,7 +141,7 @@ def read(pair: Mapping[str, Shown], known: dict[str, Pixels]) -> TestImages:
     )
     rows = [row for row in rows if row["index"] in pixels]
     buckets = labels.bucket_names({role: of.label for role, of in pair.items()})
-    return TestImages(pixels, rows, buckets, first.data["class_names"], notice)
+    return Browsed(pixels, rows, buckets, first.data["class_names"], notice)
 
 
 def _pixels(
