@@ -33,8 +33,8 @@ from visavis.config import IMAGE_SIDE, CNNConfig, DataConfig, ModelConfig, Train
 from visavis.data import resolve
 from visavis.data.batches import to_tensor
 from visavis.presets import preset
-from visavis.stages.train import LIGHTNING_PRECISION
 from visavis.training import hardware, memory
+from visavis.training.fit import LIGHTNING_PRECISION
 from visavis.training.module import Classifier
 
 BATCH, ROUNDS = 250, 2
