@@ -81,6 +81,15 @@ def finished(tmp_path_factory):
 
 
 @pytest.fixture
+def few_points():
+    """As `finished` was made."""
+    import tiny
+
+    with tiny.few_points():
+        yield
+
+
+@pytest.fixture
 def secrets_in(monkeypatch):
     """Secrets are in the environment; returns what finds the files of a folder that hold one."""
     for name, value in SECRETS.items():

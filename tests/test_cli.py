@@ -409,7 +409,7 @@ def test_run_goes_on_where_it_stopped(few_images, finished, tmp_path, monkeypatc
     assert "cnn.optim.epochs is 2 there and 1 here" in err
 
 
-@pytest.mark.usefixtures("undrawn")
+@pytest.mark.usefixtures("undrawn", "few_points")
 def test_stage_by_stage_comes_to_what_run_does(few_images, finished, tmp_path, visavis_command):
     experiment = tmp_path / "experiment"
     shutil.copytree(finished, experiment)

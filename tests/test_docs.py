@@ -1,5 +1,7 @@
 """The documentation site: it builds, and no link in it is broken."""
 
+import ast
+import importlib.util
 import re
 import subprocess
 import sys
@@ -22,6 +24,20 @@ def test_the_site_is_built_without_a_warning_and_with_samples(tmp_path):
         assert f'href="{name}"' in samples and (tmp_path / name).stat().st_size > 100_000
     definitions = (tmp_path / "definitions.html").read_text(encoding="utf-8")
     assert definitions.count('href="methods.html#') == len(known()) > 25
+
+
+def test_what_recipes_import_of_the_package_is_there():
+    """They take minutes to days, so a name that has moved would be noticed late."""
+    found = 0
+    for path in (DOCS.parent / "recipes").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("visavis"):
+                module = importlib.import_module(node.module)
+                for alias in node.names:
+                    found += 1
+                    there = hasattr(module, alias.name)
+                    assert there or importlib.util.find_spec(f"{node.module}.{alias.name}"), path
+    assert found > 50
 
 
 def test_every_fault_has_tests_that_bear_its_number():

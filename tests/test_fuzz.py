@@ -35,7 +35,7 @@ from visavis.data import cifar, cifar_parquet
 from visavis.data.images import FORMATS, png, read_image
 from visavis.errors import VisavisError
 from visavis.training import memory
-from visavis.training.callbacks import check_fits, check_resumable
+from visavis.training.checkpoints import check_fits, check_resumable
 
 # The server's thread may draw a random number while Hypothesis draws an example.
 pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module")

@@ -369,7 +369,7 @@ def test_few_images_get_small_batches():
     assert preset("standard", "folder").cnn.optim.batch_size == 50
 
 
-@pytest.mark.usefixtures("own_registry")
+@pytest.mark.usefixtures("own_registry", "few_points")
 def test_two_classes_go_through_an_experiment_of_a_registered_model_and_a_vit(
     tmp_path, monkeypatch
 ):

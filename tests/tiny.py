@@ -44,9 +44,10 @@ def images(n=4, *, seed=0):
 
 @contextlib.contextmanager
 def few_points():
-    """Integrated gradients with 8 points, which halves a stage's time: its values do not matter."""
+    """Gradients at few points, which halves a stage's time, where their values do not matter."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gradients, "STEPS", 8)
+        patch.setattr(gradients, "SAMPLES", 4)
         yield
 
 

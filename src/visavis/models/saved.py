@@ -1,4 +1,7 @@
-"""The weights of a model: write and read them, and refuse what is not its own."""
+"""The weights of a model: write and read them, and refuse those of another model.
+
+Whether they are the ones that its training wrote, `stages.trained` tells by their SHA-256.
+"""
 
 import dataclasses
 import struct

@@ -1,8 +1,8 @@
 """Self-contained HTML pages: the report on an experiment, and that on a study.
 
-Read all that `train`, `evaluate`, `explain` and `compare`, or `summarise`, wrote; write report.html
-or study.html. They hold no numbers of their own: what they print stands in the JSON files,
-formatted, or is read off an interval.
+Read all that `train`, `evaluate`, `explain`, `cross_model` and `compare`, or `summarise`, wrote;
+write report.html or study.html. They hold no numbers of their own: what they print stands in the
+JSON files, formatted, or is read off an interval.
 """
 
 import functools

@@ -1,7 +1,8 @@
 """Stage: compare both models on the same test images.
 
-Reads, in both models' folders: data.json, history.jsonl, training.json, predictions.npz,
-evaluation.json, heatmaps.npz, explanations.json. Writes comparison.json.
+Reads, in both models' folders: config.json, data.json, history.jsonl, training.json,
+predictions.npz, evaluation.json, heatmaps.npz, explanations.json; of their other trainings, in
+seed-N, heatmaps.npz. Writes comparison.json.
 
 All scores of the predictions are computed from the logits, image by image, so that differences are
 paired.

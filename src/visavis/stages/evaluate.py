@@ -1,8 +1,8 @@
 """Stage: test one trained model on every test image exactly once.
 
-Reads config.json, data.json, split.npz and weights.safetensors; writes predictions.npz and
-evaluation.json. It also predicts the validation images, on which the confidence is calibrated, and
-some test images without one cue.
+Reads config.json, data.json, training.json, split.npz and weights.safetensors; writes
+predictions.npz and evaluation.json. It also predicts the validation images, on which the confidence
+is calibrated, and some test images without one cue.
 """
 
 import logging

@@ -1,6 +1,6 @@
 """Stage: predictions of trained models for any images.
 
-Reads each model's config.json, data.json, training.json and weights.safetensors, and
+Reads each model's config.json, data.json, training.json, split.npz and weights.safetensors, and
 explanations.json if it exists. Writes nothing, or one PNG per image and model to a given folder.
 """
 

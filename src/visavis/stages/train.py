@@ -29,8 +29,8 @@ from visavis.registry import OWN
 from visavis.run_folder import ModelFolder
 from visavis.stages.trained import build, observed
 from visavis.training import hardware, tensorboard, tracking
-from visavis.training.callbacks import (
-    History,
+from visavis.training.callbacks import History
+from visavis.training.checkpoints import (
     check_fits,
     check_resumable,
     checkpoints,

@@ -20,12 +20,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from visavis.errors import CheckpointError, ConfigError, VisavisError
 from visavis.models import Model
 from visavis.training import hardware
-from visavis.training.callbacks import (
-    FROM_THE_START,
-    AtomicCheckpointIO,
-    History,
-    OwnSignals,
-)
+from visavis.training.callbacks import History, OwnSignals
+from visavis.training.checkpoints import FROM_THE_START, AtomicCheckpointIO
 from visavis.training.memory import out_of_memory
 from visavis.training.module import Classifier
 from visavis.training.ranks import lost_another
