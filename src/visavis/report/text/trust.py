@@ -135,12 +135,16 @@ def other_background(explanations: Values, label: str) -> str:
     """Whether a model's prediction and its default map follow the shape or what is behind it."""
     found, main = explanations["other_background"], explanations["default_method"]
     of = found["methods"][main]
-    return (
+    text = (
         f"With the same shape on another background, the prediction of {the(label)} stays the same "
-        f"on {share(found['prediction'])} of {count(found['n'])} images. The two maps by "
-        f"{named(main, explanations['methods'])} have a rank correlation of {score(of['map'])}, "
-        f"against {score(of['map_baseline'])} with that of another image predicted as the same "
-        "class."
+        f"on {share(found['prediction'])} of {count(found['n'])} images."
+    )
+    if of["map"] is None or of["map_baseline"] is None:
+        return f"{text} Too few of its maps are valid to say whether they follow the shape."
+    return (
+        f"{text} The two maps by {named(main, explanations['methods'])} have a rank correlation of "
+        f"{score(of['map'])}, against {score(of['map_baseline'])} with that of another image "
+        "predicted as the same class."
     )
 
 

@@ -29,7 +29,7 @@ from visavis.metrics.faithfulness import Removal
 from visavis.stages.explain import findings, layers, maps, validation
 from visavis.stages.explain.cost import sample_size
 from visavis.stages.explain.in_domain import adapted
-from visavis.stages.explain.selection import FEW, Chosen, Sample, choose_images
+from visavis.stages.explain.selection import FEW, PAIRED, Chosen, Sample, choose_images
 from visavis.stages.trained import check_data, load_trained, observed, split_rows
 from visavis.training import hardware
 
@@ -91,7 +91,9 @@ def explain(
             "layer_sweep": sweep,
             **found,
             "score_validation": tested,
-            "other_background": _on_other_background(few, dataset, chosen, explained),
+            "other_background": _on_other_background(
+                sample.first(PAIRED), dataset, chosen, explained
+            ),
             "gallery": chosen.gallery,
             "weights_sha256": file_sha256(folder / run_folder.WEIGHTS),
             "precision": "bf16" if autocast else "float32",

@@ -17,7 +17,9 @@ from visavis.metrics.faithfulness import Removal, measure
 FEW = 24
 """Images for what explains each of them several times more: an interval needs 20
 (`bootstrap.MINIMUM`), and some of their maps may be degenerate."""
-MISTAKES = FEW
+PAIRED = 30
+"""The same where each image needs another of its class: of 24, too many have none."""
+MISTAKES = PAIRED
 """Misclassified images that are explained, if there are so many: a good model's sample has few."""
 SHOWN = 8
 """The most images of each kind, correct and incorrect, in the gallery."""
