@@ -51,6 +51,20 @@ def test_a_map_that_is_the_same_for_all_images_is_all_baseline():
     )
 
 
+def test_a_degenerate_map_and_a_prediction_that_no_other_image_has_are_left_out(monkeypatch):
+    monkeypatch.setattr(Sample, "interval", lambda self, values: values)
+    images, subject = spots(0), tiny.subject(Linear())
+    (maps,) = grid_maps(subject, images, [ONES], "occlusion")
+    maps[3] = 0
+    predicted = np.where(np.arange(N) == 5, 0, 1)
+    sample = Sample(subject, images, predicted, ONES, None, None)
+    of = findings.on_other_background(sample, {"occlusion": Explained(maps)}, images)
+    values = of["methods"]["occlusion"]
+    assert np.flatnonzero(np.isnan(values["map"])).tolist() == [3, 5]  # class 0 has no evidence
+    assert np.isnan(values["map_baseline"][[3, 5]]).all()
+    assert np.isfinite(values["map_baseline"]).sum() > N - 20
+
+
 def test_predictions_that_stay_are_counted():
     dark = torch.cat([spots(0)[: N // 4], spots(0, colour=-0.4)[N // 4 :]])
     assert found(spots(0), dark)[0]["value"] == pytest.approx(0.25)

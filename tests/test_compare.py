@@ -106,7 +106,7 @@ def test_rejects_other_test_images(tmp_path: Path) -> None:
     write_experiment(tmp_path)
     path = tmp_path / "vit" / run_folder.PREDICTIONS
     run_folder.write_arrays(path, **{k: v[:-1] for k, v in run_folder.read_arrays(path).items()})
-    with pytest.raises(CheckpointError, match="different test images"):
+    with pytest.raises(CheckpointError, match="not tested and explained alike"):
         compare(tmp_path)
 
 

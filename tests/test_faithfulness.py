@@ -355,7 +355,7 @@ def test_a_layer_with_a_wide_interval_or_many_degenerate_maps_is_no_rival():
     degenerate = row("late", 8, 0.9) | {"degenerate": 90}
     chosen, reason = choose([precise, degenerate])
     assert chosen == "early"
-    assert "(too many degenerate maps: late)" in reason
+    assert "(too few valid maps: late)" in reason
     chosen, reason = choose([degenerate], fallback="last")
     assert chosen == "last"
     assert "a map for at least 90\N{NARROW NO-BREAK SPACE}% of the images" in reason

@@ -49,6 +49,15 @@ def test_a_random_map_and_the_opposite_keep_less():
     assert not keep_top(tiny.subject(model), images, -truth, ones).any()
 
 
+def test_cells_that_a_relu_made_equal_follow_the_signed_map():
+    model, truth, ones = needs(KEPT), evidence(), np.ones(30, dtype=np.int64)
+    images, same = images_of(truth, model), np.zeros_like(truth)
+    for heatmap, cells in zip(same, truth, strict=True):
+        heatmap.flat[np.flatnonzero(cells)[0]] = 1
+    assert keep_top(tiny.subject(model), images, same, ones, signed=truth).all()
+    assert not keep_top(tiny.subject(model), images, same, ones).any()
+
+
 @pytest.mark.parametrize("kind", ["cnn", "vit"])
 def test_a_degenerate_map_has_no_score(kind):
     maps = baselines.random_maps(3, 8, seed=0)

@@ -266,7 +266,7 @@ def test_a_method_without_a_valid_map_has_no_score(tmp_path):
 @pytest.mark.parametrize(
     ("file", "changed", "expected"),
     [
-        (run_folder.EXPLANATIONS, {"n": 50}, "the n in explanations.json differ"),
+        (run_folder.EXPLANATIONS, {"n": 50}, "n in explanations.json differs"),
         (run_folder.CONFIG, {"seed": 3}, "plans vit with seed 0"),
         (run_folder.TRAINING, {"weights_sha256": f"{0:064x}"}, "hold the same weights"),
     ],
@@ -284,7 +284,7 @@ def test_trainings_that_were_tested_on_other_images_are_refused(tmp_path):
     path = out / "vit" / "seed-0" / run_folder.PREDICTIONS
     arrays = run_folder.read_arrays(path)
     run_folder.write_arrays(path, **arrays | {"labels": arrays["labels"][::-1]})
-    with pytest.raises(CheckpointError, match="different test images"):
+    with pytest.raises(CheckpointError, match="not tested and explained alike"):
         summarise(out)
 
 

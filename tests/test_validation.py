@@ -9,12 +9,12 @@ import pytest
 import small
 import tiny
 from visavis import run_folder
-from visavis.config import CNNConfig
+from visavis.config import CNNConfig, ExplainConfig
 from visavis.data import Dataset, shapes
 from visavis.errors import DataError
 from visavis.metrics import faithfulness
 from visavis.stages.evaluate import evaluate
-from visavis.stages.explain import validate_scores, validation
+from visavis.stages.explain import explain, validate_scores, validation
 from visavis.stages.explain.selection import Sample
 from visavis.stages.train import train
 
@@ -72,6 +72,22 @@ def test_half_of_the_score_alone_would_not_pass(
     found = validate_scores(trained, dataset)
     assert not found["passed"]
     assert any("blob" in reason for reason in found["failed_because"])
+
+
+@pytest.mark.usefixtures("few_points")
+def test_explaining_such_images_tests_the_scores_and_exchanges_the_background(
+    trained: Path, dataset: Dataset
+) -> None:
+    explain(trained, dataset, ExplainConfig(images=30, sweep_images=25))
+    found = run_folder.read_json(trained / run_folder.EXPLANATIONS)
+    tested, elsewhere = found["score_validation"], found["other_background"]
+    assert tested["n"] == 24
+    assert tested["scores"]["srg"]["correlation"]["clean_plate"] > 0.8
+    assert any(name.startswith("grad_cam ") for name in tested["maps"])
+    assert elsewhere["n"] == 30 and elsewhere["prediction"]["value"] > 0.5
+    assert elsewhere["methods"].keys() == found["methods"].keys()
+    for of in elsewhere["methods"].values():
+        assert of["map"]["value"] > of["map_baseline"]["value"]
 
 
 def test_images_whose_truth_is_not_known_are_an_error(trained: Path, dataset: Dataset) -> None:

@@ -38,7 +38,7 @@ def preset(
             CNNConfig(widths=(16, 16, 32)),
             ViTConfig(width=48, depth=3),
             epochs=(1, 1),
-            explain=ExplainConfig(images=30, sweep_images=20),
+            explain=ExplainConfig(images=30, sweep_images=25),
         )
     if source == "shapes":  # no crops: one might miss what decides the class
         return _experiment(
@@ -47,7 +47,7 @@ def preset(
             ViTConfig(width=96, depth=4),
             epochs=(2, 6) if name == "quick" else (3, 14),
             batch_size=100,
-            explain=ExplainConfig(images=40, sweep_images=20),
+            explain=ExplainConfig(images=40, sweep_images=25),
             seeds=1 if name == "quick" else 3,
         )
     # Folders of one's own are often small: smaller batches, so that there are steps enough. Random

@@ -74,7 +74,7 @@ class Subject:
         """The colour of a masked region."""
         self.model = model
         self.autocast = False
-        """Whether SRG runs its forward passes in bf16; maps are computed in float32."""
+        """Whether SRG, and the training of the copy for IDSDS, run in bf16; maps are in float32."""
         self._std = None if std is None else torch.as_tensor(std).view(1, 3, 1, 1).to(images)
         self.side = images.shape[-1]
         """Height and width of the images, pixels."""

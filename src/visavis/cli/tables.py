@@ -18,7 +18,7 @@ from visavis.report.text.numbers import (
     score,
     share,
 )
-from visavis.report.text.study import FEW
+from visavis.report.text.study import FEW_TRAININGS
 
 SCALE = "\n(with 95 % intervals; SRG: symmetric relevance gain, 0 for a map that knows nothing)"
 
@@ -162,7 +162,7 @@ def studied(out: Path) -> str:
         else:
             rows.append([*cells, *["–"] * 4])
     text = f"{table(rows)}\n(mean ± standard deviation between trainings)"
-    few = FEW.get(min(finished, default=0))
+    few = FEW_TRAININGS.get(min(finished, default=0))
     return text.replace(THIN, " ") + (f"\n{few}" if few else "")
 
 

@@ -43,8 +43,8 @@ def require_same(
         for key in names:
             if not np.array_equal(a[key], b[key]):
                 raise CheckpointError(
-                    f"{first.path} and {other.path} were tested or explained on different test "
-                    f"images (the {key} in {file} differ); {advice}"
+                    f"{first.path} and {other.path} were not tested and explained alike ({key} in "
+                    f"{file} differs); {advice}"
                 )
 
 

@@ -184,7 +184,9 @@ def _layout(agreed: Matrix) -> tuple[list[list[float]] | None, float | None]:
     return points.tolist(), float(two.sum() / total) if total else 0.0
 
 
-def errors(trainings: Sequence[Training], above_chance: list[list[float | None]]) -> dict[str, Any]:
+def errors(
+    trainings: Sequence[Training], agreed_above_chance: list[list[float | None]]
+) -> dict[str, Any]:
     """Error consistency of each pair, and whether pairs that err alike look alike.
 
     Returns:
@@ -196,7 +198,7 @@ def errors(trainings: Sequence[Training], above_chance: list[list[float | None]]
     n, p = correct.shape[1], correct.mean(axis=1)
     observed = (correct @ correct.T + (1 - correct) @ (1 - correct).T) / n
     kappa = behaviour.kappa(p[:, None], p, observed)
-    agreed = np.array(above_chance, dtype=np.float64)
+    agreed = np.array(agreed_above_chance, dtype=np.float64)
     variants = of_study.by_variant(trainings)
     variant = np.empty(len(trainings), dtype=np.int64)
     for number, members in enumerate(variants.values()):

@@ -19,7 +19,7 @@ def unit_ranks(maps: Float[np.ndarray, "n ..."]) -> Float[np.ndarray, "n cells"]
     """The ranks of each map's cells less their mean, with a norm of 1; ties share their mean rank.
 
     The rank correlation of two maps is the product of theirs. NaN throughout a constant map and one
-    that is not finite.
+    that holds NaN.
     """
     flat = np.asarray(maps, dtype=np.float64).reshape(len(maps), math.prod(maps.shape[1:]))
     ranks = stats.rankdata(flat, axis=1)
@@ -148,7 +148,7 @@ def over_ceilings(
     second: Float[np.ndarray, " n"],
     classes: Int[np.ndarray, " n"],
 ) -> Interval | None:
-    """Agreement of two models over the geometric mean of both noise ceilings, image by image given.
+    """Agreement of two models over the geometric mean of their noise ceilings, each by image.
 
     1: they agree as well as trainings of one model do.
     """

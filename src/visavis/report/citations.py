@@ -64,10 +64,11 @@ def _of_model(model: ModelFolder) -> set[str]:
     """What a model uses, and its training, if that happened here."""
     settings = model.config["model"]
     name = settings["name"]
+    own = {name} & {*OWN}  # a registered model may be called as a method is
     if not model.history:
-        return {name}
+        return own
     optim = settings["optim"]
-    uses = {name, "trained", *(part for part in ("flip", "cutout", "cutmix") if optim[part])}
+    uses = {*own, "trained", *(part for part in ("flip", "cutout", "cutmix") if optim[part])}
     if name in OWN:
         uses |= {"whitened", "muon"} if optim["muon_learning_rate"] else {"whitened"}
     return uses

@@ -22,8 +22,10 @@ from visavis.attribution import METHODS, Subject
 from visavis.data.batches import to_images
 from visavis.data.images import data_address
 from visavis.errors import VisavisError
+from visavis.files import file_sha256
 from visavis.report import labels
 from visavis.report.text import trust
+from visavis.run_folder import ModelFolder
 from visavis.serve import requests
 from visavis.serve.pair import Shown, pair_of, together
 from visavis.serve.requests import Pixels, Query, one_of
@@ -95,14 +97,13 @@ class Models:
 
     def _model_facts(self, role: str, model: Served) -> dict[str, Any]:
         folder = model.shown.folder
-        explained: dict[str, Any] = {"n": 0, "methods": {}}
+        explained: dict[str, Any] = {"n": 0, "methods": {}, "not_offered": _lacking(model.subject)}
         explained = folder.explanations if folder.explained else explained
-        path = self._folder / run_folder.CROSS_MODEL
-        card = {}
-        if folder.explained and path.exists():
-            card = trust.scorecard(explained, run_folder.read_json(path), role)
+        card = self._checks(role, folder) if folder.explained else {}
         methods = {}
         for name in attribution.methods_for(model.subject):
+            if name in explained["not_offered"]:
+                continue
             measured = explained["methods"].get(name)
             methods[name] = {
                 "label": METHODS[name].label,
@@ -122,10 +123,19 @@ class Models:
             **model.names,
             "parameters": folder.training["parameters"],
             "test_accuracy": folder.evaluation["accuracy"] if folder.tested else None,
-            "default_method": attribution.default_method(model.subject),
+            "default_method": model.trained.default_method,
             "methods": methods,
-            "not_offered": _not_offered(model.subject),
+            "not_offered": _not_offered(explained["not_offered"]),
         }
+
+    def _checks(self, role: str, folder: ModelFolder) -> dict[str, dict[str, trust.Check]]:
+        """The outcome of each check of a model's methods, unless it was explained again since."""
+        path = self._folder / run_folder.CROSS_MODEL
+        cross_model = run_folder.read_json(path) if path.exists() else {"heatmaps_sha256": {}}
+        heatmaps = file_sha256(folder.path / run_folder.HEATMAPS)
+        if cross_model["heatmaps_sha256"].get(role) != heatmaps:
+            return {}
+        return trust.scorecard(folder.explanations, cross_model, role)
 
     def side(self, query: Query) -> int:
         """Height and width of the images that the models take, pixels."""
@@ -223,12 +233,20 @@ def _layers(trained: Trained, method: str) -> dict[str, Any]:
     return {"layers": [], "layer": None, "heads": 0}
 
 
-def _not_offered(subject: Subject) -> list[dict[str, Any]]:
+def _lacking(subject: Subject) -> dict[str, str]:
+    """Why methods cannot explain a model that the explain stage has not seen yet."""
+    return {
+        name: subject.lacks[method.needs]
+        for name, method in METHODS.items()
+        if method.needs in subject.lacks
+    }
+
+
+def _not_offered(reasons: dict[str, str]) -> list[dict[str, Any]]:
     """The methods, as they are called within a sentence, that cannot explain a model, and why."""
     found: dict[str, list[str]] = {}
-    for name, method in METHODS.items():
-        if method.needs in subject.lacks:
-            found.setdefault(subject.lacks[method.needs], []).append(labels.named(name))
+    for name, reason in reasons.items():
+        found.setdefault(reason, []).append(labels.named(name))
     return [{"methods": names, "because": reason} for reason, names in found.items()]
 
 
@@ -238,7 +256,7 @@ def _explain(model: Served, image: Float[Tensor, "1 3 side side"], query: Query)
     from visavis.report.figures.heatmaps import where
 
     subject, names = model.subject, model.trained.class_names
-    method = query.get("method", attribution.default_method(subject))
+    method = query.get("method", model.trained.default_method)
     one_of(method, attribution.methods_for(subject), "method")
     choices = _layers(model.trained, method)
     layer, head = choices["layer"], None

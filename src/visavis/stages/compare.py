@@ -2,7 +2,7 @@
 
 Reads, in both models' folders: config.json, data.json, history.jsonl, training.json,
 predictions.npz, evaluation.json, heatmaps.npz, explanations.json; of their other trainings, in
-seed-N, heatmaps.npz. Writes comparison.json.
+seed-N, the same but explanations.json. Writes comparison.json.
 
 All scores of the predictions are computed from the logits, image by image, so that differences are
 paired.

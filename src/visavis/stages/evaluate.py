@@ -136,6 +136,7 @@ def _logits(
     if bad := int((~found.isfinite()).any(dim=1).sum()):
         raise ModelError(
             f"the logits of {bad} of the {len(rows)} {what} images are NaN or infinite, so this "
-            "model cannot be evaluated; train it again, with a lower learning rate"
+            "model cannot be evaluated; train it with a lower learning rate, or check the weights "
+            "and the normalisation (--mean, --std) of a model that was trained elsewhere"
         )
     return found

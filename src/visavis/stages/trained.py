@@ -38,6 +38,8 @@ class Trained:
     class_names: tuple[str, ...]
     layer: str | None
     """Grad-CAM's layer as the explain stage selected it; None before that stage has run."""
+    default_method: str
+    """The class-specific method that represents the model: a key of `attribution.METHODS`."""
 
     def predict(self, pixels: UInt8[np.ndarray, "n side side 3"]) -> Float[np.ndarray, "n classes"]:
         """Probability of each class for each image."""
@@ -59,7 +61,7 @@ class Trained:
         Raises:
             ValueError: the method does not fit the model, or a class is out of range.
         """
-        method = method or attribution.default_method(self.subject)
+        method = method or self.default_method
         classes = self.predict(pixels).argmax(axis=1) if classes is None else classes
         layer = self.layer if attribution.METHODS[method].needs == "layers" else None
         return in_batches(
@@ -79,14 +81,16 @@ def load(folder: Path | str) -> Trained:
     """
     stored = ModelFolder(Path(folder))
     model = load_trained(stored.path)
-    explained: dict[str, Any] = {"layer": None, "grid": [0]}
+    explained: dict[str, Any] = {"layer": None, "grid": [0], "default_method": None}
     explained = stored.explanations if stored.explained else explained
+    subject = observed(model, stored.split["examples"], grid=explained["grid"][0])
     return Trained(
         name=stored.config["model"]["name"],
         model=model,
-        subject=observed(model, stored.split["examples"], grid=explained["grid"][0]),
+        subject=subject,
         class_names=tuple(stored.data["class_names"]),
         layer=explained["layer"],
+        default_method=explained["default_method"] or attribution.default_method(subject),
     )
 
 

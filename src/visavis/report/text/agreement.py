@@ -19,8 +19,8 @@ def default_maps(comparison: Values) -> str:
     return (
         f"On {count(pair['n'])} images that both models assign to the same class, their default "
         f"maps have a rank correlation of {score(pair['agreement'])}, against "
-        f"{score(pair['permutation_baseline'])} with one of the maps of another image of "
-        f"the class. The agreement above chance is {score(pair['above_chance'])}, {verdict}."
+        f"{score(pair['permutation_baseline'])} with either map taken from another image "
+        f"of the class. The agreement above chance is {score(pair['above_chance'])}, {verdict}."
         f"{power(pair['above_chance'])}"
     )
 

@@ -150,8 +150,8 @@ def mistakes(label: str, facts: Values) -> str:
     return (
         f"{text} On {count(place['n'])} images that it misclassifies, its maps for "
         "the predicted and for the true class have a rank correlation of "
-        f"{score(place['agreement'])}, against {score(place['permutation_baseline'])} with one "
-        "of them of another image predicted as the same class: "
+        f"{score(place['agreement'])}, against {score(place['permutation_baseline'])} with "
+        "either taken from another image predicted as the same class: "
         f"{found.get(side(place['above_chance']), 'not significantly above a shared layout')}."
     )
 

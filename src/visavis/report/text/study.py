@@ -17,7 +17,7 @@ from visavis.report.text.numbers import (
     score,
 )
 
-FEW = {
+FEW_TRAININGS = {
     1: "One training of a variant cannot show how much of a result is chance; train at least 3 "
     "seeds.",
     2: "Two trainings say little: the true standard deviation may be 0.4 to 32 times theirs "
@@ -82,7 +82,9 @@ def findings(results: Values) -> list[str]:
 
 def few(results: Values) -> str | None:
     """How little one or two trainings say; None with more."""
-    return FEW.get(min(len(of["accuracy"]["values"]) for of in results["variants"].values()))
+    return FEW_TRAININGS.get(
+        min(len(of["accuracy"]["values"]) for of in results["variants"].values())
+    )
 
 
 def notice(results: Values) -> str | None:

@@ -56,7 +56,7 @@ def scorecard(explanations: Values, cross_model: Values, role: str) -> dict[str,
                 }
             ),
             "contrast": _contrast(method),
-            "weights": _weights(method["randomised"]["above_chance"]),
+            "weights": _weights(method["randomised"]),
             "class": _class(role, name, method, cross_model),
         }
         if explanations["mask_chance"] is not None:
@@ -140,7 +140,10 @@ def other_background(explanations: Values, label: str) -> str:
         f"on {share(found['prediction'])} of {count(found['n'])} images."
     )
     if of["map"] is None or of["map_baseline"] is None:
-        return f"{text} Too few of its maps are valid to say whether they follow the shape."
+        return (
+            f"{text} Too few of them have a valid map, and another image with the same prediction, "
+            "to say whether the maps follow the shape."
+        )
     return (
         f"{text} The two maps by {named(main, explanations['methods'])} have a rank correlation of "
         f"{score(of['map'])}, against {score(of['map_baseline'])} with that of another image "
@@ -195,6 +198,11 @@ def randomised(explanations: Values, label: str) -> str:
         if side(method["randomised"]["above_chance"]) == 1
     ]
     model = the(label)
+    if all(of["randomised"]["above_chance"] is None for of in methods.values()):
+        return (
+            f"Too few maps of {model}, with all of its parameters randomised, are valid and of an "
+            "image with another of its class to tell what agrees with the original ones."
+        )
     if not kept:
         return (
             f"With all parameters of {model} randomised, no method agrees with its original "
@@ -227,10 +235,11 @@ def _contrast(method: Values) -> Check:
     return _lead(method["scores"]["contrast"])
 
 
-def _weights(above_chance: Interval | None) -> Check:
+def _weights(randomised: Values) -> Check:
     """Passed if hardly any agreement above chance is left."""
+    above_chance = randomised["above_chance"]
     if above_chance is None:
-        return None, "no map left"
+        return None, "too few images" if randomised["agreement"] else "no map left"
     left = f"{_signed(above_chance['value'])} left"
     return -side(above_chance, MAX_AGREEMENT_RANDOMISED), left
 

@@ -28,7 +28,7 @@ from visavis.metrics.keep_top import keep_top
 from visavis.metrics.masking import FILLS
 from visavis.stages.explain.in_domain import accuracies, idsds_scores
 from visavis.stages.explain.maps import Explained
-from visavis.stages.explain.selection import FEW, Sample
+from visavis.stages.explain.selection import FEW, PAIRED, Sample
 
 logger = logging.getLogger(__name__)
 
@@ -41,8 +41,8 @@ BASELINES = {
 }
 """Maps that do not depend on the model, or not on the image."""
 
-RANDOMISED_IMAGES = 40
-"""Of the sample, for the randomisation of all parameters."""
+RANDOMISED_IMAGES = 100
+"""Of the sample, for the randomisation of all parameters: each needs another of its class."""
 
 Scores = dict[str, Interval | None]
 
@@ -218,7 +218,7 @@ def on_other_background(
 
 def _robustness(sample: Sample, method: str, maps: Maps) -> Scores:
     """How much a method's maps agree with those of the same images after small changes."""
-    first = slice(FEW)
+    first = slice(PAIRED)
     images, targets = sample.images[first], sample.predicted[first]
     found = robustness.measure(
         sample.subject, images, targets, maps[first], method, layer=sample.layer, seed=SEED

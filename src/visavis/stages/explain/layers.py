@@ -96,7 +96,7 @@ def choose(
         )
     best = max(scored, key=lambda row: row["srg"]["value"])
     excluded = ", ".join(row["layer"] for row in on_grid if row not in scored)
-    besides = f" (too many degenerate maps: {excluded})" if excluded else ""
+    besides = f" (too few valid maps: {excluded})" if excluded else ""
     reason = (
         f"Of the layers whose maps have {closest} × {closest} cells{besides}, {best['layer']} has "
         f"the highest SRG, {_text(best['srg'])}."

@@ -18,7 +18,7 @@ FEW = 24
 """Images for what explains each of them several times more: an interval needs 20
 (`bootstrap.MINIMUM`), and some of their maps may be degenerate."""
 PAIRED = 30
-"""The same where each image needs another of its class: of 24, too many have none."""
+"""The same where each image also needs another of its class, or has to keep its prediction."""
 MISTAKES = PAIRED
 """Misclassified images that are explained, if there are so many: a good model's sample has few."""
 SHOWN = 8

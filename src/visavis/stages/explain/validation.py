@@ -67,7 +67,7 @@ def validate(
     n = len(sample.images)
     logger.info("Testing the scores themselves on %d images, against the known truth.", n)
     shown, signed = _all_maps(sample, maps)
-    # A method that is invalid on this model, and a layer whose maps are all zero, have no score.
+    # A method or a layer of which too few maps are valid has no score.
     shown = {name: of for name, of in shown.items() if valid(of).sum() >= MINIMUM}
     of_model = [name for name in shown if name not in BASELINES]
     if not of_model:
@@ -104,7 +104,7 @@ def _all_maps(sample: Sample, maps: dict[str, Maps]) -> tuple[dict[str, Maps], d
     shown = {name: of for name, of in maps.items() if name != "grad_cam"}
     signed = {}
     grid_cam = partial(grid_maps, subject, sample.images, [sample.predicted], "grad_cam")
-    for layer in subject.layers if "layers" not in subject.lacks else ():
+    for layer in subject.layers if "grad_cam" in maps else ():
         (shown[f"grad_cam {layer}"],) = grid_cam(layer=layer)
         (signed[f"grad_cam {layer}"],) = grid_cam(layer=layer, before_relu=True)
     shown |= baselines.without_model(sample.images.cpu().numpy(), subject.grid, seed=SEED)
