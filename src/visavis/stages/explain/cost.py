@@ -19,8 +19,8 @@ from visavis.training import hardware
 
 PASSES = 1200
 """Forward passes of one image for each image that is explained or that chooses a layer; a backward
-pass counts as one more. Of 40 images, 1,110 for the CNN and 1,250 for the ViT; on the built-in
-shapes, where the scores are tested, too, 1,500 and 1,590."""
+pass counts as one more. Of 40 and 25 images, 1,040 for the CNN and 1,180 for the ViT; on the
+built-in shapes, where the scores are tested, too, 1,420 and 1,510."""
 BUDGET_SECONDS = 600.0
 FEWEST, MOST = 20, 500
 
