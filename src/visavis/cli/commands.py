@@ -205,7 +205,7 @@ def report(command: flags.Report, again: Again) -> Iterator[str]:
     from visavis.report.page import report as write_page
 
     # A study without its lock, which it holds while it trains: one may look in on it.
-    study = _summarised(command.experiment)
+    study = _summarise_study(command.experiment)
     with contextlib.nullcontext() if study else _locked(command.experiment):
         path = write_page(command.experiment)
     yield str(path)
@@ -218,7 +218,7 @@ def export(command: flags.Export, again: Again) -> Iterator[str]:
     from visavis.report.export.recorded import bundle
 
     require_apart(command.to, command.experiment)
-    _summarised(command.experiment)
+    _summarise_study(command.experiment)
     yield str(write_files(bundle(command.experiment), command.to))
 
 
@@ -226,7 +226,7 @@ def cite(command: flags.Cite, again: Again) -> Iterator[str]:
     """`visavis cite`."""
     from visavis.report.citations import bibliography, works
 
-    _summarised(command.experiment)
+    _summarise_study(command.experiment)
     yield bibliography(works(command.experiment)).rstrip()
 
 
@@ -337,7 +337,7 @@ def _study_results(out: Path, folders: Sequence[Path], failed: Mapping[Path, str
         if any(run_folder.ModelFolder(folder).explained for folder in folders):
             from visavis.report.page import report as write_page
 
-            _summarised(out)
+            _summarise_study(out)
             yield str(write_page(out))
     except Exception as error:
         if not failed:
@@ -351,8 +351,8 @@ def _study_results(out: Path, folders: Sequence[Path], failed: Mapping[Path, str
         ) from problem
 
 
-def _summarised(folder: Path) -> bool:
-    """Whether a folder holds a study, of which the finished trainings are summarised then."""
+def _summarise_study(folder: Path) -> bool:
+    """Summarise the finished trainings if a folder holds a study, and say whether it does."""
     from visavis.stages.summarise import summarise
 
     study = run_folder.is_study(folder)

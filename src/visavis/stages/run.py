@@ -58,10 +58,11 @@ def run(out: Path, experiment: Experiment, preset_name: str, dataset: Dataset) -
             autocast = hardware.precision(experiment.train, device) == "bf16"
             cross_evaluate(out, dataset, experiment.explain, device=device, autocast=autocast)
         compare(out)
+        tracked = experiment.tracking
         first_time = not (out / run_folder.REPORT).exists()
         path = report(out)
-        if first_time:
-            drawn, tracked = figures(out), experiment.tracking
+        if first_time and (tracked.wandb != "off" or tracked.tensorboard):
+            drawn = figures(out)
             tracking.log_experiment(tracked, folder=out, group=out.name, figures=drawn)
             tensorboard.log_experiment(tracked, folder=out, figures=drawn)
         return path
