@@ -50,8 +50,8 @@ def _verdict(explanations: Values, label: str) -> str:
         return f"No SRG could be computed for {name}, so its faithfulness is unknown."
     if abs(values["scores"]["srg"]["value"]) < NEGLIGIBLE:
         return (
-            f"Masking the regions highlighted by {name} hardly changes the confidence of {model}, so "
-            "they are not shown to be meaningful."
+            f"Masking the regions highlighted by {name} hardly changes the confidence of {model}, "
+            "so they are not shown to be meaningful."
         )
     blob = named("blob")
     if side(lead["blob"]) < 1:
