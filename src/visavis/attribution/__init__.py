@@ -1,7 +1,13 @@
 """Explain a model's prediction by a heatmap over the image: one file for each family of methods."""
 
 from visavis.attribution.attention import attention_weights, patch_attention
-from visavis.attribution.methods import METHODS, default_method, explain, methods_for
+from visavis.attribution.methods import (
+    METHODS,
+    default_method,
+    explain,
+    methods_for,
+    not_offered,
+)
 from visavis.attribution.subject import Subject
 
 __all__ = [
@@ -11,5 +17,6 @@ __all__ = [
     "default_method",
     "explain",
     "methods_for",
+    "not_offered",
     "patch_attention",
 ]

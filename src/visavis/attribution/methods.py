@@ -102,6 +102,15 @@ def default_method(subject: Subject, *, without: Container[str] = ()) -> str:
     )
 
 
+def not_offered(subject: Subject) -> dict[str, str]:
+    """The usual methods that cannot explain `subject`, with the reason."""
+    return {
+        name: subject.lacks[method.needs]
+        for name, method in METHODS.items()
+        if method.needs in subject.lacks and not method.on_request
+    }
+
+
 def methods_for(subject: Subject) -> list[str]:
     """The methods that can explain `subject`, its default first."""
     names = [name for name, method in METHODS.items() if method.needs not in subject.lacks]

@@ -97,7 +97,8 @@ class Models:
 
     def _model_facts(self, role: str, model: Served) -> dict[str, Any]:
         folder = model.shown.folder
-        explained: dict[str, Any] = {"n": 0, "methods": {}, "not_offered": _lacking(model.subject)}
+        refused = attribution.not_offered(model.subject)
+        explained: dict[str, Any] = {"n": 0, "methods": {}, "not_offered": refused}
         explained = folder.explanations if folder.explained else explained
         card = self._checks(role, folder) if folder.explained else {}
         methods = {}
@@ -231,15 +232,6 @@ def _layers(trained: Trained, method: str) -> dict[str, Any]:
         blocks = [str(i + 1) for i in range(subject.blocks)]
         return {"layers": blocks, "layer": blocks[-1], "heads": subject.heads}
     return {"layers": [], "layer": None, "heads": 0}
-
-
-def _lacking(subject: Subject) -> dict[str, str]:
-    """Why methods cannot explain a model that the explain stage has not seen yet."""
-    return {
-        name: subject.lacks[method.needs]
-        for name, method in METHODS.items()
-        if method.needs in subject.lacks
-    }
 
 
 def _not_offered(reasons: dict[str, str]) -> list[dict[str, Any]]:

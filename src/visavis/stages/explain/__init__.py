@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Int
 
 from visavis import attribution, models, run_folder
-from visavis.attribution import METHODS, Subject
+from visavis.attribution import Subject
 from visavis.config import EXPLANATION_SEED as SEED
 from visavis.config import ExplainConfig
 from visavis.data import Dataset
@@ -86,7 +86,7 @@ def explain(
             "drawn at random, the same for both models",
             "grid": [subject.grid, subject.grid],
             "default_method": default,
-            "not_offered": _not_offered(subject) | refused,
+            "not_offered": attribution.not_offered(subject) | refused,
             "layer": layer,
             "layer_sweep": sweep,
             **found,
@@ -110,15 +110,6 @@ def _write(folder: Path, heatmaps: Arrays, removal: Arrays, explanations: dict[s
     run_folder.write_arrays(folder / run_folder.HEATMAPS, **heatmaps)
     run_folder.write_arrays(folder / run_folder.REMOVAL, **removal)
     run_folder.write_json(folder / run_folder.EXPLANATIONS, explanations)
-
-
-def _not_offered(subject: Subject) -> dict[str, str]:
-    """The methods that cannot explain this model, with the reason."""
-    return {
-        name: subject.lacks[method.needs]
-        for name, method in METHODS.items()
-        if method.needs in subject.lacks and not method.on_request
-    }
 
 
 def explain_again(
