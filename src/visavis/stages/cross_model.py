@@ -60,21 +60,10 @@ def cross_evaluate(
     """
     started = time.perf_counter()
     stored = model_folders(experiment)
-    subjects = {}
-    for role, folder in stored.items():
-        check_data(folder.path, dataset)
-        model = hardware.place(load_trained(folder.path), torch.device(device))
-        subjects[role] = observed(
-            model,
-            dataset.train_pixels[:2],
-            grid=folder.explanations["grid"][0],
-            autocast=autocast,
-        )
-        if folder.explanations.get("weights_sha256") != folder.training["weights_sha256"]:
-            raise CheckpointError(
-                f"{folder.path} was trained again since it was explained; first: visavis explain "
-                f"{shlex.quote(str(folder.path))}"
-            )
+    subjects = {
+        role: _subject(folder, dataset, device, autocast=autocast)
+        for role, folder in stored.items()
+    }
     require_same_grid(stored)
     explanations = {role: folder.explanations for role, folder in stored.items()}
     rows = shared_rows(*(folder.heatmaps for folder in stored.values()), same_prediction=True)
@@ -100,6 +89,21 @@ def cross_evaluate(
             "seconds": time.perf_counter() - started,
         },
     )
+
+
+def _subject(
+    folder: ModelFolder, dataset: Dataset, device: torch.device | str, *, autocast: bool
+) -> Subject:
+    """What explanations see of a model, after a check that those stored are of its weights."""
+    check_data(folder.path, dataset)
+    if folder.explanations.get("weights_sha256") != folder.training["weights_sha256"]:
+        raise CheckpointError(
+            f"{folder.path} was trained again since it was explained; first: visavis explain "
+            f"{shlex.quote(str(folder.path))}"
+        )
+    model = hardware.place(load_trained(folder.path), torch.device(device))
+    grid = folder.explanations["grid"][0]
+    return observed(model, dataset.train_pixels[:2], grid=grid, autocast=autocast)
 
 
 def _transfer(

@@ -33,8 +33,6 @@ from visavis.stages.explain.selection import FEW, PAIRED, Chosen, Sample, choose
 from visavis.stages.trained import check_data, load_trained, observed, split_rows
 from visavis.training import hardware
 
-Arrays = dict[str, np.ndarray]
-
 ALONE = 100
 """Images on which `validate_scores` tests the scores; `explain` does so on FEW."""
 
@@ -62,54 +60,50 @@ def explain(
     with lock(folder):
         started = time.perf_counter()
         subject = _subject(folder, dataset, config, device, autocast=autocast)
-        predictions = _predictions(folder, dataset)
-        n = sample_size(config, [subject], dataset.test_pixels[:50])
-        chosen = choose_images(*predictions, sample=n)
-        sweep, layer = None, None
-        if "layers" not in subject.lacks:
-            sweep = _sweep(folder, subject, dataset, config)
-            layer = next(row["layer"] for row in sweep["rows"] if row["chosen"])
-        pixels = dataset.test_pixels[chosen.indices]
-        images = to_images(pixels).to(device)
-        explained, refused = maps.explain_all(
-            subject, images, chosen, layer, on_request=config.methods
-        )
-        default = attribution.default_method(subject, without=refused)
-        sample = _sample(subject, dataset, chosen, images, layer)
-        copied = _adapted(folder, subject, dataset, chosen.sample)
-        found, removal = findings.measure(sample, explained, default, copied)
-        few = sample.first(FEW)
-        tested = _validated(few, dataset, chosen, explained, copied, removal)
-        explanations = {
-            "n": chosen.sample,
-            "sample_rule": f"{chosen.sample} of the {len(dataset.test_labels)} test images, "
-            "drawn at random, the same for both models",
-            "grid": [subject.grid, subject.grid],
-            "default_method": default,
-            "not_offered": attribution.not_offered(subject) | refused,
-            "layer": layer,
-            "layer_sweep": sweep,
-            **found,
-            "score_validation": tested,
-            "other_background": _on_other_background(
-                sample.first(PAIRED), dataset, chosen, explained
-            ),
-            "gallery": chosen.gallery,
-            "weights_sha256": file_sha256(folder / run_folder.WEIGHTS),
+        explanations = _explain(folder, dataset, config, subject)
+        measured_in = {
             "precision": "bf16" if autocast else "float32",
             "seconds": time.perf_counter() - started,
         }
-        heatmaps = maps.arrays(subject, images, pixels, chosen, explained)
-        removed = {"indices": chosen.indices[: chosen.sample], **removal.arrays()}
-        _write(folder, heatmaps, removed, explanations)
+        run_folder.write_json(folder / run_folder.EXPLANATIONS, explanations | measured_in)
 
 
-def _write(folder: Path, heatmaps: Arrays, removal: Arrays, explanations: dict[str, Any]) -> None:
-    # Those of an earlier time refer to rows of their own heatmaps.
+def _explain(
+    folder: Path, dataset: Dataset, config: ExplainConfig, subject: Subject
+) -> dict[str, Any]:
+    """Write the arrays, and return what explanations.json says of them."""
+    size = sample_size(config, [subject], dataset.test_pixels[:50])
+    chosen = choose_images(*_predictions(folder, dataset), sample=size)
+    n = chosen.sample
+    sweep, layer = _sweep(folder, subject, dataset, config)
+    pixels = dataset.test_pixels[chosen.indices]
+    images = to_images(pixels).to(subject.fill.device)
+    explained, refused = maps.explain_all(subject, images, chosen, layer, on_request=config.methods)
+    default = attribution.default_method(subject, without=refused)
+    sample = _sample(subject, dataset, chosen, images, layer)
+    copied = _adapted(folder, subject, dataset, n)
+    found, removal = findings.measure(sample, explained, default, copied)
+    drawn_again = _drawn_again(sample, dataset, chosen, explained, copied, removal)
+    heatmaps = maps.arrays(subject, images, pixels, chosen, explained)
+    removed = {"indices": chosen.indices[:n], **removal.arrays()}
+    # Explanations of an earlier time refer to rows of their own heatmaps.
     (folder / run_folder.EXPLANATIONS).unlink(missing_ok=True)
     run_folder.write_arrays(folder / run_folder.HEATMAPS, **heatmaps)
-    run_folder.write_arrays(folder / run_folder.REMOVAL, **removal)
-    run_folder.write_json(folder / run_folder.EXPLANATIONS, explanations)
+    run_folder.write_arrays(folder / run_folder.REMOVAL, **removed)
+    return {
+        "n": n,
+        "sample_rule": f"{n} of the {len(dataset.test_labels)} test images, drawn at random, the "
+        "same for both models",
+        "grid": [subject.grid, subject.grid],
+        "default_method": default,
+        "not_offered": attribution.not_offered(subject) | refused,
+        "layer": layer,
+        "layer_sweep": sweep,
+        **found,
+        **drawn_again,
+        "gallery": chosen.gallery,
+        "weights_sha256": file_sha256(folder / run_folder.WEIGHTS),
+    }
 
 
 def explain_again(
@@ -201,6 +195,29 @@ def validate_scores(
     return found
 
 
+def _drawn_again(
+    sample: Sample,
+    dataset: Dataset,
+    chosen: Chosen,
+    explained: dict[str, maps.Explained],
+    copied: Subject,
+    known: Removal,
+) -> dict[str, Any]:
+    """The test of the scores, and what stays when only the background changes.
+
+    Both are None for images that cannot be drawn again.
+    """
+    if dataset.redraw is None:
+        return {"score_validation": None, "other_background": None}
+    tested = _validated(sample.first(FEW), dataset, chosen, explained, copied, known)
+    paired = sample.first(PAIRED)
+    pixels = dataset.redraw("other_background")[chosen.indices[: len(paired.images)]]
+    moved = findings.on_other_background(
+        paired, explained, to_images(pixels).to(sample.images.device)
+    )
+    return {"score_validation": tested, "other_background": moved}
+
+
 def _validated(
     sample: Sample,
     dataset: Dataset,
@@ -224,17 +241,6 @@ def _validated(
     )
 
 
-def _on_other_background(
-    sample: Sample, dataset: Dataset, chosen: Chosen, explained: dict[str, maps.Explained]
-) -> dict[str, Any] | None:
-    """What stays when only the background changes; None for images that cannot be drawn again."""
-    if dataset.redraw is None:
-        return None
-    pixels = dataset.redraw("other_background")[chosen.indices[: len(sample.images)]]
-    images = to_images(pixels).to(sample.images.device)
-    return findings.on_other_background(sample, explained, images)
-
-
 def _adapted(folder: Path, subject: Subject, dataset: Dataset, n: int) -> Subject:
     """A copy of the model that was trained further on masked images, for IDSDS on `n` images."""
     config = models.config_from_json(run_folder.read_json(folder / run_folder.CONFIG)["model"])
@@ -244,15 +250,18 @@ def _adapted(folder: Path, subject: Subject, dataset: Dataset, n: int) -> Subjec
 
 def _sweep(
     folder: Path, subject: Subject, dataset: Dataset, config: ExplainConfig
-) -> dict[str, Any]:
-    """Which layer Grad-CAM uses, chosen on validation images."""
+) -> tuple[dict[str, Any] | None, str | None]:
+    """Which layer Grad-CAM uses, chosen on validation images; None where there is none."""
+    if "layers" in subject.lacks:
+        return None, None
     rows = np.random.default_rng(SEED).permutation(split_rows(folder, dataset, "validation"))
     images = to_images(dataset.train_pixels[rows[: config.sweep_images]])
     images = images.to(subject.fill.device)
     logger.info("Choosing the layer that Grad-CAM explains on %d images.", len(images))
     sweep = layers.sweep(subject, images)
     logger.info(sweep["reason"])
-    return {"split": "validation", "n": len(images), **sweep}
+    layer = next(row["layer"] for row in sweep["rows"] if row["chosen"])
+    return {"split": "validation", "n": len(images), **sweep}, layer
 
 
 def _predictions(

@@ -77,19 +77,14 @@ def measure(
         }
         for name, of in tqdm(maps.items(), "keep-top-k accuracy", unit=" methods", disable=None)
     }
-    methods = {}
-    for name in tqdm(explained, "randomised parameters", unit=" methods", disable=None):
-        others = [other for other in maps if other != name]
-        methods[name] = {
+    methods = {
+        name: {
             **_described(sample, name, explained[name], maps, scores[name]),
             **randomised(sample, name, maps[name]),
-            "mask_ahead_of": _mask_ahead_of(sample, maps, name),
-            "srg_ahead_of": {other: removal.ahead(name, other) for other in others},
-            **{
-                f"srg_{fill}_fill_ahead_of": {o: removal.ahead(name, o, fill) for o in others}
-                for fill in FILLS
-            },
+            **_ahead_of(sample, removal, maps, name),
         }
+        for name in tqdm(explained, "randomised parameters", unit=" methods", disable=None)
+    }
     masks = sample.masks
     found = {
         "methods": methods,
@@ -139,6 +134,21 @@ def _each_by_itself(sample: Sample, maps: Maps, signed: Maps | None) -> Scores:
     known = {key: np.where(valid(maps), values, np.nan) for key, values in found.items()}
     on_masks: Scores = dict.fromkeys(("relevance_mass", "pointing_hit", "mask_auc"))
     return on_masks | {key: sample.interval(values) for key, values in known.items()}
+
+
+def _ahead_of(
+    sample: Sample, removal: Removal, maps: dict[str, Maps], name: str
+) -> dict[str, Scores | None]:
+    """What a map has more than each other map: SRG, also with each fill, and mass on the mask."""
+    others = [other for other in maps if other != name]
+    return {
+        "mask_ahead_of": _mask_ahead_of(sample, maps, name),
+        "srg_ahead_of": {other: removal.ahead(name, other) for other in others},
+        **{
+            f"srg_{fill}_fill_ahead_of": {o: removal.ahead(name, o, fill) for o in others}
+            for fill in FILLS
+        },
+    }
 
 
 def _mask_ahead_of(sample: Sample, maps: dict[str, Maps], name: str) -> Scores | None:
