@@ -11,7 +11,8 @@ the values of each tensor, so its value is not compared, but the rank correlatio
 
 Then the time of both for SRG, parameter randomisation and the pointing game, in turn, the best of
 three. Quantus has no SRG of its own: it is the difference of two of its curves. It divides an image
-into pixels of each channel, so that its curves have 24 steps where ours have 8.
+into pixels of each channel, so that its curves have 24 steps where ours have 8. SRG is timed once
+more with a CNN of the size of `quick`, ours in the precision that visavis takes on this machine.
 """
 
 import time
@@ -24,12 +25,13 @@ from quantus.functions.similarity_func import correlation_spearman
 
 from visavis import models
 from visavis.attribution import Subject, explain
-from visavis.config import CNNConfig
+from visavis.config import CNNConfig, TrainConfig
 from visavis.data import shapes
 from visavis.data.batches import to_images
 from visavis.metrics import localization, sanity
 from visavis.metrics.agreement import rank_agreement
-from visavis.metrics.faithfulness import measure
+from visavis.metrics.faithfulness import Removal, measure
+from visavis.training import hardware
 
 N, CELL = 60, 4
 
@@ -54,24 +56,60 @@ def race(name: str, ours: Callable[[], object], theirs: Callable[[], object]) ->
     print(f"{name:20s} {best[0]:.3f} s, Quantus {best[1]:.3f} s, ratio {best[1] / best[0]:.1f}")
 
 
-def main() -> None:
-    """Train a small CNN for some steps, and score its maps twice."""
+def trained(config: CNNConfig, images: torch.Tensor, targets: torch.Tensor) -> models.Model:
+    """A CNN after 60 steps, enough for probabilities that differ."""
     torch.manual_seed(0)
-    pixels, labels, masks = shapes.draw(400, 0)
-    images = to_images(pixels)
-    model = models.build(CNNConfig(widths=(16, 32, 32)), classes=2)
+    model = models.build(config, classes=2)
     models.fit_input(model, images)
     optimiser = torch.optim.Adam(model.parameters(), lr=3e-3)
-    targets = torch.from_numpy(labels % 2)
-    for step in range(60):  # enough for probabilities that differ
+    for step in range(60):
         rows = torch.arange(50) + 50 * (step % 8)
         optimiser.zero_grad()
         torch.nn.functional.cross_entropy(model(images[rows]), targets[rows]).backward()
         optimiser.step()
-    model.eval()
-    images, targets, masks = images[:N], targets[:N], masks[:N]
-    layers = models.explanation_layers(model)
-    subject = Subject(model, images, mean=model.normalize.mean, layers=layers)
+    return hardware.place(model.eval(), torch.device("cpu"))
+
+
+def subject_of(model: models.Model, images: torch.Tensor) -> Subject:
+    """What explanations see of it."""
+    mean, layers = model.normalize.mean, models.explanation_layers(model)
+    return Subject(model, images, mean=mean, layers=layers)
+
+
+def curve(
+    model: models.Model, images: torch.Tensor, targets: torch.Tensor, attributions: np.ndarray
+) -> np.ndarray:
+    """The mean of Quantus's curve of each image, at the points that ours has."""
+    colour = model.normalize.mean.numpy().reshape(3).repeat((CELL * 8) ** 2)
+
+    def to_mean_colour(arr: np.ndarray, indices: np.ndarray, **_: object) -> np.ndarray:
+        changed = arr.copy()
+        np.put_along_axis(changed, indices, colour[indices], axis=1)
+        return changed
+
+    flipping = quantus.PixelFlipping(
+        features_in_step=8 * CELL**2,  # of 3 channels, so that every third point is one of ours
+        perturb_baseline="black",
+        perturb_func=to_mean_colour,
+        disable_warnings=True,
+    )
+    values = flipping(
+        model=model,
+        x_batch=images.numpy(),
+        y_batch=targets.numpy(),
+        a_batch=attributions,
+        softmax=True,
+    )
+    return np.array(values)[:, 2::3][:, :7].mean(axis=1)
+
+
+def main() -> None:
+    """Train a small CNN for some steps, and score its maps twice."""
+    pixels, labels, masks = shapes.draw(400, 0)
+    all_images, all_targets = to_images(pixels), torch.from_numpy(labels % 2)
+    model = trained(CNNConfig(widths=(16, 32, 32)), all_images, all_targets)
+    images, targets, masks = all_images[:N], all_targets[:N], masks[:N]
+    subject = subject_of(model, images)
 
     def in_cells(shown: torch.Tensor, classes: torch.Tensor) -> np.ndarray:
         return explain(subject, shown, classes, "integrated_gradients").numpy()
@@ -81,31 +119,8 @@ def main() -> None:
 
     maps, fine = in_cells(images, targets), in_pixels(images, targets)
     removal = measure(subject, images, targets, {"map": maps})
-    colour = model.normalize.mean.numpy().reshape(3).repeat((CELL * 8) ** 2)
-
-    def to_mean_colour(arr: np.ndarray, indices: np.ndarray, **_: object) -> np.ndarray:
-        changed = arr.copy()
-        np.put_along_axis(changed, indices, colour[indices], axis=1)
-        return changed
-
-    def curve(attributions: np.ndarray) -> np.ndarray:
-        flipping = quantus.PixelFlipping(
-            features_in_step=8 * CELL**2,  # of 3 channels, so that every third point is one of ours
-            perturb_baseline="black",
-            perturb_func=to_mean_colour,
-            disable_warnings=True,
-        )
-        values = flipping(
-            model=model,
-            x_batch=images.numpy(),
-            y_batch=targets.numpy(),
-            a_batch=attributions,
-            softmax=True,
-        )
-        return np.array(values)[:, 2::3][:, :7].mean(axis=1)
-
-    report("deletion", removal.deletion["map"][:, 0], curve(fine))
-    report("insertion", removal.insertion["map"][:, 0], curve(-fine))
+    report("deletion", removal.deletion["map"][:, 0], curve(model, images, targets, fine))
+    report("insertion", removal.insertion["map"][:, 0], curve(model, images, targets, -fine))
 
     inside = (localization.cell_means(masks, 8) >= 0.5).astype(np.float32)
 
@@ -166,12 +181,20 @@ def main() -> None:
             explain_func=explained,
         )
 
-    mean_colour = subject.fill.expand(images.shape)
-    race(
-        "SRG, mean colour",
-        lambda: measure(subject, images, targets, {"map": maps}, masked_with=mean_colour, bar=None),
-        lambda: curve(-fine) - curve(fine),
-    )
+    def srg(of: Subject) -> Removal:
+        mean_colour = of.fill.expand(images.shape)
+        return measure(of, images, targets, {"map": maps}, masked_with=mean_colour, bar=None)
+
+    def their_srg(of: models.Model) -> np.ndarray:
+        return curve(of, images, targets, -fine) - curve(of, images, targets, fine)
+
+    race("SRG, mean colour", lambda: srg(subject), lambda: their_srg(model))
+    large = trained(CNNConfig(widths=(64, 128, 256)), all_images, all_targets)
+    subject_of_large = subject_of(large, images)
+    precision = hardware.precision(TrainConfig(), torch.device("cpu"))
+    subject_of_large.autocast = precision == "bf16"
+    report(f"SRG in {precision}", srg(subject_of_large).srg("map"), their_srg(large))
+    race(f"SRG in {precision}", lambda: srg(subject_of_large), lambda: their_srg(large))
     race("randomisation", cascade, their_cascade)
     race("pointing", lambda: localization.pointing_hit(maps, inside), pointing)
 

@@ -43,6 +43,8 @@ def test_models_without_mistakes_have_no_error_consistency():
     assert found["kappa"] is None
     assert found["highest"] is None
     assert behaviour.same_wrong_class(*np.zeros((3, 100), int), 10)["share"] is None
+    one_is_wrong = behaviour.same_wrong_class(np.zeros(100, int), *np.ones((2, 100), int), 2)
+    assert one_is_wrong == {"n": 100, "share": None, "expected": None}  # it is the same by design
 
 
 def test_independent_wrong_predictions_coincide_as_often_as_expected():

@@ -50,6 +50,13 @@ def test_a_difference_counts_pairs_of_trainings() -> None:
     assert found["both"]["high"] == pytest.approx((1.2706**2 + 0.1**2) ** 0.5, abs=1e-3)
 
 
+def test_intervals_end_at_the_range_of_the_score() -> None:
+    images = {"value": 0.98, "low": 0.97, "high": 0.99}
+    found = over_trainings.with_trainings(np.array([0.97, 0.99]), images, lowest=0.0, highest=1.0)
+    assert found["trainings"]["high"] == found["both"]["high"] == 1
+    assert 0 < found["both"]["low"] < 0.97
+
+
 def test_equal_scores_say_nothing_of_other_seeds() -> None:
     images = {"value": 0.0, "low": -0.1, "high": 0.1}
     found = over_trainings.difference(np.array([0.5, 0.5]), np.array([0.5, 0.5]), images)

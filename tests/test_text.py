@@ -236,7 +236,7 @@ def test_a_most_frequent_mistake_is_named_of_which_there_may_be_several() -> Non
 def test_the_mistake_that_differs_most_comes_with_both_counts(comparison: dict[str, Any]) -> None:
     comparison["models"]["second"]["confusion_matrix"][0][1] = 27
     text = models.confusions(comparison, NAMES)
-    assert "cat is predicted as dog: 20 times by the CNN, 27 times by the ViT" in text
+    assert "cat is predicted as dog: the CNN 20 times, the ViT 27 times" in text
 
 
 def test_convergence_names_the_faster_and_what_one_alone_reaches(
@@ -350,7 +350,7 @@ def test_shares_are_compared_with_chance() -> None:
 def test_degenerate_maps_are_counted() -> None:
     values = facts_of("cnn", 0.4)
     values["methods"]["grad_cam"]["degenerate"] = 12
-    assert "12 of the 500 maps were degenerate" in explanations.meaningful(values, "CNN")[-1]
+    assert "every score: 12 of the 500 maps" in explanations.meaningful(values, "CNN")[-1]
 
 
 def test_the_best_of_the_vits_maps_beats_only_what_it_was_shown_to_beat() -> None:
@@ -451,6 +451,11 @@ def test_consistency_follows_the_interval(
     assert "less often than independent errors" in text
 
 
+def test_an_interval_without_a_width_says_nothing_of_power() -> None:
+    assert numbers.power({"value": 0.0, "low": 0.0, "high": 0.0}, points=True) == ""
+    assert "detected with" in numbers.power({"value": 0.0, "low": -0.01, "high": 0.01})
+
+
 def test_models_that_make_no_mistakes_have_no_consistency(comparison: dict[str, Any]) -> None:
     comparison["error_consistency"] = {"kappa": None, "highest": None}
     comparison["same_wrong_class"] = {"n": 0, "share": None, "expected": None}
@@ -461,7 +466,7 @@ def test_models_that_make_no_mistakes_have_no_consistency(comparison: dict[str, 
     ("gap", "expected"),
     [
         (-0.05, "overconfident"),
-        (-0.005, "well calibrated"),
+        (-0.005, "not shown to be"),
         (0.1, "underconfident"),
     ],
 )

@@ -105,6 +105,9 @@ def test_without_composites_no_check_is_missed(files: dict[str, Facts]) -> None:
         "too few images",
     )
     assert "Grad-CAM passed every applicable" in trust.trusted(cnn, cross_model, "first")
+    halves = cross_model["composites"]["halves"]["methods"]["first"]["grad_cam"]
+    halves["energy"] = interval(0.4)  # what is known fails
+    assert trust.scorecard(cnn, cross_model, "first")["grad_cam"]["class"][0] == -1
 
 
 def test_without_masks_no_check_needs_them(files: dict[str, Facts]) -> None:
@@ -172,8 +175,10 @@ def test_the_larger_gap_is_named_only_where_the_intervals_part(files: dict[str, 
     ):
         comparison["grid"]["gap"] = interval(value)
         assert text in agreement.gap(comparison)
+    comparison["grid"]["groups"]["same_method"]["above_chance"] = None
+    assert "Too few images" in agreement.gap(comparison)
     comparison["grid"]["groups"]["same_method"] = None
-    assert "Too few" in agreement.gap(comparison)
+    assert "share too few methods" in agreement.gap(comparison)
 
 
 def test_an_unmeasured_noise_ceiling_is_reported_as_such(files: dict[str, Facts]) -> None:

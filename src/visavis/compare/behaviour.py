@@ -59,11 +59,11 @@ def same_wrong_class(labels: Labels, a: Labels, b: Labels, classes: int) -> dict
     Returns:
         The `share` with its interval, and the share `expected` if, given the true class, the two
         models drew their wrong predictions independently, each from its own confusion matrix. None
-        if there are no such images.
+        if there are no such images, or if two classes leave only one that is wrong.
     """
     both = (a != labels) & (b != labels)
-    if not both.any():
-        return {"n": 0, "share": None, "expected": None}
+    if classes == 2 or not both.any():
+        return {"n": int(both.sum()), "share": None, "expected": None}
     chosen = []
     for predicted in (a, b):
         wrong = classification.confusion_matrix(labels, predicted, classes).astype(np.float64)

@@ -1,5 +1,6 @@
 """Both models trained with other seeds: how well do the maps of one model agree across seeds?"""
 
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -63,28 +64,40 @@ def accuracies(trained: Trained) -> list[dict[str, Any]]:
 
 
 def grid_of_all(trained: Trained) -> dict[str, Any]:
-    """The grid of all maps of all trainings, with the noise ceiling of the default methods.
+    """The grid of the maps of the first seed, with the noise ceiling of the default methods.
 
     Returns:
-        What `grid` returns, on the images for which all trainings predict the same class, and
-        `noise_ceiling`: None with one seed; otherwise the agreement above chance of the default
-        methods' maps between the models (`models`) and between the seeds of each model (`first`,
-        `second`), and `normalised`, models / sqrt(first second): the agreement of the two models
-        relative to that of two trainings of one model. It may exceed 1 by chance; None unless both
-        ceilings are significantly above 0.
+        What `grid` returns, on the images for which the two models predict the same class, and
+        `noise_ceiling`, on those for which all trainings do: None with one seed; otherwise the
+        agreement above chance of the default methods' maps between the models (`models`) and
+        between the seeds of each model (`first`, `second`), and `normalised`,
+        models / sqrt(first second): the agreement of the two models relative to that of two
+        trainings of one model. It may exceed 1 by chance; None unless both ceilings are
+        significantly above 0.
+    """
+    explanations = {role: model.explanations for role, model in trained[: len(ROLES)]}
+    methods = {role: list(of["methods"]) for role, of in explanations.items()}
+    default = {role: [of["default_method"]] for role, of in explanations.items()}
+    ceiling = noise_ceiling(*_maps(trained, default))
+    return grid(*_maps(trained[: len(ROLES)], methods)) | {"noise_ceiling": ceiling}
+
+
+def _maps(
+    trained: Trained, methods: Mapping[str, Sequence[str]]
+) -> tuple[list[Kind], Int[np.ndarray, " n"]]:
+    """Maps of the images for which all of `trained` predict the same class, and these classes.
+
+    Args:
+        methods: of each role. One may have failed its check with another seed, and is left out.
     """
     rows = shared_rows(*(model.heatmaps for _, model in trained), same_prediction=True)
-    explanations = {role: model.explanations for role, model in trained[: len(ROLES)]}
     maps = [
-        Kind(role, of.config["seed"], method, maps_at(of.heatmaps, method, at).astype(float))
+        Kind(role, method, maps_at(of.heatmaps, method, at).astype(float))
         for (role, of), at in zip(trained, rows, strict=True)
-        for method in explanations[role]["methods"]
-        if f"map_{method}" in of.heatmaps  # it may have failed its check with another seed
+        for method in methods[role]
+        if f"map_{method}" in of.heatmaps
     ]
-    classes = trained[0][1].heatmaps["predicted"][rows[0]]
-    default = {role: of["default_method"] for role, of in explanations.items()}
-    ceiling = noise_ceiling([of for of in maps if of.method == default[of.model]], classes)
-    return grid(maps, classes) | {"noise_ceiling": ceiling}
+    return maps, trained[0][1].heatmaps["predicted"][rows[0]]
 
 
 def noise_ceiling(maps: list[Kind], classes: Int[np.ndarray, " n"]) -> dict[str, Any] | None:

@@ -13,11 +13,10 @@ from jaxtyping import Float, Int
 from visavis.metrics import agreement, bootstrap
 from visavis.run_folder import ROLES
 
-GROUPS = ("same_model", "same_method", "neither", "other_seed")
-"""What two maps have in common: the model, the method, neither, or all but the seed.
+GROUPS = ("same_model", "same_method", "neither")
+"""What two maps have in common: the model, the method, or neither.
 
-The first three are of the first seed, and of methods that both models have, so that the groups
-contain the same methods.
+Of methods that both models have, so that the groups contain the same methods.
 """
 
 
@@ -27,7 +26,6 @@ class Kind:
 
     model: str
     """Its role."""
-    seed: int
     method: str
     values: Float[np.ndarray, "n h w"]
     """NaN throughout a degenerate map."""
@@ -48,7 +46,6 @@ def grid(maps: list[Kind], labels: Int[np.ndarray, " n"]) -> dict[str, Any]:
     count = len(maps)
     methods = [{of.method for of in maps if of.model == model} for model in ROLES]
     shared = methods[0] & methods[1]
-    first = min((of.seed for of in maps), default=0)
     table: list[list[float | None]] = [[None] * count for _ in range(count)]
     by_group: dict[str, list[Float[np.ndarray, " n"]]] = {group: [] for group in GROUPS}
     ranks = np.stack([agreement.unit_ranks(of.values) for of in maps])
@@ -58,7 +55,7 @@ def grid(maps: list[Kind], labels: Int[np.ndarray, " n"]) -> dict[str, Any]:
         known = np.isfinite(values)
         if known.sum() >= bootstrap.MINIMUM:
             table[i][j] = table[j][i] = float(values[known].mean())
-        if (group := _group(maps[i], maps[j], first, shared)) is not None:
+        if (group := _group(maps[i], maps[j], shared)) is not None:
             by_group[group].append(values)
     means = {g: agreement.mean_of_known(np.stack(of)) for g, of in by_group.items() if of}
     gap = None
@@ -67,7 +64,7 @@ def grid(maps: list[Kind], labels: Int[np.ndarray, " n"]) -> dict[str, Any]:
         gap = bootstrap.interval(difference, classes=labels)
     return {
         "n": len(labels),
-        "maps": [{"model": m.model, "seed": m.seed, "method": m.method} for m in maps],
+        "maps": [{"model": m.model, "method": m.method} for m in maps],
         "above_chance": table,
         "groups": {
             group: {
@@ -82,11 +79,9 @@ def grid(maps: list[Kind], labels: Int[np.ndarray, " n"]) -> dict[str, Any]:
     }
 
 
-def _group(a: Kind, b: Kind, first: int, shared: set[str]) -> str | None:
+def _group(a: Kind, b: Kind, shared: set[str]) -> str | None:
     """The group of a pair, or None."""
-    if a.seed != b.seed:
-        return "other_seed" if (a.model, a.method) == (b.model, b.method) else None
-    if a.seed != first or not {a.method, b.method} <= shared:
+    if not {a.method, b.method} <= shared:
         return None
     if a.model == b.model:
         return "same_model"

@@ -46,7 +46,7 @@ def spreads(scores: Scores) -> dict[str, Any]:
     """Each score with its intervals (metrics.over_trainings.Spread)."""
     return {
         key: over_trainings.with_trainings(
-            of.values, _over_images(of.values.mean(), of.drawn, of.n)
+            of.values, _over_images(of.values.mean(), of.drawn, of.n), lowest=0.0, highest=1.0
         )
         for key, of in scores.items()
     }

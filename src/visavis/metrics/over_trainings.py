@@ -46,17 +46,30 @@ def spread(
     return with_trainings(kept.mean(axis=1), over_images)
 
 
-def with_trainings(values: Float[np.ndarray, " trainings"], over_images: Interval | None) -> Spread:
-    """The mean of `values`, with the intervals over trainings and over both."""
+def with_trainings(
+    values: Float[np.ndarray, " trainings"],
+    over_images: Interval | None,
+    *,
+    lowest: float = -np.inf,
+    highest: float = np.inf,
+) -> Spread:
+    """The mean of `values`, with the intervals over trainings and over both.
+
+    Args:
+        lowest: with `highest`, the range of the score, at which intervals end.
+    """
     n, value = len(values), float(values.mean())
     sd = float(values.std(ddof=1)) if n > 1 else None
     error = None if sd is None else sd / n**0.5
+    found = _intervals(value, over_images, error, n - 1.0)
+    for of in filter(None, found.values()):
+        of["low"], of["high"] = max(of["low"], lowest), min(of["high"], highest)
     return {
         "values": values.tolist(),
         "value": value,
         "sd": sd,
         "images": over_images,
-        **_intervals(value, over_images, error, n - 1.0),
+        **found,
     }
 
 

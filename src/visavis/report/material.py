@@ -55,9 +55,12 @@ class Material:
     @property
     def same_machine(self) -> bool:
         """Whether the models trained here did so in one precision on the same devices."""
-        keys = ("device", "device_name", "devices", "threads", "precision")
+        keys = ("device", "device_name", "devices", "threads", "precision", "compiled")
         found = [model.provenance for model in self.models.values() if model.history]
         moved = any(of["started_on"] != of["device_name"] for of in found)
+        moved |= any(
+            line.split()[0] in keys for of in found for line in of.get("changed_when_resumed", ())
+        )
         return not moved and all(of[key] == found[0][key] for of in found for key in keys)
 
     @property

@@ -283,9 +283,10 @@ def _chance(labels: np.ndarray, accuracy: float) -> dict[str, Any]:
     learned = bool(test.pvalue < 0.05)
     if not learned:
         log.warning(
-            "NOTE: the model has learned nothing: its validation accuracy, %.1f %%, is not "
-            "significantly above the %.1f %% of always predicting the most frequent class. Train "
-            "it longer, or with other learning rates; its heatmaps mean nothing",
+            "NOTE: the model is not shown to have learned anything: its validation accuracy, "
+            "%.1f %%, is not significantly above the %.1f %% of always predicting the most "
+            "frequent class. Train it longer, or with other learning rates; its heatmaps may mean "
+            "nothing",
             100 * accuracy,
             100 * most / n,
         )

@@ -76,18 +76,17 @@ def confusion_difference(
 
 @matplotlib.rc_context(STYLE)
 def agreement(grid: Mapping[str, Any], labels: Mapping[str, str]) -> Figure:
-    """How much each pair of maps of the first seed agrees above chance.
+    """How much each pair of maps agrees above chance.
 
     Cells between two maps of one model have its colour; those between the models are grey.
     """
-    first = [i for i, m in enumerate(grid["maps"]) if m["seed"] == grid["maps"][0]["seed"]]
-    maps = [grid["maps"][i] for i in first]
+    maps = grid["maps"]
     size = 2.6 + 0.5 * len(maps)
     names = [f"{labels[m['model']]}: {short(m['method'])}" for m in maps]
     figure, axes = _matrix(names, size, 0.82 * size)
     for row, a in enumerate(maps):
         for column, b in enumerate(maps):
-            value = grid["above_chance"][first[row]][first[column]]
+            value = grid["above_chance"][row][column]
             colour = MODEL_COLOURS[a["model"]] if a["model"] == b["model"] else MUTED
             strength = 0.0 if value is None or a is b else min(max(2 * value, 0.0), 1.0)
             _cell(axes, row, column, colour, strength)

@@ -120,7 +120,7 @@ def _convergence(material: Material) -> Table:
     ]
     speeds = {role: round(facts[role]["inference_images_per_second"]) for role in models}
     throughput = [Cell(f"{numbers.count(of)} images/s", of, span=2) for of in speeds.values()]
-    rows += [Row("Best", best), Row("Inference throughput", throughput)]
+    rows += [Row("Lowest validation loss", best), Row("Inference throughput", throughput)]
     columns = of_both(material.labels, "epochs", "training time")
     title = "Epochs and training time until the validation accuracy was first reached"
     return Table(title, headings("Validation accuracy", *columns), rows)

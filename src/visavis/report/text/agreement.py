@@ -29,7 +29,9 @@ def gap(comparison: Values) -> str:
     """Whether two methods or two models make the larger difference between maps."""
     groups = comparison["grid"]["groups"]
     same_model, same_method = groups["same_model"], groups["same_method"]
-    if not all(group and group["above_chance"] for group in (same_model, same_method)):
+    if not (same_model and same_method):
+        return "The models share too few methods to compare methods with models."
+    if not (same_model["above_chance"] and same_method["above_chance"]):
         return "Too few images have the maps to compare methods with models."
     verdict = {
         1: "Maps differ more between methods than between models",
@@ -57,10 +59,10 @@ def noise_ceiling(comparison: Values) -> str:
             "it needs a second seed (--seeds 2)."
         )
     text = (
-        f"The agreement above chance of the two models' default maps is "
-        f"{score(ceiling['models'])}. Between two trainings of {first} it is "
-        f"{score(ceiling['first'])}, of {second} {score(ceiling['second'])}: this is the noise "
-        "ceiling."
+        "Over all trainings, on the images to which they all assign the same class, the agreement "
+        f"above chance of the two models' default maps is {score(ceiling['models'])}. Between two "
+        f"trainings of {first} it is {score(ceiling['first'])}, of {second} "
+        f"{score(ceiling['second'])}: this is the noise ceiling."
     )
     relative = ceiling["normalised"]
     if relative is None:
@@ -105,7 +107,8 @@ def transfer(cross_model: Values) -> list[str]:
         if kept is None:
             sentences.append(
                 f"How much {names[tested]} keeps with {names[other]}'s map could not be "
-                f"computed: the SRG of its own map, {own}, is not significantly above 0."
+                f"computed: too few images have both maps, or the SRG of its own, {own}, is not "
+                "significantly above 0."
             )
             continue
         verdict = {

@@ -30,8 +30,8 @@ def meaningful(explanations: Values, label: str) -> list[str]:
     ]
     if values["degenerate"]:
         sentences.append(
-            f"{count(values['degenerate'])} of the {count(explanations['n'])} maps were "
-            "degenerate (flat or not finite) and are excluded from every score."
+            f"Degenerate, that is flat or not finite, and excluded from every score: "
+            f"{count(values['degenerate'])} of the {count(explanations['n'])} maps."
         )
     return sentences
 
@@ -50,8 +50,8 @@ def _verdict(explanations: Values, label: str) -> str:
         return f"No SRG could be computed for {name}, so its faithfulness is unknown."
     if abs(values["scores"]["srg"]["value"]) < NEGLIGIBLE:
         return (
-            f"Masking the regions highlighted by {name} hardly changes the confidence of {model}, "
-            "so they are not shown to be meaningful."
+            f"Masking the regions highlighted by {name} changes the confidence of {model} hardly "
+            "more than masking the others, so they are not shown to be meaningful."
         )
     blob = named("blob")
     if side(lead["blob"]) < 1:
@@ -138,6 +138,9 @@ def mistakes(label: str, facts: Values) -> str:
         f"{the(label, 'The')} is {effect} confident when it is wrong: its mean confidence is "
         f"{share(correct)} on correct predictions and {share(wrong)} on incorrect ones."
     )
+    if correct is None or wrong is None:
+        which = "correct" if correct is None else "incorrect"
+        text = f"{the(label, 'The')} makes too few {which} predictions to compare its confidence."
     if place["above_chance"] is None:
         return (
             f"{text} Too few of the images that it misclassifies have both maps "

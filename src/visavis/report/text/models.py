@@ -54,12 +54,13 @@ def training(label: str, facts: Values) -> str:
 
 
 def at_chance(comparison: Values) -> list[str]:
-    """One sentence for each model that has learned nothing."""
+    """One sentence for each model that is not shown to have learned anything."""
     chance = comparison["cues"]["chance"]
     return [
-        f"{the(comparison['labels'][role], 'The')} has learned nothing: its test accuracy, "
-        f"{share(facts['accuracy'])}, is not significantly above the {percent(chance)} of always "
-        "predicting the most frequent class, so its heatmaps show nothing about these images."
+        f"{the(comparison['labels'][role], 'The')} is not shown to have learned anything: its test "
+        f"accuracy, {share(facts['accuracy'])}, is not significantly above the {percent(chance)} "
+        "of always predicting the most frequent class, so its heatmaps may show nothing about "
+        "these images."
         for role, facts in comparison["models"].items()
         if facts["accuracy"]["low"] <= chance
     ]
@@ -69,11 +70,15 @@ def test_result(label: str, n: int, facts: Values, class_names: Sequence[str]) -
     """How a model did on the test images."""
     f1 = np.array(facts["f1_per_class"])
     best, worst = int(f1.argmax()), int(f1.argmin())
-    text = (
-        f"{the(label, 'The')} classifies {share(facts['accuracy'])} of the {count(n)} test images "
-        f"correctly; its macro F1 is {score(facts['f1_macro'], 3)}. "
+    classes = (
         f"It is best at {class_names[best]} (F1 {decimal(f1[best], 3)}) and weakest at "
         f"{class_names[worst]} (F1 {decimal(f1[worst], 3)})"
+    )
+    if f1[best] == f1[worst]:
+        classes = f"It is equally good at each class (F1 {decimal(f1[best], 3)})"
+    text = (
+        f"{the(label, 'The')} classifies {share(facts['accuracy'])} of the {count(n)} test images "
+        f"correctly; its macro F1 is {score(facts['f1_macro'], 3)}. {classes}"
     )
     mistakes = np.array(facts["confusion_matrix"])
     np.fill_diagonal(mistakes, 0)
@@ -116,8 +121,8 @@ def overlap(comparison: Values) -> str:
         f"{count(n['only_second'])}."
     )
     if both_wrong:
-        same = count(n["both_wrong_same"])
-        text += f" Where both are wrong, they predict the same class {same} times."
+        same = plural(n["both_wrong_same"], "image")
+        text += f" Where both are wrong, they predict the same class on {same}."
     return text
 
 
@@ -153,10 +158,12 @@ def calibration(comparison: Values) -> str:
     for role, facts in comparison["calibration"].items():
         own, scaled = facts["uncalibrated"], facts["temperature_scaled"]
         gap, accuracy = own["accuracy_minus_confidence"], comparison["models"][role]["accuracy"]
-        lean = {1: "underconfident", -1: "overconfident"}.get(side(gap), "well calibrated")
+        lean = {1: "is underconfident on average", -1: "is overconfident on average"}.get(
+            side(gap), "is not shown to be over- or underconfident"
+        )
         name = the(comparison["labels"][role], "The")
         parts.append(
-            f"{name} is {lean} on average: its mean confidence is {percent(own['confidence'])} and "
+            f"{name} {lean}: its mean confidence is {percent(own['confidence'])} and "
             f"its accuracy {percent(accuracy['value'])}, a difference of {points(gap)}."
             f"{power(gap, points=True)} Its expected calibration error is "
             f"{score(own['error'], 3)}, and {score(scaled['error'], 3)} after temperature scaling "
@@ -197,8 +204,8 @@ def confusions(comparison: Values, class_names: Sequence[str]) -> str:
         return "Both models make every confusion equally often."
     row, column = divmod(int(np.abs(difference).argmax()), len(difference))
     times = [
-        f"{count(comparison['models'][role]['confusion_matrix'][row][column])} times by "
-        f"{the(comparison['labels'][role])}"
+        f"{the(comparison['labels'][role])} "
+        f"{plural(comparison['models'][role]['confusion_matrix'][row][column], 'time')}"
         for role in ROLES
     ]
     return (
@@ -255,6 +262,8 @@ def convergence(comparison: Values, *, same_machine: bool = True) -> str | None:
         return f"A validation accuracy of {accuracy} is reached by {times[0]}."
     faster = min(names, key=lambda role: reached[role]["seconds"])
     verdict = f"{names[faster]} is faster in this run"
+    if len({round(reached[role]["seconds"], 1) for role in names}) == 1:
+        verdict = "they take equally long in this run"
     if not same_machine:
         verdict = "these times come from different machines and are not comparable"
     text = f"Both models reach a validation accuracy of {accuracy}, {', '.join(times)}: {verdict}."

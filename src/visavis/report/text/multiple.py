@@ -41,6 +41,8 @@ def tests(explained: Mapping[str, Values], comparison: Values, cross_model: Valu
         found[f"the contrast of {names[role]}'s map"] = (main["scores"]["contrast"], 0.0)
         if main["mask_ahead_of"] is not None:
             found[f"{names[role]}'s map on the mask"] = (main["mask_ahead_of"]["chance"], 0.0)
+        centre = main["scores"]["central_mass"], explained[role]["centre_chance"]
+        found[f"how central {names[role]}'s map is"] = centre
         gap = comparison["calibration"][role]["uncalibrated"]["accuracy_minus_confidence"]
         found[f"the calibration of {names[role]}"] = (gap, 0.0)
         place = comparison["mistakes"][role]["same_place"]["above_chance"]
@@ -67,7 +69,8 @@ def corrected(tests: Tests) -> str:
     if not significant:
         return f"{text}."
     if not lost:
-        return f"{text}, and all remain so after Holm's correction for the number of tests."
+        rest = "it remains" if len(significant) == 1 else "all remain"
+        return f"{text}, and {rest} so after Holm's correction for the number of tests."
     return (
         f"{text}; {count(len(significant) - len(lost))} of these remain so after Holm's correction "
         f"for the number of tests, but not {listed(lost)}."

@@ -101,6 +101,8 @@ def power(interval: Interval | None, reference: float = 0.0, *, points: bool = F
         return ""
     least = detectable(interval)
     size = f"{decimal(100 * least, 1)} percentage points" if points else decimal(least)
+    if float(size.split()[0]) == 0:  # an interval without a width shows nothing about power
+        return ""
     return f" A difference of {size} would have been detected with {percent(POWER, 0)} power."
 
 

@@ -126,8 +126,8 @@ def _difference(row: Values, names: dict[str, str]) -> str:
     (a, b), of = (names[name] for name in row["variants"]), row["accuracy"]
     if of["both"] is None:
         return (
-            f"{capital(a)} minus {b}: {points(of['images'])} for other images. Without a second "
-            "training of each, nothing is known about other seeds."
+            f"{capital(a)} minus {b}: {points(of['images'])} for other images. Without two "
+            "trainings of each whose accuracies differ, nothing is known about other seeds."
         )
     sides = side(of["both"])
     if not sides:
@@ -168,9 +168,9 @@ def agreement(results: Values) -> list[str]:
             0: "not significantly different from 1",
             1: "significantly above 1",
         }
-        every = "any of them" if found[0] else "each"
+        every = "" if len(relative) == 1 else " with any of them" if found[0] else " with each"
         verdicts = [
-            f"{words[verdict]} with {every if len(by) == len(relative) else listed(by)}"
+            words[verdict] + (every if len(by) == len(relative) else f" with {listed(by)}")
             for verdict, by in found.items()
             if by
         ]
@@ -255,6 +255,8 @@ def errors(found: Values) -> str:
     if within is None:
         return f"{text}: those that err alike {what}."
     rest = f"{decimal(within['correlation'])} ({p_value(within['p_value'])})"
+    if within["p_value"] < 0.05 and within["correlation"] * overall["correlation"] < 0:
+        return f"{text}. Without what the variants explain it is the reverse, {rest}."
     if within["p_value"] >= 0.05:
         return (
             f"{text}. Without what the variants explain it is {rest}, so nothing was shown beyond "

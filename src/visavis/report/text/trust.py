@@ -165,7 +165,7 @@ def composites(explained: Mapping[str, Values], cross_model: Values) -> list[str
     )
     sentences = [
         f"Of {count(halves['candidates'])} composites of two image halves, {known}; maps are "
-        f"evaluated on the {count(halves['n'])} where both models do."
+        f"evaluated on {count(halves['n'])} of those where both models do."
     ]
     agnostic: dict[str, str] = {}
     for role, main in cross_model["default_methods"].items():
@@ -248,15 +248,16 @@ def _class(role: str, name: str, method: Values, cross_model: Values) -> Check:
     """Passed if on both kinds of composites the map lies on its class's part more than chance."""
     if not method["class_specific"]:
         return None, "class-agnostic"
-    outcomes = []
-    for kind, part in (("halves", "halves"), ("box", "boxes")):
+    outcomes, kinds = [], (("halves", "halves"), ("box", "boxes"))
+    for kind, part in kinds:
         of = cross_model["composites"][kind]
-        energy = of["methods"][role][name]["energy"]
-        if energy is None:
-            return None, "too few images"
-        number = f"{percent(energy['value'], 0)}, {part}"
-        outcomes.append((side(energy, of["chance"]), number))
-    return min(outcomes, key=lambda outcome: outcome[0])
+        if (energy := of["methods"][role][name]["energy"]) is not None:
+            number = f"{percent(energy['value'], 0)}, {part}"
+            outcomes.append((side(energy, of["chance"]), number))
+    worst = min(outcomes, key=lambda outcome: outcome[0], default=(1, ""))
+    if worst[0] == 1 and len(outcomes) < len(kinds):  # what is known does not fail
+        return None, "too few images"
+    return worst
 
 
 def _mask(inside: Interval | None, ahead_of: Mapping[str, Interval | None]) -> Check:
@@ -271,4 +272,4 @@ def _missed(checks: Mapping[str, Check]) -> list[str]:
 
 
 def _signed(value: float) -> str:
-    return f"{value:+.2f}".replace("-", "−")
+    return decimal(value) if round(value, 2) <= 0 else f"+{decimal(value)}"

@@ -133,7 +133,11 @@ def _each_by_itself(sample: Sample, maps: Maps, signed: Maps | None) -> Scores:
         }
     known = {key: np.where(valid(maps), values, np.nan) for key, values in found.items()}
     on_masks: Scores = dict.fromkeys(("relevance_mass", "pointing_hit", "mask_auc"))
-    return on_masks | {key: sample.interval(values) for key, values in known.items()}
+    hits = ("keep_top_20", "pointing_hit")
+    return on_masks | {
+        key: sample.share(values) if key in hits else sample.interval(values)
+        for key, values in known.items()
+    }
 
 
 def _ahead_of(

@@ -55,7 +55,7 @@ def accuracies(sample: Sample, copied: Subject) -> dict[str, dict[str, Interval 
 
     def accuracy(subject: Subject, images: torch.Tensor) -> Interval | None:
         correct = subject.predict(images).argmax(dim=1).cpu().numpy() == sample.labels
-        return sample.interval(correct.astype(np.float64))
+        return sample.share(correct.astype(np.float64))
 
     return {
         key: {"before": accuracy(sample.subject, images), "after": accuracy(copied, images)}

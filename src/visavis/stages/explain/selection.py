@@ -106,6 +106,11 @@ class Sample:
         """The mean over the first k images with its intervals."""
         return interval(values, classes=self.labels[: len(values)])
 
+    def share(self, hits: Float[np.ndarray, " k"]) -> Interval | None:
+        """The share of 1 among 1 and 0, with intervals that have a width if all are equal."""
+        known = np.isfinite(hits)
+        return interval(hits[known] == 1, classes=self.labels[: len(hits)][known])
+
 
 def choose_images(
     logits: Float[np.ndarray, "m classes"],
