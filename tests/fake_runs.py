@@ -399,6 +399,7 @@ def _explanations(
                     ],
                     "degenerate": 0,
                     "degenerate_because": {},
+                    "keep_top_ahead_of": {"blob": interval(0.5 - 0.05 * number)},
                     "mask_ahead_of": None
                     if masks is None
                     else {key: interval(0.01) for key in ("chance", "centre", "edges")},

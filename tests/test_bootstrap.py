@@ -87,6 +87,18 @@ def test_images_that_are_each_the_only_one_of_their_class_still_vary():
     assert (found["low"], found["high"]) == (plain["low"], plain["high"])
 
 
+def test_an_image_that_is_the_only_one_of_its_class_varies_with_the_smallest_other_class():
+    classes = np.repeat([0, 1, 2], [10, 9, 1])
+    found = bootstrap.interval((classes == 2).astype(float), classes=classes)
+    assert found["low"] < found["value"] < found["high"]
+
+
+def test_a_proportion_that_is_constant_within_each_class_keeps_a_width():
+    hits = TEN_BY_TWENTY == 3
+    found = bootstrap.interval(hits, classes=TEN_BY_TWENTY)
+    assert found["low"] < 0.08 and found["high"] > 0.12
+
+
 def test_classes_follow_the_images_that_are_left():
     classes = np.repeat([0, 1, 2], 20)
     values = classes.astype(float)

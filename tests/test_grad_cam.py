@@ -168,6 +168,13 @@ def test_the_model_is_left_as_it_was_found(kind, error, monkeypatch):
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
+def test_a_coarser_grid_weighs_each_value_by_the_area_that_it_covers():
+    maps = torch.arange(9.0).reshape(1, 3, 3)
+    np.testing.assert_allclose(
+        to_cells(maps, 2)[0].numpy(), [[4 / 3, 8 / 3], [16 / 3, 20 / 3]], rtol=1e-6
+    )
+
+
 def test_targets_out_of_range_are_errors():
     for classes in (torch.tensor([0, -1]), torch.tensor([10, 0]), torch.tensor([0])):
         with pytest.raises(ValueError, match="classes must be"):

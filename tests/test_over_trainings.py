@@ -62,6 +62,9 @@ def test_equal_scores_say_nothing_of_other_seeds() -> None:
     found = over_trainings.difference(np.array([0.5, 0.5]), np.array([0.5, 0.5]), images)
     assert found["pairs_above"] == found["pairs_below"] == 0
     assert found["trainings"] is found["both"] is None
+    equal = np.full(3, 0.955)  # whose mean is rounded, so that numpy finds a deviation
+    assert over_trainings.with_trainings(equal, images)["trainings"] is None
+    assert over_trainings.difference(equal, equal - 0.1, images)["both"] is None
 
 
 @pytest.mark.parametrize(

@@ -546,13 +546,14 @@ def test_the_command_holds_what_differs_from_the_preset_and_no_path() -> None:
     settings = to_json(preset("quick", "cifar10"))
     settings["seed"] = 7
     settings["cnn"]["widths"] = [8, 16, 32]
+    settings["cnn"]["optim"]["flip"] = False
     settings["vit"]["optim"]["batch_size"] = 123
     settings["data"] |= {"dir": "/home/someone/cifar", "source": "auto"}
     settings["tracking"]["project"] = "secret"
     made = {"preset": "quick", "experiment": settings, "data": {"source": "cifar10"}}
     assert command(made) == (
         "visavis run --preset quick --data.source cifar10 --seed 7 --data.dir DIR "
-        "--cnn.widths 8 16 32 --vit.optim.batch-size 123"
+        "--cnn.widths 8 16 32 --cnn.optim.no-flip --vit.optim.batch-size 123"
     )
     settings = to_json(preset("quick", "folder", 64))
     made = {"preset": "quick", "experiment": settings, "data": {"source": "folder"}}

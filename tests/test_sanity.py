@@ -30,6 +30,14 @@ def test_only_the_named_parts_are_permuted_and_keep_their_values(kind):
         assert torch.equal(before, after) != name.startswith("head")
 
 
+def test_a_cascade_leaves_what_was_permuted_as_it_is():
+    model = tiny.model("cnn")
+    parts = sanity.parts(model)
+    one, two = (sanity.randomised(model, parts[:count], seed=0) for count in (1, 2))
+    pairs = zip(one.named_parameters(), two.parameters(), strict=True)
+    assert all(torch.equal(a, b) for (name, a), b in pairs if name.startswith(parts[0]))
+
+
 def test_a_map_changes_with_the_parameters_it_depends_on_and_with_no_others():
     images, labels, _ = tiny.planted(40, seed=999)
     shown, targets = images[labels == 1], labels[labels == 1].numpy()

@@ -238,8 +238,11 @@ def test_agreement_relative_to_the_noise_ceiling(results):
 def test_what_is_not_finished_is_named_and_left_out(study, tmp_path):
     out = fake_runs.write_study(tmp_path / "out", variants=("cnn", "vit"), seeds=2)
     (out / "vit" / "seed-1" / run_folder.EXPLANATIONS).unlink()
+    assert summarise(out)["missing"] == ["vit/seed-1"]
+    failed = out / "vit" / "seed-1" / run_folder.FAILED
+    run_folder.write_json(failed, {"reason": "training diverged"})
     found = summarise(out)
-    assert found["missing"] == ["vit/seed-1"]
+    assert found["missing"] == ["vit/seed-1 (training diverged)"]
     assert len(found["trainings"]) == 3
     assert found["decomposition"] is None  # it needs two seeds of each
     assert text.few(found).startswith("One training")
@@ -268,7 +271,6 @@ def test_a_method_without_a_valid_map_has_no_score(tmp_path):
     [
         (run_folder.EXPLANATIONS, {"n": 50}, "n in explanations.json differs"),
         (run_folder.CONFIG, {"seed": 3}, "plans vit with seed 0"),
-        (run_folder.TRAINING, {"weights_sha256": f"{0:064x}"}, "hold the same weights"),
     ],
 )
 def test_trainings_that_do_not_belong_together_are_refused(tmp_path, file, changed, expected):
@@ -276,6 +278,19 @@ def test_trainings_that_do_not_belong_together_are_refused(tmp_path, file, chang
     path = out / "vit" / "seed-0" / file
     run_folder.write_json(path, {**run_folder.read_json(path), **changed})
     with pytest.raises(CheckpointError, match=expected):
+        summarise(out)
+
+
+def test_a_copied_training_is_refused_and_settings_without_an_effect_are_not(tmp_path):
+    out = fake_runs.write_study(tmp_path / "out", variants=("cnn", "vit"), seeds=2)
+    same = {"weights_sha256": "b" * 64}
+    for folder in ("cnn/seed-0", "vit/seed-0"):
+        path = out / folder / run_folder.TRAINING
+        run_folder.write_json(path, run_folder.read_json(path) | same)
+    assert not summarise(out)["missing"]
+    path = out / "vit" / "seed-1" / run_folder.TRAINING
+    run_folder.write_json(path, run_folder.read_json(path) | same)
+    with pytest.raises(CheckpointError, match="hold the same weights"):
         summarise(out)
 
 

@@ -19,6 +19,7 @@ from visavis.data import split
 from visavis.data.batches import to_images, to_tensor
 from visavis.errors import CheckpointError, DataError, DivergedError, EnvironmentFault
 from visavis.files import TEMPORARY
+from visavis.models.cnn import CNN
 from visavis.stages.evaluate import evaluate
 from visavis.stages.train import train
 from visavis.stages.trained import load_trained
@@ -112,6 +113,19 @@ def test_interrupted_and_resumed_equals_uninterrupted(tmp_path, monkeypatch, nam
     assert run_folder.read_json(tmp_path / "parts" / run_folder.TRAINING)["resumed"]
     left = {path.name for path in (tmp_path / "parts").iterdir()}
     assert not left & {run_folder.RESUME, run_folder.BEST}
+
+
+def test_a_resumed_training_draws_the_same_dropout(tmp_path, monkeypatch):
+    forward, data = CNN.forward, dataset()
+
+    def with_dropout(self, images):
+        return F.dropout(forward(self, images), 0.5, self.training)
+
+    monkeypatch.setattr(CNN, "forward", with_dropout)
+    train(tmp_path / "uninterrupted", experiment(), "cnn", data)
+    train_interrupted(monkeypatch, tmp_path / "parts", experiment(), "cnn", index=1)
+    train(tmp_path / "parts", experiment(), "cnn", data)
+    assert same(weights(tmp_path / "uninterrupted"), weights(tmp_path / "parts"))
 
 
 KILLED = """

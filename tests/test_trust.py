@@ -128,18 +128,19 @@ def test_missing_scores_are_not_passed(files: dict[str, Facts]) -> None:
         card[check][0] == 1 for check in ("blob", "trivial_baselines", "fills", "contrast", "mask")
     )
     assert card["weights"] == (None, "no map left")
+    method["keep_top_ahead_of"] = {"blob": None}
     assert "not available" in trust.keep_top(cnn, "CNN")
 
 
 def test_keep_top_follows_the_intervals(files: dict[str, Facts]) -> None:
     cnn, _ = sound(files)
-    own = cnn["methods"]["grad_cam"]["scores"]
+    method = cnn["methods"]["grad_cam"]
     for value, text in (
-        (0.1, "lower than that with a blob"),
-        (0.4, "not significantly different"),
-        (0.9, "higher than that with a blob"),
+        (-0.1, "lower than that with a blob"),
+        (0.0, "not significantly different"),
+        (0.4, "higher than that with a blob"),
     ):
-        own["keep_top_20"] = interval(value)
+        method["keep_top_ahead_of"]["blob"] = interval(value)
         assert text in trust.keep_top(cnn, "CNN")
 
 

@@ -23,7 +23,7 @@ from visavis.files import bytes_sha256, read_bytes, require_file, write_bytes
 
 T = TypeVar("T")
 
-SCHEMA = 14
+SCHEMA = 15
 MAX_JSON_BYTES = 200_000_000
 MAX_ARRAY_BYTES = 8_000_000_000
 """Of all arrays of a file together, before compression."""

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import functional
 
 from visavis.attribution.degenerate import Maps
 from visavis.attribution.methods import METHODS, explain
@@ -20,8 +19,12 @@ BATCH = 50
 
 def to_cells(maps: Float[Tensor, "*batch g g"], grid: int) -> Float[Tensor, "*batch cells cells"]:
     """Maps on another grid: the mean over a cell's area, or the value that covers it."""
-    flat = maps.reshape(-1, 1, *maps.shape[-2:])
-    return functional.adaptive_avg_pool2d(flat, grid).reshape(*maps.shape[:-2], grid, grid)
+    n = maps.shape[-1]
+    # Ends of cells and of values in units of 1 / (grid n) of the side, so that they are whole.
+    cell, value = n * torch.arange(grid)[:, None], grid * torch.arange(n)
+    overlap = torch.minimum(cell + n, value + grid) - torch.maximum(cell, value)
+    weights = overlap.clamp(min=0).to(maps) / n
+    return weights @ maps @ weights.T
 
 
 def grid_maps(

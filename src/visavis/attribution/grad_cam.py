@@ -26,7 +26,7 @@ def grad_cam(
             None.
 
     Returns:
-        0 or more, in units of the logit times the grid's cells, on the layer's own grid.
+        0 or more, in units of the logit, on the layer's own grid.
 
     Raises:
         ValueError: a layer that the model lacks or that has no grid.

@@ -45,12 +45,14 @@ def without_model(
 
 
 def mean_maps(maps: Maps) -> Maps:
-    """For every image the mean of all valid maps, each scaled to 1."""
-    good = maps[valid(maps)]
-    if not len(good):
+    """For every image the mean of the valid maps of all others, each scaled to 1."""
+    good = valid(maps)
+    if good.sum() < 2:
         return np.zeros_like(maps)
-    mean = (good / np.abs(good).max(axis=(1, 2), keepdims=True)).mean(axis=0)
-    return np.broadcast_to(mean, maps.shape).copy()
+    scaled = np.zeros_like(maps)
+    scaled[good] = maps[good] / np.abs(maps[good]).max(axis=(1, 2), keepdims=True)
+    others = good.sum() - good
+    return ((scaled.sum(axis=0) - scaled) / others[:, None, None]).astype(maps.dtype)
 
 
 def edge_maps(images: Float[np.ndarray, "n 3 side side"], grid: int) -> Maps:

@@ -47,25 +47,25 @@ def interval(
     """The mean over images with its interval.
 
     NaN stands for "not available" and is left out; None if fewer than MINIMUM values remain. For
-    booleans without classes the interval is Wilson's (1927), for any number of them: it keeps its
-    width at a proportion of 0 or 1. So it is where all are equal, without one for other classes.
+    booleans the interval is Wilson's (1927), for any number of them: it keeps its width where all
+    of them are equal, or all of each class. With classes it is on the wide side.
 
     Args:
         classes: of each image.
     """
     values = np.asarray(values)
-    equal = len(values) >= MINIMUM and bool((values == values[0]).all())
-    if values.dtype == bool and (classes is None or equal):
-        wilson = stats.binomtest(int(values.sum()), len(values)).proportion_ci(LEVEL, "wilson")
-        return {"value": float(values.mean()), "low": wilson.low, "high": wilson.high}
     known = np.isfinite(values)
-    return drawn_interval(
+    drawn = drawn_interval(
         values[known].astype(np.float64)[:, None],
         lambda means: means[:, 0],
         classes=None if classes is None else classes[known],
         seed=seed,
         resamples=resamples,
     )
+    if values.dtype != bool:
+        return drawn
+    wilson = stats.binomtest(int(values.sum()), len(values)).proportion_ci(LEVEL, "wilson")
+    return (drawn or {}) | {"value": float(values.mean()), "low": wilson.low, "high": wilson.high}
 
 
 def ratio_interval(
@@ -164,9 +164,15 @@ def _tail(units: int, strata: int) -> float:
 
 
 def _strata(classes: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-    """The class of each image; classes of a single image, which would not vary, are one stratum."""
+    """The class of each image; classes of a single image, which would not vary, are one stratum.
+
+    If there is one such class, its image is drawn with those of the smallest other class.
+    """
     _, of, sizes = np.unique(classes, return_inverse=True, return_counts=True)
-    return np.where(sizes[of] > 1, of, -1)
+    single = sizes == 1
+    if single.sum() == 1 and len(sizes) > 1:
+        return np.where(single[of], np.where(single, len(of), sizes).argmin(), of)
+    return np.where(single[of], -1, of)
 
 
 def resampled_means(

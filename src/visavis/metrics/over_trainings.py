@@ -59,7 +59,7 @@ def with_trainings(
         lowest: with `highest`, the range of the score, at which intervals end.
     """
     n, value = len(values), float(values.mean())
-    sd = float(values.std(ddof=1)) if n > 1 else None
+    sd = _variance(values) ** 0.5 if n > 1 else None
     error = None if sd is None else sd / n**0.5
     found = _intervals(value, over_images, error, n - 1.0)
     for of in filter(None, found.values()):
@@ -87,7 +87,7 @@ def difference(
     value = float(first.mean() - second.mean())
     error, free = None, 0.0
     if min(len(first), len(second)) > 1:
-        parts = np.array([of.var(ddof=1) / len(of) for of in (first, second)])
+        parts = np.array([_variance(of) / len(of) for of in (first, second)])
         freedoms = np.array([len(first), len(second)]) - 1
         error, free = float(parts.sum() ** 0.5), float(freedoms.sum())
         if error > 0:
@@ -100,6 +100,11 @@ def difference(
         "images": over_images,
         **_intervals(value, over_images, error, free),
     }
+
+
+def _variance(values: Float[np.ndarray, " trainings"]) -> float:
+    """0 of equal values, whose mean is rounded and would leave a little."""
+    return float(values.var(ddof=1)) if np.ptp(values) else 0.0
 
 
 def _intervals(

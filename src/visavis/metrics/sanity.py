@@ -61,10 +61,13 @@ def _parameters(module: nn.Module) -> int:
 
 @torch.no_grad()
 def randomised(model: nn.Module, names: list[str], *, seed: int) -> nn.Module:
-    """A copy of the model with the values of each tensor in the named parts permuted."""
-    generator = torch.Generator().manual_seed(seed)
+    """A copy of the model with the values of each tensor in the named parts permuted.
+
+    A tensor is permuted alike whatever else is: in a cascade, what was randomised stays as it is.
+    """
     other = copy.deepcopy(model)
-    for name, parameter in other.named_parameters():
+    for place, (name, parameter) in enumerate(other.named_parameters()):
+        generator = torch.Generator().manual_seed(seed + place)
         if any(name == part or name.startswith(f"{part}.") for part in names):
             order = torch.randperm(parameter.numel(), generator=generator)
             values = parameter.flatten()[order.to(parameter.device)]

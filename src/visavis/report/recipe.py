@@ -24,9 +24,16 @@ def command(experiment: Mapping[str, Any]) -> str:
         if flag.startswith("tracking.") or flag == "data.source" or value is None:
             continue
         if flag == "seed" or dict(leaves(usual)).get(flag) != value:
-            argument = " ".join(map(str, value)) if isinstance(value, list) else value
-            words.append(f"--{flag.replace('_', '-')} {'DIR' if flag == 'data.dir' else argument}")
+            words.append(_flag(flag.replace("_", "-"), "DIR" if flag == "data.dir" else value))
     return " ".join(words)
+
+
+def _flag(name: str, value: Any) -> str:
+    """A setting on the command line, where a switch has a pair of flags."""
+    if isinstance(value, bool):
+        group, dot, last = name.rpartition(".")
+        return f"--{group}{dot}{'' if value else 'no-'}{last}"
+    return f"--{name} {' '.join(map(str, value)) if isinstance(value, list) else value}"
 
 
 def leaves(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

@@ -5,6 +5,7 @@ history.jsonl, training.json, predictions.npz, evaluation.json, heatmaps.npz, re
 explanations.json. Writes results.json.
 """
 
+import json
 import logging
 import statistics
 from collections.abc import Sequence
@@ -88,13 +89,15 @@ def finished(out: Path, study: dict[str, Any]) -> tuple[list[Training], list[str
             if model.explained:
                 found.append(Training(name, seed, model))
             else:
-                missing.append(f"{name}/{model.name}")
+                failed = model.path / run_folder.FAILED
+                why = f" ({run_folder.read_json(failed)['reason']})" if failed.exists() else ""
+                missing.append(f"{name}/{model.name}{why}")
     return found, missing
 
 
 def _require_as_planned(trainings: Sequence[Training], variants: dict[str, Any]) -> None:
     """Raise a CheckpointError if a folder holds another training than the plan says."""
-    seen: dict[str, Training] = {}
+    seen: dict[tuple[str, str], Training] = {}
     for each in trainings:
         found = (each.model.config["model"]["name"], each.model.config["seed"])
         planned = (variants[each.variant]["model"], each.seed)
@@ -104,7 +107,9 @@ def _require_as_planned(trainings: Sequence[Training], variants: dict[str, Any])
                 f"{planned[0]} with seed {planned[1]} there; move it away, and repeat the command "
                 "of the study"
             )
-        other = seen.setdefault(each.model.training["weights_sha256"], each)
+        # Other settings may come to the same weights, where what was varied has no effect.
+        of = (each.model.training["weights_sha256"], json.dumps(each.model.config["model"]))
+        other = seen.setdefault(of, each)
         if other is not each:
             raise CheckpointError(
                 f"{each.model.path} and {other.model.path} hold the same weights, so one is a "

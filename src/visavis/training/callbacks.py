@@ -70,7 +70,7 @@ class History(Callback):
         row = {
             "epoch": trainer.current_epoch + 1,
             **{key.replace("/", "_"): float(value) for key, value in metrics},
-            "learning_rate": float(trainer.optimizers[0].param_groups[0]["lr"]),
+            "learning_rate": float(trainer.optimizers[0].param_groups[-1]["lr"]),
             "train_seconds": self.seconds,
             "elapsed_train_seconds": elapsed,
         }

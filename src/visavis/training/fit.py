@@ -69,7 +69,6 @@ def _trainer(
         # Buffers are sent once an epoch, by the module.
         strategy = DDPStrategy(broadcast_buffers=False, find_unused_parameters=not complete)
         callbacks = [*callbacks, OwnSignals()]
-        torch.manual_seed(torch.initial_seed() + module.ranks.rank)  # dropout differs
     return lightning.Trainer(
         accelerator="gpu" if device.type == "cuda" else device.type,
         devices=module.ranks.world_size,
@@ -126,7 +125,7 @@ def warm_up(module: Classifier, device: torch.device) -> bool:
     """
     model, dtype = module.model.train(), module.dtype_of_products
     state = {key: value.clone() for key, value in model.state_dict().items()}
-    n = module.config.batch_size // module.ranks.world_size
+    n = module.train_dataloader().batch_size // module.ranks.world_size
     complete = True
     for side in {module.config.side(0, module.image_side), module.image_side}:
         images = torch.rand(n, 3, side, side, device=device)

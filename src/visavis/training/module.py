@@ -78,7 +78,11 @@ class Classifier(lightning.LightningModule):
         return EvaluationBatches(*self._validation)
 
     def on_train_epoch_start(self) -> None:
-        """Start the epoch's sums."""
+        """Start the epoch's sums, and the random numbers that a model draws, such as dropout's.
+
+        By the epoch, so that a resumed training draws what an uninterrupted one does.
+        """
+        torch.manual_seed((self.seed * 100_003 + self.current_epoch) * 1009 + self.ranks.rank)
         self._sums = {name: torch.zeros(3, device=self.device) for name in self._sums}
         self._finite_steps = torch.zeros((), device=self.device)
 
@@ -114,8 +118,7 @@ class Classifier(lightning.LightningModule):
         Raises:
             DivergedError: the loss is not finite.
         """
-        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
-        self.log("learning_rate", rate)
+        self.log("learning_rate", self.trainer.optimizers[0].param_groups[-1]["lr"])
         for name, own in self._sums.items():
             sums = self.trainer.strategy.reduce(own, reduce_op="sum")
             loss, hits, n = sums.tolist()

@@ -92,13 +92,13 @@ def trusted(explanations: Values, cross_model: Values, role: str) -> str:
 def keep_top(explanations: Values, label: str) -> str:
     """How accurate a model is with the fifth of the cells that its default map ranks highest."""
     main, methods = explanations["default_method"], explanations["methods"]
-    own = methods[main]["scores"]["keep_top_20"]
+    own, ahead = methods[main]["scores"]["keep_top_20"], methods[main]["keep_top_ahead_of"]["blob"]
     chance = explanations["baselines"]["blob"]["scores"]["keep_top_20"]
     words = {1: "higher than", -1: "lower than", 0: "not significantly different from"}
     return (
         f"With only the fifth of the cells that {named(main, methods)} ranks highest, the "
-        f"accuracy of {the(label)} is {share(own)}, {words[compared(own, chance)]} that with a "
-        f"blob of that size at a random place, {share(chance)}."
+        f"accuracy of {the(label)} is {share(own)}, {words[side(ahead)]} that with a blob of that "
+        f"size at a random place, {share(chance)}."
     )
 
 

@@ -68,20 +68,26 @@ def measure(
     removal = sample.removal(maps, signed, bar="SRG")
     runner_up = _of_runner_up(sample, explained)
     idsds = idsds_scores(sample, maps, explained, copied)
+    kept = {
+        name: keep_top(sample.subject, sample.images, of, sample.labels, signed=signed.get(name))
+        for name, of in tqdm(maps.items(), "keep-top-k accuracy", unit=" methods", disable=None)
+    }
     scores = {
         name: {
             **removal.scores(name),
             **_contrast(sample, removal, runner_up, name),
             "idsds": idsds[name],
-            **_each_by_itself(sample, of, signed.get(name)),
+            "keep_top_20": sample.share(kept[name]),
+            **_each_by_itself(sample, of),
         }
-        for name, of in tqdm(maps.items(), "keep-top-k accuracy", unit=" methods", disable=None)
+        for name, of in maps.items()
     }
     methods = {
         name: {
             **_described(sample, name, explained[name], maps, scores[name]),
             **randomised(sample, name, maps[name]),
             **_ahead_of(sample, removal, maps, name),
+            "keep_top_ahead_of": {"blob": sample.interval(kept[name] - kept["blob"])},
         }
         for name in tqdm(explained, "randomised parameters", unit=" methods", disable=None)
     }
@@ -116,11 +122,10 @@ def _contrast(sample: Sample, removal: Removal, runner_up: Removal, name: str) -
     return {"contrast": sample.interval(contrast), "srg_runner_up": of}
 
 
-def _each_by_itself(sample: Sample, maps: Maps, signed: Maps | None) -> Scores:
+def _each_by_itself(sample: Sample, maps: Maps) -> Scores:
     """The metrics that score each map by itself; None for those on a mask where there is none."""
     centre = localization.centre(*maps.shape[:2])
     found = {
-        "keep_top_20": keep_top(sample.subject, sample.images, maps, sample.labels, signed=signed),
         "central_mass": localization.relevance_mass(maps, centre),
         "gini": complexity.gini(maps),
         "largest_part": complexity.largest_part(maps),
@@ -133,11 +138,7 @@ def _each_by_itself(sample: Sample, maps: Maps, signed: Maps | None) -> Scores:
         }
     known = {key: np.where(valid(maps), values, np.nan) for key, values in found.items()}
     on_masks: Scores = dict.fromkeys(("relevance_mass", "pointing_hit", "mask_auc"))
-    hits = ("keep_top_20", "pointing_hit")
-    return on_masks | {
-        key: sample.share(values) if key in hits else sample.interval(values)
-        for key, values in known.items()
-    }
+    return on_masks | {key: sample.interval(values) for key, values in known.items()}
 
 
 def _ahead_of(
@@ -186,7 +187,7 @@ def randomised(sample: Sample, method: str, maps: Maps) -> dict[str, Any]:
 
     full = after(len(parts), slice(RANDOMISED_IMAGES))
     agreement = rank_agreement(original, full)
-    baseline = permutation_baseline(original, full, sample.labels[:RANDOMISED_IMAGES])
+    baseline = permutation_baseline(original, full, sample.predicted[:RANDOMISED_IMAGES])
     steps = [*(after(i + 1, first) for i in range(len(parts) - 1)), full[first]]
     return {
         "randomised": {

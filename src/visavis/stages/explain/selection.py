@@ -11,7 +11,7 @@ from visavis.attribution import Subject
 from visavis.attribution.degenerate import Maps
 from visavis.config import EXPLANATION_SEED as SEED
 from visavis.data.batches import Images, Targets
-from visavis.metrics.bootstrap import Interval, interval
+from visavis.metrics.bootstrap import MINIMUM, Interval, interval
 from visavis.metrics.faithfulness import Removal, measure
 
 FEW = 24
@@ -109,6 +109,8 @@ class Sample:
     def share(self, hits: Float[np.ndarray, " k"]) -> Interval | None:
         """The share of 1 among 1 and 0, with intervals that have a width if all are equal."""
         known = np.isfinite(hits)
+        if known.sum() < MINIMUM:
+            return None
         return interval(hits[known] == 1, classes=self.labels[: len(hits)][known])
 
 

@@ -129,7 +129,10 @@ def _truths(
     return {
         "clean_plate": {name: by_plates.srg(name) for name in maps},
         "shapley": {name: rank_agreement(of, of_cells) for name, of in maps.items()},
-        "mask": {name: localization.mask_auc(of, inside) for name, of in maps.items()},
+        "mask": {
+            name: np.where(valid(of), localization.mask_auc(of, inside), np.nan)
+            for name, of in maps.items()
+        },
     }
 
 
