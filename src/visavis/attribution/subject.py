@@ -255,10 +255,11 @@ class Subject:
             while grid < 5:
                 grid *= 2
         grid = wanted or grid
-        if self.side % grid or grid < 2:
+        if self.side % grid or grid < 3:  # with 4 cells, a curve of 8 steps would stand still
+            wrong = "does not divide" if self.side % grid else "is too coarse for"
             raise ModelError(
-                f"a grid of {grid} x {grid} cells does not divide images of {self.side} x "
-                f"{self.side} pixels; choose another grid"
+                f"a grid of {grid} x {grid} cells {wrong} images of {self.side} x {self.side} "
+                "pixels; choose another grid"
             )
         return grid
 
