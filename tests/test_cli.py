@@ -170,8 +170,8 @@ def test_help_shows_the_defaults_of_the_chosen_preset(visavis_command):
         ("run --out=", "--out is empty; name a folder"),
     ],
 )
-@pytest.mark.fault(30)
 @pytest.mark.usefixtures("own_registry")  # whatever other tests registered
+@pytest.mark.fault(30)
 def test_a_wrong_command_line_is_reported_on_stderr(line, expected, visavis_command):
     code, out, err = visavis_command(*line.split())
     assert (code, out) == (2, "")
