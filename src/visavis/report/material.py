@@ -54,7 +54,7 @@ class Material:
 
     @property
     def same_machine(self) -> bool:
-        """Whether the models trained here did so in one precision on the same devices."""
+        """Whether those trained here were on the same machine, in one precision, throughout."""
         keys = ("device", "device_name", "devices", "threads", "precision", "compiled")
         found = [model.provenance for model in self.models.values() if model.history]
         moved = any(of["started_on"] != of["device_name"] for of in found)

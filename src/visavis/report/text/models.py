@@ -265,6 +265,6 @@ def convergence(comparison: Values, *, same_machine: bool = True) -> str | None:
     if len({round(reached[role]["seconds"], 1) for role in names}) == 1:
         verdict = "they take equally long in this run"
     if not same_machine:
-        verdict = "these times come from different machines and are not comparable"
+        verdict = "these times were not taken under the same conditions and are not comparable"
     text = f"Both models reach a validation accuracy of {accuracy}, {', '.join(times)}: {verdict}."
     return text if last is reached else f"{text} Only {better} reaches {percent(highest, 0)}."
