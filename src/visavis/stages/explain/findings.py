@@ -5,6 +5,7 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 from tqdm import tqdm
 
 from visavis import attribution
@@ -68,10 +69,7 @@ def measure(
     removal = sample.removal(maps, signed, bar="SRG")
     runner_up = _of_runner_up(sample, explained)
     idsds = idsds_scores(sample, maps, explained, copied)
-    kept = {
-        name: keep_top(sample.subject, sample.images, of, sample.labels, signed=signed.get(name))
-        for name, of in tqdm(maps.items(), "keep-top-k accuracy", unit=" methods", disable=None)
-    }
+    kept = _kept(sample, maps, signed)
     scores = {
         name: {
             **removal.scores(name),
@@ -100,6 +98,16 @@ def measure(
         **accuracies(sample, copied),
     }
     return found, removal
+
+
+def _kept(
+    sample: Sample, maps: dict[str, Maps], signed: dict[str, Maps]
+) -> dict[str, Float[np.ndarray, " n"]]:
+    """Whether each image is predicted correctly with the highest fifth of each map's cells."""
+    return {
+        name: keep_top(sample.subject, sample.images, of, sample.labels, signed=signed.get(name))
+        for name, of in tqdm(maps.items(), "keep-top-k accuracy", unit=" methods", disable=None)
+    }
 
 
 def _of_runner_up(sample: Sample, explained: dict[str, Explained]) -> Removal:
